@@ -1,8 +1,8 @@
 // Result<T>: a value or an Error. The one way in which a part of nudge says "no" after start-up.
 //
-// An Error is data: it travels along the graph's edges like a value and ends in a dead letter, so it
-// carries what its reader needs: a stable code, what is wrong and where, and what to do about it.
-// Any thread; values, no sharing.
+// An Error is data: it travels along the graph's edges like a value and ends in a dead letter, so
+// it carries what its reader needs: a stable code, what is wrong and where, and what to do about
+// it. Any thread; values, no sharing.
 #pragma once
 
 #include <cstdio>
@@ -75,7 +75,8 @@ struct Nothing {
   friend bool operator==(const Nothing&, const Nothing&) = default;
 };
 
-// Thrown at start-up only (bad configuration, missing files), caught in main: one line for the user.
+// Thrown at start-up only (bad configuration, missing files), caught in main: one line for the
+// user.
 class StartError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -83,13 +84,13 @@ class StartError : public std::runtime_error {
 
 // An invariant of nudge itself, not of its input: ends the process, since going on would write a
 // state that the log does not explain.
-#define ENSURE(condition)                                                                       \
-  do {                                                                                          \
-    if (!(condition)) [[unlikely]] {                                                            \
-      std::fprintf(stderr, "nudge: invariant broken: %s (%s:%d)\n", #condition, __FILE__,       \
-                   __LINE__);                                                                   \
-      std::abort();                                                                             \
-    }                                                                                           \
+#define ENSURE(condition)                                                                 \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]] {                                                      \
+      std::fprintf(stderr, "nudge: invariant broken: %s (%s:%d)\n", #condition, __FILE__, \
+                   __LINE__);                                                             \
+      std::abort();                                                                       \
+    }                                                                                     \
   } while (false)
 
 }  // namespace nudge

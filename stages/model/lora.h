@@ -1,7 +1,7 @@
 // A LoRA adapter as numbers: which modules of which layers it changes, and its A and B matrices.
 //
-// y = W x + (alpha / rank) B (A x); A is [rank, in], B is [out, rank], row-major, f32 (Hu et al. 2021).
-// Values are immutable once shared; any thread may read them.
+// y = W x + (alpha / rank) B (A x); A is [rank, in], B is [out, rank], row-major, f32 (Hu et al.
+// 2021). Values are immutable once shared; any thread may read them.
 #pragma once
 
 #include <array>
@@ -18,8 +18,8 @@ inline constexpr size_t kLoraModules = 7;
 
 struct LoraShape {
   uint32_t layers = 0;
-  uint32_t rank = 0;       // 1..64
-  float alpha = 0;         // scale is alpha / rank
+  uint32_t rank = 0;                         // 1..64
+  float alpha = 0;                           // scale is alpha / rank
   std::array<uint32_t, kLoraModules> in{};   // columns of each module's W
   std::array<uint32_t, kLoraModules> out{};  // rows of each module's W
   std::array<bool, kLoraModules> enabled{};  // which modules carry an A and a B

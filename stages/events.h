@@ -1,0 +1,293 @@
+// What flows along the graph's edges: events in, the types between stages, one outcome out.
+//
+//   bytes -> [decode] -> Event -> [prepare] -> Prepared -> [recall] -> Resolved
+//     -> [index] Found, [adapt] Pinned, [prompt] Planned -> [respond] -> Outcome
+//
+// Plain values. Edges carry shared_ptr<const T>: whoever receives one may read it from any thread
+// and nobody may change it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "stages/result.h"
+#include "stages/snapshot.h"
+#include "stages/vector.h"
+
+namespace nudge {
+
+using TenantId = std::string;
+
+// Names an event inside the log, durably: the how-manieth event of which partition. Unique in the
+// process, dense per partition, and the same after a restart, since the count is part of the state.
+// So one number orders messages, pairs them at the join, and lets one event speak of another.
+struct Sequence {
+  static constexpr int kOrdinalBits = 44;
+
+  uint64_t value = 0;
+
+  static constexpr Sequence Of(int32_t partition, uint64_t ordinal) {
+    return {(static_cast<uint64_t>(partition) << kOrdinalBits) | ordinal};
+  }
+  constexpr int32_t partition() const { return static_cast<int32_t>(value >> kOrdinalBits); }
+  constexpr uint64_t ordinal() const { return value & ((uint64_t{1} << kOrdinalBits) - 1); }
+  friend constexpr auto operator<=>(const Sequence&, const Sequence&) = default;
+};
+
+// ---- Events -------------------------------------------------------------------------------------
+
+// How an answer is drawn. Unset fields of an event's options leave the policy's choice.
+struct Decoding {
+  double temperature = 0;     // 0 is greedy; 0..2
+  double top_p = 1;           // (0, 1]
+  uint32_t top_k = 0;         // 0: no cut
+  uint32_t max_tokens = 128;  // 1..4096
+  friend bool operator==(const Decoding&, const Decoding&) = default;
+};
+
+struct DocumentUpsert {
+  std::string document_id;
+  std::string text;
+  std::string title;                            // may be empty
+  std::map<std::string, std::string> metadata;  // flat
+};
+
+struct DocumentDelete {
+  std::string document_id;
+};
+
+struct QueryOptions {
+  std::optional<uint32_t> max_tokens;
+  std::optional<double> temperature;
+  std::optional<uint64_t> seed;
+  std::optional<std::string> prompt_id;
+};
+
+struct Query {
+  std::string text;
+  QueryOptions options;
+};
+
+// What a user did with an answer, beyond saying so.
+struct Behaviour {
+  bool clicked = false;
+  bool copied = false;
+  bool regenerated = false;
+  std::optional<uint32_t> dwell_ms;
+};
+
+// Speaks of an answer: either of one that nudge gave (query_id, the id of the query event; its
+// source if it differs from the feedback's own), or of one given elsewhere (inline).
+struct Feedback {
+  struct Inline {
+    std::string query;
+    std::string completion;
+  };
+  std::string query_id;      // empty: inline
+  std::string query_source;  // empty: the feedback event's source
+  std::optional<Inline> inline_answer;
+  std::optional<double> rating;  // -1..1; "up" is 1, "down" is -1
+  std::optional<std::string> correction;
+  Behaviour behaviour;
+};
+
+struct ExampleGiven {
+  std::string query;
+  std::string answer;
+};
+
+struct PromptUpsert {
+  std::string prompt_id;
+  std::string system;
+  std::optional<Decoding> decoding;
+};
+
+struct PromptDelete {
+  std::string prompt_id;
+};
+
+struct AdapterCommand {
+  enum class Action : uint8_t { kRollback, kReset, kFreeze, kUnfreeze, kImport };
+  Action action = Action::kFreeze;
+  std::optional<uint32_t>
+      version;         // rollback: to this version; unset: to the parent of the current
+  std::string uri;     // import: path of a GGUF LoRA below the configured import folder
+  std::string sha256;  // import: of that file
+};
+
+struct Forget {
+  std::string user;  // one of the two is set
+  std::string document_id;
+};
+
+struct Event {
+  std::string id;  // CloudEvents identity is source + id
+  std::string source;
+  std::string time;  // RFC 3339 or empty; carried, never interpreted
+  TenantId tenant;
+  std::string user;  // may be empty
+  std::variant<DocumentUpsert, DocumentDelete, Query, Feedback, ExampleGiven, PromptUpsert,
+               PromptDelete, AdapterCommand, Forget>
+      data;
+};
+
+// "nudge.query" and so on.
+std::string_view TypeName(const Event& event);
+
+// ---- Between the stages -------------------------------------------------------------------------
+
+// Where an event came from; survives every error.
+struct Origin {
+  Sequence sequence;
+  int64_t offset = 0;  // in the partition's log: Kafka's offset, or the line of a file
+  std::string key;     // the log's key (Kafka), else empty
+  std::string bytes;   // as received
+};
+
+// A piece of a document: what is embedded, found and cited.
+struct Chunk {
+  std::string text;  // NFC, whitespace folded
+  Vector vector;     // [dimension], L2 norm 1
+};
+
+// What feedback says, as numbers.
+struct Signal {
+  double reward = 0;  // -1..1; 0: nothing to learn from
+  std::optional<std::string> correction;
+};
+
+struct Prepared {
+  Event event;                   // texts cleaned
+  std::vector<Chunk> chunks;     // of a document upsert
+  Vector query_vector;           // of a query or example; else empty
+  std::optional<Signal> signal;  // of feedback
+};
+
+// recall's word on one event, in log order.
+struct Resolved {
+  std::shared_ptr<const Prepared> prepared;
+  std::optional<Sequence> duplicate_of;  // then no branch applies it
+  std::optional<Sequence> about;         // feedback: the query that it speaks of
+};
+
+struct Passage {
+  std::string document_id;
+  uint32_t version = 0;  // of the document: 1, 2, ... counted per document_id
+  uint32_t chunk = 0;    // of the document, from 0
+  std::string title;
+  std::string text;
+  double score = 0;    // fused; with dense and lexical it explains the rank
+  double dense = 0;    // cosine
+  double lexical = 0;  // BM25
+};
+
+// index -> gather
+struct Found {
+  std::vector<Passage> passages;  // of a query, best first
+  uint32_t chunks_added = 0;      // of an upsert
+  uint32_t chunks_removed = 0;    // of an upsert over an older version, a delete, a forget
+  uint32_t document_version =
+      0;  // of an upsert or delete: the version that this event made or ended
+};
+
+// A served adapter of one tenant: 0 is the base model, then 1, 2, ... in log order. Immutable.
+using Version = uint32_t;
+
+// What an event changes in the adapter.
+struct Step {
+  uint64_t number = 0;           // of the tenant: 1, 2, ...
+  std::optional<Version> makes;  // the version that serves once this step is computed
+  bool snapshot = false;         // the version is written as a snapshot; its receipt waits for it
+};
+
+// adapt -> gather
+struct Pinned {
+  Version serve = 0;   // the version that answers this event
+  Version parent = 0;  // of the version that the step makes
+  std::optional<Step> step;
+  bool frozen = false;
+};
+
+struct FewShot {
+  std::string query;
+  std::string answer;
+};
+
+// prompt -> gather
+struct Planned {
+  std::string prompt_id;
+  uint32_t prompt_version = 0;
+  std::string system;
+  Decoding decoding;
+  std::string decoding_name;
+  std::vector<FewShot> shots;
+  double propensity = 1;  // probability with which the policy chose this arm
+  uint32_t prompts_changed = 0;
+  uint32_t examples_changed = 0;
+  std::string note;  // of feedback: which arm it was credited to
+};
+
+// gather -> respond
+struct Gathered {
+  std::shared_ptr<const Resolved> resolved;
+  std::shared_ptr<const Found> found;
+  std::shared_ptr<const Pinned> pinned;
+  std::shared_ptr<const Planned> planned;
+};
+
+// ---- Outcomes: exactly one per event ------------------------------------------------------------
+
+struct Citation {
+  std::string document_id;
+  uint32_t version = 0;
+  double score = 0;
+  friend bool operator==(const Citation&, const Citation&) = default;
+};
+
+struct Response {
+  std::string text;
+  std::vector<Citation> citations;
+  std::string prompt_id;
+  uint32_t prompt_version = 0;
+  std::string decoding_name;
+  Decoding decoding;
+  double propensity = 1;
+  Version adapter_version = 0;
+  std::string adapter_digest;  // "base" for version 0
+  bool cache_hit = false;
+  std::string cache_why;  // "exact text, same passages, prompt and adapter", "first time asked"
+  uint32_t prompt_tokens = 0;
+  uint32_t completion_tokens = 0;
+};
+
+// A receipt: what the event did. `summary` is for people: "3 chunks indexed".
+struct Applied {
+  std::string summary;
+  std::optional<uint64_t> step;
+  std::optional<Version> makes_version;
+};
+
+struct DeadLetter {
+  std::string stage;  // decode, prepare, recall, index, adapt, prompt, respond
+  Error error;
+  std::string bytes;         // of the event, cut to the configured length
+  std::string bytes_sha256;  // of all of them
+  uint64_t bytes_total = 0;
+};
+
+struct Outcome {
+  TenantId tenant;     // empty where the event could not be read
+  std::string source;  // of the event
+  std::string id;      // of the event
+  std::string type;    // of the event: "nudge.query"
+  std::variant<Response, Applied, DeadLetter> what;
+  std::vector<SnapshotRef> snapshots;
+};
+
+}  // namespace nudge

@@ -1,0 +1,71 @@
+#include "stages/hash.h"
+
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+
+#include <memory>
+
+#include "stages/result.h"
+
+namespace nudge {
+namespace {
+
+struct FreeContext {
+  void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+};
+
+}  // namespace
+
+Sha256Digest Sha256(std::string_view bytes) {
+  Sha256Digest digest;
+  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest.data());
+  return digest;
+}
+
+std::string Hex(const Sha256Digest& digest) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex(64, '0');
+  for (size_t i = 0; i < digest.size(); ++i) {
+    hex[2 * i] = kDigits[digest[i] >> 4];
+    hex[2 * i + 1] = kDigits[digest[i] & 15];
+  }
+  return hex;
+}
+
+std::string Sha256Hex(std::string_view bytes) {
+  return Hex(Sha256(bytes));
+}
+
+Sha256Digest Sha256Parts(std::initializer_list<std::string_view> parts) {
+  const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
+  ENSURE(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  for (const std::string_view part : parts) {
+    uint8_t length[8];
+    for (size_t i = 0; i < 8; ++i) length[i] = static_cast<uint8_t>(part.size() >> (8 * i));
+    EVP_DigestUpdate(context.get(), length, sizeof length);
+    EVP_DigestUpdate(context.get(), part.data(), part.size());
+  }
+  Sha256Digest digest;
+  ENSURE(EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1);
+  return digest;
+}
+
+uint64_t SeedOf(std::initializer_list<std::string_view> parts) {
+  const Sha256Digest digest = Sha256Parts(parts);
+  uint64_t seed = 0;
+  for (size_t i = 0; i < 8; ++i) seed |= static_cast<uint64_t>(digest[i]) << (8 * i);
+  return seed;
+}
+
+uint64_t RandomAt(uint64_t seed, uint64_t counter) {
+  uint64_t z = seed + (counter + 1) * 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+double UniformAt(uint64_t seed, uint64_t counter) {
+  return static_cast<double>(RandomAt(seed, counter) >> 11) * 0x1.0p-53;
+}
+
+}  // namespace nudge

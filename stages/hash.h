@@ -1,0 +1,32 @@
+// SHA-256 (OpenSSL's) and a counter-based random number: the only two sources of identity and of
+// chance in nudge. Pure functions, any thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace nudge {
+
+using Sha256Digest = std::array<uint8_t, 32>;
+
+Sha256Digest Sha256(std::string_view bytes);
+std::string Hex(const Sha256Digest& digest);  // 64 lower-case digits
+std::string Sha256Hex(std::string_view bytes);
+
+// SHA-256 over the parts, each with its length in front: no two different lists collide by joining.
+Sha256Digest Sha256Parts(std::initializer_list<std::string_view> parts);
+
+// The first 8 bytes of Sha256Parts, little-endian: a seed from names.
+uint64_t SeedOf(std::initializer_list<std::string_view> parts);
+
+// SplitMix64's finaliser over seed and counter (Steele, Lea, Flood 2014): the value at `counter` of
+// the stream `seed`, without any state between calls.
+uint64_t RandomAt(uint64_t seed, uint64_t counter);
+
+// [0, 1) with 53 bits.
+double UniformAt(uint64_t seed, uint64_t counter);
+
+}  // namespace nudge

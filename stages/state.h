@@ -1,0 +1,104 @@
+// Durable state as every stage hands it over at a barrier: named entries, each changed or gone.
+//
+// A stage with state has three calls, made by the thread that runs its node (or before the graph
+// starts):
+//   void Save(int32_t partition, Changes& changes);      what changed since the last Save, in a
+//                                                        fixed order; nothing is lost by saving
+//   Result<Nothing> Load(int32_t partition, const Change& entry);   one entry of a saved state
+//   void Drop(int32_t partition);                        the partition belongs to somebody else
+// Loading all entries that were saved, in any order of tenants and kinds but each kind's in saved
+// order, makes a stage that behaves like the one that saved them.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "stages/result.h"
+
+namespace nudge {
+
+struct Change {
+  std::string tenant;
+  std::string kind;  // "document", "policy_arm": a table's worth of meaning, unique over all stages
+  std::string id;    // within tenant and kind
+  std::optional<std::string> value;  // ByteWriter's encoding; unset: the entry is gone
+};
+
+using Changes = std::vector<Change>;
+
+// Little-endian, length-prefixed, no padding. The first byte of each value is its format version.
+class ByteWriter {
+ public:
+  void U8(uint8_t value) { bytes_.push_back(static_cast<char>(value)); }
+  void U32(uint32_t value) { Raw(&value, sizeof value); }
+  void U64(uint64_t value) { Raw(&value, sizeof value); }
+  void F64(double value) { Raw(&value, sizeof value); }
+  void Text(std::string_view text) {
+    U64(text.size());
+    bytes_.append(text);
+  }
+  void Floats(const std::vector<float>& values) {
+    U64(values.size());
+    Raw(values.data(), values.size() * sizeof(float));
+  }
+  std::string Take() { return std::move(bytes_); }
+
+ private:
+  void Raw(const void* data, size_t size) { bytes_.append(static_cast<const char*>(data), size); }
+  std::string bytes_;
+};
+
+// Reads what ByteWriter wrote. Past the end or over a length that cannot be, every read gives zero
+// or nothing and complete() stays false: check once, at the end.
+class ByteReader {
+ public:
+  explicit ByteReader(std::string_view bytes) : bytes_(bytes) {}
+
+  uint8_t U8() { return Fixed<uint8_t>(); }
+  uint32_t U32() { return Fixed<uint32_t>(); }
+  uint64_t U64() { return Fixed<uint64_t>(); }
+  double F64() { return Fixed<double>(); }
+  std::string Text() { return std::string(Take(U64())); }
+  std::vector<float> Floats() {
+    const uint64_t count = U64();
+    if (count > bytes_.size() / sizeof(float)) {
+      failed_ = true;
+      return {};
+    }
+    const std::string_view raw = Take(count * sizeof(float));
+    std::vector<float> values(raw.size() / sizeof(float));
+    if (!values.empty()) std::memcpy(values.data(), raw.data(), raw.size());
+    return values;
+  }
+
+  // Everything was there and everything was read.
+  bool complete() const { return !failed_ && bytes_.empty(); }
+  bool failed() const { return failed_; }
+
+ private:
+  template <class T>
+  T Fixed() {
+    T value{};
+    const std::string_view raw = Take(sizeof value);
+    if (raw.size() == sizeof value) std::memcpy(&value, raw.data(), sizeof value);
+    return value;
+  }
+  std::string_view Take(uint64_t size) {
+    if (failed_ || size > bytes_.size()) {
+      failed_ = true;
+      return {};
+    }
+    const std::string_view taken = bytes_.substr(0, size);
+    bytes_.remove_prefix(size);
+    return taken;
+  }
+
+  std::string_view bytes_;
+  bool failed_ = false;
+};
+
+}  // namespace nudge
