@@ -9,7 +9,7 @@ APT_PACKAGES=(
   libboost-dev libboost-test-dev                     # tests
   libdnnl-dev                                        # matrix products of the trainer
   libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256
-  python3 python3-pip python3-numpy python3-tqdm python3-yaml  # downloads, model conversion
+  python3 python3-pip python3-numpy python3-yaml  # downloads, model conversion
   unzip
 )
 
