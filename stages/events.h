@@ -145,9 +145,11 @@ std::string_view TypeName(const Event& event);
 // Where an event came from; survives every error.
 struct Origin {
   Sequence sequence;
-  int64_t offset = 0;  // in the partition's log: Kafka's offset, or the line of a file
-  std::string key;     // the log's key (Kafka), else empty
-  std::string bytes;   // as received
+  int64_t offset = 0;        // in the partition's log: Kafka's offset, or the line of a file
+  std::string key;           // the log's key (Kafka), else empty
+  std::string bytes;         // as received; of a record over the limits only its head
+  std::string bytes_sha256;  // set where bytes is only the head: of all of them
+  uint64_t bytes_total = 0;  // set where bytes is only the head
 };
 
 // A piece of a document: what is embedded, found and cited.

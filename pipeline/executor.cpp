@@ -1,0 +1,523 @@
+#include "pipeline/executor.h"
+
+#include <utility>
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr int kLingerSpins = 4000;  // ~50 us: the gap between two loops of a lesson
+
+std::string NumberName(uint64_t number) {
+  std::string digits = std::to_string(number);
+  return std::string(20 - digits.size(), '0') + digits;
+}
+
+Error Damaged(const Change& entry) {
+  return {
+      Code::kUnreadableFile,
+      "state: entry " + entry.kind + " " + entry.id + " of tenant " + entry.tenant + " is damaged",
+      "restore a backup of the state, or rebuild it from the log"};
+}
+
+// Parts of a barrier that become ready one by one, joined in the order in which they were asked
+// for.
+class Parts {
+ public:
+  Parts(size_t count, std::function<void(Changes)> done)
+      : parts_(count), missing_(count), done_(std::move(done)) {}
+
+  void Fill(size_t index, Changes changes) {
+    std::unique_lock lock(mutex_);
+    parts_[index] = std::move(changes);
+    if (--missing_ > 0) return;
+    Changes all;
+    for (Changes& part : parts_) {
+      all.insert(all.end(), std::make_move_iterator(part.begin()),
+                 std::make_move_iterator(part.end()));
+    }
+    lock.unlock();
+    done_(std::move(all));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Changes> parts_;
+  size_t missing_;
+  std::function<void(Changes)> done_;
+};
+
+}  // namespace
+
+Executor::Executor(Backend& backend, ExecutorOptions options,
+                   std::function<void(const LessonEvent&)> on_lesson,
+                   std::function<void(const Error&)> on_fatal)
+    : backend_(backend),
+      options_(std::move(options)),
+      on_lesson_(std::move(on_lesson)),
+      on_fatal_(std::move(on_fatal)),
+      share_([this](int parts, const std::function<void(int)>& part) { Share(parts, part); }) {
+  for (size_t slot = 0; slot < options_.threads; ++slot) {
+    threads_.emplace_back([this, slot] { Work(slot); });
+  }
+}
+
+Executor::~Executor() {
+  Stop();
+}
+
+void Executor::Stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  ready_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  for (std::deque<Job>& queue : queues_) queue.clear();
+  partitions_.clear();  // with them every continuation that waited
+}
+
+// ---- Threads ------------------------------------------------------------------------------------
+
+void Executor::Enqueue(Priority priority, Job job) {
+  {
+    const std::lock_guard lock(mutex_);
+    queues_[priority].push_back(std::move(job));
+  }
+  ready_.notify_one();
+}
+
+void Executor::Work(size_t slot) {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    std::deque<Job>* queue = nullptr;
+    for (std::deque<Job>& candidate : queues_) {
+      if (!candidate.empty()) {
+        queue = &candidate;
+        break;
+      }
+    }
+    if (queue != nullptr) {
+      Job job = std::move(queue->front());
+      queue->pop_front();
+      lock.unlock();
+      job(slot);
+      job = nullptr;
+      lock.lock();
+    } else if (!Assist(lock)) {
+      ready_.wait(lock);
+    }
+  }
+}
+
+// Takes parts of a lesson's loop, if there is one. False: there was nothing to do.
+bool Executor::Assist(std::unique_lock<std::mutex>& lock) {
+  const std::shared_ptr<Shared> shared = shared_;
+  if (!shared || shared->next.load(std::memory_order_relaxed) >= shared->parts) return false;
+  lock.unlock();
+  int finished = 0;
+  for (int i; (i = shared->next.fetch_add(1)) < shared->parts;) {
+    (*shared->part)(i);
+    ++finished;
+  }
+  if (finished > 0 && shared->done.fetch_add(finished) + finished == shared->parts) {
+    shared->done.notify_one();
+  }
+  // The lesson's next loop comes within microseconds: a short look is cheaper than to sleep and
+  // wake.
+  for (int spin = 0; spin < kLingerSpins; ++spin) {
+    if (shares_begun_.load(std::memory_order_relaxed) != shared->number) break;
+    __builtin_ia32_pause();
+  }
+  lock.lock();
+  return true;
+}
+
+void Executor::Share(int parts, const std::function<void(int)>& part) {
+  const auto shared = std::make_shared<Shared>();
+  shared->parts = parts;
+  shared->part = &part;
+  bool mine = false;
+  if (parts > 1 && options_.threads > 1) {
+    const std::lock_guard lock(mutex_);
+    mine = shared_ == nullptr;  // another tenant's lesson may be sharing: then this one runs alone
+    if (mine) {
+      shared->number = shares_begun_.load(std::memory_order_relaxed) + 1;
+      shared_ = shared;
+      shares_begun_.store(shared->number, std::memory_order_relaxed);
+    }
+  }
+  if (mine) ready_.notify_all();
+  int finished = 0;
+  for (int i; (i = shared->next.fetch_add(1)) < parts;) {
+    part(i);
+    ++finished;
+  }
+  if (!mine) return;
+  {
+    const std::lock_guard lock(mutex_);
+    shared_ = nullptr;
+  }
+  int done = shared->done.fetch_add(finished) + finished;
+  while (done < parts) {
+    shared->done.wait(done);
+    done = shared->done.load();
+  }
+}
+
+template <class T>
+void Executor::When(const CellPtr<T>& cell, std::function<void(const T&)> then) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!cell->value) {
+      cell->waiting.push_back(std::move(then));
+      return;
+    }
+  }
+  then(*cell->value);
+}
+
+template <class T>
+void Executor::Resolve(const CellPtr<T>& cell, T value) {
+  std::vector<std::function<void(const T&)>> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    cell->value = std::move(value);
+    waiting.swap(cell->waiting);
+  }
+  for (const auto& then : waiting) then(*cell->value);
+}
+
+// ---- Embedding ----------------------------------------------------------------------------------
+
+void Executor::EmbedTexts(std::vector<std::string> texts, bool as_query, EmbedDone done) {
+  Enqueue(as_query ? kEmbedQuery : kEmbedDocument,
+          [this, texts = std::move(texts), as_query, done = std::move(done)](size_t slot) {
+            const NodeMetrics::Timer timer(embed_metrics_);
+            std::vector<Vector> vectors;
+            for (const std::string& text : texts) {
+              Result<Vector> vector = backend_.Embed(slot, text, as_query);
+              if (!vector.ok()) return done(vector.error());
+              vectors.push_back(std::move(*vector));
+            }
+            done(std::move(vectors));
+          });
+}
+
+// ---- Plans --------------------------------------------------------------------------------------
+
+Executor::Tenant& Executor::TenantOf(int32_t partition, const TenantId& id) {
+  std::unique_ptr<Tenant>& tenant = partitions_[partition][id];
+  if (!tenant) {
+    tenant = std::make_unique<Tenant>();
+    tenant->adapters = std::make_unique<TenantAdapters>(backend_, id, options_.adapters);
+    tenant->last_lesson = std::make_shared<Cell<LessonDone>>();
+    tenant->last_lesson->value.emplace();
+  }
+  return *tenant;
+}
+
+Executor::CellPtr<Served> Executor::VersionOf(Tenant& tenant, Version version) {
+  const auto found = tenant.versions.find(version);
+  if (found != tenant.versions.end()) return found->second;
+  // 0 is the base; a version that left the kept ones is answered by it too (adapt does not ask).
+  const auto base = std::make_shared<Cell<Served>>();
+  base->value.emplace();
+  return base;
+}
+
+Executor::CellPtr<Executor::Answer> Executor::AnswerOf(Tenant& tenant, Sequence at) {
+  const auto found = tenant.answers.find(at);
+  if (found != tenant.answers.end()) return found->second;
+  const auto missing = std::make_shared<Cell<Answer>>();
+  missing->value.emplace();
+  missing->value->error = Error{Code::kModelFailed, "the answer is not kept any more", ""};
+  return missing;
+}
+
+void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
+                      std::function<void(Outcome)> done) {
+  if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty()) {
+    return done(std::move(plan.outcome));
+  }
+  const TenantId id = plan.outcome.tenant;
+  Tenant& tenant = TenantOf(at.partition(), id);
+  CellPtr<Answer> answer;
+  CellPtr<LessonDone> lesson;
+  if (plan.generate) {
+    answer = SubmitGenerate(at, id, tenant, *plan.generate, recorded.get());
+  } else if (plan.answer_of) {
+    answer = AnswerOf(tenant, *plan.answer_of);
+  }
+  if (plan.lesson) lesson = SubmitLesson(at, id, tenant, std::move(*plan.lesson));
+  for (const Sequence retired : plan.retired) {
+    if (tenant.answers.erase(retired) == 0) continue;
+    const auto [entry, unsaved] = tenant.dirty_answers.emplace(retired, false);
+    if (!unsaved) {
+      if (entry->second) tenant.dirty_answers.erase(entry);  // it was never saved
+    }
+  }
+  if (answer) {
+    When<Answer>(answer, [outcome = std::move(plan.outcome),
+                          done = std::move(done)](const Answer& given) mutable {
+      if (given.error) {
+        outcome.what = DeadLetter{"generate", *given.error, "", "", 0};
+      } else {
+        auto& response = std::get<Response>(outcome.what);
+        response.text = given.completed.text;
+        response.adapter_digest = given.digest;
+        response.prompt_tokens = given.completed.prompt_tokens;
+        response.completion_tokens = given.completed.completion_tokens;
+      }
+      done(std::move(outcome));
+    });
+  } else if (lesson && plan.waits_for_lesson) {
+    When<LessonDone>(lesson, [outcome = std::move(plan.outcome),
+                              done = std::move(done)](const LessonDone& lesson_done) mutable {
+      if (lesson_done.snapshot) outcome.snapshots.push_back(*lesson_done.snapshot);
+      if (lesson_done.error && std::holds_alternative<Applied>(outcome.what)) {
+        outcome.what = DeadLetter{"adapt", *lesson_done.error, "", "", 0};
+      }
+      done(std::move(outcome));
+    });
+  } else {
+    done(std::move(plan.outcome));
+  }
+}
+
+Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const TenantId& id,
+                                                             Tenant& tenant,
+                                                             const Generate& generate,
+                                                             const Outcome* recorded) {
+  const auto answer = std::make_shared<Cell<Answer>>();
+  tenant.answers[at] = answer;
+  tenant.dirty_answers[at] = true;
+  if (recorded != nullptr) {
+    Answer given;
+    if (const auto* response = std::get_if<Response>(&recorded->what)) {
+      given.completed = {response->text, response->prompt_tokens, response->completion_tokens};
+      given.digest = response->adapter_digest;
+    } else if (const auto* letter = std::get_if<DeadLetter>(&recorded->what)) {
+      given.error = letter->error;
+    }
+    Resolve(answer, std::move(given));
+    return answer;
+  }
+  When<Served>(VersionOf(tenant, generate.adapter), [this, answer, generate](const Served& served) {
+    Enqueue(kGenerate, [this, answer, generate, served](size_t slot) {
+      Answer given;
+      given.digest = served.digest();
+      {
+        const NodeMetrics::Timer timer(generate_metrics_);
+        Result<Completed> completed =
+            backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
+                              generate.seed, [this] { return stopping_.load(); });
+        if (completed.ok()) {
+          given.completed = std::move(*completed);
+        } else {
+          given.error = completed.error();
+        }
+      }
+      if (!stopping_) Resolve(answer, std::move(given));
+    });
+  });
+  (void)id;
+  return answer;
+}
+
+// The version that the lesson makes joins the kept ones, and the oldest leaves them: after a forget
+// all, since they still hold what is to be forgotten.
+void Executor::KeepVersions(Tenant& tenant, const Lesson& lesson, const CellPtr<Served>& made) {
+  const size_t kept =
+      std::holds_alternative<Unlearn>(lesson.what) ? 0 : size_t{options_.versions_kept} - 1;
+  while (tenant.versions.size() > kept) {
+    tenant.dirty_versions[tenant.versions.begin()->first] = false;
+    tenant.versions.erase(tenant.versions.begin());
+  }
+  tenant.versions[*lesson.step.makes] = made;
+  tenant.dirty_versions[*lesson.step.makes] = true;
+}
+
+Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
+                                                     Tenant& tenant, Lesson lesson) {
+  const auto done = std::make_shared<Cell<LessonDone>>();
+  const auto made = std::make_shared<Cell<Served>>();
+  const CellPtr<LessonDone> before = std::exchange(tenant.last_lesson, done);
+  tenant.dirty_learner = true;
+
+  CellPtr<Answer> shown;
+  if (const auto* exercise = std::get_if<Exercise>(&lesson.what)) {
+    if (const auto* answer = std::get_if<Sequence>(&exercise->shown)) {
+      shown = AnswerOf(tenant, *answer);
+    } else {
+      shown = std::make_shared<Cell<Answer>>();
+      shown->value.emplace();
+      shown->value->completed.text = std::get<std::string>(exercise->shown);
+    }
+  } else {
+    shown = std::make_shared<Cell<Answer>>();
+    shown->value.emplace();
+  }
+  const auto* rollback = std::get_if<Rollback>(&lesson.what);
+  const CellPtr<Served> target = VersionOf(tenant, rollback != nullptr ? rollback->to : 0);
+  const CellPtr<Served> parent = VersionOf(tenant, lesson.parent);
+  if (lesson.step.makes) KeepVersions(tenant, lesson, made);
+
+  When<LessonDone>(before, [=, this, &tenant, lesson = std::move(lesson)](const LessonDone&) {
+    When<Answer>(shown, [=, this, &tenant](const Answer& given) {
+      Enqueue(kLearn, [=, this, &tenant](size_t) {
+        // Versions that earlier lessons make are resolved by now, so both are there.
+        LessonDone result =
+            RunLesson(at, id, tenant, lesson, given.error ? nullptr : &given.completed.text,
+                      *target->value, *parent->value);
+        if (lesson.step.makes) Resolve(made, result.serves);
+        Resolve(done, std::move(result));
+      });
+    });
+  });
+  return done;
+}
+
+LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
+                               const Lesson& lesson, const std::string* shown, const Served& target,
+                               const Served& parent) {
+  LessonDone done;
+  {
+    const NodeMetrics::Timer timer(lesson_metrics_);
+    done = tenant.adapters->Apply(lesson, shown, target, parent, share_);
+  }
+  if (lesson.step.snapshot && lesson.step.makes && done.serves.adapter &&
+      !options_.snapshot_folder.empty()) {
+    Result<SnapshotRef> snapshot = backend_.WriteSnapshot(options_.snapshot_folder, id,
+                                                          *lesson.step.makes, *done.serves.adapter);
+    if (snapshot.ok()) {
+      done.snapshot = std::move(*snapshot);
+    } else if (on_fatal_) {
+      on_fatal_(snapshot.error());
+    }
+  }
+  if (on_lesson_) on_lesson_({id, at, lesson.step.number, done});
+  return done;
+}
+
+std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const TenantId& id) {
+  Tenant& tenant = TenantOf(partition, id);
+  if (tenant.versions.empty()) return nullptr;
+  const CellPtr<Served>& cell = tenant.versions.rbegin()->second;
+  const std::lock_guard lock(mutex_);
+  return cell->value ? cell->value->adapter : nullptr;
+}
+
+// ---- State --------------------------------------------------------------------------------------
+
+void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
+  std::vector<std::function<void(const std::shared_ptr<Parts>&, size_t)>> asked;
+  for (auto& [id, tenant] : partitions_[partition]) {
+    for (const auto& [version, changed] : tenant->dirty_versions) {
+      Change entry{id, "adapter_version", NumberName(version), std::nullopt};
+      const CellPtr<Served> cell = changed ? tenant->versions.at(version) : nullptr;
+      asked.push_back([=, this](const std::shared_ptr<Parts>& parts, size_t index) {
+        if (!cell) return parts->Fill(index, {entry});
+        When<Served>(cell, [=](const Served& served) {
+          ByteWriter out;
+          out.U8(kFormat);
+          out.U64(served.journal_end);
+          out.U8(served.adapter != nullptr);
+          if (served.adapter) {
+            const LearnCounts& counts = served.adapter->counts;
+            out.Text(served.adapter->digest);
+            out.Text(served.adapter->parent_digest);
+            for (const uint64_t count : {counts.steps, counts.examples, counts.corrections,
+                                         counts.ups, counts.downs, counts.refused}) {
+              out.U64(count);
+            }
+            out.Text(served.adapter->weights);
+          }
+          parts->Fill(index, {{entry.tenant, entry.kind, entry.id, out.Take()}});
+        });
+      });
+    }
+    for (const auto& [at, kept] : tenant->dirty_answers) {
+      Change entry{id, "answer", NumberName(at.value), std::nullopt};
+      const CellPtr<Answer> cell = kept ? tenant->answers.at(at) : nullptr;
+      asked.push_back([=, this](const std::shared_ptr<Parts>& parts, size_t index) {
+        if (!cell) return parts->Fill(index, {entry});
+        When<Answer>(cell, [=](const Answer& answer) {
+          ByteWriter out;
+          out.U8(kFormat);
+          out.U8(answer.error.has_value());
+          out.Text(answer.error ? answer.error->message : answer.completed.text);
+          out.U32(answer.completed.prompt_tokens);
+          out.U32(answer.completed.completion_tokens);
+          out.Text(answer.digest);
+          parts->Fill(index, {{entry.tenant, entry.kind, entry.id, out.Take()}});
+        });
+      });
+    }
+    if (tenant->dirty_learner) {
+      asked.push_back([this, &kept = *tenant](const std::shared_ptr<Parts>& parts, size_t index) {
+        const auto saved = std::make_shared<Cell<LessonDone>>();
+        const CellPtr<LessonDone> before = std::exchange(kept.last_lesson, saved);
+        When<LessonDone>(before, [=, this, &kept](const LessonDone&) {
+          Enqueue(kLearn, [=, this, &kept](size_t) {
+            Changes changes;
+            kept.adapters->Save(changes);
+            Resolve(saved, LessonDone{});
+            parts->Fill(index, std::move(changes));
+          });
+        });
+      });
+    }
+    tenant->dirty_versions.clear();
+    tenant->dirty_answers.clear();
+    tenant->dirty_learner = false;
+  }
+  if (asked.empty()) return barrier->Add("executor", {});
+  const auto parts = std::make_shared<Parts>(
+      asked.size(), [barrier](Changes changes) { barrier->Add("executor", std::move(changes)); });
+  for (size_t index = 0; index < asked.size(); ++index) asked[index](parts, index);
+}
+
+Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
+  Tenant& tenant = TenantOf(partition, entry.tenant);
+  if (entry.kind == "learner" || entry.kind == "journal") return tenant.adapters->Load(entry);
+  ByteReader in(*entry.value);
+  if (in.U8() != kFormat || entry.id.size() != 20) return Damaged(entry);
+  const uint64_t number = std::strtoull(entry.id.c_str(), nullptr, 10);
+  if (entry.kind == "answer") {
+    const auto cell = std::make_shared<Cell<Answer>>();
+    Answer& answer = cell->value.emplace();
+    const bool failed = in.U8() != 0;
+    std::string text = in.Text();
+    if (failed) {
+      answer.error = Error{Code::kModelFailed, std::move(text), ""};
+    } else {
+      answer.completed.text = std::move(text);
+    }
+    answer.completed.prompt_tokens = in.U32();
+    answer.completed.completion_tokens = in.U32();
+    answer.digest = in.Text();
+    tenant.answers[Sequence{number}] = cell;
+  } else {
+    const auto cell = std::make_shared<Cell<Served>>();
+    Served& served = cell->value.emplace();
+    served.journal_end = in.U64();
+    if (in.U8() != 0) {
+      const std::string digest = in.Text();
+      const std::string parent = in.Text();
+      LearnCounts counts;
+      for (uint64_t* count : {&counts.steps, &counts.examples, &counts.corrections, &counts.ups,
+                              &counts.downs, &counts.refused}) {
+        *count = in.U64();
+      }
+      auto version = backend_.LoadVersion(in.Text(), digest, parent, counts);
+      if (!version.ok()) return version.error();
+      served.adapter = *version;
+    }
+    tenant.versions[static_cast<Version>(number)] = cell;
+  }
+  return in.complete() ? Result<Nothing>(Nothing{}) : Damaged(entry);
+}
+
+}  // namespace nudge

@@ -1,0 +1,162 @@
+// Sole owner of the compute threads of the models: Plan -> [executor] -> Outcome.
+//
+// A job is queued once all that it needs is there: the adapter version that it serves, the lessons
+// before it, the answer that it speaks of. All of these lie further back in the log, so no two jobs
+// can wait for each other, and what a job computes depends on the log alone, never on which thread
+// was free first. Ready jobs run by priority: generate, embed a query, learn, embed a document.
+// A lesson's inner loops are shared with threads that have nothing else to do.
+//
+// Submit, Retire and AddBarrier are called in log order per partition (by respond's node);
+// EmbedTexts from any thread. None of them waits for a model. `done` runs on an executor thread, or
+// in the call itself where there is nothing to wait for.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pipeline/barrier.h"
+#include "pipeline/metrics.h"
+#include "stages/jobs.h"
+#include "stages/model/backend.h"
+#include "stages/model/tenant_adapters.h"
+
+namespace nudge {
+
+struct ExecutorOptions {
+  size_t threads = 2;           // 1..256; the backend has as many slots
+  uint32_t versions_kept = 8;   // per tenant: how far a rollback can reach
+  std::string snapshot_folder;  // empty: no snapshots
+  TenantAdaptersOptions adapters;
+};
+
+// One point of a tenant's learning curve.
+struct LessonEvent {
+  TenantId tenant;
+  Sequence at;
+  uint64_t step = 0;
+  LessonDone done;
+};
+
+class Executor {
+ public:
+  // `on_lesson` (may be empty) is told of every lesson, in log order per tenant, on executor
+  // threads. `on_fatal` is told of what must stop the process: a snapshot that cannot be written.
+  Executor(Backend& backend, ExecutorOptions options,
+           std::function<void(const LessonEvent&)> on_lesson,
+           std::function<void(const Error&)> on_fatal);
+  ~Executor();
+
+  // Abandons what is queued and cancels what runs, between tokens; their `done` is never called.
+  // Nothing may be submitted any more. Idempotent.
+  void Stop();
+
+  using EmbedDone = std::function<void(Result<std::vector<Vector>>)>;
+  void EmbedTexts(std::vector<std::string> texts, bool as_query, EmbedDone done);
+
+  // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
+  void Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
+              std::function<void(Outcome)> done);
+
+  // Adds to the barrier what the learners and answers of the partition are after every job that was
+  // submitted before this call.
+  void AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier);
+
+  // Entries of the kinds that AddBarrier wrote. Before the first Submit of the partition.
+  Result<Nothing> Load(int32_t partition, const Change& entry);
+
+  // The version that serves the tenant's next event, if the tenant has one; for reports. Waits for
+  // nothing: nullptr where it is not computed yet.
+  std::shared_ptr<const AdapterVersion> Latest(int32_t partition, const TenantId& tenant);
+
+  const NodeMetrics& generate_metrics() const { return generate_metrics_; }
+  const NodeMetrics& embed_metrics() const { return embed_metrics_; }
+  const NodeMetrics& lesson_metrics() const { return lesson_metrics_; }
+
+ private:
+  enum Priority { kGenerate, kEmbedQuery, kLearn, kEmbedDocument, kPriorities };
+  using Job = std::function<void(size_t slot)>;
+
+  // A value that is there, or will be: continuations run once it is, outside of the lock.
+  template <class T>
+  struct Cell {
+    std::optional<T> value;
+    std::vector<std::function<void(const T&)>> waiting;
+  };
+  template <class T>
+  using CellPtr = std::shared_ptr<Cell<T>>;
+
+  struct Answer {
+    std::optional<Error> error;
+    Completed completed;
+    std::string digest;  // of the adapter that gave it
+  };
+
+  struct Tenant {
+    std::unique_ptr<TenantAdapters> adapters;
+    std::map<Version, CellPtr<Served>> versions;  // the kept ones, in log order
+    std::map<Sequence, CellPtr<Answer>> answers;  // those that something can still refer to
+    CellPtr<LessonDone> last_lesson;              // also: the last barrier's save
+    std::map<Version, bool> dirty_versions;       // true: changed, false: gone
+    std::map<Sequence, bool> dirty_answers;
+    bool dirty_learner = false;
+  };
+  using Tenants = std::map<TenantId, std::unique_ptr<Tenant>>;
+
+  template <class T>
+  void When(const CellPtr<T>& cell, std::function<void(const T&)> then);
+  template <class T>
+  void Resolve(const CellPtr<T>& cell, T value);
+
+  Tenant& TenantOf(int32_t partition, const TenantId& tenant);
+  CellPtr<Served> VersionOf(Tenant& tenant, Version version);
+  CellPtr<Answer> AnswerOf(Tenant& tenant, Sequence at);
+  CellPtr<Answer> SubmitGenerate(Sequence at, const TenantId& id, Tenant& tenant,
+                                 const Generate& generate, const Outcome* recorded);
+  CellPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, Tenant& tenant, Lesson lesson);
+  void KeepVersions(Tenant& tenant, const Lesson& lesson, const CellPtr<Served>& made);
+  LessonDone RunLesson(Sequence at, const TenantId& id, Tenant& tenant, const Lesson& lesson,
+                       const std::string* shown, const Served& target, const Served& parent);
+
+  void Enqueue(Priority priority, Job job);
+  void Work(size_t slot);
+  void Share(int parts, const std::function<void(int)>& part);  // the ParallelFor of lessons
+  bool Assist(std::unique_lock<std::mutex>& lock);
+
+  struct Shared {
+    int parts = 0;
+    const std::function<void(int)>* part = nullptr;
+    uint64_t number = 0;
+    std::atomic<int> next{0};
+    std::atomic<int> done{0};
+  };
+
+  Backend& backend_;
+  const ExecutorOptions options_;
+  const std::function<void(const LessonEvent&)> on_lesson_;
+  const std::function<void(const Error&)> on_fatal_;
+  const ParallelFor share_;
+
+  std::mutex mutex_;  // guards everything below, and what tenants' maps hold
+  std::condition_variable ready_;
+  std::array<std::deque<Job>, kPriorities> queues_;
+  std::map<int32_t, Tenants> partitions_;
+  std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
+  std::atomic<uint64_t> shares_begun_{0};
+  std::atomic<bool> stopping_{false};
+
+  NodeMetrics generate_metrics_;
+  NodeMetrics embed_metrics_;
+  NodeMetrics lesson_metrics_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace nudge

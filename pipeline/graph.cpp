@@ -1,0 +1,321 @@
+#include "pipeline/graph.h"
+
+#include <oneapi/tbb/flow_graph.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <tuple>
+#include <utility>
+
+#include "pipeline/key_order.h"
+
+namespace nudge {
+namespace flow = oneapi::tbb::flow;
+
+namespace {
+
+template <class T>
+using Out = std::tuple<Message<T>>;
+
+// A stage with state, or an order: one message at a time, first in, first out.
+template <class In, class T>
+using Serial = flow::multifunction_node<Message<In>, Out<T>>;
+
+// A stage whose work may end later, on a thread of the executor.
+template <class In, class T>
+using Async = flow::async_node<Message<In>, Message<T>>;
+
+// Puts messages back into log order. Owns the order; `node` is what edges are made to.
+template <class T>
+struct Order {
+  explicit Order(flow::graph& graph)
+      : node(graph, flow::serial, [this](const Message<T>& message, auto& ports) noexcept {
+          order.Put(message, [&](const Message<T>& next) { std::get<0>(ports).try_put(next); });
+        }) {}
+  KeyedOrder<Message<T>> order;
+  Serial<T, T> node;
+};
+
+// What decode gets: the bytes are in the origin.
+struct Received {};
+
+using Branches = std::tuple<Message<Resolved>, Message<Found>, Message<Pinned>, Message<Planned>>;
+struct BySequence {
+  template <class T>
+  uint64_t operator()(const Message<T>& message) const {
+    return message.sequence().value;
+  }
+};
+
+// Keeps the graph alive for a message that an executor thread will put. Released with the last
+// copy, so a job that is abandoned does not hold the graph for ever.
+template <class Gateway>
+class Hold {
+ public:
+  explicit Hold(Gateway& gateway) : gateway_(gateway) { gateway_.reserve_wait(); }
+  ~Hold() { gateway_.release_wait(); }
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+
+  template <class T>
+  void Put(const Message<T>& message) {
+    gateway_.try_put(message);
+  }
+
+ private:
+  Gateway& gateway_;
+};
+
+// The part of a barrier that a stage supplies: what changed, now that it has applied the message.
+template <class Stage, class T>
+void Checkpoint(const char* name, Stage& stage, const Message<T>& message) {
+  if (!message.barrier) return;
+  Changes changes;
+  stage.Save(message.sequence().partition(), changes);
+  message.barrier->Add(name, std::move(changes));
+}
+
+}  // namespace
+
+// The figure, read from top to bottom. Bodies are noexcept: RunStage keeps errors inside.
+struct Graph::Wiring {
+  Wiring(Stages stages_in, Executor& executor_in, GraphOptions options_in, GraphMetrics& metrics_in)
+      : stages(stages_in),
+        executor(executor_in),
+        options(std::move(options_in)),
+        metrics(metrics_in) {
+    flow::make_edge(decode, prepare);
+    flow::make_edge(prepare, log_order.node);
+    flow::make_edge(flow::output_port<0>(log_order.node), recall);
+
+    flow::make_edge(flow::output_port<0>(recall), index);
+    flow::make_edge(flow::output_port<0>(recall), adapt);
+    flow::make_edge(flow::output_port<0>(recall), prompt);
+
+    flow::make_edge(flow::output_port<0>(recall), flow::input_port<0>(join));
+    flow::make_edge(flow::output_port<0>(index), flow::input_port<1>(join));
+    flow::make_edge(flow::output_port<0>(adapt), flow::input_port<2>(join));
+    flow::make_edge(flow::output_port<0>(prompt), flow::input_port<3>(join));
+
+    flow::make_edge(join, gather);
+    flow::make_edge(gather, gather_order.node);
+    flow::make_edge(flow::output_port<0>(gather_order.node), respond);
+    flow::make_edge(respond, outcome_order.node);
+    flow::make_edge(flow::output_port<0>(outcome_order.node), emit);
+  }
+
+  Stages stages;
+  Executor& executor;
+  GraphOptions options;
+  GraphMetrics& metrics;
+  flow::graph graph;  // runs in the arena in which it is made
+
+  flow::function_node<Message<Received>, Message<Event>> decode{
+      graph, flow::unlimited, [this](const Message<Received>& in) noexcept {
+        return RunStage<Event>("decode", metrics.decode, in, [&](const Received&) {
+          return DecodeEvent(in.origin->bytes, options.limits);
+        });
+      }};
+
+  Async<Event, Prepared> prepare{
+      graph, flow::unlimited,
+      [this](const Message<Event>& in, auto& gateway) noexcept { RunPrepare(in, gateway); }};
+
+  Order<Prepared> log_order{graph};
+
+  Serial<Prepared, Resolved> recall{
+      graph, flow::serial, [this](const Message<Prepared>& in, auto& ports) noexcept {
+        auto out = RunStage<Resolved>("recall", metrics.recall, in, [&](const Prepared&) {
+          return stages.recall.Apply(in.sequence(), in.body);
+        });
+        Checkpoint("recall", stages.recall, out);
+        std::get<0>(ports).try_put(out);
+      }};
+
+  Serial<Resolved, Found> index{
+      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
+        auto out = RunStage<Found>("index", metrics.index, in, [&](const Resolved& resolved) {
+          return stages.index.Apply(in.sequence(), resolved);
+        });
+        Checkpoint("index", stages.index, out);
+        std::get<0>(ports).try_put(out);
+      }};
+
+  Serial<Resolved, Pinned> adapt{
+      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
+        auto out = RunStage<Pinned>("adapt", metrics.adapt, in, [&](const Resolved& resolved) {
+          return stages.adapt.Apply(in.sequence(), resolved);
+        });
+        Checkpoint("adapt", stages.adapt, out);
+        std::get<0>(ports).try_put(out);
+      }};
+
+  Serial<Resolved, Planned> prompt{
+      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
+        auto out = RunStage<Planned>("prompt", metrics.prompt, in, [&](const Resolved& resolved) {
+          return stages.prompt.Apply(in.sequence(), resolved);
+        });
+        Checkpoint("prompt", stages.prompt, out);
+        std::get<0>(ports).try_put(out);
+      }};
+
+  flow::join_node<Branches, flow::key_matching<uint64_t>> join{graph, BySequence{}, BySequence{},
+                                                               BySequence{}, BySequence{}};
+
+  flow::function_node<Branches, Message<Gathered>> gather{
+      graph, flow::unlimited, [this](const Branches& in) noexcept { return Gather(in); }};
+
+  Order<Gathered> gather_order{graph};
+
+  Async<Gathered, Outcome> respond{
+      graph, flow::serial,
+      [this](const Message<Gathered>& in, auto& gateway) noexcept { RunRespond(in, gateway); }};
+
+  Order<Outcome> outcome_order{graph};
+
+  flow::function_node<Message<Outcome>> emit{graph, flow::serial,
+                                             [this](const Message<Outcome>& in) noexcept {
+                                               const NodeMetrics::Timer timer(metrics.emit);
+                                               stages.emit.Apply(in);
+                                               return flow::continue_msg();
+                                             }};
+
+  template <class Gateway>
+  void RunPrepare(const Message<Event>& in, Gateway& gateway);
+  Message<Gathered> Gather(const Branches& in);
+  template <class Gateway>
+  void RunRespond(const Message<Gathered>& in, Gateway& gateway);
+};
+
+template <class Gateway>
+void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
+  auto out = RunStage<Prepared>("prepare", metrics.prepare, in, [&](const Event& event) {
+    if (options.before_prepare) options.before_prepare();
+    return stages.prepare.Apply(event);
+  });
+  EmbeddingInput input;
+  if (!out.fault && options.embed) input = Prepare::TextsToEmbed(*out.body);
+  if (input.texts.empty()) {
+    gateway.try_put(out);
+    return;
+  }
+  executor.EmbedTexts(
+      std::move(input.texts), input.as_query,
+      [this, out, hold = std::make_shared<Hold<Gateway>>(gateway)](
+          Result<std::vector<Vector>> vectors) noexcept {
+        hold->Put(RunStage<Prepared>(
+            "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
+              if (!vectors.ok()) return vectors.error();
+              Prepared prepared = cleaned;
+              Result<Nothing> attached = stages.prepare.Attach(prepared, std::move(*vectors));
+              if (!attached.ok()) return attached.error();
+              return prepared;
+            }));
+      });
+}
+
+Message<Gathered> Graph::Wiring::Gather(const Branches& in) {
+  const auto& [resolved, found, pinned, planned] = in;
+  Message<Gathered> out = resolved.WithoutBody<Gathered>();
+  for (const auto& fault : {resolved.fault, found.fault, pinned.fault, planned.fault}) {
+    if (fault && !out.fault) out.fault = fault;
+  }
+  if (out.fault) return out;
+  out.body = std::make_shared<const Gathered>(
+      Gathered{resolved.body, found.body, pinned.body, planned.body});
+  return out;
+}
+
+template <class Gateway>
+void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
+  const Sequence at = in.sequence();
+  const auto planned = RunStage<Nothing>(
+      "respond", metrics.respond, in, [&](const Gathered& gathered) -> Result<Nothing> {
+        Result<Plan> plan = stages.respond.Apply(at, *in.origin, gathered);
+        if (!plan.ok()) return plan.error();
+        std::shared_ptr<const Outcome> recorded;
+        if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
+        executor.Submit(at, std::move(*plan), std::move(recorded),
+                        [out = in.template WithoutBody<Outcome>(),
+                         hold = std::make_shared<Hold<Gateway>>(gateway)](Outcome outcome) mutable {
+                          out.body = std::make_shared<const Outcome>(std::move(outcome));
+                          hold->Put(out);
+                        });
+        return Nothing{};
+      });
+  Checkpoint("respond", stages.respond, in);
+  if (in.barrier) executor.AddBarrier(at.partition(), in.barrier);
+  if (!planned.fault) return;
+
+  EventHead head = PeekHead(in.origin->bytes, options.limits);
+  Message<Outcome> letter = in.template WithoutBody<Outcome>();
+  letter.body = std::make_shared<const Outcome>(
+      Outcome{std::move(head.tenant),
+              std::move(head.source),
+              std::move(head.id),
+              std::move(head.type),
+              DeadLetter{planned.fault->stage, planned.fault->error, {}, {}, 0},
+              {}});
+  gateway.try_put(letter);
+}
+
+// ---- The graph from outside
+// -----------------------------------------------------------------------
+
+// Threads that work for the graph alone: whoever pushes or waits lends none, so that one thread is
+// enough for a graph and its pusher. Before the wiring, whose graph runs in it.
+struct Graph::Arena {
+  explicit Arena(int threads)
+      : control(oneapi::tbb::global_control::max_allowed_parallelism,
+                static_cast<size_t>(threads) + 1),
+        arena(threads, 0) {}
+  oneapi::tbb::global_control control;
+  oneapi::tbb::task_arena arena;
+};
+
+Graph::Graph(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics)
+    : arena_(std::make_unique<Arena>(options.threads)) {
+  arena_->arena.execute(
+      [&] { wiring_ = std::make_unique<Wiring>(stages, executor, std::move(options), metrics); });
+}
+
+Graph::~Graph() {
+  WaitForAll();
+}
+
+void Graph::Start(int32_t partition, uint64_t next_ordinal) {
+  wiring_->log_order.order.Start(partition, next_ordinal);
+  wiring_->gather_order.order.Start(partition, next_ordinal);
+  wiring_->outcome_order.order.Start(partition, next_ordinal);
+}
+
+void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
+                 std::shared_ptr<const RecordedOutcome> recorded,
+                 std::shared_ptr<Barrier> barrier) {
+  static const auto kReceived = std::make_shared<const Received>();
+  Message<Received> message{std::move(origin), kReceived, nullptr, std::move(barrier),
+                            std::move(recorded)};
+  if (refusal) message.fault = std::make_shared<const Fault>(Fault{"source", refusal->error});
+  wiring_->decode.try_put(message);
+}
+
+void Graph::WaitForAll() {
+  wiring_->graph.wait_for_all();
+}
+
+void Graph::AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier) {
+  const auto add = [&](const char* name, auto& stage) {
+    Changes changes;
+    stage.Save(partition, changes);
+    barrier->Add(name, std::move(changes));
+  };
+  add("recall", wiring_->stages.recall);
+  add("index", wiring_->stages.index);
+  add("adapt", wiring_->stages.adapt);
+  add("prompt", wiring_->stages.prompt);
+  add("respond", wiring_->stages.respond);
+  wiring_->executor.AddBarrier(partition, barrier);
+  wiring_->stages.emit.AddPosition(partition, *barrier);
+}
+
+}  // namespace nudge

@@ -1,0 +1,76 @@
+// The dataflow as a oneTBB flow graph, wired like its figure (graph.cpp).
+//
+//   Record -> [Graph] -> outcome lines in the outbox; one per record, in log order per partition
+//
+// Start and Push: the thread that owns the source. Push never waits; the credits that bound what is
+// inside are taken before it. The stages are the graph's from the first Push until WaitForAll.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "connectors/source.h"
+#include "pipeline/emit.h"
+#include "pipeline/executor.h"
+#include "stages/adapt.h"
+#include "stages/index.h"
+#include "stages/prepare.h"
+#include "stages/prompt.h"
+#include "stages/recall.h"
+#include "stages/respond.h"
+
+namespace nudge {
+
+// The stages, by reference: whoever runs the graph owns them.
+struct Stages {
+  const Prepare& prepare;
+  Recall& recall;
+  Index& index;
+  Adapt& adapt;
+  Prompt& prompt;
+  Respond& respond;
+  Emit& emit;
+};
+
+struct GraphOptions {
+  int threads = 2;  // 1..256, beside those of the executor
+  EventLimits limits;
+  bool embed = true;                     // the backend has an embedder
+  std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
+};
+
+// Time spent in each node, in the order of the figure.
+struct GraphMetrics {
+  NodeMetrics decode, prepare, recall, index, adapt, prompt, gather, respond, emit;
+};
+
+class Graph {
+ public:
+  Graph(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics);
+  ~Graph();  // waits for all that is inside
+
+  // The partition's next record has this ordinal.
+  void Start(int32_t partition, uint64_t next_ordinal);
+
+  // `recorded` is the committed outcome of the record, in recovery; `barrier` may be empty and
+  // rides on this record.
+  void Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
+            std::shared_ptr<const RecordedOutcome> recorded, std::shared_ptr<Barrier> barrier);
+
+  // Until every record that was pushed has its outcome in the outbox.
+  void WaitForAll();
+
+  // The parts of a barrier that the graph and the executor supply (kBarrierParts of them). The
+  // graph must be idle.
+  void AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier);
+  static constexpr int kBarrierParts = 7;
+
+ private:
+  struct Arena;
+  struct Wiring;
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<Wiring> wiring_;
+};
+
+}  // namespace nudge

@@ -1,0 +1,123 @@
+#include "pipeline/outbox.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nudge {
+
+Outbox::Outbox(Sink& sink, StateFile* state, Credits& credits,
+               std::function<void(const OutcomeLine&)> on_outcome,
+               std::function<void(const Error&)> on_fatal)
+    : sink_(sink),
+      state_(state),
+      credits_(credits),
+      on_outcome_(std::move(on_outcome)),
+      on_fatal_(std::move(on_fatal)),
+      thread_([this] { Work(); }) {}
+
+Outbox::~Outbox() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Outbox::Add(Entry entry) {
+  {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back(std::move(entry));
+    if (entries_.size() > 1) return;  // the thread was told of the first
+  }
+  changed_.notify_all();
+}
+
+void Outbox::AddCut(Cut cut) {
+  {
+    const std::lock_guard lock(mutex_);
+    cuts_.push_back(std::move(cut));
+  }
+  changed_.notify_all();
+}
+
+void Outbox::Flush() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return failed_ || (entries_.empty() && cuts_.empty() && !writing_); });
+}
+
+Outbox::Progress Outbox::progress() const {
+  const std::lock_guard lock(mutex_);
+  return progress_;
+}
+
+void Outbox::Work() {
+  std::vector<Entry> entries;
+  std::vector<Cut> waiting;  // cuts whose outcomes are not all committed yet
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return stopping_ || !entries_.empty() || !cuts_.empty(); });
+    if (stopping_) return;
+    entries.swap(entries_);
+    std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting));
+    cuts_.clear();
+    writing_ = true;
+    lock.unlock();
+
+    Result<Nothing> written = Write(entries);
+    // Cuts of a partition complete in any order but are written in that of the log.
+    std::ranges::stable_sort(waiting, {}, &Cut::events);
+    for (size_t i = 0; written.ok() && i < waiting.size();) {
+      if (waiting[i].next_offset > next_offsets_[waiting[i].partition]) {
+        ++i;
+        continue;
+      }
+      if (state_ != nullptr) written = state_->Write(waiting[i]);
+      waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    for (const Entry& entry : entries) {
+      if (on_outcome_ && written.ok()) on_outcome_(entry.line);
+    }
+
+    lock.lock();
+    writing_ = false;
+    if (!written.ok()) {
+      failed_ = true;
+      changed_.notify_all();
+      lock.unlock();
+      on_fatal_(written.error());
+      return;
+    }
+    for (const Entry& entry : entries) {
+      ++progress_.outcomes;
+      if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
+      if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
+      if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
+    }
+    entries.clear();
+    changed_.notify_all();
+  }
+}
+
+Result<Nothing> Outbox::Write(std::vector<Entry>& entries) {
+  bool any = false;
+  std::map<int32_t, std::pair<uint64_t, uint64_t>> returned;  // partition -> events, bytes
+  for (const Entry& entry : entries) {
+    auto& [events, bytes] = returned[entry.line.partition];
+    ++events;
+    bytes += entry.credit_bytes;
+    if (!entry.commit) continue;
+    any = true;
+    if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
+  }
+  if (any) {
+    if (Result<Nothing> committed = sink_.Commit(); !committed.ok()) return committed;
+  }
+  for (const Entry& entry : entries) next_offsets_[entry.line.partition] = entry.line.offset + 1;
+  for (const auto& [partition, used] : returned) {
+    credits_.Return(partition, used.first, used.second);
+  }
+  return Nothing{};
+}
+
+}  // namespace nudge

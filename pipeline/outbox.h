@@ -1,0 +1,74 @@
+// The one thread that writes: outcomes to the sink, cuts to the state, credits back to the source.
+//
+//   emit -> [Outbox] -> sink (Append, Commit) -> credits;   a cut once its outcomes are committed
+//
+// Takes all that is queued, commits it as one, and so commits at once when idle and in batches as
+// large as the sink is slow when not. Add and AddCut: any thread, never wait. A sink or state that
+// fails ends the writing: `on_fatal` is called once and nothing is committed after it.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "connectors/sink.h"
+#include "pipeline/barrier.h"
+#include "pipeline/credits.h"
+#include "pipeline/state_file.h"
+
+namespace nudge {
+
+class Outbox {
+ public:
+  struct Entry {
+    OutcomeLine line;
+    bool commit = true;  // false: it was committed before (recovery), only its credit returns
+    uint64_t credit_bytes = 0;
+  };
+  // Counts for progress; monotonic.
+  struct Progress {
+    uint64_t outcomes = 0;
+    uint64_t responses = 0;
+    uint64_t receipts = 0;
+    uint64_t dead_letters = 0;
+  };
+
+  // `state` may be nullptr: no checkpoints. `on_outcome` (may be empty) sees every committed line.
+  Outbox(Sink& sink, StateFile* state, Credits& credits,
+         std::function<void(const OutcomeLine&)> on_outcome,
+         std::function<void(const Error&)> on_fatal);
+  ~Outbox();  // writes nothing more
+
+  void Add(Entry entry);
+  void AddCut(Cut cut);
+
+  // Waits until all that was added before this call is written, or writing has failed.
+  void Flush();
+  Progress progress() const;
+
+ private:
+  void Work();
+  Result<Nothing> Write(std::vector<Entry>& entries);
+
+  Sink& sink_;
+  StateFile* const state_;
+  Credits& credits_;
+  const std::function<void(const OutcomeLine&)> on_outcome_;
+  const std::function<void(const Error&)> on_fatal_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Entry> entries_;
+  std::vector<Cut> cuts_;
+  Progress progress_;
+  bool writing_ = false;
+  bool failed_ = false;
+  bool stopping_ = false;
+  std::map<int32_t, int64_t> next_offsets_;  // committed; the thread's own
+  std::thread thread_;
+};
+
+}  // namespace nudge

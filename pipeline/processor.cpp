@@ -1,0 +1,241 @@
+#include "pipeline/processor.h"
+
+#include <future>
+#include <utility>
+
+namespace nudge {
+namespace {
+
+constexpr std::chrono::milliseconds kPull{100};  // how late a stop may be seen
+
+ChatFormat FormatOf(Backend& backend) {
+  return {[&backend](const std::vector<ChatMessage>& chat) { return backend.CountTokens(chat); },
+          backend.window_tokens()};
+}
+
+template <class Options>
+Options WithDimension(Options options, const Backend& backend) {
+  options.dimension = static_cast<uint32_t>(backend.dimension());
+  return options;
+}
+
+IndexOptions IndexOptionsFor(IndexOptions options, const Backend& backend) {
+  options = WithDimension(std::move(options), backend);
+  if (options.dimension > 0) options.embedder = backend.embedder_identity();
+  return options;
+}
+
+GraphOptions GraphOptionsFor(GraphOptions options, const Backend& backend) {
+  options.embed = backend.dimension() > 0;
+  return options;
+}
+
+}  // namespace
+
+Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& backend,
+                     Source& source, Sink& sink)
+    : options_(std::move(options)),
+      backend_(backend),
+      source_(source),
+      sink_(sink),
+      state_(options_.state_folder.empty()
+                 ? nullptr
+                 : std::make_unique<StateFile>(
+                       options_.state_folder,
+                       StateIdentity{backend.Fingerprint(), options_.configuration_sha256})),
+      credits_(options_.credits),
+      executor_(backend, options_.executor, std::move(hooks.on_lesson),
+                [this](const Error& error) { Fail(error); }),
+      outbox_(sink, state_.get(), credits_, std::move(hooks.on_outcome),
+              [this](const Error& error) { Fail(error); }),
+      prepare_(WithDimension(options_.prepare, backend)),
+      recall_(options_.recall),
+      index_(IndexOptionsFor(options_.index, backend)),
+      adapt_(options_.adapt),
+      prompt_(options_.prompt),
+      respond_(FormatOf(backend), options_.respond),
+      emit_(options_.emit, outbox_, [this](const Error& error) { Fail(error); }),
+      graph_({prepare_, recall_, index_, adapt_, prompt_, respond_, emit_}, executor_,
+             GraphOptionsFor(options_.graph, backend), metrics_) {
+  ENSURE(options_.adapt.versions_kept == options_.executor.versions_kept);
+  source_.Listen(*this);
+}
+
+Processor::~Processor() {
+  executor_.Stop();
+}
+
+void Processor::Fail(const Error& error) {
+  {
+    const std::lock_guard lock(failure_mutex_);
+    if (!failure_) failure_ = error;
+  }
+  credits_.Close();
+}
+
+std::optional<Error> Processor::failure() const {
+  const std::lock_guard lock(failure_mutex_);
+  return failure_;
+}
+
+// ---- Partitions ---------------------------------------------------------------------------------
+
+Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
+  for (const int32_t number : partitions) {
+    if (Result<Nothing> restored = Restore(number); !restored.ok()) return restored;
+  }
+  return Nothing{};
+}
+
+Result<Nothing> Processor::Revoked(std::span<const int32_t>) {
+  return Error{Code::kInternal, "this source must not take partitions away", ""};
+}
+
+void Processor::Lost(std::span<const int32_t>) {
+  Fail({Code::kInternal, "this source must not lose partitions", ""});
+}
+
+Result<Nothing> Processor::Restore(int32_t number) {
+  Partition& partition = partitions_[number];
+  Result<std::optional<Tail>> tail = sink_.Last(number);
+  if (!tail.ok()) return tail.error();
+  partition.committed_offset = *tail ? (*tail)->offset + 1 : 0;
+
+  Cut cut;
+  if (state_) {
+    Result<std::optional<Cut>> newest = state_->Newest(number, partition.committed_offset);
+    if (!newest.ok()) return newest.error();
+    if (*newest) cut = std::move(**newest);
+  }
+  for (Change& entry : cut.changes) {
+    if (Result<Nothing> loaded = LoadEntry(number, std::move(entry)); !loaded.ok()) return loaded;
+  }
+  Result<Nothing> read =
+      sink_.ReadBack(number, cut.next_offset, [&](std::string_view line) -> Result<Nothing> {
+        Result<RecordedOutcome> outcome = DecodeOutcome(line);
+        if (!outcome.ok()) return outcome.error();
+        const int64_t offset = outcome->offset;
+        partition.recorded[offset] = std::make_shared<const RecordedOutcome>(std::move(*outcome));
+        return Nothing{};
+      });
+  if (!read.ok()) return read;
+
+  partition.next_ordinal = cut.events;
+  graph_.Start(number, cut.events);
+  emit_.Start(number, cut.events, cut.next_offset, cut.chain);
+  return source_.Seek(number, cut.next_offset);
+}
+
+Result<Nothing> Processor::LoadEntry(int32_t partition, Change entry) {
+  const size_t slash = entry.kind.find('/');
+  const std::string part = entry.kind.substr(0, slash);
+  entry.kind = slash == std::string::npos ? "" : entry.kind.substr(slash + 1);
+  if (part == "recall") return recall_.Load(partition, entry);
+  if (part == "index") return index_.Load(partition, entry);
+  if (part == "adapt") return adapt_.Load(partition, entry);
+  if (part == "prompt") return prompt_.Load(partition, entry);
+  if (part == "respond") return respond_.Load(partition, entry);
+  if (part == "executor") return executor_.Load(partition, entry);
+  return Error{Code::kUnreadableFile, "state: entry of unknown kind " + part + "/" + entry.kind,
+               "it was written by a newer nudge: use that one"};
+}
+
+// ---- The run ------------------------------------------------------------------------------------
+
+Result<std::map<int32_t, PartitionSummary>> Processor::Run(const std::atomic<bool>& stop) {
+  Result<Nothing> pumped = Pump(stop);
+  if (!pumped.ok()) Fail(pumped.error());
+  Result<Nothing> drained = Drain(stop);
+  if (const std::optional<Error> error = failure()) return *error;
+  if (!drained.ok()) return drained.error();
+  std::map<int32_t, PartitionSummary> summary;
+  for (const auto& [number, partition] : partitions_) {
+    const auto [events, chain] = emit_.Written(number);
+    summary[number] = {events, chain};
+  }
+  return summary;
+}
+
+Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
+  Record record;
+  while (!stop && !failure()) {
+    Result<Source::Pull> pull = source_.Next(record, kPull);
+    if (!pull.ok()) return pull.error();
+    if (*pull == Source::Pull::kEnd) break;
+    if (*pull == Source::Pull::kNothing) continue;
+    if (Result<Nothing> pushed = PushRecord(record); !pushed.ok()) return pushed;
+  }
+  if (stop || failure()) return Nothing{};
+  for (const auto& [number, partition] : partitions_) {
+    if (partition.recorded.empty()) continue;
+    return Error{Code::kUnreadableFile,
+                 "the input ends before offset " +
+                     std::to_string(partition.recorded.begin()->first) + " of partition " +
+                     std::to_string(number) + ", whose outcome is in the output",
+                 "give the input that the output was made from, or start with an empty output"};
+  }
+  return Nothing{};
+}
+
+Result<Nothing> Processor::PushRecord(Record& record) {
+  Partition& partition = partitions_.at(record.partition);
+  std::shared_ptr<const RecordedOutcome> recorded;
+  if (record.offset < partition.committed_offset) {
+    const auto found = partition.recorded.find(record.offset);
+    if (found == partition.recorded.end()) {
+      return Error{Code::kUnreadableFile,
+                   "replay_divergence: offset " + std::to_string(record.offset) + " of partition " +
+                       std::to_string(record.partition) + " was committed but has no outcome",
+                   "the output is not that of this input: start with an empty output and state"};
+    }
+    recorded = std::move(found->second);
+    partition.recorded.erase(found);
+  }
+  if (!credits_.Take(record.partition, record.bytes.size())) return Nothing{};
+
+  auto origin = std::make_shared<Origin>();
+  origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);
+  origin->offset = record.offset;
+  origin->key = std::move(record.key);
+  origin->bytes = std::move(record.bytes);
+  if (record.refusal) {
+    origin->bytes_sha256 = record.refusal->bytes_sha256;
+    origin->bytes_total = record.refusal->bytes_total;
+  }
+  std::shared_ptr<Barrier> barrier;
+  if (state_ && partition.next_ordinal % options_.checkpoint_every_events == 0) {
+    barrier = std::make_shared<Barrier>(Graph::kBarrierParts,
+                                        [this](Cut cut) { outbox_.AddCut(std::move(cut)); });
+  }
+  graph_.Push(std::move(origin), record.refusal, std::move(recorded), std::move(barrier));
+  return Nothing{};
+}
+
+Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
+  // Without a stop the work that is inside takes the time that it takes.
+  std::chrono::milliseconds left = options_.drain;
+  while (!credits_.WaitUntilIdle(kPull)) {
+    if (stop) left -= kPull;
+    if (failure() || left.count() <= 0) {
+      executor_.Stop();
+      return Nothing{};
+    }
+  }
+  graph_.WaitForAll();
+  if (state_ && options_.checkpoint_at_end) {
+    for (const auto& [number, partition] : partitions_) {
+      const auto done = std::make_shared<std::promise<void>>();
+      std::future<void> taken = done->get_future();
+      const auto barrier = std::make_shared<Barrier>(Graph::kBarrierParts, [this, done](Cut cut) {
+        outbox_.AddCut(std::move(cut));
+        done->set_value();
+      });
+      graph_.AddTo(number, barrier);
+      taken.wait();
+    }
+  }
+  outbox_.Flush();
+  return Nothing{};
+}
+
+}  // namespace nudge

@@ -1,0 +1,109 @@
+// One process's run over its partitions: source -> graph -> sink, with state, from start to drain.
+//
+// Restores each partition that the source announces (newest state at or below what was committed,
+// then the log in between, checked against the recorded outcomes), pushes records within credits,
+// takes cuts, and drains at the end. Everything is owned here, nothing outlives Run.
+// Run: one thread, once. Stats: any thread, while Run runs.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "connectors/sink.h"
+#include "connectors/source.h"
+#include "pipeline/credits.h"
+#include "pipeline/graph.h"
+#include "pipeline/outbox.h"
+#include "pipeline/state_file.h"
+
+namespace nudge {
+
+struct ProcessorOptions {
+  PrepareOptions prepare;
+  RecallOptions recall;
+  IndexOptions index;
+  AdaptOptions adapt;
+  PromptOptions prompt;
+  RespondOptions respond;
+  EmitOptions emit;
+  GraphOptions graph;
+  ExecutorOptions executor;
+  CreditLimits credits;
+  std::string state_folder;                 // empty: no checkpoints
+  std::string configuration_sha256;         // of the semantic configuration
+  uint64_t checkpoint_every_events = 1000;  // per partition, 1..
+  bool checkpoint_at_end = true;
+  std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
+};
+
+// What the outside may see of a run; never read by it.
+struct ProcessorHooks {
+  std::function<void(const OutcomeLine&)> on_outcome;  // on the writing thread, in log order
+  std::function<void(const LessonEvent&)> on_lesson;   // on executor threads
+};
+
+struct PartitionSummary {
+  uint64_t events = 0;  // outcomes in the log, from its beginning
+  Sha256Digest chain{};
+};
+
+class Processor final : private PartitionListener {
+ public:
+  Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& backend, Source& source,
+            Sink& sink);
+  ~Processor() override;
+
+  // Until the source ends, `stop` is set, or something fails. An error leaves the sink and the
+  // state as they were last committed: a later run goes on from there.
+  Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
+
+  Outbox::Progress progress() const { return outbox_.progress(); }
+  const GraphMetrics& metrics() const { return metrics_; }
+  Executor& executor() { return executor_; }
+
+ private:
+  struct Partition {
+    uint64_t next_ordinal = 0;
+    std::map<int64_t, std::shared_ptr<const RecordedOutcome>> recorded;  // still to be replayed
+    int64_t committed_offset = 0;
+  };
+
+  Result<Nothing> Assigned(std::span<const int32_t> partitions) override;
+  Result<Nothing> Revoked(std::span<const int32_t> partitions) override;
+  void Lost(std::span<const int32_t> partitions) override;
+
+  Result<Nothing> Restore(int32_t number);
+  Result<Nothing> LoadEntry(int32_t partition, Change entry);
+  Result<Nothing> Pump(const std::atomic<bool>& stop);
+  Result<Nothing> PushRecord(Record& record);
+  Result<Nothing> Drain(const std::atomic<bool>& stop);
+  void Fail(const Error& error);
+  std::optional<Error> failure() const;
+
+  const ProcessorOptions options_;
+  Backend& backend_;
+  Source& source_;
+  Sink& sink_;
+  GraphMetrics metrics_;
+  std::map<int32_t, Partition> partitions_;
+  mutable std::mutex failure_mutex_;
+  std::optional<Error> failure_;
+
+  std::unique_ptr<StateFile> state_;
+  Credits credits_;
+  Executor executor_;
+  Outbox outbox_;
+  Prepare prepare_;
+  Recall recall_;
+  Index index_;
+  Adapt adapt_;
+  Prompt prompt_;
+  Respond respond_;
+  Emit emit_;
+  Graph graph_;  // last: it waits for its messages, which use all of the above
+};
+
+}  // namespace nudge
