@@ -1,0 +1,18 @@
+// llama.cpp's process-wide state: its initialisation and its log. Private to stages/model.
+//
+// llama.cpp and ggml tell why they refuse something in log lines only. Nothing of their log reaches
+// the terminal; the errors of the calling thread are kept, so that ours can name the reason.
+#pragma once
+
+#include <string>
+
+namespace nudge {
+
+// Once before any other call of llama.cpp or ggml; later calls do nothing. Any thread.
+void InitialiseLlama();
+
+// What llama.cpp logged as an error on this thread since the last call, one line, or "no reason
+// given". Call it right before a llama.cpp call to forget, right after to learn.
+std::string TakeLlamaErrors();
+
+}  // namespace nudge
