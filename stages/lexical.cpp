@@ -1,0 +1,131 @@
+#include "stages/lexical.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "stages/result.h"
+#include "stages/text.h"
+
+namespace nudge {
+
+std::vector<std::string> LexicalTerms(std::string_view text) {
+  static constexpr std::string_view kApostrophe = "\u2019";
+  static constexpr std::string_view kJoints = "'.,;_@";
+  std::vector<std::string> terms;
+  if (text.find(kApostrophe) == std::string_view::npos) {
+    terms = Words(text);
+  } else {
+    std::string plain(text);
+    for (size_t at = 0; (at = plain.find(kApostrophe, at)) != std::string::npos; ++at) {
+      plain.replace(at, kApostrophe.size(), 1, '\'');
+    }
+    terms = Words(plain);
+  }
+  const size_t words = terms.size();
+  for (size_t i = 0; i < words; ++i) {
+    size_t end = terms[i].find_first_of(kJoints);
+    if (end == std::string::npos) continue;
+    const std::string word = terms[i];
+    for (size_t begin = 0; begin < word.size(); begin = end + 1) {
+      end = std::min(word.find_first_of(kJoints, begin), word.size());
+      if (end > begin) terms.push_back(word.substr(begin, end - begin));
+    }
+  }
+  return terms;
+}
+
+uint32_t LexicalIndex::IdOf(const std::string& term) {
+  const auto [at, is_new] = term_ids_.try_emplace(term, 0);
+  if (is_new) {
+    if (free_ids_.empty()) {
+      at->second = static_cast<uint32_t>(terms_.size());
+      terms_.emplace_back();
+    } else {
+      at->second = free_ids_.back();
+      free_ids_.pop_back();
+    }
+    terms_[at->second].text = &at->first;
+  }
+  return at->second;
+}
+
+uint32_t LexicalIndex::Add(const std::vector<std::string>& terms) {
+  uint32_t slot = static_cast<uint32_t>(lengths_.size());
+  if (free_slots_.empty()) {
+    lengths_.push_back(0);
+    term_ids_of_.emplace_back();
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  std::vector<uint32_t>& ids = term_ids_of_[slot];
+  lengths_[slot] = static_cast<uint32_t>(terms.size());
+  for (const std::string& term : terms) {
+    const uint32_t id = IdOf(term);
+    std::vector<Posting>& postings = terms_[id].postings;
+    // Postings are appended, so that one of this chunk can only be the last.
+    if (!postings.empty() && postings.back().slot == slot) {
+      ++postings.back().count;
+    } else {
+      postings.push_back({slot, 1});
+      ids.push_back(id);
+    }
+  }
+  ids.shrink_to_fit();
+  ++chunks_;
+  total_length_ += lengths_[slot];
+  return slot;
+}
+
+void LexicalIndex::Remove(uint32_t slot) {
+  ENSURE(slot < lengths_.size() && chunks_ > 0);
+  for (const uint32_t id : term_ids_of_[slot]) {
+    Term& term = terms_[id];
+    const auto posting = std::find_if(term.postings.begin(), term.postings.end(),
+                                      [&](const Posting& p) { return p.slot == slot; });
+    ENSURE(posting != term.postings.end());
+    *posting = term.postings.back();
+    term.postings.pop_back();
+    if (term.postings.empty()) {
+      term_ids_.erase(term_ids_.find(*term.text));
+      term = Term();
+      free_ids_.push_back(id);
+    }
+  }
+  --chunks_;
+  total_length_ -= lengths_[slot];
+  lengths_[slot] = 0;
+  term_ids_of_[slot] = {};
+  free_slots_.push_back(slot);
+}
+
+void LexicalIndex::Search(const std::vector<std::string>& terms, LexicalScores& scores) const {
+  for (const uint32_t slot : scores.slots) scores.of_slot[slot] = 0;
+  scores.slots.clear();
+  if (scores.of_slot.size() < lengths_.size()) scores.of_slot.resize(lengths_.size());
+  std::vector<const Term*> found;
+  found.reserve(terms.size());
+  for (const std::string& term : terms) {
+    const auto at = term_ids_.find(term);
+    if (at != term_ids_.end()) found.push_back(&terms_[at->second]);
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Term* x, const Term* y) { return *x->text < *y->text; });
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  const double n = static_cast<double>(chunks_);
+  const double discount =
+      total_length_ == 0 ? 0 : options_.b * n / static_cast<double>(total_length_);
+  for (const Term* term : found) {
+    const double df = static_cast<double>(term->postings.size());
+    const double gain = std::log(1 + (n - df + .5) / (df + .5)) * (options_.k1 + 1);
+    for (const Posting& posting : term->postings) {
+      const double tf = posting.count;
+      const double length = lengths_[posting.slot];
+      double& sum = scores.of_slot[posting.slot];
+      if (sum == 0) scores.slots.push_back(posting.slot);
+      sum += gain * tf / (tf + options_.k1 * (1 - options_.b + discount * length));
+    }
+  }
+}
+
+}  // namespace nudge
