@@ -1,0 +1,303 @@
+#include "stages/recall.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "stages/hash.h"
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr uint64_t kEventsPerRun = 4096;
+
+constexpr char kRunKind[] = "identity_run";
+constexpr char kQueriesKind[] = "query_count";
+constexpr char kDocumentKind[] = "known_document";
+constexpr char kPromptKind[] = "known_prompt";
+
+std::string Quoted(const std::string& text) {
+  return "'" + text + "'";
+}
+
+Error Limit(const std::string& what, size_t limit, const std::string& option,
+            const std::string& instead) {
+  return {Code::kTenantLimit, what + ": the limit is " + std::to_string(limit),
+          instead + " or raise recall." + option};
+}
+
+}  // namespace
+
+// ---- Window -------------------------------------------------------------------------------------
+
+const Recall::Seen* Recall::Window::Find(const Identity& identity) const {
+  const auto number = number_of_.find(identity);
+  return number == number_of_.end() ? nullptr : &events_[number->second - first_];
+}
+
+void Recall::Window::Add(const Seen& seen, size_t limit) {
+  number_of_[seen.identity] = first_ + events_.size();
+  events_.push_back(seen);
+  Trim(limit);
+}
+
+void Recall::Window::Trim(size_t limit) {
+  while (events_.size() > limit) {
+    const auto number = number_of_.find(events_.front().identity);
+    // While loading, a later event may have taken the identity over.
+    if (number != number_of_.end() && number->second == first_) number_of_.erase(number);
+    events_.pop_front();
+    ++first_;
+    while (!runs_.empty() && runs_.front().first + runs_.front().count <= first_) {
+      gone_.push_back(runs_.front().first);
+      runs_.pop_front();
+    }
+  }
+}
+
+void Recall::Window::Save(const std::string& tenant, Changes& changes) {
+  for (const uint64_t row : gone_) changes.push_back({tenant, kRunKind, RowId(row), std::nullopt});
+  gone_.clear();
+  const uint64_t end = first_ + events_.size();
+  for (uint64_t begin = std::max(saved_until_, first_); begin < end;) {
+    const Run run{begin, std::min(kEventsPerRun, end - begin)};
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.U64(run.count);
+    for (uint64_t number = run.first; number < run.first + run.count; ++number) {
+      const Seen& seen = events_[number - first_];
+      writer.U64(seen.identity[0]);
+      writer.U64(seen.identity[1]);
+      writer.U64(seen.sequence);
+      writer.U64(seen.query_number);
+    }
+    changes.push_back({tenant, kRunKind, RowId(run.first), writer.Take()});
+    runs_.push_back(run);
+    begin += run.count;
+  }
+  saved_until_ = end;
+}
+
+bool Recall::Window::Load(const Change& entry, size_t limit) {
+  const std::optional<uint64_t> first = NumberOfRow(entry.id);
+  if (!first || !entry.value) return false;
+  if (runs_.empty() ? !events_.empty() : *first != first_ + events_.size()) return false;
+  ByteReader reader(*entry.value);
+  const bool known = reader.U8() == kFormat;
+  std::vector<Seen> loaded(std::min<uint64_t>(reader.U64(), entry.value->size()));
+  for (Seen& seen : loaded) {
+    seen.identity[0] = reader.U64();
+    seen.identity[1] = reader.U64();
+    seen.sequence = reader.U64();
+    seen.query_number = reader.U64();
+  }
+  if (!known || !reader.complete()) return false;
+  if (events_.empty()) first_ = *first;
+  runs_.push_back({*first, loaded.size()});
+  for (const Seen& seen : loaded) {
+    number_of_[seen.identity] = first_ + events_.size();
+    events_.push_back(seen);
+  }
+  Trim(limit);
+  saved_until_ = first_ + events_.size();
+  return true;
+}
+
+// ---- Recall -------------------------------------------------------------------------------------
+
+Recall::Recall(RecallOptions options) : options_(std::move(options)) {}
+
+Recall::Identity Recall::IdentityOf(const TenantId& tenant, const std::string& source,
+                                    const std::string& id) {
+  const Sha256Digest digest = Sha256Parts({tenant, source, id});
+  Identity identity{};
+  for (size_t i = 0; i < 16; ++i) {
+    identity[i / 8] |= static_cast<uint64_t>(digest[i]) << (8 * (i % 8));
+  }
+  return identity;
+}
+
+Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prepared) {
+  static const Tenant kNewTenant;
+  const Event& event = prepared->event;
+  const Identity identity = IdentityOf(event.tenant, event.source, event.id);
+  Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+  if (tenant != nullptr) {
+    if (const Seen* seen = tenant->window.Find(identity)) {
+      return Resolved{std::move(prepared), Sequence{seen->sequence}, std::nullopt};
+    }
+  } else if (tenants_.Count(at.partition()) >= options_.tenants_per_partition) {
+    return Limit("tenant " + event.tenant + " is one too many for its partition",
+                 options_.tenants_per_partition, "tenants_per_partition", "use more partitions");
+  }
+  const Tenant& before = tenant != nullptr ? *tenant : kNewTenant;
+  if (auto error = RefuseDocument(before, *prepared)) return *std::move(error);
+  if (auto error = RefusePrompt(before, event)) return *std::move(error);
+  std::optional<Sequence> about;
+  if (const auto* feedback = std::get_if<Feedback>(&event.data);
+      feedback != nullptr && !feedback->query_id.empty()) {
+    Result<Sequence> query = ResolveQuery(before, event);
+    if (!query.ok()) return query.error();
+    about = *query;
+  }
+
+  // From here on nothing is refused.
+  if (tenant == nullptr) tenant = &tenants_.Make(at.partition(), event.tenant);
+  uint64_t query_number = 0;
+  if (std::holds_alternative<Query>(event.data)) {
+    query_number = ++tenant->queries;
+    tenant->queries_changed = true;
+  }
+  tenant->window.Add({identity, at.value, query_number}, options_.identities_per_tenant);
+  Accept(*tenant, *prepared);
+  return Resolved{std::move(prepared), std::nullopt, about};
+}
+
+std::optional<Error> Recall::RefuseDocument(const Tenant& tenant, const Prepared& prepared) const {
+  const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data);
+  if (upsert == nullptr) return std::nullopt;
+  const uint32_t* chunks_before = tenant.documents.Find(upsert->document_id);
+  if (chunks_before == nullptr && tenant.documents.size() >= options_.documents_per_tenant) {
+    return Limit("document " + Quoted(upsert->document_id) + " is one too many for its tenant",
+                 options_.documents_per_tenant, "documents_per_tenant", "delete a document");
+  }
+  const uint64_t chunks =
+      tenant.chunks - (chunks_before != nullptr ? *chunks_before : 0) + prepared.chunks.size();
+  if (chunks > options_.chunks_per_tenant) {
+    return Limit("document " + Quoted(upsert->document_id) + " would give its tenant " +
+                     std::to_string(chunks) + " chunks",
+                 options_.chunks_per_tenant, "chunks_per_tenant", "delete documents");
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> Recall::RefusePrompt(const Tenant& tenant, const Event& event) const {
+  const auto known = [&](const std::string& prompt_id) {
+    return prompt_id == options_.default_prompt_id || tenant.prompts.Find(prompt_id) != nullptr;
+  };
+  if (const auto* query = std::get_if<Query>(&event.data)) {
+    const std::optional<std::string>& prompt_id = query->options.prompt_id;
+    if (prompt_id && !known(*prompt_id)) {
+      return Error{Code::kUnknownPrompt,
+                   "options.prompt_id: there is no prompt " + Quoted(*prompt_id),
+                   "send a nudge.prompt.upsert first, or leave prompt_id out"};
+    }
+  }
+  if (const auto* upsert = std::get_if<PromptUpsert>(&event.data)) {
+    if (!known(upsert->prompt_id) && tenant.prompts.size() + 1 >= options_.prompts_per_tenant) {
+      return Limit("prompt " + Quoted(upsert->prompt_id) + " is one too many for its tenant",
+                   options_.prompts_per_tenant, "prompts_per_tenant", "delete a prompt");
+    }
+  }
+  return std::nullopt;
+}
+
+Result<Sequence> Recall::ResolveQuery(const Tenant& tenant, const Event& event) const {
+  const Feedback& feedback = std::get<Feedback>(event.data);
+  const std::string& source = feedback.query_source.empty() ? event.source : feedback.query_source;
+  const std::string name = Quoted(feedback.query_id) + " of source " + Quoted(source);
+  const Seen* seen = tenant.window.Find(IdentityOf(event.tenant, source, feedback.query_id));
+  if (seen == nullptr) {
+    return Error{Code::kUnknownQuery,
+                 "query_id: no event " + name + " is among this tenant's last " +
+                     std::to_string(options_.identities_per_tenant),
+                 "give the id and source of a nudge.query, or the query and completion inline"};
+  }
+  if (seen->query_number == 0) {
+    return Error{Code::kUnknownQuery, "query_id: event " + name + " is not a query",
+                 "give the id of the nudge.query that was answered"};
+  }
+  if (tenant.queries - seen->query_number >= options_.queries_per_tenant) {
+    return Error{Code::kQueryTooOld,
+                 "query_id: query " + name + " was " +
+                     std::to_string(tenant.queries - seen->query_number) +
+                     " queries ago; feedback is taken about the last " +
+                     std::to_string(options_.queries_per_tenant),
+                 "send feedback sooner, give the query and completion inline, or raise "
+                 "recall.queries_per_tenant"};
+  }
+  return Sequence{seen->sequence};
+}
+
+void Recall::Accept(Tenant& tenant, const Prepared& prepared) const {
+  const auto remove = [&](const std::string& document_id) {
+    if (const uint32_t* chunks = tenant.documents.Find(document_id)) {
+      tenant.chunks -= *chunks;
+      tenant.documents.Erase(document_id);
+    }
+  };
+  if (const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data)) {
+    const uint32_t* before = tenant.documents.Find(upsert->document_id);
+    const auto chunks = static_cast<uint32_t>(prepared.chunks.size());
+    tenant.chunks += chunks - uint64_t{before != nullptr ? *before : 0};
+    tenant.documents.Put(upsert->document_id, chunks);
+  } else if (const auto* removal = std::get_if<DocumentDelete>(&prepared.event.data)) {
+    remove(removal->document_id);
+  } else if (const auto* forget = std::get_if<Forget>(&prepared.event.data)) {
+    if (!forget->document_id.empty()) remove(forget->document_id);
+  } else if (const auto* prompt = std::get_if<PromptUpsert>(&prepared.event.data)) {
+    if (prompt->prompt_id != options_.default_prompt_id &&
+        tenant.prompts.Find(prompt->prompt_id) == nullptr) {
+      tenant.prompts.Put(prompt->prompt_id, {});
+    }
+  } else if (const auto* gone = std::get_if<PromptDelete>(&prepared.event.data)) {
+    tenant.prompts.Erase(gone->prompt_id);
+  }
+}
+
+// ---- State --------------------------------------------------------------------------------------
+
+void Recall::Save(int32_t partition, Changes& changes) {
+  tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
+    if (std::exchange(tenant.queries_changed, false)) {
+      ByteWriter writer;
+      writer.U8(kFormat);
+      writer.U64(tenant.queries);
+      changes.push_back({name, kQueriesKind, "", writer.Take()});
+    }
+    tenant.window.Save(name, changes);
+    const auto encode_chunks = [](uint32_t chunks) {
+      ByteWriter writer;
+      writer.U8(kFormat);
+      writer.U32(chunks);
+      return writer.Take();
+    };
+    tenant.documents.Save(name, kDocumentKind, encode_chunks, changes);
+    const auto encode_nothing = [](const Nothing&) { return std::string(1, char{kFormat}); };
+    tenant.prompts.Save(name, kPromptKind, encode_nothing, changes);
+  });
+}
+
+Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
+  Tenant& tenant = tenants_.Make(partition, entry.tenant);
+  if (entry.kind == kRunKind) {
+    if (!tenant.window.Load(entry, options_.identities_per_tenant)) return UnreadableEntry(entry);
+    return Nothing{};
+  }
+  ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
+  const bool known = reader.U8() == kFormat;
+  if (entry.kind == kQueriesKind) {
+    const uint64_t queries = reader.U64();
+    if (!known || !reader.complete()) return UnreadableEntry(entry);
+    tenant.queries = queries;
+    tenant.queries_changed = false;
+  } else if (entry.kind == kDocumentKind) {
+    const uint32_t chunks = reader.U32();
+    if (!known || !reader.complete()) return UnreadableEntry(entry);
+    tenant.documents.Restore(entry.id, chunks);
+    tenant.chunks += chunks;
+  } else if (entry.kind == kPromptKind) {
+    if (!known || !reader.complete()) return UnreadableEntry(entry);
+    tenant.prompts.Restore(entry.id, {});
+  } else {
+    return UnreadableEntry(entry);
+  }
+  return Nothing{};
+}
+
+void Recall::Drop(int32_t partition) {
+  tenants_.Drop(partition);
+}
+
+}  // namespace nudge

@@ -1,0 +1,112 @@
+// The gate in front of every stage with state: Prepared -> [Recall] -> Resolved | Error.
+//
+// Everything that can be refused is refused here, so that no branch behind it applies an event that
+// another branch rejects: limits of tenants, unknown prompts, feedback about queries that are
+// unknown or too old. Duplicates are recognised (not refused: they get a receipt), and feedback
+// learns which query it is about.
+//
+// An event's identity (tenant, source, id) is remembered when it is let through. A refused event
+// leaves nothing behind, not even its identity: sent again, it is judged again, so that a limit
+// raised or a prompt created in between lets it through.
+//
+// One event at a time, in log order; see state.h for who calls Save, Load and Drop.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "stages/events.h"
+#include "stages/state.h"
+#include "stages/table.h"
+
+namespace nudge {
+
+struct RecallOptions {
+  size_t tenants_per_partition = 10'000;
+  // How many events back a duplicate is recognised. About 100 B each, in memory.
+  size_t identities_per_tenant = 100'000;
+  // How many queries back feedback is taken.
+  size_t queries_per_tenant = 10'000;
+  size_t documents_per_tenant = 100'000;
+  size_t chunks_per_tenant = 1'000'000;
+  size_t prompts_per_tenant = 16;  // with the default prompt
+  std::string default_prompt_id = "default";
+};
+
+class Recall {
+ public:
+  explicit Recall(RecallOptions options = {});
+
+  // prepared: not null. Errors, after which the state is as before:
+  //   kTenantLimit    a limit of the options
+  //   kUnknownPrompt  a query names a prompt that is not there
+  //   kUnknownQuery   feedback about an event that was never seen, was seen so long ago that its
+  //                   identity is forgotten, or is no query
+  //   kQueryTooOld    feedback about a query before the last queries_per_tenant
+  Result<Resolved> Apply(Sequence at, std::shared_ptr<const Prepared> prepared);
+
+  void Save(int32_t partition, Changes& changes);
+  Result<Nothing> Load(int32_t partition, const Change& entry);
+  void Drop(int32_t partition);
+
+ private:
+  using Identity = std::array<uint64_t, 2>;  // SHA-256, cut
+  struct IdentityHash {
+    size_t operator()(const Identity& identity) const noexcept { return identity[0]; }
+  };
+  struct Seen {
+    Identity identity;
+    uint64_t sequence = 0;
+    uint64_t query_number = 0;  // of the tenant: 1, 2, ...; 0: not a query
+  };
+
+  // The last events let through, by identity. Saved as runs: rows that are written once, each with
+  // the events since the row before, and that go when all of theirs have left.
+  class Window {
+   public:
+    const Seen* Find(const Identity& identity) const;
+    void Add(const Seen& seen, size_t limit);
+    void Save(const std::string& tenant, Changes& changes);
+    bool Load(const Change& entry, size_t limit);  // false: unreadable, and nothing has changed
+
+   private:
+    struct Run {
+      uint64_t first = 0;
+      uint64_t count = 0;
+    };
+    void Trim(size_t limit);
+
+    std::deque<Seen> events_;
+    uint64_t first_ = 0;                                              // number of events_.front()
+    std::unordered_map<Identity, uint64_t, IdentityHash> number_of_;  // only ever looked up
+    std::deque<Run> runs_;
+    uint64_t saved_until_ = 0;
+    std::vector<uint64_t> gone_;  // rows to erase
+  };
+
+  struct Tenant {
+    Window window;
+    uint64_t queries = 0;
+    bool queries_changed = true;
+    uint64_t chunks = 0;
+    Table<std::string, uint32_t> documents;  // document_id -> chunks
+    Table<std::string, Nothing> prompts;     // without the default
+  };
+
+  std::optional<Error> RefuseDocument(const Tenant& tenant, const Prepared& prepared) const;
+  std::optional<Error> RefusePrompt(const Tenant& tenant, const Event& event) const;
+  Result<Sequence> ResolveQuery(const Tenant& tenant, const Event& event) const;
+  void Accept(Tenant& tenant, const Prepared& prepared) const;
+  static Identity IdentityOf(const TenantId& tenant, const std::string& source,
+                             const std::string& id);
+
+  RecallOptions options_;
+  Tenants<Tenant> tenants_;
+};
+
+}  // namespace nudge

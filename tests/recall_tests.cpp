@@ -1,0 +1,292 @@
+// labels: unit
+#include "stages/recall.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "tests/serial_stages.h"
+
+using namespace nudge;
+using namespace nudge::serial;
+
+namespace {
+
+struct Gate {
+  explicit Gate(RecallOptions options = {}) : recall(std::move(options)) {}
+
+  Result<Resolved> operator()(Event event) {
+    return recall.Apply(Sequence::Of(partition, next++), Prepare(std::move(event)));
+  }
+  void Passes(Event event) { BOOST_REQUIRE((*this)(std::move(event)).ok()); }
+  // Refused with this code, and nothing has changed.
+  Error Refused(Event event, Code code) {
+    Changes before;
+    recall.Save(partition, before);
+    const Result<Resolved> resolved = (*this)(std::move(event));
+    BOOST_REQUIRE(!resolved.ok());
+    BOOST_TEST(Name(resolved.error().code) == Name(code));
+    BOOST_TEST(!resolved.error().remedy.empty());
+    Changes after;
+    recall.Save(partition, after);
+    BOOST_TEST(after.empty());
+    return resolved.error();
+  }
+
+  Recall recall;
+  int32_t partition = 3;
+  uint64_t next = 0;
+};
+
+DocumentUpsert Document(const std::string& id, const std::string& text = "a line") {
+  DocumentUpsert upsert;
+  upsert.document_id = id;
+  upsert.text = text;
+  return upsert;
+}
+
+std::string Describe(const Result<Resolved>& resolved) {
+  if (!resolved.ok()) {
+    return std::string(Name(resolved.error().code)) + " " + resolved.error().message;
+  }
+  const auto number = [](const std::optional<Sequence>& sequence) {
+    return sequence ? std::to_string(sequence->value) : "-";
+  };
+  return "duplicate_of " + number(resolved->duplicate_of) + " about " + number(resolved->about);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(an_event_seen_before_is_a_duplicate_of_the_first) {
+  Gate gate;
+  gate.Passes(MakeEvent("other", Ask("b")));
+  BOOST_TEST(!gate(MakeEvent("q", Ask("a")))->duplicate_of);
+  const Result<Resolved> again = gate(MakeEvent("q", Ask("another text")));
+  BOOST_REQUIRE(again->duplicate_of.has_value());
+  BOOST_TEST(again->duplicate_of->value == Sequence::Of(3, 1).value);
+  BOOST_TEST(!again->about);
+}
+
+BOOST_AUTO_TEST_CASE(the_same_id_of_another_source_or_tenant_is_another_event) {
+  Gate gate;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  BOOST_TEST(!gate(MakeEvent("q", Ask("a"), "umbrella"))->duplicate_of);
+  Event event = MakeEvent("q", Ask("a"));
+  event.source = "/elsewhere";
+  BOOST_TEST(!gate(event)->duplicate_of);
+}
+
+BOOST_AUTO_TEST_CASE(a_duplicate_changes_nothing) {
+  Gate gate({.documents_per_tenant = 2});
+  gate.Passes(MakeEvent("d", Document("one")));
+  Changes changes;
+  gate.recall.Save(3, changes);
+  changes.clear();
+  BOOST_TEST(gate(MakeEvent("d", Document("two")))->duplicate_of.has_value());
+  BOOST_TEST(gate(MakeEvent("d", PromptUpsert{"p", "x", {}}))->duplicate_of.has_value());
+  gate.recall.Save(3, changes);
+  BOOST_TEST(changes.empty());
+  BOOST_TEST(gate(MakeEvent("d2", Document("two"))).ok());
+}
+
+BOOST_AUTO_TEST_CASE(identities_leave_the_window_in_log_order) {
+  Gate gate({.identities_per_tenant = 3});
+  for (const char* id : {"a", "b", "c"}) gate.Passes(MakeEvent(id, Ask("x")));
+  BOOST_TEST(gate(MakeEvent("a", Ask("x")))->duplicate_of.has_value());  // takes no place
+  gate.Passes(MakeEvent("d", Ask("x")));
+  BOOST_TEST(gate(MakeEvent("b", Ask("x")))->duplicate_of.has_value());
+  BOOST_TEST(!gate(MakeEvent("a", Ask("x")))->duplicate_of.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_event_may_be_sent_again) {
+  Gate gate;
+  const Event event = MakeEvent("q", AskPrompt("a", "friendly"));
+  gate.Passes(MakeEvent("first", Ask("a")));
+  gate.Refused(event, Code::kUnknownPrompt);
+  gate.Passes(MakeEvent("p", PromptUpsert{"friendly", "be friendly", {}}));
+  BOOST_TEST(gate(event).ok());
+  BOOST_TEST(gate(event)->duplicate_of.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(tenants_of_a_partition_are_limited) {
+  Gate gate({.tenants_per_partition = 2});
+  gate.Passes(MakeEvent("1", Ask("a"), "a"));
+  gate.Passes(MakeEvent("1", Ask("a"), "b"));
+  gate.Refused(MakeEvent("1", Ask("a"), "c"), Code::kTenantLimit);
+  BOOST_TEST(gate(MakeEvent("2", Ask("a"), "b")).ok());
+  gate.partition = 4;
+  BOOST_TEST(gate(MakeEvent("1", Ask("a"), "c")).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_first_event_makes_no_tenant) {
+  Gate gate({.tenants_per_partition = 1});
+  gate.Refused(MakeEvent("1", About("nothing"), "a"), Code::kUnknownQuery);
+  BOOST_TEST(gate(MakeEvent("1", Ask("a"), "b")).ok());
+}
+
+BOOST_AUTO_TEST_CASE(documents_of_a_tenant_are_limited) {
+  Gate gate({.documents_per_tenant = 2});
+  gate.Passes(MakeEvent("1", Document("one")));
+  gate.Passes(MakeEvent("2", Document("two")));
+  gate.Refused(MakeEvent("3", Document("three")), Code::kTenantLimit);
+  BOOST_TEST(gate(MakeEvent("4", Document("two", "anew"))).ok());
+  gate.Passes(MakeEvent("5", DocumentDelete{"one"}));
+  BOOST_TEST(gate(MakeEvent("6", Document("three"))).ok());
+  gate.Passes(MakeEvent("7", Forget{"", "two"}));
+  BOOST_TEST(gate(MakeEvent("8", Document("four"))).ok());
+  gate.Refused(MakeEvent("9", Document("five")), Code::kTenantLimit);
+  BOOST_TEST(gate(MakeEvent("1", Document("one"), "umbrella")).ok());
+}
+
+BOOST_AUTO_TEST_CASE(chunks_of_a_tenant_are_limited) {
+  Gate gate({.chunks_per_tenant = 4});
+  gate.Passes(MakeEvent("1", Document("one", "a\nb\nc")));
+  const Error error = gate.Refused(MakeEvent("2", Document("two", "a\nb")), Code::kTenantLimit);
+  BOOST_TEST(error.message == "document 'two' would give its tenant 5 chunks: the limit is 4");
+  BOOST_TEST(gate(MakeEvent("3", Document("one", "a\nb"))).ok());  // an older version's go
+  BOOST_TEST(gate(MakeEvent("4", Document("two", "a\nb"))).ok());
+  gate.Refused(MakeEvent("5", Document("two", "a\nb\nc")), Code::kTenantLimit);
+  gate.Passes(MakeEvent("6", DocumentDelete{"one"}));
+  gate.Passes(MakeEvent("7", DocumentDelete{"one"}));  // twice: counted once
+  BOOST_TEST(gate(MakeEvent("8", Document("two", "a\nb\nc\nd"))).ok());
+  gate.Refused(MakeEvent("9", Document("three", "a")), Code::kTenantLimit);
+}
+
+BOOST_AUTO_TEST_CASE(prompts_of_a_tenant_are_limited) {
+  Gate gate({.prompts_per_tenant = 2});
+  gate.Passes(MakeEvent("1", PromptUpsert{"default", "x", {}}));  // is there anyway
+  BOOST_TEST(gate(MakeEvent("2", PromptUpsert{"a", "x", {}})).ok());
+  gate.Refused(MakeEvent("3", PromptUpsert{"b", "x", {}}), Code::kTenantLimit);
+  BOOST_TEST(gate(MakeEvent("4", PromptUpsert{"a", "y", {}})).ok());
+  gate.Passes(MakeEvent("5", PromptDelete{"default"}));  // cannot go
+  gate.Refused(MakeEvent("6", PromptUpsert{"b", "x", {}}), Code::kTenantLimit);
+  gate.Passes(MakeEvent("7", PromptDelete{"a"}));
+  BOOST_TEST(gate(MakeEvent("8", PromptUpsert{"b", "x", {}})).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_query_may_name_only_prompts_that_are_there) {
+  Gate gate;
+  BOOST_TEST(gate(MakeEvent("1", AskPrompt("a", "default"))).ok());
+  gate.Refused(MakeEvent("2", AskPrompt("a", "friendly")), Code::kUnknownPrompt);
+  gate.Passes(MakeEvent("3", PromptUpsert{"friendly", "x", {}}));
+  BOOST_TEST(gate(MakeEvent("4", AskPrompt("a", "friendly"))).ok());
+  gate.Refused(MakeEvent("4", AskPrompt("a", "friendly"), "umbrella"), Code::kUnknownPrompt);
+  gate.Passes(MakeEvent("5", PromptDelete{"friendly"}));
+  gate.Refused(MakeEvent("6", AskPrompt("a", "friendly")), Code::kUnknownPrompt);
+}
+
+BOOST_AUTO_TEST_CASE(feedback_learns_which_query_it_is_about) {
+  Gate gate;
+  gate.Passes(MakeEvent("q1", Ask("a")));
+  gate.Passes(MakeEvent("q2", Ask("a")));
+  const Result<Resolved> resolved = gate(MakeEvent("f", About("q1")));
+  BOOST_REQUIRE((resolved.ok() && resolved->about));
+  BOOST_TEST(resolved->about->value == Sequence::Of(3, 0).value);
+  Event from_elsewhere = MakeEvent("f", About("q2"));
+  from_elsewhere.source = "/buttons";
+  gate.Refused(from_elsewhere, Code::kUnknownQuery);
+  std::get<Feedback>(from_elsewhere.data).query_source = "/test";
+  BOOST_TEST(gate(from_elsewhere)->about->value == Sequence::Of(3, 1).value);
+}
+
+BOOST_AUTO_TEST_CASE(inline_feedback_is_about_no_query) {
+  Gate gate;
+  Feedback feedback;
+  feedback.inline_answer = Feedback::Inline{"q", "a"};
+  const Result<Resolved> resolved = gate(MakeEvent("f", feedback));
+  BOOST_REQUIRE(resolved.ok());
+  BOOST_TEST(!resolved->about);
+}
+
+BOOST_AUTO_TEST_CASE(feedback_about_an_event_never_seen_is_refused) {
+  Gate gate;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  gate.Refused(MakeEvent("f", About("x")), Code::kUnknownQuery);
+  gate.Refused(MakeEvent("f", About("q"), "umbrella"), Code::kUnknownQuery);
+}
+
+BOOST_AUTO_TEST_CASE(feedback_about_an_event_that_is_no_query_is_refused) {
+  Gate gate;
+  gate.Passes(MakeEvent("d", Document("one")));
+  const Error error = gate.Refused(MakeEvent("f", About("d")), Code::kUnknownQuery);
+  BOOST_TEST(error.message == "query_id: event 'd' of source '/test' is not a query");
+}
+
+BOOST_AUTO_TEST_CASE(feedback_about_a_query_too_long_ago_is_refused_as_such) {
+  Gate gate({.identities_per_tenant = 6, .queries_per_tenant = 2});
+  for (const char* id : {"q1", "q2", "q3"}) gate.Passes(MakeEvent(id, Ask("a")));
+  const Error error = gate.Refused(MakeEvent("f", About("q1")), Code::kQueryTooOld);
+  BOOST_TEST(error.message ==
+             "query_id: query 'q1' of source '/test' was 2 queries ago; feedback is taken about "
+             "the last 2");
+  BOOST_TEST(gate(MakeEvent("f2", About("q2"))).ok());
+  BOOST_TEST(gate(MakeEvent("f3", About("q3"))).ok());
+  for (const char* id : {"d1", "d2"}) gate.Passes(MakeEvent(id, Document(id)));
+  gate.Refused(MakeEvent("f", About("q1")), Code::kUnknownQuery);  // its identity has gone too
+  BOOST_TEST(gate(MakeEvent("f4", About("q2"))).ok());
+}
+
+BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    const RecallOptions options{.tenants_per_partition = 3,
+                                .identities_per_tenant = 60,
+                                .queries_per_tenant = 4,
+                                .documents_per_tenant = 5,
+                                .chunks_per_tenant = 12,
+                                .prompts_per_tenant = 3};
+    Recall straight(options);
+    auto broken = std::make_unique<Recall>(options);
+    Store store_of_straight;
+    Store store;
+    Stream stream(seed);
+    std::map<std::string, int> seen;
+    for (uint64_t i = 0; i < 3000; ++i) {
+      const auto prepared = Prepare(stream.Next());
+      const std::string expected = Describe(straight.Apply(Sequence::Of(1, i), prepared));
+      BOOST_REQUIRE_EQUAL(Describe(broken->Apply(Sequence::Of(1, i), prepared)), expected);
+      ++seen[expected.substr(0, expected.find(' '))];
+      if (stream.Below(40) != 0) continue;
+      store.SaveFrom(*broken, 1);
+      store_of_straight.SaveFrom(straight, 1);
+      BOOST_REQUIRE((store == store_of_straight));
+      broken = std::make_unique<Recall>(options);
+      store.LoadInto(*broken, 1);
+    }
+    BOOST_TEST(store.Count("identity_run") <= 3 * 60);
+    for (const char* kind :
+         {"duplicate_of", "tenant_limit", "unknown_prompt", "unknown_query", "query_too_old"}) {
+      BOOST_TEST(seen[kind] > 10, kind);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_saved_twice) {
+  Gate gate;
+  Store store;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  BOOST_TEST(store.SaveFrom(gate.recall, 3) == 2);
+  BOOST_TEST(store.SaveFrom(gate.recall, 3) == 0);
+  gate.Passes(MakeEvent("d", Document("one")));
+  BOOST_TEST(store.SaveFrom(gate.recall, 3) == 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_dropped_partition_is_forgotten_and_the_others_stay) {
+  Gate gate;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  gate.partition = 4;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  gate.recall.Drop(3);
+  BOOST_TEST(gate(MakeEvent("q", Ask("a")))->duplicate_of.has_value());
+  gate.partition = 3;
+  BOOST_TEST(!gate(MakeEvent("q", Ask("a")))->duplicate_of.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(damaged_state_is_refused) {
+  Gate gate;
+  gate.Passes(MakeEvent("q", Ask("a")));
+  gate.Passes(MakeEvent("d", Document("one")));
+  gate.Passes(MakeEvent("p", PromptUpsert{"p", "x", {}}));
+  Store store;
+  store.SaveFrom(gate.recall, 3);
+  BOOST_TEST(store.size() == 4U);
+  Recall fresh;
+  store.CheckDamage(fresh, 3);
+}
