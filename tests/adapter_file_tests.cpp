@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -406,6 +407,33 @@ BOOST_AUTO_TEST_CASE(forged_numbers_names_and_sizes_are_each_refused) {
   for (uint32_t type : {2U, 4U, 8U, 30U, 1000U, UINT32_MAX}) {
     BOOST_TEST(!decode(Patch(sample.bytes, dimensions + 20, type)).ok());
   }
+}
+
+// The fuzzer's seeds are also a record of the format: other bytes mean another nudge.format.
+BOOST_AUTO_TEST_CASE(the_bytes_of_a_tiny_adapter_are_those_on_record) {
+  LoraShape shape;
+  shape.layers = 1;
+  shape.rank = 2;
+  shape.alpha = 4;
+  shape.in[0] = 4;
+  shape.out[0] = 4;
+  shape.enabled[0] = true;
+  LoraWeights weights{shape, {}};
+  for (size_t i = 0; i < shape.Size(); ++i) {
+    weights.values.push_back(static_cast<float>(i) / 3 - 2);
+  }
+  AdapterManifest manifest = ManifestOf(weights);
+  manifest.base_head_size = 4;
+  const std::string seeds = std::string(NUDGE_SOURCE_DIR) + "/tests/fuzz/seeds/adapter/";
+  const std::map<std::string, std::string> expected{
+      {"f16.gguf", EncodeGguf(weights, manifest).value()},
+      {"f32.gguf", EncodeGguf(weights, manifest, {.precision = AdapterPrecision::kF32}).value()},
+      {"adapter_model.safetensors", EncodePeft(weights, manifest)->safetensors}};
+  for (const auto& [name, bytes] : expected) {
+    BOOST_TEST((Contents(seeds + name) == bytes), name);
+    if (std::getenv("NUDGE_UPDATE_SEEDS") != nullptr) Overwrite(seeds + name, bytes);
+  }
+  BOOST_TEST(DecodeGguf(Contents(seeds + "f16.gguf"), ExpectationOf(shape)).ok());
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_gguf_at_all_is_refused) {

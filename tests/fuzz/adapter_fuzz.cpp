@@ -1,0 +1,74 @@
+// Fuzzes what reads adapter files: bytes -> DecodeGguf, bytes with a right checksum put over them
+// -> DecodeGguf, bytes -> ParseSafetensors. Whatever is accepted must hold what it says it holds.
+//
+// A libFuzzer harness: clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. over this
+// file, stages/{hash,result}.cpp and stages/model/{adapter_file,safetensors,lora}.cpp, with
+// llama.cpp's static libraries and libcrypto. Seeds: tests/fuzz/seeds/adapter, written by
+// NUDGE_UPDATE_SEEDS=1 adapter_file_tests.
+#include <ggml.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "stages/hash.h"
+#include "stages/model/adapter_file.h"
+#include "stages/model/safetensors.h"
+
+namespace {
+
+nudge::AdapterExpectation Expectation() {
+  nudge::AdapterExpectation expected;
+  expected.base_sha256 = std::string(64, 'a');
+  expected.base_architecture = "llama";
+  expected.shape.layers = 1;
+  expected.shape.rank = 2;
+  expected.shape.alpha = 4;
+  expected.shape.in[0] = 4;
+  expected.shape.out[0] = 4;
+  expected.shape.enabled[0] = true;
+  return expected;
+}
+
+void Decode(std::string_view bytes) {
+  static const nudge::AdapterExpectation expected = Expectation();
+  const auto adapter = nudge::DecodeGguf(bytes, expected);
+  if (!adapter) return;
+  ENSURE(adapter->weights.shape == expected.shape);
+  ENSURE(nudge::Digest(adapter->weights) == adapter->values_digest);
+  ENSURE(adapter->manifest.base_sha256 == expected.base_sha256);
+  ENSURE(nudge::EncodeGguf(adapter->weights, adapter->manifest).ok());
+}
+
+void Parse(std::string_view bytes) {
+  const auto file = nudge::ParseSafetensors(bytes);
+  if (!file) return;
+  size_t size = 0;
+  for (const auto& tensor : file->tensors) size += tensor.data.size();
+  ENSURE(size <= bytes.size());
+  const auto again = nudge::EncodeSafetensors(file->tensors, file->metadata);
+  ENSURE(!again || nudge::ParseSafetensors(*again).ok());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  Decode(bytes);
+  constexpr size_t kDigits = 24 + 8 + 14 + 4 + 8;  // where a checksum stands: after its key
+  if (size >= kDigits + 64) {
+    std::string sealed(bytes);
+    sealed.replace(kDigits, 64, 64, '0');
+    sealed.replace(kDigits, 64, nudge::Sha256Hex(sealed));
+    Decode(sealed);
+  }
+  Parse(bytes);
+  return 0;
+}
