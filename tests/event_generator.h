@@ -1,0 +1,112 @@
+// Events for tests of the engine: every type, many tenants, a function of seed and number alone.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "connectors/codec.h"
+#include "stages/hash.h"
+
+namespace nudge::testing {
+
+struct GeneratorOptions {
+  uint64_t seed = 1;
+  size_t events = 300;
+  size_t tenants = 4;
+  size_t documents = 20;    // ids per tenant that upserts and deletes choose from
+  bool with_faults = true;  // malformed lines, duplicates, feedback about nothing
+};
+
+class EventGenerator {
+ public:
+  explicit EventGenerator(GeneratorOptions options) : options_(options) {
+    last_queries_.resize(options.tenants);
+  }
+
+  // Line `number`; call with 0, 1, 2, ...
+  std::string Line(uint64_t number) {
+    counter_ = number * 64;
+    const size_t tenant = Pick(options_.tenants);
+    Event event;
+    event.source = "test";
+    event.id = "e" + std::to_string(number);
+    event.tenant = "tenant-" + std::to_string(tenant);
+    event.user = "user-" + std::to_string(Pick(3));
+    const size_t dice = Pick(100);
+    if (options_.with_faults && dice < 4) return Fault(dice, std::move(event), number);
+    event.data = Data(dice, tenant, event.id);
+    return EncodeEvent(event);
+  }
+
+  std::vector<std::string> All() {
+    std::vector<std::string> lines;
+    for (uint64_t number = 0; number < options_.events; ++number) lines.push_back(Line(number));
+    return lines;
+  }
+
+ private:
+  size_t Pick(size_t count) { return RandomAt(options_.seed, counter_++) % count; }
+
+  std::string Words(size_t count) {
+    static const char* const kWords[] = {"harbour", "pine", "tent",   "stove",  "lamp",  "rope",
+                                         "boat",    "map",  "return", "refund", "order", "parcel"};
+    std::string text;
+    for (size_t i = 0; i < count; ++i) {
+      if (i > 0) text += ' ';
+      text += kWords[Pick(12)];
+    }
+    return text;
+  }
+
+  std::string Fault(size_t dice, Event event, uint64_t number) {
+    if (dice == 0) return "{\"specversion\":\"1.0\",\"id\":\"" + event.id;
+    if (dice == 1) {
+      event.data = Feedback{"never-asked", "", {}, 1.0, {}, {}};
+      return EncodeEvent(event);
+    }
+    if (dice == 2) {
+      event.id = "e" + std::to_string(number / 2);  // often one that was there
+      event.data = Query{Words(3), {}};
+      return EncodeEvent(event);
+    }
+    event.data = Query{"x", {}};
+    std::string line = EncodeEvent(event);
+    line.replace(line.find("nudge.query"), 11, "nudge.quary");
+    return line;
+  }
+
+  decltype(Event::data) Data(size_t dice, size_t tenant, const std::string& id) {
+    std::string& last = last_queries_[tenant];
+    if (dice < 30) {
+      return DocumentUpsert{
+          "doc-" + std::to_string(Pick(options_.documents)), Words(12) + ".", Words(2), {}};
+    }
+    if (dice < 33) return DocumentDelete{"doc-" + std::to_string(Pick(options_.documents))};
+    if (dice < 70 || last.empty()) {
+      last = id;
+      QueryOptions query_options;
+      if (dice == 69) query_options.seed = 7;
+      return Query{Words(2), query_options};
+    }
+    if (dice < 85) return Feedback{last, "", {}, Pick(2) == 0 ? 1.0 : -1.0, {}, {}};
+    if (dice < 92) return Feedback{last, "", {}, {}, "In short: " + Words(4) + ".", {}};
+    if (dice < 94) return ExampleGiven{Words(3), Words(6)};
+    if (dice == 94) return PromptUpsert{"p" + std::to_string(Pick(3)), "Say " + Words(2), {}};
+    if (dice == 95) return PromptDelete{"p" + std::to_string(Pick(3))};
+    if (dice < 98) {
+      const AdapterCommand::Action actions[] = {
+          AdapterCommand::Action::kRollback, AdapterCommand::Action::kReset,
+          AdapterCommand::Action::kFreeze, AdapterCommand::Action::kUnfreeze,
+          AdapterCommand::Action::kUnfreeze};
+      return AdapterCommand{actions[Pick(5)], {}, "", ""};
+    }
+    if (dice == 98) return Forget{"user-" + std::to_string(Pick(3)), ""};
+    return Forget{"", "doc-" + std::to_string(Pick(options_.documents))};
+  }
+
+  const GeneratorOptions options_;
+  uint64_t counter_ = 0;
+  std::vector<std::string> last_queries_;
+};
+
+}  // namespace nudge::testing
