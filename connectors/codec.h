@@ -32,7 +32,7 @@ struct EventLimits {
   size_t uri_bytes = 1 << 10;  // of an import
   size_t metadata_entries = 64;
   size_t metadata_bytes = 8 << 10;  // keys and values together
-  size_t json_depth = 16;           // objects and arrays inside each other; 3..1024
+  size_t json_depth = 16;           // filled objects and arrays inside each other; 3..1024
 };
 
 // The event in `bytes`, or the first thing that is wrong with it:
