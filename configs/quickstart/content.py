@@ -124,8 +124,8 @@ CORRECTED = [
 # (document_id, question, fact, showcase: asked in the recording before and after the feedback)
 HELD_OUT = [
     ("bikes/heron", "How heavy is the Heron touring bike?", "13.6 kilograms", True),
-    ("repair/puncture", "What do you charge for a puncture?", "14 euros", True),
-    ("bags/drift", "Down to what temperature is the Drift sleeping bag warm?", "minus 7 degrees", True),
+    ("repair/puncture", "What does a puncture repair cost?", "14 euros", True),
+    ("bags/drift", "Down to what temperature is the Drift sleeping bag warm?", "minus 7 degrees", False),
     ("exchange/shoes", "How long can I exchange shoes for another size?", "21 days", True),
     ("rental/trailer", "What is the rent for a cargo trailer?", "18 euros", True),
     ("locks/bollard", "How many keys come with the Bollard lock?", "3 keys", True),
@@ -138,7 +138,7 @@ HELD_OUT = [
     ("orders/cancel", "Until when can I cancel today's order?", "6 pm", False),
     ("payment/instalments", "In how many instalments can I pay a bike?", "12", False),
     ("saddles/dune", "How wide is the Dune saddle?", "145 millimetres", False),
-    ("bottles/cove", "How much does the Cove bottle hold?", "750 millilitres", False),
+    ("bottles/cove", "How much does the Cove bottle hold?", "750 millilitres", True),
     ("boots/ridge", "How often do I wax my Ridge boots?", "Every 6 weeks", False),
     ("apps/wayfinder", "How many countries can I store in the Wayfinder app?", "12 countries", False),
     ("forks/otter", "How much travel has the Otter fork?", "120 millimetres", False),
