@@ -1,0 +1,498 @@
+#include "stages/prompt.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "stages/hash.h"
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr char kPromptKind[] = "prompt";
+constexpr char kDeletedKind[] = "prompt_deleted";
+constexpr char kExampleKind[] = "few_shot";
+constexpr char kDecisionKind[] = "prompt_decision";
+
+constexpr char kOwnDecoding[] = "own";     // arm of a prompt that brought its decoding
+constexpr double kExamplePriorWeight = 2;  // in rewards
+
+// Sixteen sums side by side: the same order of additions however wide the machine is.
+double Cosine(const Vector& a, const Vector& b) {
+  if (a.size() != b.size()) return -2;  // of different embedders: less alike than anything
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= a.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+  }
+  double sum = 0;
+  for (; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
+  for (const float lane : lanes) sum += double{lane};
+  return sum;
+}
+
+void WriteDecoding(ByteWriter& writer, const Decoding& decoding) {
+  writer.F64(decoding.temperature);
+  writer.F64(decoding.top_p);
+  writer.U32(decoding.top_k);
+  writer.U32(decoding.max_tokens);
+}
+
+Decoding ReadDecoding(ByteReader& reader) {
+  Decoding decoding;
+  decoding.temperature = reader.F64();
+  decoding.top_p = reader.F64();
+  decoding.top_k = reader.U32();
+  decoding.max_tokens = reader.U32();
+  return decoding;
+}
+
+std::string ArmName(const std::string& prompt_id, const std::string& preset) {
+  return prompt_id + "/" + preset;
+}
+
+}  // namespace
+
+// ---- Arms ---------------------------------------------------------------------------------------
+
+Prompt::Prompt(PromptOptions options) : options_(std::move(options)) {
+  std::set<std::string> names;
+  for (const DecodingPreset& preset : options_.presets) {
+    if (preset.name.empty() || !names.insert(preset.name).second) {
+      throw StartError("prompt.presets: every preset needs a name of its own, '" + preset.name +
+                       "' is empty or there twice");
+    }
+  }
+  const auto within = [](bool holds, const char* what) {
+    if (!holds) throw StartError(std::string("prompt.") + what);
+  };
+  within(!options_.presets.empty(), "presets: at least one decoding preset is needed");
+  within(options_.gamma >= 0, "gamma: must be 0 or more");
+  within(options_.reward_decay > 0 && options_.reward_decay <= 1, "reward_decay: outside (0, 1]");
+  within(options_.prior_mean >= 0 && options_.prior_mean <= 1, "prior_mean: outside 0..1");
+  within(options_.prior_weight > 0, "prior_weight: must be above 0");
+}
+
+Prompt::Text Prompt::Configured() const {
+  Text text;
+  text.system = options_.default_system;
+  text.configured = true;
+  SetArms(text);
+  return text;
+}
+
+// Gives a prompt its arms of today, with what is known of those that it had.
+void Prompt::SetArms(Text& prompt) const {
+  std::vector<Arm> arms;
+  if (prompt.decoding) {
+    arms.push_back({{kOwnDecoding, *prompt.decoding}});
+  } else {
+    for (const DecodingPreset& preset : options_.presets) arms.push_back({preset});
+  }
+  for (Arm& arm : arms) {
+    for (const Arm& before : prompt.arms) {
+      if (before.preset.name != arm.preset.name) continue;
+      arm.weight = before.weight;
+      arm.sum = before.sum;
+    }
+  }
+  prompt.arms = std::move(arms);
+}
+
+double Prompt::Mean(const Arm& arm) const {
+  return (options_.prior_weight * options_.prior_mean + arm.sum) /
+         (options_.prior_weight + arm.weight);
+}
+
+double Prompt::Helpfulness(const Example& example) {
+  return example.sum / (kExamplePriorWeight + example.weight);
+}
+
+Prompt::Choice Prompt::Choose(const Tenant& tenant, const Event& event) const {
+  const Query& query = std::get<Query>(event.data);
+  std::vector<Choice> arms;
+  const auto add = [&](const std::string& prompt_id, const Text& prompt) {
+    for (const Arm& arm : prompt.arms) arms.push_back({&prompt_id, &prompt, &arm, 1});
+  };
+  // The default prompt first: it is the best of equals.
+  for (const bool is_default : {true, false}) {
+    for (const auto& [prompt_id, row] : tenant.prompts.rows()) {
+      if ((prompt_id == options_.default_prompt_id) != is_default) continue;
+      if (query.options.prompt_id && *query.options.prompt_id != prompt_id) continue;
+      add(prompt_id, row.value);
+    }
+  }
+  if (arms.empty()) return {};
+  if (arms.size() == 1) return arms.front();
+  size_t best = 0;
+  for (size_t i = 1; i < arms.size(); ++i) {
+    if (Mean(*arms[i].arm) > Mean(*arms[best].arm)) best = i;
+  }
+  if (options_.gamma == 0) return arms[best];
+
+  const double best_mean = Mean(*arms[best].arm);
+  double of_others = 0;
+  for (size_t i = 0; i < arms.size(); ++i) {
+    if (i == best) continue;
+    arms[i].propensity =
+        1 / (static_cast<double>(arms.size()) + options_.gamma * (best_mean - Mean(*arms[i].arm)));
+    of_others += arms[i].propensity;
+  }
+  arms[best].propensity = 1 - of_others;
+  double left = UniformAt(SeedOf({event.tenant, event.source, event.id, "prompt arm"}), 0);
+  for (size_t i = 0; i < arms.size(); ++i) {
+    if (i == best) continue;
+    if (left < arms[i].propensity) return arms[i];
+    left -= arms[i].propensity;
+  }
+  return arms[best];
+}
+
+// ---- Events -------------------------------------------------------------------------------------
+
+Prompt::Tenant& Prompt::Make(int32_t partition, const TenantId& name) {
+  Tenant& tenant = tenants_.Make(partition, name);
+  if (tenant.prompts.empty()) tenant.prompts.Put(options_.default_prompt_id, Configured());
+  return tenant;
+}
+
+Result<Planned> Prompt::Apply(Sequence at, const Resolved& resolved) {
+  const Prepared& prepared = *resolved.prepared;
+  const Event& event = prepared.event;
+  Planned planned;
+  if (resolved.duplicate_of) return planned;
+  if (std::holds_alternative<Query>(event.data)) return Answer(at, prepared);
+  const auto* feedback = std::get_if<Feedback>(&event.data);
+  if (const auto* upsert = std::get_if<PromptUpsert>(&event.data)) {
+    Upsert(Make(at.partition(), event.tenant), *upsert, planned);
+  } else if (const auto* removal = std::get_if<PromptDelete>(&event.data)) {
+    Delete(Make(at.partition(), event.tenant), *removal, planned);
+  } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
+    Tenant& tenant = Make(at.partition(), event.tenant);
+    AddExample(tenant, at, {example->query, example->answer, event.user, prepared.query_vector},
+               planned);
+  } else if (feedback != nullptr) {
+    if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
+      Learn(*tenant, at, resolved, planned);
+    }
+  } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
+    Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+    if (tenant == nullptr || forget->user.empty()) return planned;
+    std::vector<uint64_t> theirs;
+    for (const auto& [sequence, row] : tenant->examples.rows()) {
+      if (row.value.user == forget->user) theirs.push_back(sequence);
+    }
+    for (const uint64_t sequence : theirs) RemoveExample(*tenant, sequence);
+    planned.examples_changed = static_cast<uint32_t>(theirs.size());
+  }
+  if (std::holds_alternative<ExampleGiven>(event.data) ||
+      (feedback != nullptr && feedback->inline_answer)) {
+    const Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+    const Text* text =
+        tenant != nullptr ? tenant->prompts.Find(options_.default_prompt_id) : nullptr;
+    planned.prompt_id = options_.default_prompt_id;
+    planned.prompt_version = text != nullptr ? text->version : 1;
+    planned.system = text != nullptr ? text->system : options_.default_system;
+  }
+  return planned;
+}
+
+Result<Planned> Prompt::Answer(Sequence at, const Prepared& prepared) {
+  const Query& query = std::get<Query>(prepared.event.data);
+  Tenant& tenant = Make(at.partition(), prepared.event.tenant);
+  const Choice choice = Choose(tenant, prepared.event);
+  if (choice.arm == nullptr) {
+    return Error{
+        Code::kUnknownPrompt,
+        "options.prompt_id: there is no prompt '" + query.options.prompt_id.value_or("") + "'",
+        "send a nudge.prompt.upsert first"};
+  }
+  Planned planned;
+  planned.prompt_id = *choice.prompt_id;
+  planned.prompt_version = choice.prompt->version;
+  planned.system = choice.prompt->system;
+  planned.decoding = choice.arm->preset.decoding;
+  planned.decoding_name = choice.arm->preset.name;
+  planned.propensity = choice.propensity;
+  if (query.options.temperature) planned.decoding.temperature = *query.options.temperature;
+  if (query.options.max_tokens) planned.decoding.max_tokens = *query.options.max_tokens;
+
+  Decision decision{planned.prompt_id, planned.prompt_version, planned.decoding_name, {}, {}, {}};
+  if (query.options.temperature) decision.arm.clear();
+  decision.shots = ChooseShots(tenant, prepared.query_vector);
+  for (const uint64_t shot : decision.shots) {
+    const Example& example = *tenant.examples.Find(shot);
+    planned.shots.push_back({example.question, example.answer});
+  }
+  if (options_.corrections_as_examples) {
+    decision.question = query.text;
+    decision.vector = prepared.query_vector;
+  }
+  tenant.decisions.Put(at.value, std::move(decision));
+  if (tenant.decisions.size() > options_.decisions_per_tenant) {
+    tenant.decisions.Erase(tenant.decisions.rows().begin()->first);
+  }
+  return planned;
+}
+
+// Best first; of equals the oldest.
+std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& query) const {
+  if (query.empty() || options_.few_shots == 0) return {};
+  std::vector<std::pair<double, uint64_t>> scored;  // minus score, sequence
+  for (const auto& [sequence, row] : tenant.examples.rows()) {
+    const double score =
+        Cosine(query, row.value.vector) + options_.few_shot_weight * Helpfulness(row.value);
+    if (score >= options_.few_shot_min_similarity) scored.emplace_back(-score, sequence);
+  }
+  const size_t count = std::min<size_t>(options_.few_shots, scored.size());
+  std::partial_sort(scored.begin(), scored.begin() + static_cast<std::ptrdiff_t>(count),
+                    scored.end());
+  std::vector<uint64_t> shots(count);
+  for (size_t i = 0; i < count; ++i) shots[i] = scored[i].second;
+  return shots;
+}
+
+void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planned& planned) const {
+  const std::optional<Signal>& signal = resolved.prepared->signal;
+  if (!signal || (signal->reward == 0 && !signal->correction) || !resolved.about) return;
+  const double reward = signal->reward != 0 ? signal->reward : -1;
+  const Decision* decision = tenant.decisions.Find(resolved.about->value);
+  if (decision == nullptr) {
+    planned.note = "no arm credited: the decision is no longer on record";
+    return;
+  }
+  for (const uint64_t shot : decision->shots) {
+    Example* example = tenant.examples.Change(shot);
+    if (example == nullptr) continue;
+    tenant.by_helpfulness.erase({Helpfulness(*example), shot});
+    example->weight += 1;
+    example->sum += reward;
+    tenant.by_helpfulness.insert({Helpfulness(*example), shot});
+  }
+  const std::string name = ArmName(decision->prompt_id, decision->arm);
+  const Text* prompt = tenant.prompts.Find(decision->prompt_id);
+  if (decision->arm.empty()) {
+    planned.note = "no arm credited: the query set its own temperature";
+  } else if (prompt == nullptr || prompt->version != decision->prompt_version) {
+    planned.note = "no arm credited: prompt " + decision->prompt_id + " version " +
+                   std::to_string(decision->prompt_version) + " has been replaced";
+  } else {
+    for (Arm& arm : tenant.prompts.Change(decision->prompt_id)->arms) {
+      if (arm.preset.name != decision->arm) continue;
+      arm.weight = options_.reward_decay * arm.weight + 1;
+      arm.sum = options_.reward_decay * arm.sum + (reward + 1) / 2;
+      char mean[32];
+      std::snprintf(mean, sizeof mean, "%.2f", Mean(arm));
+      planned.note = "credited to " + name + " (mean " + mean + ")";
+    }
+  }
+  if (options_.corrections_as_examples && signal->correction && !decision->vector.empty()) {
+    Example example{decision->question, *signal->correction, resolved.prepared->event.user,
+                    decision->vector};
+    std::string note = std::move(planned.note);
+    AddExample(tenant, at, std::move(example), planned);
+    planned.note = std::move(note);
+  }
+}
+
+// ---- Prompts ------------------------------------------------------------------------------------
+
+void Prompt::Upsert(Tenant& tenant, const PromptUpsert& upsert, Planned& planned) const {
+  planned.prompt_id = upsert.prompt_id;
+  Text text;
+  text.system = upsert.system;
+  text.decoding = upsert.decoding;
+  SetArms(text);
+  if (const Text* before = tenant.prompts.Find(upsert.prompt_id)) {
+    if (before->system == text.system && before->decoding == text.decoding) {
+      planned.prompt_version = before->version;
+      planned.note = "unchanged";
+      return;
+    }
+    text.version = before->version + 1;
+  } else {
+    text.version = tenant.highest_deleted + 1;
+  }
+  planned.prompt_version = text.version;
+  planned.prompts_changed = 1;
+  tenant.prompts.Put(upsert.prompt_id, std::move(text));
+}
+
+void Prompt::Delete(Tenant& tenant, const PromptDelete& removal, Planned& planned) const {
+  planned.prompt_id = removal.prompt_id;
+  const Text* text = tenant.prompts.Find(removal.prompt_id);
+  if (text == nullptr) {
+    planned.note = "there is no such prompt";
+    return;
+  }
+  planned.prompt_version = text->version;
+  if (removal.prompt_id == options_.default_prompt_id) {
+    planned.note = "the default prompt cannot be deleted, only replaced";
+    return;
+  }
+  if (text->version > tenant.highest_deleted) {
+    tenant.highest_deleted = text->version;
+    tenant.highest_deleted_changed = true;
+  }
+  planned.prompts_changed = 1;
+  tenant.prompts.Erase(removal.prompt_id);
+}
+
+// ---- Examples -----------------------------------------------------------------------------------
+
+void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Planned& planned) const {
+  if (options_.few_shots == 0 || options_.examples_per_tenant == 0) {
+    planned.note = "few-shots are switched off";
+    return;
+  }
+  if (example.vector.empty()) {
+    planned.note = "not kept as a few-shot: there is no embedding";
+    return;
+  }
+  planned.examples_changed = 1;
+  const auto same = tenant.example_of.find(example.question);
+  if (same != tenant.example_of.end()) {
+    RemoveExample(tenant, same->second);
+    planned.note = "replaces the earlier example to this question";
+  }
+  while (tenant.examples.size() >= options_.examples_per_tenant) {
+    RemoveExample(tenant, tenant.by_helpfulness.begin()->second);
+    planned.note = "the least helpful example made room";
+    ++planned.examples_changed;
+  }
+  tenant.example_of[example.question] = at.value;
+  tenant.by_helpfulness.insert({Helpfulness(example), at.value});
+  tenant.examples.Put(at.value, std::move(example));
+}
+
+void Prompt::RemoveExample(Tenant& tenant, uint64_t sequence) const {
+  const Example& example = *tenant.examples.Find(sequence);
+  tenant.example_of.erase(example.question);
+  tenant.by_helpfulness.erase({Helpfulness(example), sequence});
+  tenant.examples.Erase(sequence);
+}
+
+// ---- State --------------------------------------------------------------------------------------
+
+void Prompt::Save(int32_t partition, Changes& changes) {
+  const auto encode_prompt = [](const Text& text) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.U32(text.version);
+    writer.Text(text.system);
+    writer.U8(text.decoding.has_value());
+    WriteDecoding(writer, text.decoding.value_or(Decoding{}));
+    writer.U8(text.configured);
+    writer.U64(text.arms.size());
+    for (const Arm& arm : text.arms) {
+      writer.Text(arm.preset.name);
+      writer.F64(arm.weight);
+      writer.F64(arm.sum);
+    }
+    return writer.Take();
+  };
+  const auto encode_example = [](const Example& example) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.Text(example.question);
+    writer.Text(example.answer);
+    writer.Text(example.user);
+    writer.Floats(example.vector);
+    writer.F64(example.weight);
+    writer.F64(example.sum);
+    return writer.Take();
+  };
+  const auto encode_decision = [](const Decision& decision) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.Text(decision.prompt_id);
+    writer.U32(decision.prompt_version);
+    writer.Text(decision.arm);
+    writer.U64(decision.shots.size());
+    for (const uint64_t shot : decision.shots) writer.U64(shot);
+    writer.Text(decision.question);
+    writer.Floats(decision.vector);
+    return writer.Take();
+  };
+  tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
+    tenant.prompts.Save(name, kPromptKind, encode_prompt, changes);
+    tenant.examples.Save(name, kExampleKind, encode_example, changes);
+    tenant.decisions.Save(name, kDecisionKind, encode_decision, changes);
+    if (std::exchange(tenant.highest_deleted_changed, false)) {
+      ByteWriter writer;
+      writer.U8(kFormat);
+      writer.U32(tenant.highest_deleted);
+      changes.push_back({name, kDeletedKind, "", writer.Take()});
+    }
+  });
+}
+
+Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
+  ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
+  if (reader.U8() != kFormat) return UnreadableEntry(entry);
+  const std::optional<uint64_t> number = NumberOfRow(entry.id);
+  Tenant& tenant = tenants_.Make(partition, entry.tenant);
+  if (entry.kind == kPromptKind) {
+    Text text;
+    text.version = reader.U32();
+    text.system = reader.Text();
+    const bool own = reader.U8() != 0;
+    const Decoding decoding = ReadDecoding(reader);
+    if (own) text.decoding = decoding;
+    text.configured = reader.U8() != 0;
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      Arm arm;
+      arm.preset.name = reader.Text();
+      arm.weight = reader.F64();
+      arm.sum = reader.F64();
+      text.arms.push_back(std::move(arm));
+    }
+    if (!reader.complete()) return UnreadableEntry(entry);
+    SetArms(text);
+    tenant.prompts.Restore(entry.id, text);
+    if (text.configured && text.system != options_.default_system) {
+      // Another configuration: a new version, as if it had been upserted.
+      Text configured = Configured();
+      configured.version = text.version + 1;
+      tenant.prompts.Put(entry.id, std::move(configured));
+    }
+  } else if (entry.kind == kExampleKind && number) {
+    Example example;
+    example.question = reader.Text();
+    example.answer = reader.Text();
+    example.user = reader.Text();
+    example.vector = reader.Floats();
+    example.weight = reader.F64();
+    example.sum = reader.F64();
+    if (!reader.complete()) return UnreadableEntry(entry);
+    tenant.example_of[example.question] = *number;
+    tenant.by_helpfulness.insert({Helpfulness(example), *number});
+    tenant.examples.Restore(*number, std::move(example));
+  } else if (entry.kind == kDecisionKind && number) {
+    Decision decision;
+    decision.prompt_id = reader.Text();
+    decision.prompt_version = reader.U32();
+    decision.arm = reader.Text();
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      decision.shots.push_back(reader.U64());
+    }
+    decision.question = reader.Text();
+    decision.vector = reader.Floats();
+    if (!reader.complete()) return UnreadableEntry(entry);
+    tenant.decisions.Restore(*number, std::move(decision));
+  } else if (entry.kind == kDeletedKind) {
+    const uint32_t highest_deleted = reader.U32();
+    if (!reader.complete()) return UnreadableEntry(entry);
+    tenant.highest_deleted = highest_deleted;
+  } else {
+    return UnreadableEntry(entry);
+  }
+  return Nothing{};
+}
+
+void Prompt::Drop(int32_t partition) {
+  tenants_.Drop(partition);
+}
+
+}  // namespace nudge

@@ -1,0 +1,153 @@
+// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Planned.
+//
+// A tenant's arms are its prompts in their current versions, each with every configured decoding
+// preset, or with the prompt's own decoding where it brought one. A query takes, in this order:
+//   1. what its options say of temperature and max_tokens;
+//   2. the prompt that its prompt_id names, with the policy choosing among that prompt's arms;
+//   3. the policy's choice among all arms.
+//
+// Policy: inverse-gap weighting over the arms' mean rewards (Abe, Long 1999; Foster, Rakhlin 2020).
+// With K arms, means mu in 0..1 and b the first arm of the highest mean,
+//   p(a) = 1 / (K + gamma (mu(b) - mu(a)))  for a != b,    p(b) = 1 - sum of the others.
+// The draw is a function of tenant, source and id of the event; p of the arm drawn is logged with
+// the answer. Feedback moves the mean of the arm that the query got, even late: a decayed mean with
+// a prior. A reward r in -1..1 counts as (r + 1) / 2; a correction without a rating counts as r =
+// -1. Where the event set its own temperature, no arm is credited. Inline feedback credits none.
+//
+// Few-shots: examples (nudge.example) by cosine of the question plus few_shot_weight times proven
+// helpfulness, which is the mean reward, with a prior at 0, of the answers that they were chosen
+// for. An example to a question already there replaces the older. Beyond examples_per_tenant the
+// least helpful goes, the oldest of equals first.
+//
+// Versions of a prompt_id are never used twice: one that is created after another was deleted
+// starts above the highest version deleted. An upsert that changes nothing makes no version.
+//
+// One event at a time, in log order; see state.h for who calls Save, Load and Drop. A query with
+// arms and without examples costs about a microsecond; the similarity of n examples n * dimension
+// multiply-adds on top.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stages/events.h"
+#include "stages/state.h"
+#include "stages/table.h"
+
+namespace nudge {
+
+struct DecodingPreset {
+  std::string name;
+  Decoding decoding;
+};
+
+struct PromptOptions {
+  std::string default_prompt_id = "default";  // always there; an upsert replaces its text
+  std::string default_system =
+      "You are a helpful assistant. Answer briefly, from the numbered passages if there are any.";
+  std::vector<DecodingPreset> presets = {{"greedy", {}}};  // one or more, names differ
+  double gamma = 20;           // of the policy, 0 or more; 0: always the best arm
+  double reward_decay = 0.99;  // (0, 1], of an arm's past with every reward
+  double prior_mean = 0.5;     // 0..1, of an arm without rewards
+  double prior_weight = 2;     // in rewards, above 0
+  uint32_t few_shots = 2;      // at most, a query; 0: examples are not kept either
+  // On cosine plus weighted helpfulness. Between -1 and 1, and the embedder's business: for
+  // multilingual-e5-small, texts that have nothing in common are at 0.80.
+  double few_shot_min_similarity = 0.85;
+  double few_shot_weight = 0.05;
+  size_t examples_per_tenant = 1'000;
+  size_t decisions_per_tenant = 10'000;  // queries whose feedback still finds its arm
+  // A correction also becomes an example. Off, since corrections are the adapter's to learn and
+  // what each path is worth should be told apart. On, queries' texts and vectors are remembered.
+  bool corrections_as_examples = false;
+};
+
+class Prompt {
+ public:
+  // Throws StartError: no preset, two of one name, or a number out of its range.
+  explicit Prompt(PromptOptions options = {});
+
+  // The only error is kUnknownPrompt, which recall has ruled out; the state is as before.
+  //   query             everything but prompts_changed, examples_changed
+  //   inline feedback,
+  //   example           prompt_id, prompt_version and system of the default prompt: what the
+  //                     question would have been asked with
+  //   prompt upsert,
+  //   delete            prompt_id, and prompt_version made or ended; prompts_changed
+  // examples_changed counts examples added, replaced and dropped; note is for the receipt.
+  Result<Planned> Apply(Sequence at, const Resolved& resolved);
+
+  void Save(int32_t partition, Changes& changes);
+  Result<Nothing> Load(int32_t partition, const Change& entry);
+  void Drop(int32_t partition);
+
+ private:
+  struct Arm {
+    DecodingPreset preset;
+    double weight = 0;  // of the rewards so far, decayed
+    double sum = 0;     // of weight times reward in 0..1
+  };
+  struct Text {  // a prompt in its current version
+    uint32_t version = 1;
+    std::string system;
+    std::optional<Decoding> decoding;
+    bool configured = false;  // the default, as the options have it
+    std::vector<Arm> arms;
+  };
+  struct Example {
+    std::string question;
+    std::string answer;
+    std::string user;
+    Vector vector;
+    double weight = 0;  // of the rewards so far
+    double sum = 0;     // of weight times reward in -1..1
+  };
+  struct Decision {
+    std::string prompt_id;
+    uint32_t prompt_version = 0;
+    std::string arm;              // its preset's name; empty: not to be credited
+    std::vector<uint64_t> shots;  // sequences of the examples
+    std::string question;         // these two only with corrections_as_examples
+    Vector vector;
+  };
+  struct Tenant {
+    Table<std::string, Text> prompts;  // with the default from the start
+    uint32_t highest_deleted = 0;
+    bool highest_deleted_changed = false;
+    Table<uint64_t, Example> examples;  // by the sequence of the event that gave it
+    Table<uint64_t, Decision> decisions;
+    // Derived from examples.
+    std::map<std::string, uint64_t> example_of;            // by question
+    std::set<std::pair<double, uint64_t>> by_helpfulness;  // least helpful, oldest first
+  };
+  struct Choice {
+    const std::string* prompt_id = nullptr;
+    const Text* prompt = nullptr;
+    const Arm* arm = nullptr;
+    double propensity = 1;
+  };
+
+  Tenant& Make(int32_t partition, const TenantId& name);
+  Text Configured() const;
+  void SetArms(Text& prompt) const;
+  double Mean(const Arm& arm) const;
+  static double Helpfulness(const Example& example);
+
+  Choice Choose(const Tenant& tenant, const Event& event) const;
+  std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& query) const;
+  Result<Planned> Answer(Sequence at, const Prepared& prepared);
+  void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planned& planned) const;
+  void Upsert(Tenant& tenant, const PromptUpsert& upsert, Planned& planned) const;
+  void Delete(Tenant& tenant, const PromptDelete& removal, Planned& planned) const;
+  void AddExample(Tenant& tenant, Sequence at, Example example, Planned& planned) const;
+  void RemoveExample(Tenant& tenant, uint64_t sequence) const;
+
+  PromptOptions options_;
+  Tenants<Tenant> tenants_;
+};
+
+}  // namespace nudge
