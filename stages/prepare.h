@@ -1,0 +1,73 @@
+// Cleans, cuts and reads an event: Event -> [Prepare] -> Prepared.
+//
+// The first stage behind decode, without state: any thread, many at once, in any order. Vectors
+// come from the embedder, whose work is a job; so a prepared event is finished in three calls:
+// Apply, then the embedder on TextsToEmbed, then Attach.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "stages/events.h"
+#include "stages/result.h"
+
+namespace nudge {
+
+struct PrepareOptions {
+  uint32_t chunk_chars = 600;     // 64..100000; see Prepare::Apply
+  bool overlap_sentence = false;  // a chunk begins with the last sentence of the one before
+  uint32_t chunks_per_document = 256;
+  uint32_t title_chars = 512;
+  uint32_t query_chars = 4096;    // of a query, and of the query in feedback and examples
+  uint32_t answer_chars = 32768;  // of a completion, correction, example answer, system prompt
+  uint32_t dimension = 0;         // of the embedder's vectors; 0: no embedder
+};
+
+// What an embedder is asked for one event.
+struct EmbeddingInput {
+  std::vector<std::string> texts;
+  bool as_query = false;  // else as passages; some models tell the two apart by a prefix
+};
+
+class Prepare {
+ public:
+  // Throws StartError for options out of range.
+  explicit Prepare(const PrepareOptions& options);
+
+  // Cleans the event's texts (see CleanText; ids stay as they are, byte for byte), and makes of
+  // - an upsert its chunks: the text cut at ends of paragraphs where that fills at least half of
+  //   chunk_chars, else at ends of sentences, else where a line may be wrapped, else anywhere. A
+  //   chunk has at most chunk_chars characters; the last one, if it would have less than a quarter
+  //   of that, joins the one before. The overlap comes on top, at most a quarter as well;
+  // - feedback its signal. With behaviour b and rating r, both in -1..1:
+  //     b = clamp(.2 clicked + .4 copied - .5 regenerated + .1 d, -.5, .5)
+  //     d = -1 up to 1 s of dwelling, 0 at 5 s, 1 from 30 s on, linear between; 0 if unknown
+  //     reward = r + (1 - |r|) b
+  //   so that a plain up or down is what it is, behaviour fills the room that a rating leaves, and
+  //   turns the sign of none beyond 1/3. Without a rating r is 0, or -.5 beside a correction: not
+  //   good enough, yet worth mending. A correction that is blank, or the inline completion itself,
+  //   is none.
+  // Errors, each with the field's path: kInvalidEvent for a text that is empty once cleaned and a
+  // rating out of range, kTooLarge over a limit of the options.
+  // By value: who has no more use for the event moves it in. A short clean ASCII text costs less
+  // than 1 us.
+  Result<Prepared> Apply(Event event) const;
+
+  // An upsert's chunks behind its title, a query, the query of an example; of others nothing.
+  static EmbeddingInput TextsToEmbed(const Prepared& prepared);
+
+  // Puts the vectors of TextsToEmbed's texts, in their order, where they belong, each scaled to L2
+  // norm 1. Error kModelFailed, and `prepared` as it was, if one is missing or too many, has
+  // another dimension than the options say, a number that is not finite, or no length. Not called
+  // where there is no embedder.
+  Result<Nothing> Attach(Prepared& prepared, std::vector<Vector> vectors) const;
+
+ private:
+  Result<std::vector<Chunk>> CutIntoChunks(const std::string& text) const;
+
+  PrepareOptions options_;
+};
+
+}  // namespace nudge
