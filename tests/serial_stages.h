@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -140,6 +141,13 @@ class Store {
   }
 
   size_t size() const { return rows_.size(); }
+  Store Only(const std::set<std::string>& kinds) const {
+    Store some;
+    for (const auto& row : rows_) {
+      if (kinds.contains(std::get<1>(row.first))) some.rows_.insert(row);
+    }
+    return some;
+  }
   size_t Count(const std::string& kind) const {
     size_t count = 0;
     for (const auto& row : rows_) count += std::get<1>(row.first) == kind ? 1 : 0;

@@ -1,0 +1,995 @@
+// labels: unit
+#include "stages/respond.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include <sstream>
+
+#include "stages/adapt.h"
+#include "stages/prompt.h"
+#include "stages/recall.h"
+#include "tests/serial_stages.h"
+
+using namespace nudge;
+using namespace nudge::serial;
+
+namespace {
+
+// A token a word, two a message: counts the calls too.
+ChatFormat Words(size_t window_tokens = 400, size_t* calls = nullptr) {
+  return {[calls](const std::vector<ChatMessage>& chat) {
+            if (calls != nullptr) ++*calls;
+            size_t tokens = 0;
+            for (const ChatMessage& message : chat) {
+              std::istringstream words(message.text);
+              for (std::string word; words >> word;) ++tokens;
+              tokens += 2;
+            }
+            return tokens;
+          },
+          window_tokens};
+}
+
+Passage MakePassage(const std::string& document_id, uint32_t version = 1, uint32_t chunk = 0,
+                    const std::string& text = "Some text.") {
+  Passage passage;
+  passage.document_id = document_id;
+  passage.version = version;
+  passage.chunk = chunk;
+  passage.title = "About " + document_id;
+  passage.text = text;
+  passage.score = 1.0 / (chunk + 1);
+  return passage;
+}
+
+// One event's way into respond, with what the branches before it would have said.
+struct Input {
+  explicit Input(Event event) : resolved(*Resolve(std::move(event))) {
+    planned.prompt_id = "default";
+    planned.prompt_version = 1;
+    planned.system = "Be brief.";
+    planned.decoding_name = "greedy";
+    planned.decoding.max_tokens = 20;
+  }
+  explicit Input(decltype(Event::data) data, const std::string& id = "e")
+      : Input(MakeEvent(id, std::move(data))) {}
+
+  Gathered Gather() const {
+    return {std::make_shared<Resolved>(resolved), std::make_shared<Found>(found),
+            std::make_shared<Pinned>(pinned), std::make_shared<Planned>(planned)};
+  }
+
+  Resolved resolved;
+  Found found;
+  Pinned pinned;
+  Planned planned;
+};
+
+Input Question(const std::string& text = "How many days?", QueryOptions options = {},
+               const std::string& user = "ada") {
+  Input input(MakeEvent("q", Ask(text, std::move(options)), "acme", user));
+  input.found.passages = {MakePassage("leave", 1, 0), MakePassage("travel", 2, 3)};
+  return input;
+}
+
+Input Thumb(Sequence about, double rating, std::optional<std::string> correction = {},
+            const std::string& user = "ada") {
+  Feedback feedback = About("q");
+  feedback.rating = rating;
+  feedback.correction = std::move(correction);
+  Input input(MakeEvent("f", feedback, "acme", user));
+  input.resolved.about = about;
+  return input;
+}
+
+struct Desk {
+  explicit Desk(RespondOptions options = {}, ChatFormat format = Words())
+      : respond(std::move(format), options) {}
+
+  Plan operator()(const Input& input) {
+    last = Sequence::Of(2, next++);
+    Result<Plan> plan = respond.Apply(last, {}, input.Gather());
+    BOOST_REQUIRE_MESSAGE(plan.ok(), (plan.ok() ? "" : plan.error().message));
+    return *std::move(plan);
+  }
+  std::string Receipt(const Input& input) {
+    return std::get<Applied>((*this)(input).outcome.what).summary;
+  }
+  std::string Why(const Input& input) {
+    return std::get<Response>((*this)(input).outcome.what).cache_why;
+  }
+
+  Respond respond;
+  uint64_t next = 0;
+  Sequence last;
+};
+
+const std::string kHit = "exact text, same passages, prompt and adapter";
+
+Input WithStep(Input input, uint64_t number, std::optional<Version> makes, Version parent = 0) {
+  input.pinned.step = Step{number, makes, false};
+  input.pinned.parent = parent;
+  input.pinned.serve = makes.value_or(parent);
+  return input;
+}
+
+Input Command(AdapterCommand::Action action, std::optional<Version> version = {}) {
+  AdapterCommand command;
+  command.action = action;
+  command.version = version;
+  command.uri = "house.gguf";
+  command.sha256 = "abc";
+  return Input(command);
+}
+
+std::string Text(const std::vector<ChatMessage>& chat) {
+  std::string text;
+  for (const ChatMessage& message : chat) text += message.role + ": " + message.text + "\n";
+  return text;
+}
+
+}  // namespace
+
+// ---- The chat -----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(the_chat_holds_system_few_shots_numbered_passages_and_the_question) {
+  Desk desk;
+  Input input = Question();
+  input.planned.shots = {{"Who?", "Eve."}};
+  input.pinned.serve = 3;
+  const Plan plan = desk(input);
+  BOOST_REQUIRE(plan.generate.has_value());
+  BOOST_TEST(Text(plan.generate->chat) ==
+             "system: Be brief.\n"
+             "user: Who?\n"
+             "assistant: Eve.\n"
+             "user: [1] About leave\nSome text.\n\n[2] About travel\nSome text.\n\n"
+             "Question: How many days?\n");
+  BOOST_TEST(plan.generate->adapter == 3U);
+  BOOST_TEST((plan.generate->decoding == input.planned.decoding));
+  BOOST_TEST(plan.generate->seed == SeedOf({"acme", "/test", "q"}));
+  BOOST_TEST(!plan.lesson);
+  BOOST_TEST(!plan.answer_of);
+  BOOST_TEST(!plan.waits_for_lesson);
+  const Response& response = std::get<Response>(plan.outcome.what);
+  BOOST_TEST((response.citations == std::vector<Citation>{{"leave", 1, 1.0}, {"travel", 2, 0.25}}));
+  BOOST_TEST(response.adapter_version == 3U);
+  BOOST_TEST(response.prompt_id == "default");
+  BOOST_TEST(!response.cache_hit);
+  BOOST_TEST(plan.outcome.tenant == "acme");
+  BOOST_TEST(plan.outcome.source == "/test");
+  BOOST_TEST(plan.outcome.id == "q");
+  BOOST_TEST(plan.outcome.type == "nudge.query");
+}
+
+BOOST_AUTO_TEST_CASE(without_passages_the_question_stands_alone) {
+  Desk desk;
+  Input input = Question();
+  input.found.passages.clear();
+  input.planned.system.clear();
+  BOOST_TEST(Text(desk(input).generate->chat) == "user: How many days?\n");
+}
+
+BOOST_AUTO_TEST_CASE(a_seed_of_the_event_is_used) {
+  Desk desk;
+  QueryOptions options;
+  options.seed = 42;
+  BOOST_TEST(desk(Question("a", options)).generate->seed == 42U);
+}
+
+BOOST_AUTO_TEST_CASE(several_chunks_of_one_document_are_one_citation) {
+  Desk desk;
+  Input input = Question();
+  input.found.passages = {MakePassage("leave", 1, 0), MakePassage("leave", 1, 1)};
+  const Plan plan = desk(input);
+  BOOST_TEST((std::get<Response>(plan.outcome.what).citations ==
+              std::vector<Citation>{{"leave", 1, 1.0}}));
+}
+
+BOOST_AUTO_TEST_CASE(what_does_not_fit_goes_in_the_documented_order) {
+  Input input = Question("one two three");
+  input.found.passages = {
+      MakePassage("a", 1, 0, "First sentence is here. Second sentence is here. Third one."),
+      MakePassage("b", 1, 0, "Bee bee bee bee bee."), MakePassage("c", 1, 0, "Cee cee cee.")};
+  input.planned.shots = {{"shot one", "answer one"}, {"shot two", "answer two"}};
+  const auto shown = [&](size_t prompt_tokens_max) {
+    Desk desk({.prompt_tokens_max = prompt_tokens_max});
+    const Plan plan = desk(input);
+    const std::string text = Text(plan.generate->chat);
+    BOOST_TEST(Words().count_tokens(plan.generate->chat) <= prompt_tokens_max);
+    std::string what;
+    for (const char* part : {"Third", "Second", "First", "Bee", "Cee", "shot one", "shot two"}) {
+      if (text.find(part) != std::string::npos) what += std::string(1, part[0]);
+      if (std::string(part) == "shot two" && text.find(part) != std::string::npos) what += "2";
+    }
+    const auto& citations = std::get<Response>(plan.outcome.what).citations;
+    return what + " " + std::to_string(citations.size());
+  };
+  // Words and two a message: everything is 53, then 47, 39, 31, 23, 21, 17 and 9.
+  BOOST_TEST(shown(53) == "TSFBCss2 3");
+  BOOST_TEST(shown(52) == "TSFBss2 2");
+  BOOST_TEST(shown(47) == "TSFBss2 2");
+  BOOST_TEST(shown(46) == "TSFss2 1");
+  BOOST_TEST(shown(39) == "TSFss2 1");
+  BOOST_TEST(shown(38) == "TSFs 1");
+  BOOST_TEST(shown(31) == "TSFs 1");
+  BOOST_TEST(shown(30) == "TSF 1");
+  BOOST_TEST(shown(23) == "TSF 1");
+  BOOST_TEST(shown(22) == "SF 1");
+  BOOST_TEST(shown(21) == "SF 1");
+  BOOST_TEST(shown(20) == "F 1");
+  BOOST_TEST(shown(17) == "F 1");
+  BOOST_TEST(shown(16) == " 0");
+  BOOST_TEST(shown(9) == " 0");
+}
+
+BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
+  // Against the obvious way: drop one thing at a time and count.
+  std::mt19937 random(7);
+  for (int round = 0; round < 300; ++round) {
+    Input input = Question("what is it");
+    input.found.passages.clear();
+    for (uint64_t i = random() % 6; i > 0; --i) {
+      std::string text;
+      for (uint64_t words = 1 + random() % 40; words > 0; --words) {
+        text += std::string(1 + random() % 12, 'x') + (random() % 6 == 0 ? ". Next " : " ");
+      }
+      input.found.passages.push_back(MakePassage("d" + std::to_string(i), 1, 0, text));
+    }
+    for (uint64_t i = random() % 4; i > 0; --i) {
+      input.planned.shots.push_back({"shot", std::string(random() % 50, 'y') + " z z z"});
+    }
+    const size_t budget = 11 + random() % 80;
+    size_t calls = 0;
+    Desk desk({.prompt_tokens_max = budget}, Words(400, &calls));
+    const std::string planned = Text(desk(input).generate->chat);
+    BOOST_TEST(calls <= 9U);
+
+    Input twin = input;
+    size_t first = twin.found.passages.empty() ? 0 : twin.found.passages[0].text.size();
+    for (;;) {
+      if (first > 0) twin.found.passages[0].text.resize(first);
+      Desk roomy({.prompt_tokens_max = 10'000}, Words(20'000));
+      const std::vector<ChatMessage> chat = roomy(twin).generate->chat;
+      if (Words().count_tokens(chat) <= budget) {
+        BOOST_TEST(Text(chat) == planned);
+        break;
+      }
+      if (twin.found.passages.size() > 1) {
+        twin.found.passages.pop_back();
+      } else if (!twin.planned.shots.empty()) {
+        twin.planned.shots.pop_back();
+      } else {
+        BOOST_REQUIRE(!twin.found.passages.empty());
+        const size_t end = twin.found.passages[0].text.substr(0, first - 1).rfind(". N");
+        if (end == std::string::npos) {
+          twin.found.passages.clear();
+          first = 0;
+        } else {
+          first = end + 2;
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_chat_that_fits_is_counted_once) {
+  size_t calls = 0;
+  Desk desk({}, Words(400, &calls));
+  desk(Question());
+  BOOST_TEST(calls == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(a_question_over_the_budget_but_within_the_window_is_asked_without_passages) {
+  Desk desk({.prompt_tokens_max = 5});
+  const Plan plan = desk(Question());
+  BOOST_TEST(Text(plan.generate->chat) == "system: Be brief.\nuser: How many days?\n");
+  BOOST_TEST(std::get<Response>(plan.outcome.what).citations.empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_question_too_long_for_the_window_is_refused_and_changes_nothing) {
+  Desk desk({}, Words(28));
+  desk(Question("a b"));  // 8 tokens and 20 for the answer
+  const Sequence first = desk.last;
+  Changes changes;
+  desk.respond.Save(2, changes);
+  changes.clear();
+  const Result<Plan> plan =
+      desk.respond.Apply(Sequence::Of(2, 9), {}, Question("a b c d").Gather());
+  BOOST_REQUIRE(!plan.ok());
+  BOOST_TEST((plan.error().code == Code::kTooLarge));
+  BOOST_TEST(plan.error().message ==
+             "text: system prompt and question are 10 tokens and the answer may take 20, the "
+             "window is 28");
+  Input huge = Question("a");
+  huge.planned.decoding.max_tokens = 4096;
+  BOOST_TEST(!desk.respond.Apply(Sequence::Of(2, 10), {}, huge.Gather()).ok());
+  desk.respond.Save(2, changes);
+  BOOST_TEST(changes.empty());
+  BOOST_TEST((desk(Question("a b")).answer_of == first));
+}
+
+// ---- The cache ----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(the_same_question_again_is_answered_by_the_first_answer) {
+  Desk desk;
+  BOOST_TEST(desk.Why(Question()) == "first time asked");
+  const Sequence first = desk.last;
+  Input again = Question("  how many DAYS ", {}, "bob");
+  again.found.passages[0].score = 0.9;
+  const Plan plan = desk(again);
+  BOOST_TEST((plan.answer_of == first));
+  BOOST_TEST(!plan.generate);
+  const Response& response = std::get<Response>(plan.outcome.what);
+  BOOST_TEST(response.cache_hit);
+  BOOST_TEST(response.cache_why == kHit);
+  BOOST_TEST((response.citations == std::vector<Citation>{{"leave", 1, 0.9}, {"travel", 2, 0.25}}));
+  BOOST_TEST((desk(Question()).answer_of == first));  // of a hit too
+  BOOST_TEST(desk.Why(Question("How few days?")) == "first time asked");
+}
+
+BOOST_AUTO_TEST_CASE(a_hit_cites_no_more_than_was_shown) {
+  Desk desk({.prompt_tokens_max = 15});
+  const auto cited = [](const Plan& plan) {
+    return std::get<Response>(plan.outcome.what).citations.size();
+  };
+  BOOST_TEST(cited(desk(Question())) == 1U);
+  const Plan hit = desk(Question());
+  BOOST_TEST(hit.answer_of.has_value());
+  BOOST_TEST(cited(hit) == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(another_adapter_version_ends_an_answer) {
+  Desk desk;
+  Input input = Question();
+  input.pinned.serve = 3;
+  desk(input);
+  input.pinned.serve = 4;
+  BOOST_TEST(desk.Why(input) == "adapter 3 -> 4");
+  BOOST_TEST(desk.Why(input) == kHit);
+  input.pinned.serve = 3;
+  BOOST_TEST(desk.Why(input) == "adapter 4 -> 3");
+}
+
+BOOST_AUTO_TEST_CASE(another_prompt_version_ends_an_answer) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  input.planned.prompt_version = 2;
+  BOOST_TEST(desk.Why(input) == "prompt default 1 -> 2");
+  BOOST_TEST(desk.Why(input) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(each_prompt_and_decoding_has_an_answer_of_its_own) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  Input other = input;
+  other.planned.prompt_id = "friendly";
+  BOOST_TEST(desk.Why(other) == "prompt default -> friendly");
+  BOOST_TEST(desk.Why(other) == kHit);
+  BOOST_TEST(desk.Why(input) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(another_decoding_is_another_answer) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  Input other = input;
+  other.planned.decoding_name = "long";
+  other.planned.decoding.max_tokens = 30;
+  BOOST_TEST(desk.Why(other) == "decoding greedy -> long");
+  BOOST_TEST(desk.Why(other) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(options_over_the_same_decoding_are_another_answer) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  input.planned.decoding.max_tokens = 30;
+  BOOST_TEST(desk.Why(input) == "decoding options changed");
+}
+
+BOOST_AUTO_TEST_CASE(other_few_shots_end_an_answer) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  input.planned.shots = {{"a", "b"}};
+  BOOST_TEST(desk.Why(input) == "few-shots changed");
+  BOOST_TEST(desk.Why(input) == kHit);
+  input.planned.shots = {{"ab", ""}};
+  BOOST_TEST(desk.Why(input) == "few-shots changed");
+}
+
+BOOST_AUTO_TEST_CASE(other_passages_end_an_answer_and_the_reason_names_the_document) {
+  const auto why = [](std::vector<Passage> today) {
+    Desk desk;
+    Input input = Question();
+    desk(input);
+    input.found.passages = std::move(today);
+    return desk.Why(input);
+  };
+  const Passage leave = MakePassage("leave", 1, 0);
+  const Passage travel = MakePassage("travel", 2, 3);
+  BOOST_TEST(why({leave, travel}) == kHit);
+  BOOST_TEST(why({leave, MakePassage("travel", 3, 0)}) == "document travel 2 -> 3");
+  BOOST_TEST(why({leave}) == "document travel no longer found");
+  BOOST_TEST(why({leave, travel, MakePassage("pets")}) == "document pets newly found");
+  BOOST_TEST(why({leave, MakePassage("travel", 2, 4)}) == "other passages of the same documents");
+  BOOST_TEST(why({travel, leave}) == "other passages of the same documents");
+}
+
+BOOST_AUTO_TEST_CASE(sampled_answers_are_cached_only_under_a_seed_of_the_event) {
+  Desk desk;
+  Input sampled = Question();
+  sampled.planned.decoding.temperature = 0.7;
+  BOOST_TEST(desk.Why(sampled) == "sampled without a fixed seed");
+  BOOST_TEST(desk.Why(sampled) == "sampled without a fixed seed");
+  QueryOptions options;
+  options.seed = 1;
+  Input seeded = Question("How many days?", options);
+  seeded.planned.decoding.temperature = 0.7;
+  BOOST_TEST(desk.Why(seeded) == "first time asked");
+  BOOST_TEST(desk.Why(seeded) == kHit);
+  options.seed = 2;
+  Input other = Question("How many days?", options);
+  other.planned.decoding.temperature = 0.7;
+  BOOST_TEST(desk.Why(other) == "another seed");
+  // Greedy answers do not depend on it.
+  BOOST_TEST(Desk().Why(Question("x", options)) == "first time asked");
+  Desk greedy;
+  greedy(Question("x"));
+  BOOST_TEST(greedy.Why(Question("x", options)) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(negative_feedback_and_corrections_end_a_cached_answer) {
+  for (const bool correction : {false, true}) {
+    Desk desk;
+    desk(Question());
+    desk(Question());  // a hit: feedback about it speaks of the same answer
+    const Input thumb = correction ? Thumb(desk.last, 1, "three") : Thumb(desk.last, -0.5);
+    BOOST_TEST(desk.Receipt(WithStep(thumb, 1, 1)) ==
+               "training step 1, makes version 1; the answer left the cache");
+    BOOST_TEST(desk.Receipt(WithStep(thumb, 2, 2)) == "training step 2, makes version 2");
+    BOOST_TEST(desk.Why(Question()) == "the earlier answer got negative feedback");
+    BOOST_TEST(desk.Why(Question()) == kHit);
+  }
+  Desk desk;
+  desk(Question());
+  desk(Thumb(desk.last, 1));
+  BOOST_TEST(desk.Why(Question()) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(feedback_about_an_answer_that_was_replaced_leaves_the_new_one_alone) {
+  Desk desk;
+  Input input = Question();
+  desk(input);
+  const Sequence old = desk.last;
+  input.pinned.serve = 1;
+  desk(input);
+  desk(Thumb(old, -1));
+  BOOST_TEST(desk.Why(input) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(the_answer_longest_unused_leaves_a_full_cache) {
+  Desk desk({.cache_entries_per_tenant = 2});
+  desk(Question("one"));
+  desk(Question("two"));
+  BOOST_TEST(desk.Why(Question("one")) == kHit);
+  desk(Question("three"));
+  BOOST_TEST(desk.Why(Question("one")) == kHit);
+  BOOST_TEST(desk.Why(Question("two")) == "first time asked");
+}
+
+BOOST_AUTO_TEST_CASE(a_cache_of_no_entries_is_off) {
+  Desk desk({.cache_entries_per_tenant = 0});
+  BOOST_TEST(desk.Why(Question()) == "the cache is off");
+  BOOST_TEST(desk.Why(Question()) == "the cache is off");
+}
+
+BOOST_AUTO_TEST_CASE(tenants_share_no_answers) {
+  Desk desk;
+  desk(Question());
+  Input other = Question();
+  Event event = other.resolved.prepared->event;
+  event.tenant = "umbrella";
+  other.resolved.prepared = Prepare(event);
+  BOOST_TEST(desk.Why(other) == "first time asked");
+}
+
+BOOST_AUTO_TEST_CASE(an_answer_retires_when_neither_records_nor_cache_refer_to_it) {
+  Desk desk({.records_per_tenant = 2, .cache_entries_per_tenant = 2});
+  const auto retired = [&](const Input& input) {
+    std::string text;
+    for (const Sequence sequence : desk(input).retired) {
+      text += std::to_string(sequence.ordinal()) + " ";
+    }
+    return text;
+  };
+  BOOST_TEST(retired(Question("one")) == "");                // event 0
+  BOOST_TEST(retired(Question("two")) == "");                // 1
+  BOOST_TEST(retired(Question("two")) == "");                // 2, a hit: record 0 goes
+  BOOST_TEST(retired(Question("three")) == "0 ");            // 3: "one" leaves the cache too
+  BOOST_TEST(retired(Thumb(Sequence::Of(2, 3), -1)) == "");  // 4: 3 is still on record
+  BOOST_TEST(retired(Question("four")) == "1 ");             // 5: record 2 and "two" go
+  BOOST_TEST(retired(Question("five")) == "3 ");             // 6: record 3; its entry was ended
+}
+
+// ---- Receipts and lessons -----------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_duplicate_gets_a_receipt_and_changes_nothing) {
+  Desk desk;
+  desk(Question());
+  const Sequence first = desk.last;
+  Changes changes;
+  desk.respond.Save(2, changes);
+  changes.clear();
+  for (Input input : {Question(), Thumb(first, -1), Input(Forget{"ada", ""})}) {
+    input.resolved.duplicate_of = Sequence::Of(2, 17);
+    BOOST_TEST(desk.Receipt(input) == "duplicate of event 17");
+  }
+  desk.respond.Save(2, changes);
+  BOOST_TEST(changes.empty());
+}
+
+BOOST_AUTO_TEST_CASE(documents_get_receipts) {
+  Desk desk;
+  DocumentUpsert upsert;
+  upsert.document_id = "handbook/leave";
+  Input input(upsert);
+  input.found = {{}, 3, 2, 2};
+  BOOST_TEST(desk.Receipt(input) == "3 chunks indexed as version 2 of handbook/leave (2 removed)");
+  input.found = {{}, 1, 0, 1};
+  BOOST_TEST(desk.Receipt(input) == "1 chunk indexed as version 1 of handbook/leave");
+  Input removal(DocumentDelete{"handbook/leave"});
+  removal.found = {{}, 0, 3, 2};
+  BOOST_TEST(desk.Receipt(removal) == "3 chunks removed with version 2 of handbook/leave");
+  removal.found = {};
+  BOOST_TEST(desk.Receipt(removal) == "nothing removed: there is no document handbook/leave");
+}
+
+BOOST_AUTO_TEST_CASE(prompts_get_receipts) {
+  Desk desk;
+  Input input(PromptUpsert{"friendly", "x", {}});
+  input.planned.prompt_id = "friendly";
+  input.planned.prompt_version = 2;
+  input.planned.prompts_changed = 1;
+  BOOST_TEST(desk.Receipt(input) == "prompt friendly, version 2");
+  input.planned.note = "unchanged";
+  BOOST_TEST(desk.Receipt(input) == "prompt friendly, version 2: unchanged");
+  Input removal(PromptDelete{"friendly"});
+  removal.planned = input.planned;
+  removal.planned.note.clear();
+  BOOST_TEST(desk.Receipt(removal) == "prompt friendly deleted, version 2");
+  removal.planned.prompts_changed = 0;
+  removal.planned.note = "there is no such prompt";
+  BOOST_TEST(desk.Receipt(removal) == "prompt friendly not deleted: there is no such prompt");
+}
+
+BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
+  Desk desk;
+  const Plan asked = desk(Question());
+  const Sequence query = desk.last;
+  desk(Question("How many days?", {}, "bob"));  // a hit
+  Input input = WithStep(Thumb(desk.last, -0.5, "three", "eve"), 12, 5, 4);
+  input.planned.note = "credited to default/greedy (mean 0.40)";
+  const Plan plan = desk(input);
+  const Applied& applied = std::get<Applied>(plan.outcome.what);
+  BOOST_TEST(applied.summary ==
+             "training step 12, makes version 5; credited to default/greedy (mean 0.40); the "
+             "answer left the cache");
+  BOOST_TEST((applied.step == 12U));
+  BOOST_TEST((applied.makes_version == 5U));
+  BOOST_REQUIRE(plan.lesson.has_value());
+  BOOST_TEST(plan.lesson->step.number == 12U);
+  BOOST_TEST(plan.lesson->parent == 4U);
+  BOOST_TEST(!plan.waits_for_lesson);
+  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
+  BOOST_TEST((exercise.chat == asked.generate->chat));
+  BOOST_TEST((std::get<Sequence>(exercise.shown) == query));
+  BOOST_TEST((exercise.correction == "three"));
+  BOOST_TEST(exercise.reward == -0.5);
+  BOOST_TEST(exercise.user == "eve");
+  BOOST_TEST((exercise.documents == std::set<std::string>{"leave", "travel"}));
+}
+
+BOOST_AUTO_TEST_CASE(feedback_of_nobody_counts_as_that_of_the_asker) {
+  Desk desk;
+  desk(Question());
+  const Plan plan = desk(WithStep(Thumb(desk.last, 1, {}, ""), 1, 1));
+  BOOST_TEST(std::get<Exercise>(plan.lesson->what).user == "ada");
+}
+
+BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
+  Desk desk;
+  Feedback feedback;
+  feedback.inline_answer = Feedback::Inline{"Who leads sales?", "Bob."};
+  feedback.rating = 0.5;
+  const Plan plan = desk(WithStep(Input(feedback), 1, 1));
+  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
+  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who leads sales?\n");
+  BOOST_TEST(std::get<std::string>(exercise.shown) == "Bob.");
+  BOOST_TEST(exercise.reward == 0.5);
+  BOOST_TEST(exercise.documents.empty());
+}
+
+BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
+  Desk desk;
+  Input input = WithStep(Input(ExampleGiven{"Who?", "Eve."}), 2, {});
+  input.planned.examples_changed = 1;
+  const Plan plan = desk(input);
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "example kept; training step 2");
+  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
+  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who?\n");
+  BOOST_TEST(std::get<std::string>(exercise.shown) == "Eve.");
+  BOOST_TEST(exercise.reward == 1);
+  input.planned.examples_changed = 0;
+  input.planned.note = "few-shots are switched off";
+  BOOST_TEST(desk.Receipt(input) == "example (few-shots are switched off); training step 2");
+}
+
+BOOST_AUTO_TEST_CASE(a_step_without_an_answer_on_record_is_an_empty_exercise) {
+  Desk desk({.records_per_tenant = 1});
+  desk(Question("one"));
+  const Sequence first = desk.last;
+  desk(Question("two"));
+  const Plan plan = desk(WithStep(Thumb(first, 1), 7, 3, 2));
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
+             "training step 7, makes version 3 and changes nothing: the answer is not on record");
+  BOOST_REQUIRE(plan.lesson.has_value());
+  BOOST_TEST(std::get<Exercise>(plan.lesson->what).chat.empty());
+  BOOST_TEST(plan.lesson->parent == 2U);
+  BOOST_TEST((plan.lesson->step.makes == 3U));
+}
+
+BOOST_AUTO_TEST_CASE(feedback_without_a_step_says_why) {
+  Desk desk;
+  desk(Question());
+  BOOST_TEST(desk.Receipt(Thumb(desk.last, 0)) == "nothing to learn: reward 0");
+  Input frozen = Thumb(Sequence::Of(2, 0), 1);
+  frozen.pinned.frozen = true;
+  BOOST_TEST(desk.Receipt(frozen) == "no training step: adapter frozen");
+  BOOST_TEST(desk.Receipt(Thumb(Sequence::Of(2, 0), 1)) ==
+             "no training step: user ada has had its share of the recent ones");
+  Desk off({.learning = false});
+  BOOST_TEST(off.Receipt(Thumb(Sequence::Of(2, 0), 1)) == "no training step: learning is off");
+}
+
+BOOST_AUTO_TEST_CASE(adapter_commands_become_lessons_and_receipts) {
+  using Action = AdapterCommand::Action;
+  Desk desk;
+  Plan plan = desk(WithStep(Command(Action::kRollback, 3), 9, {}, 3));
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "rolled back to version 3");
+  BOOST_TEST(std::get<Rollback>(plan.lesson->what).to == 3U);
+  BOOST_TEST(!plan.waits_for_lesson);
+  plan = desk(WithStep(Command(Action::kReset), 10, {}));
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "reset to the base model");
+  BOOST_TEST(std::holds_alternative<Reset>(plan.lesson->what));
+  plan = desk(WithStep(Command(Action::kImport), 11, 6, 3));
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "imported house.gguf as version 6");
+  BOOST_TEST(std::get<Import>(plan.lesson->what).uri == "house.gguf");
+  BOOST_TEST(std::get<Import>(plan.lesson->what).sha256 == "abc");
+  BOOST_TEST(plan.lesson->parent == 3U);
+  BOOST_TEST(plan.waits_for_lesson);
+
+  Input frozen = Command(Action::kFreeze);
+  frozen.pinned.serve = 4;
+  BOOST_TEST(desk.Receipt(frozen) == "adapter frozen at version 4");
+  Input unfrozen = Command(Action::kUnfreeze);
+  unfrozen.pinned.serve = 4;
+  BOOST_TEST(desk.Receipt(unfrozen) == "adapter learns on from version 4");
+  BOOST_TEST(desk.Receipt(Command(Action::kRollback, 9)) ==
+             "nothing rolled back: version 9 is not kept");
+  Input parentless = Command(Action::kRollback);
+  parentless.pinned.serve = 4;
+  BOOST_TEST(desk.Receipt(parentless) ==
+             "nothing rolled back: what version 4 grew from is not kept");
+  Desk off({.learning = false});
+  BOOST_TEST(off.Receipt(Command(Action::kReset)) == "nothing done: the adapter is switched off");
+}
+
+BOOST_AUTO_TEST_CASE(the_receipt_of_a_snapshot_waits_for_it) {
+  Desk desk;
+  Input input = WithStep(Input(ExampleGiven{"Who?", "Eve."}), 2, 8);
+  input.pinned.step->snapshot = true;
+  const Plan plan = desk(input);
+  BOOST_TEST(plan.waits_for_lesson);
+  BOOST_TEST(plan.lesson->step.snapshot);
+}
+
+// ---- Forgetting ---------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
+  Desk desk;
+  desk(Question("one", {}, "ada"));  // 0
+  desk(Question("two", {}, "bob"));  // 1
+  desk(Question("one", {}, "bob"));  // 2: shown what ada asked
+  desk(Question("two", {}, "ada"));  // 3
+  const Plan plan = desk(WithStep(Input(Forget{"ada", ""}), 14, 7, 6));
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
+             "forgot user ada: 0 examples, 3 query records, 1 cached answer; training step 14 "
+             "rebuilds the adapter as version 7");
+  BOOST_TEST(std::get<Unlearn>(plan.lesson->what).user == "ada");
+  BOOST_TEST((plan.retired == std::vector<Sequence>{Sequence::Of(2, 0)}));
+  BOOST_TEST(desk.Why(Question("two", {}, "bob")) == kHit);
+  BOOST_TEST(desk.Why(Question("one", {}, "bob")) == "first time asked");
+  for (const uint64_t gone : {0, 2, 3}) {
+    const Plan feedback = desk(WithStep(Thumb(Sequence::Of(2, gone), 1), 15, 8));
+    BOOST_TEST(std::get<Exercise>(feedback.lesson->what).chat.empty());
+  }
+  const Plan kept = desk(WithStep(Thumb(Sequence::Of(2, 1), 1), 16, 9));
+  BOOST_TEST(!std::get<Exercise>(kept.lesson->what).chat.empty());
+}
+
+BOOST_AUTO_TEST_CASE(forgetting_a_user_with_examples_takes_all_answers_with_few_shots) {
+  Desk desk;
+  Input with_shots = Question("one", {}, "bob");
+  with_shots.planned.shots = {{"a", "b"}};
+  desk(with_shots);
+  desk(Question("two", {}, "bob"));
+  Input forget(Forget{"ada", ""});
+  BOOST_TEST(desk.Receipt(forget) ==
+             "forgot user ada: 0 examples, 0 query records, 0 cached answers");
+  forget.planned.examples_changed = 1;
+  BOOST_TEST(desk.Receipt(forget) == "forgot user ada: 1 example, 1 query record, 1 cached answer");
+  BOOST_TEST(desk.Why(Question("two", {}, "bob")) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(forgetting_a_document_takes_the_answers_that_it_was_shown_for) {
+  Desk desk;
+  desk(Question("one"));
+  Input other = Question("two");
+  other.found.passages = {MakePassage("pets")};
+  desk(other);
+  Input forget = WithStep(Input(Forget{"", "travel"}), 3, 3);
+  forget.found.chunks_removed = 4;
+  const Plan plan = desk(forget);
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
+             "forgot document travel: 4 chunks, 1 query record, 1 cached answer; training step 3 "
+             "rebuilds the adapter as version 3");
+  BOOST_TEST(std::get<Unlearn>(plan.lesson->what).document_id == "travel");
+  BOOST_TEST(desk.Why(other) == kHit);
+  BOOST_TEST(desk.Why(Question("one")) == "first time asked");
+}
+
+// ---- Dead letters -------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_dead_letter_carries_the_head_of_the_bytes_and_the_digest_of_all) {
+  const Desk desk({.dead_letter_bytes = 5});
+  Origin origin;
+  origin.bytes =
+      "abcd\xC3\xA9"
+      "f";
+  const Error error{Code::kInvalidEvent, "type: missing", "add it"};
+  Plan plan = desk.respond.Refuse({}, origin, {"acme", "/s", "1", "nudge.query"}, "decode", error);
+  const DeadLetter& letter = std::get<DeadLetter>(plan.outcome.what);
+  BOOST_TEST(letter.bytes == "abcd\xC3");
+  BOOST_TEST(letter.bytes_sha256 == Sha256Hex(origin.bytes));
+  BOOST_TEST(letter.bytes_total == 7U);
+  BOOST_TEST(letter.stage == "decode");
+  BOOST_TEST((letter.error == error));
+  BOOST_TEST(plan.outcome.tenant == "acme");
+  BOOST_TEST(plan.outcome.type == "nudge.query");
+  origin.bytes_sha256 = "of all";
+  origin.bytes_total = 99;
+  plan = desk.respond.Refuse({}, origin, {}, "decode", error);
+  BOOST_TEST(std::get<DeadLetter>(plan.outcome.what).bytes_sha256 == "of all");
+  BOOST_TEST(std::get<DeadLetter>(plan.outcome.what).bytes_total == 99U);
+}
+
+// ---- All four stages in a row -------------------------------------------------------------------
+
+namespace {
+
+struct Chain {
+  Chain()
+      : recall(RecallSmall()),
+        adapt(AdaptSmall()),
+        prompt(PromptSmall()),
+        respond(Words(120),
+                {.prompt_tokens_max = 40, .records_per_tenant = 8, .cache_entries_per_tenant = 5}) {
+  }
+
+  static RecallOptions RecallSmall() {
+    return {.tenants_per_partition = 3,
+            .identities_per_tenant = 60,
+            .queries_per_tenant = 12,
+            .documents_per_tenant = 5,
+            .chunks_per_tenant = 14,
+            .prompts_per_tenant = 3};
+  }
+  static AdaptOptions AdaptSmall() {
+    return {.publish_every_steps = 2,
+            .snapshot_every_versions = 3,
+            .versions_kept = 3,
+            .user_window_events = 8,
+            .user_steps_max = 3};
+  }
+  static PromptOptions PromptSmall() {
+    PromptOptions options;
+    options.presets = {{"greedy", {0, 1, 0, 20}}, {"warm", {0.7, 0.9, 40, 20}}};
+    options.few_shot_min_similarity = 0.6;
+    options.examples_per_tenant = 5;
+    options.decisions_per_tenant = 9;
+    return options;
+  }
+
+  // passages: of the test's own index.
+  Result<Plan> Apply(Sequence at, const std::shared_ptr<const Prepared>& prepared,
+                     const Found& found) {
+    const Result<Resolved> resolved = recall.Apply(at, prepared);
+    if (!resolved.ok()) return resolved.error();
+    Input input(prepared->event);
+    input.resolved = *resolved;
+    input.found = found;
+    input.pinned = *adapt.Apply(at, *resolved);
+    input.planned = *prompt.Apply(at, *resolved);
+    return respond.Apply(at, {}, input.Gather());
+  }
+  void SaveTo(Store& store) {
+    store.SaveFrom(recall, 1);
+    store.SaveFrom(adapt, 1);
+    store.SaveFrom(prompt, 1);
+    store.SaveFrom(respond, 1);
+  }
+  // Entries go by kind, as the state file hands them out.
+  void LoadFrom(const Store& store) {
+    const auto of = [&](auto& stage, const std::set<std::string>& kinds) {
+      store.Only(kinds).LoadInto(stage, 1);
+    };
+    of(recall, {"identity_run", "query_count", "known_document", "known_prompt"});
+    of(adapt, {"adapter_versions"});
+    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision"});
+    of(respond, {"query_record", "cached_answer", "shown_chat"});
+  }
+
+  Recall recall;
+  Adapt adapt;
+  Prompt prompt;
+  Respond respond;
+};
+
+std::string Describe(const Result<Plan>& result) {
+  if (!result.ok()) return "refused " + std::string(Name(result.error().code));
+  const Plan& plan = *result;
+  std::string text = plan.outcome.id;
+  if (const auto* applied = std::get_if<Applied>(&plan.outcome.what)) {
+    text += " applied " + applied->summary;
+  } else {
+    const Response& response = std::get<Response>(plan.outcome.what);
+    text += " response " + response.cache_why + " " + std::to_string(response.citations.size()) +
+            " " + std::to_string(response.propensity);
+  }
+  if (plan.generate) {
+    text += " generate " + Text(plan.generate->chat) + std::to_string(plan.generate->adapter);
+  }
+  if (plan.answer_of) text += " answer of " + std::to_string(plan.answer_of->value);
+  if (plan.lesson) {
+    text += " lesson " + std::to_string(plan.lesson->what.index()) + " parent " +
+            std::to_string(plan.lesson->parent) + " " + std::to_string(plan.waits_for_lesson);
+    if (const auto* exercise = std::get_if<Exercise>(&plan.lesson->what)) {
+      text += Text(exercise->chat) + exercise->user;
+      if (const auto* shown = std::get_if<Sequence>(&exercise->shown)) {
+        text += std::to_string(shown->value);
+      }
+    }
+  }
+  for (const Sequence sequence : plan.retired) text += " - " + std::to_string(sequence.value);
+  return text;
+}
+
+// What an index might find: two documents, in versions that change now and then.
+Found FindFor(const Event& event, uint64_t i) {
+  Found found;
+  const auto* query = std::get_if<Query>(&event.data);
+  if (query == nullptr) return found;
+  const std::string place = query->text.substr(query->text.size() - 1);
+  found.passages = {MakePassage("doc" + place, static_cast<uint32_t>(1 + i / 400)),
+                    MakePassage("doc5", 1, 0, "It is so. It may be so. Or not.")};
+  return found;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plans) {
+  for (uint32_t seed = 0; seed < 5; ++seed) {
+    Chain straight;
+    auto broken = std::make_unique<Chain>();
+    Store store_of_straight;
+    Store store;
+    Stream stream(seed);
+    std::map<std::string, int> seen;
+    std::set<uint64_t> texts;  // as the executor keeps them
+    for (uint64_t i = 0; i < 4000; ++i) {
+      const Event event = stream.Next();
+      const auto prepared = Prepare(event);
+      const Found found = FindFor(event, i);
+      const Result<Plan> plan = straight.Apply(Sequence::Of(1, i), prepared, found);
+      BOOST_REQUIRE_EQUAL(Describe(broken->Apply(Sequence::Of(1, i), prepared, found)),
+                          Describe(plan));
+      ++seen[plan.ok() ? "planned" : "refused"];
+      if (plan.ok()) {
+        if (plan->generate) texts.insert(Sequence::Of(1, i).value);
+        if (plan->answer_of) {
+          ++seen["hits"];
+          BOOST_REQUIRE(texts.contains(plan->answer_of->value));
+        }
+        if (plan->lesson) {
+          ++seen["lessons " + std::to_string(plan->lesson->what.index())];
+          if (const auto* exercise = std::get_if<Exercise>(&plan->lesson->what)) {
+            const auto* shown = std::get_if<Sequence>(&exercise->shown);
+            BOOST_REQUIRE((shown == nullptr || texts.contains(shown->value)));
+          }
+        }
+        for (const Sequence retired : plan->retired) BOOST_REQUIRE(texts.erase(retired.value) == 1);
+      }
+      if (stream.Below(30) != 0) continue;
+      broken->SaveTo(store);
+      straight.SaveTo(store_of_straight);
+      BOOST_REQUIRE((store == store_of_straight));
+      broken = std::make_unique<Chain>();
+      broken->LoadFrom(store);
+    }
+    straight.SaveTo(store_of_straight);
+    BOOST_TEST(texts.size() == store_of_straight.Count("shown_chat"));
+    BOOST_TEST(texts.size() <= 3U * (8 + 5));
+    for (const char* what : {"planned", "refused", "hits", "lessons 0", "lessons 1", "lessons 2",
+                             "lessons 3", "lessons 4"}) {
+      BOOST_TEST(seen[what] > 5, what << " " << seen[what]);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_or_repeated_event_changes_nothing_in_any_stage) {
+  Chain chain;
+  Stream stream(3);
+  std::vector<std::shared_ptr<const Prepared>> accepted;
+  uint64_t at = 0;
+  for (int i = 0; i < 600; ++i) {
+    Store before;
+    chain.SaveTo(before);
+    const auto prepared = Prepare(stream.Next());
+    const Result<Plan> plan = chain.Apply(Sequence::Of(1, at++), prepared, {});
+    Store after;
+    chain.SaveTo(after);
+    if (plan.ok()) {
+      accepted.push_back(prepared);
+    } else {
+      BOOST_TEST(after.size() == 0U);
+    }
+  }
+  BOOST_REQUIRE(accepted.size() > 100U);
+  for (size_t i = accepted.size() - 15; i < accepted.size(); ++i) {
+    const Result<Plan> plan = chain.Apply(Sequence::Of(1, at++), accepted[i], {});
+    BOOST_REQUIRE(plan.ok());
+    BOOST_TEST(std::get<Applied>(plan->outcome.what).summary.starts_with("duplicate of event "));
+    BOOST_TEST(!plan->lesson);
+    BOOST_TEST(plan->retired.empty());
+    Store after;
+    chain.SaveTo(after);
+    BOOST_TEST(after.size() == 0U);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(damaged_state_is_refused) {
+  Desk desk;
+  desk(Question());
+  Store store;
+  BOOST_TEST(store.SaveFrom(desk.respond, 2) == 3U);
+  BOOST_TEST(store.SaveFrom(desk.respond, 2) == 0U);
+  Respond fresh(Words());
+  store.CheckDamage(fresh, 2);
+}
+
+BOOST_AUTO_TEST_CASE(a_dropped_partition_starts_anew) {
+  Desk desk;
+  desk(Question());
+  desk.respond.Drop(1);
+  BOOST_TEST(desk.Why(Question()) == kHit);
+  desk.respond.Drop(2);
+  BOOST_TEST(desk.Why(Question()) == "first time asked");
+}
+
+BOOST_AUTO_TEST_CASE(a_model_that_cannot_count_tokens_is_refused_at_the_start) {
+  BOOST_CHECK_THROW(Respond(ChatFormat{}), StartError);
+}
