@@ -21,8 +21,10 @@
 #include "stages/model/adapter_file.h"
 #include "stages/model/safetensors.h"
 #include "stages/model/snapshot_folder.h"
+#include "tests/temp_folder.h"
 
 using namespace nudge;
+using nudge::testing::TempFolder;
 namespace fs = std::filesystem;
 
 namespace {
@@ -143,30 +145,15 @@ std::vector<float> ValuesOf(const SafetensorsTensor& tensor) {
   return values;
 }
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (fs::temp_directory_path() / "adapter_tests_XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
+// All files and folders below, sorted.
+std::vector<std::string> EntriesOf(const TempFolder& folder) {
+  std::vector<std::string> entries;
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path())) {
+    entries.push_back(fs::relative(entry.path(), folder.path()).string());
   }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-  std::vector<std::string> Entries() const {  // all files and folders below, sorted
-    std::vector<std::string> entries;
-    for (const auto& entry : fs::recursive_directory_iterator(path_)) {
-      entries.push_back(fs::relative(entry.path(), path_).string());
-    }
-    std::sort(entries.begin(), entries.end());
-    return entries;
-  }
-
- private:
-  std::string path_;
-};
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
 
 std::string Contents(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -333,6 +320,9 @@ BOOST_AUTO_TEST_CASE(a_file_truncated_anywhere_is_refused) {
   }
   RequireError(DecodeGguf(sample.bytes.substr(0, sample.bytes.size() - 1), sample.expected),
                Code::kUnreadableFile, "truncated");
+  RequireError(
+      DecodeGguf(Reseal(sample.bytes.substr(0, sample.bytes.size() - 100)), sample.expected),
+      Code::kUnreadableFile, "ends after the file");
 }
 
 BOOST_AUTO_TEST_CASE(one_flipped_bit_anywhere_is_refused) {
@@ -657,7 +647,7 @@ BOOST_AUTO_TEST_SUITE(snapshot_folder)
 
 BOOST_AUTO_TEST_CASE(a_snapshot_is_four_files_that_agree_with_its_reference) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string root = folder.path() + "/new/snapshots";
   const auto written = WriteSnapshot(root, sample.weights, sample.manifest);
   RequireOk(written);
@@ -672,12 +662,12 @@ BOOST_AUTO_TEST_CASE(a_snapshot_is_four_files_that_agree_with_its_reference) {
   const auto peft = EncodePeft(sample.weights, sample.manifest);
   BOOST_TEST((Contents(place + "/adapter_model.safetensors") == peft->safetensors));
   BOOST_TEST((Contents(place + "/adapter_config.json") == peft->config));
-  BOOST_TEST(folder.Entries().size() == 8U);  // new, snapshots, acme, 7-..., four files
+  BOOST_TEST(EntriesOf(folder).size() == 8U);  // new, snapshots, acme, 7-..., four files
 }
 
 BOOST_AUTO_TEST_CASE(the_manifest_and_the_adapter_read_back) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto written = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(written.ok());
   const std::string place = folder.path() + "/" + written->uri;
@@ -704,22 +694,22 @@ BOOST_AUTO_TEST_CASE(the_manifest_and_the_adapter_read_back) {
 
 BOOST_AUTO_TEST_CASE(writing_the_same_again_changes_nothing) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto first = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(first.ok());
   const std::string file = folder.path() + "/" + first->uri + "/adapter.gguf";
   const auto before = fs::last_write_time(file);
-  const auto entries = folder.Entries();
+  const auto entries = EntriesOf(folder);
   const auto second = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(second.ok());
   BOOST_TEST((*first == *second));
   BOOST_TEST((fs::last_write_time(file) == before));
-  BOOST_TEST(folder.Entries() == entries);
+  BOOST_TEST(EntriesOf(folder) == entries);
 }
 
 BOOST_AUTO_TEST_CASE(equal_weights_under_another_manifest_are_another_snapshot) {
   Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto first = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   sample.manifest.examples += 1;
   const auto second = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
@@ -729,7 +719,7 @@ BOOST_AUTO_TEST_CASE(equal_weights_under_another_manifest_are_another_snapshot) 
 
 BOOST_AUTO_TEST_CASE(a_snapshot_found_damaged_is_reported_and_left_alone) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto written = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(written.ok());
   const std::string place = folder.path() + "/" + written->uri;
@@ -749,7 +739,7 @@ BOOST_AUTO_TEST_CASE(a_snapshot_found_damaged_is_reported_and_left_alone) {
 
 BOOST_AUTO_TEST_CASE(what_a_killed_writer_left_is_removed_by_the_next) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto written = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(written.ok());
   const fs::path place = folder.path() + "/" + written->uri;
@@ -758,7 +748,7 @@ BOOST_AUTO_TEST_CASE(what_a_killed_writer_left_is_removed_by_the_next) {
   const auto again = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(again.ok());
   BOOST_TEST((*again == *written));
-  BOOST_TEST(folder.Entries().size() == 7U);  // acme, the other's leftover, the snapshot's five
+  BOOST_TEST(EntriesOf(folder).size() == 7U);  // acme, the other's leftover, the snapshot's five
 }
 
 BOOST_AUTO_TEST_CASE(tenants_cannot_leave_the_folder_or_share_one) {
@@ -797,7 +787,7 @@ BOOST_AUTO_TEST_CASE(tenants_cannot_leave_the_folder_or_share_one) {
   BOOST_TEST(FolderNameOf("..") == "=2E.");
 
   Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   sample.manifest.tenant = "../../a/..";
   const auto written = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(written.ok());
@@ -808,7 +798,7 @@ BOOST_AUTO_TEST_CASE(tenants_cannot_leave_the_folder_or_share_one) {
 
 BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_an_error_that_names_it) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string file = folder.path() + "/file";
   Overwrite(file, "x");
   const auto result = WriteSnapshot(file, sample.weights, sample.manifest);
@@ -828,7 +818,7 @@ BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_an_error_that_names_it) {
 
 BOOST_AUTO_TEST_CASE(a_disk_that_fills_up_leaves_nothing_behind) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   rlimit before{};
   BOOST_REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -840,7 +830,7 @@ BOOST_AUTO_TEST_CASE(a_disk_that_fills_up_leaves_nothing_behind) {
     BOOST_REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
     RequireError(result, Code::kUnreadableFile, "adapter.gguf");
     BOOST_TEST(result.error().remedy.find("free space") != std::string::npos);
-    BOOST_TEST(folder.Entries() == std::vector<std::string>{"acme"});
+    BOOST_TEST(EntriesOf(folder) == std::vector<std::string>{"acme"});
   }
   std::signal(SIGXFSZ, handler);
   BOOST_TEST(WriteSnapshot(folder.path(), sample.weights, sample.manifest).ok());
@@ -848,7 +838,7 @@ BOOST_AUTO_TEST_CASE(a_disk_that_fills_up_leaves_nothing_behind) {
 
 BOOST_AUTO_TEST_CASE(several_threads_write_their_tenants_snapshots_at_once) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   std::array<bool, 4> ok{};
   std::vector<std::thread> threads;
   for (size_t i = 0; i < ok.size(); ++i) {
@@ -863,12 +853,12 @@ BOOST_AUTO_TEST_CASE(several_threads_write_their_tenants_snapshots_at_once) {
   }
   for (std::thread& thread : threads) thread.join();
   BOOST_TEST((ok == std::array<bool, 4>{true, true, true, true}));
-  BOOST_TEST(folder.Entries().size() == 1 + 4 * (1 + 5 * 5));
+  BOOST_TEST(EntriesOf(folder).size() == 1 + 4 * (1 + 5 * 5));
 }
 
 BOOST_AUTO_TEST_CASE(weights_that_are_not_those_of_the_digest_are_not_written) {
   Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   sample.weights.values[5] += 1;
   RequireError(WriteSnapshot(folder.path(), sample.weights, sample.manifest), Code::kWrongAdapter,
                "digest");
@@ -876,12 +866,12 @@ BOOST_AUTO_TEST_CASE(weights_that_are_not_those_of_the_digest_are_not_written) {
   named.manifest.tenant = "\xff\xfe";
   RequireError(WriteSnapshot(folder.path(), named.weights, named.manifest), Code::kWrongAdapter,
                "UTF-8");
-  BOOST_TEST(folder.Entries().empty());
+  BOOST_TEST(EntriesOf(folder).empty());
 }
 
 BOOST_AUTO_TEST_CASE(a_broken_manifest_is_refused_with_what_is_wrong_in_it) {
   const Sample sample;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto written = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
   BOOST_REQUIRE(written.ok());
   const std::string file = folder.path() + "/" + written->uri + "/manifest.json";
