@@ -61,6 +61,18 @@ double LogSoftmaxAt(float* logits, size_t count, size_t target);
 // KL(softmax(base_logits) || softmax(logits)) in nats. Equal rows give exactly 0.
 double KlFromBase(const float* base_logits, float* logits, size_t count);
 
+// One AdamW step over `count` values; see optimizer.h for the formula's source.
+struct AdamWUpdate {
+  float clip;  // factor on the gradient
+  float beta1, beta2;
+  float rate;          // learning rate / (1 - beta1^step)
+  float second_scale;  // 1 / sqrt(1 - beta2^step)
+  float epsilon;
+  float keep;  // 1 - learning rate * weight decay
+};
+void UpdateAdamW(const AdamWUpdate& update, const float* gradient, size_t count, float* first,
+                 float* second, float* values);
+
 // Whether all values are finite, and the sum of their squares in double, in a fixed order.
 bool AllFinite(const float* values, size_t count);
 double SumOfSquares(const float* values, size_t count);

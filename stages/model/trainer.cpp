@@ -57,6 +57,7 @@ class Trainer::Work {
   const FrozenWeights& weights() const { return *weights_; }
   const TrainerLimits& limits() const { return limits_; }
 
+  // With an empty gradient, the losses alone.
   Result<StepLosses> Gradients(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
                                const ParallelFor& parallel, std::span<float> gradient);
   Result<double> LogProbability(std::span<const int32_t> tokens, size_t completion_begin,
@@ -300,7 +301,7 @@ Result<StepLosses> Trainer::Work::Gradients(const LoraWeights& adapter,
                                             std::span<float> gradient) {
   if (auto error = CheckAdapter(adapter)) return *error;
   if (auto error = Check(sequences)) return *error;
-  ENSURE(gradient.size() == adapter.shape.Size());
+  const bool with_gradient = !gradient.empty();
   BaseOfSequences(sequences, parallel);
   StartPacking();
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -312,8 +313,8 @@ Result<StepLosses> Trainer::Work::Gradients(const LoraWeights& adapter,
     }
     Pack(sequence.tokens, sequence.completion_begin, base);
   }
-  pass_.Forward(Packed(), &adapter, true, parallel);
-  RunHead(true, parallel);
+  pass_.Forward(Packed(), &adapter, with_gradient, parallel);
+  RunHead(with_gradient, parallel);
 
   StepLosses losses;
   losses.tokens = tokens_.size();
@@ -325,6 +326,7 @@ Result<StepLosses> Trainer::Work::Gradients(const LoraWeights& adapter,
     first += sequences[i].tokens.size() - sequences[i].completion_begin;
   }
   if (!std::isfinite(losses.total)) return Refused("the loss is not finite");
+  if (!with_gradient) return losses;
   SpreadHeadGradient(parallel);
   pass_.Backward(Packed(), adapter, gradient, parallel);
   losses.gradient_norm = std::sqrt(SumOfSquares(gradient.data(), gradient.size()));
@@ -410,7 +412,14 @@ const TrainerLimits& Trainer::limits() const {
 Result<StepLosses> Trainer::Gradients(const LoraWeights& adapter,
                                       std::span<const TrainSequence> sequences,
                                       const ParallelFor& parallel, std::span<float> gradient) {
+  ENSURE(gradient.size() == adapter.shape.Size() && !gradient.empty());
   return work_->Gradients(adapter, sequences, parallel, gradient);
+}
+
+Result<StepLosses> Trainer::Losses(const LoraWeights& adapter,
+                                   std::span<const TrainSequence> sequences,
+                                   const ParallelFor& parallel) {
+  return work_->Gradients(adapter, sequences, parallel, {});
 }
 
 Result<double> Trainer::LogProbability(std::span<const int32_t> tokens, size_t completion_begin,

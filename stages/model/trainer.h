@@ -79,6 +79,10 @@ class Trainer {
   Result<StepLosses> Gradients(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
                                const ParallelFor& parallel, std::span<float> gradient);
 
+  // The same losses without a gradient; gradient_norm is 0. Errors as above.
+  Result<StepLosses> Losses(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
+                            const ParallelFor& parallel);
+
   // Sum of log pi over the completion's tokens; null adapter: the base model. Errors as above.
   Result<double> LogProbability(std::span<const int32_t> tokens, size_t completion_begin,
                                 const LoraWeights* adapter, const ParallelFor& parallel);

@@ -1,0 +1,146 @@
+// labels: unit
+#include <omp.h>
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "stages/model/gemm.h"
+#include "tests/trainer_helpers.h"
+
+namespace nudge {
+namespace {
+
+using testing::Uniform;
+
+std::vector<float> RandomValues(size_t count, uint64_t seed) {
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) values[i] = Uniform(seed, i);
+  return values;
+}
+
+struct Case {
+  size_t m, n, k;
+};
+
+double WorstDifference(Transpose ta, Transpose tb, const Case& c, float beta) {
+  const size_t a_stride = (ta == Transpose::kYes ? c.m : c.k) + 3;
+  const size_t b_stride = (tb == Transpose::kYes ? c.k : c.n) + 5;
+  const size_t c_stride = c.n + 7;
+  const auto a = RandomValues((ta == Transpose::kYes ? c.k : c.m) * a_stride, 1);
+  const auto b = RandomValues((tb == Transpose::kYes ? c.n : c.k) * b_stride, 2);
+  auto result = RandomValues(c.m * c_stride, 3);
+  auto expected = result;
+  Multiply(ta, tb, c.m, c.n, c.k, 0.7f, a.data(), a_stride, b.data(), b_stride, beta, result.data(),
+           c_stride);
+  MultiplyReference(ta, tb, c.m, c.n, c.k, 0.7f, a.data(), a_stride, b.data(), b_stride, beta,
+                    expected.data(), c_stride);
+  double worst = 0;
+  for (size_t i = 0; i < result.size(); ++i) {
+    worst = std::max(worst, static_cast<double>(std::fabs(result[i] - expected[i])));
+  }
+  return worst;  // columns beyond n must be equal: they are not to be touched
+}
+
+BOOST_AUTO_TEST_CASE(products_of_every_shape_agree_with_three_plain_loops) {
+  for (const Case& c : {Case{1, 1, 1}, Case{5, 7, 3}, Case{32, 8, 576}, Case{17, 67, 33},
+                        Case{64, 240, 100}, Case{8, 100, 129}, Case{200, 3, 65}, Case{1, 48, 48}}) {
+    for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
+      for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
+        for (const float beta : {0.0f, 1.0f}) {
+          BOOST_TEST(WorstDifference(ta, tb, c, beta) < 3e-6 * std::sqrt(static_cast<double>(c.k)));
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(beta_zero_overwrites_whatever_was_there) {
+  std::vector<float> c(4, std::nanf(""));
+  const std::vector<float> one(4, 1.0f);
+  Multiply(Transpose::kNo, Transpose::kNo, 2, 2, 2, 1, one.data(), 2, one.data(), 2, 0, c.data(),
+           2);
+  for (const float value : c) BOOST_TEST(value == 2.0f);
+}
+
+BOOST_AUTO_TEST_CASE(tiles_cover_every_cell_once) {
+  for (const size_t rows : {1u, 31u, 256u, 257u, 700u}) {
+    for (const size_t columns : {1u, 47u, 67u, 576u, 960u, 3072u, 4097u}) {
+      const Tiles tiles(rows, columns);
+      std::vector<int> covered(rows * columns);
+      for (size_t i = 0; i < tiles.size(); ++i) {
+        const auto tile = tiles[i];
+        for (size_t r = tile.row; r < tile.row + tile.rows; ++r) {
+          for (size_t c = tile.column; c < tile.column + tile.columns; ++c) {
+            ++covered[r * columns + c];
+          }
+        }
+      }
+      BOOST_TEST((std::set<int>(covered.begin(), covered.end()) == std::set<int>{1}));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(tiles_of_a_frozen_matrix_make_the_whole_product_and_its_transpose) {
+  FrozenMatrix weight(500, 130);
+  const auto values = RandomValues(500 * 130, 4);
+  std::copy(values.begin(), values.end(), weight.values().begin());
+  const size_t rows = 300;
+  const auto x = RandomValues(rows * 130, 5);
+  const auto dy = RandomValues(rows * 500, 6);
+  std::vector<float> y(rows * 500), expected_y(rows * 500), dx(rows * 130), expected_dx(rows * 130);
+  const Tiles forward(rows, 500);
+  for (size_t i = 0; i < forward.size(); ++i) {
+    weight.Forward(forward[i], x.data(), 130, false, y.data(), 500);
+  }
+  const Tiles backward(rows, 130);
+  for (size_t i = 0; i < backward.size(); ++i) {
+    weight.Backward(backward[i], dy.data(), 500, dx.data(), 130);
+  }
+  MultiplyReference(Transpose::kNo, Transpose::kYes, rows, 500, 130, 1, x.data(), 130,
+                    values.data(), 130, 0, expected_y.data(), 500);
+  MultiplyReference(Transpose::kNo, Transpose::kNo, rows, 130, 500, 1, dy.data(), 500,
+                    values.data(), 130, 0, expected_dx.data(), 130);
+  double worst = 0;
+  for (size_t i = 0; i < y.size(); ++i) {
+    worst = std::max(worst, static_cast<double>(std::fabs(y[i] - expected_y[i])));
+  }
+  for (size_t i = 0; i < dx.size(); ++i) {
+    worst = std::max(worst, static_cast<double>(std::fabs(dx[i] - expected_dx[i])));
+  }
+  BOOST_TEST(worst < 5e-5);
+}
+
+BOOST_AUTO_TEST_CASE(a_product_has_the_same_bits_on_any_thread_and_leaves_its_setting_alone) {
+  const auto a = RandomValues(200 * 576, 7);
+  const auto b = RandomValues(300 * 576, 8);
+  const auto product = [&] {
+    std::vector<float> c(200 * 300);
+    Multiply(Transpose::kNo, Transpose::kYes, 200, 300, 576, 1, a.data(), 576, b.data(), 576, 0,
+             c.data(), 300);
+    return c;
+  };
+  const auto first = product();
+  std::vector<std::vector<float>> others(4);
+  int setting = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (size_t i = 0; i < others.size(); ++i) {
+      threads.emplace_back([&, i] {
+        omp_set_num_threads(3);
+        others[i] = product();
+        if (i == 0) setting = omp_get_max_threads();
+      });
+    }
+  }
+  BOOST_TEST(setting == 3);
+  for (const auto& other : others) {
+    BOOST_TEST(std::memcmp(first.data(), other.data(), first.size() * sizeof(float)) == 0);
+  }
+}
+
+}  // namespace
+}  // namespace nudge

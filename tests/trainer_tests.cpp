@@ -1,0 +1,412 @@
+// labels: unit
+#include <llama.h>
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+
+#include "stages/model/frozen_weights.h"
+#include "stages/model/trainer.h"
+#include "tests/trainer_helpers.h"
+
+namespace nudge {
+namespace {
+
+using testing::ClearB;
+using testing::DoubleLlama;
+using testing::kAllModules;
+using testing::RandomAdapter;
+using testing::RandomTokens;
+using testing::TemporaryFile;
+using testing::ThreadsFor;
+using testing::TinyLlama;
+
+std::shared_ptr<const FrozenWeights> LoadTiny(const TinyLlama& model) {
+  const TemporaryFile file("tiny.gguf");
+  model.Write(file.path());
+  auto weights = FrozenWeights::Load(file.path());
+  BOOST_REQUIRE_MESSAGE(weights.ok(), (weights ? "" : weights.error().message));
+  return *weights;
+}
+
+struct Tiny {
+  TinyLlama model;
+  std::shared_ptr<const FrozenWeights> weights;
+  LoraWeights adapter;
+
+  explicit Tiny(std::array<bool, kLoraModules> enabled = kAllModules, bool tied = true) {
+    model.tied = tied;
+    model.Fill(7);
+    weights = LoadTiny(model);
+    adapter = RandomAdapter(weights->AdapterShape(3, 5, enabled), 11, 0.2f);
+  }
+  Trainer MakeTrainer() const { return Trainer(weights, {300, 8}); }
+};
+
+TrainSequence MakeSequence(Objective objective, size_t tokens, size_t completion_begin,
+                           uint64_t seed, float weight = 1) {
+  TrainSequence sequence;
+  sequence.tokens = RandomTokens(tokens, 67, seed);
+  sequence.completion_begin = completion_begin;
+  sequence.objective = objective;
+  sequence.weight = weight;
+  return sequence;
+}
+
+std::vector<TrainSequence> OneOfEach() {
+  return {MakeSequence(Objective::kCrossEntropy, 40, 9, 1, 0.5f),
+          MakeSequence(Objective::kDown, 17, 5, 2, 0.3f),
+          MakeSequence(Objective::kAnchor, 12, 1, 3, 2.0f),
+          MakeSequence(Objective::kCrossEntropy, 2, 1, 4, 0.5f)};
+}
+
+// Central differences of the double model's loss, for every value of the adapter.
+std::vector<double> Differences(const Tiny& tiny, const TrainSequence& sequence) {
+  const DoubleLlama twin(tiny.model, tiny.adapter.shape);
+  std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
+  std::vector<double> gradient(values.size());
+  constexpr double kStep = 1e-5;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double before = values[i];
+    values[i] = before + kStep;
+    const double above = twin.Loss(sequence, values);
+    values[i] = before - kStep;
+    gradient[i] = (above - twin.Loss(sequence, values)) / (2 * kStep);
+    values[i] = before;
+  }
+  return gradient;
+}
+
+void CheckAgainstDifferences(const Tiny& tiny, const TrainSequence& sequence) {
+  Trainer trainer = tiny.MakeTrainer();
+  std::vector<float> gradient(tiny.adapter.values.size(), std::nanf(""));
+  const auto losses = trainer.Gradients(tiny.adapter, {&sequence, 1}, SerialFor(), gradient);
+  BOOST_REQUIRE(losses.ok());
+  const DoubleLlama twin(tiny.model, tiny.adapter.shape);
+  const std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
+  BOOST_TEST(std::fabs(losses->sequences[0].loss - twin.Loss(sequence, values)) < 2e-6);
+  const auto expected = Differences(tiny, sequence);
+  const double relative = testing::RelativeL2(gradient, expected);
+  double worst = 0;
+  double largest = 0;
+  for (size_t i = 0; i < gradient.size(); ++i) {
+    worst = std::max(worst, std::fabs(static_cast<double>(gradient[i]) - expected[i]));
+    largest = std::max(largest, std::fabs(expected[i]));
+  }
+  BOOST_TEST_MESSAGE("relative L2 " << relative << ", worst entry " << worst << " of " << largest);
+  BOOST_TEST(relative < 1e-5);
+  BOOST_TEST(worst < 2e-5 * largest);
+}
+
+BOOST_AUTO_TEST_CASE(every_entry_of_the_cross_entropy_gradient_is_a_central_difference) {
+  CheckAgainstDifferences(Tiny(), MakeSequence(Objective::kCrossEntropy, 14, 6, 1));
+}
+
+BOOST_AUTO_TEST_CASE(every_entry_of_the_down_gradient_is_a_central_difference) {
+  CheckAgainstDifferences(Tiny(), MakeSequence(Objective::kDown, 11, 5, 2));
+}
+
+BOOST_AUTO_TEST_CASE(every_entry_of_the_anchor_gradient_is_a_central_difference) {
+  CheckAgainstDifferences(Tiny(), MakeSequence(Objective::kAnchor, 10, 3, 3));
+}
+
+BOOST_AUTO_TEST_CASE(gradients_are_right_with_some_modules_only_and_with_an_untied_head) {
+  const Tiny tiny({true, false, false, true, false, true, false}, false);
+  CheckAgainstDifferences(tiny, MakeSequence(Objective::kCrossEntropy, 9, 4, 5));
+}
+
+BOOST_AUTO_TEST_CASE(a_packed_step_is_the_weighted_sum_of_its_sequences) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  const auto sequences = OneOfEach();
+  std::vector<float> packed(tiny.adapter.values.size());
+  const auto together = trainer.Gradients(tiny.adapter, sequences, SerialFor(), packed);
+  BOOST_REQUIRE(together.ok());
+  std::vector<double> sum(packed.size());
+  double total = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    std::vector<float> alone(packed.size());
+    const auto losses = trainer.Gradients(tiny.adapter, {&sequences[i], 1}, SerialFor(), alone);
+    BOOST_REQUIRE(losses.ok());
+    BOOST_TEST(std::fabs(losses->sequences[0].loss - together->sequences[i].loss) < 1e-6);
+    total += losses->total;
+    for (size_t j = 0; j < sum.size(); ++j) sum[j] += static_cast<double>(alone[j]);
+  }
+  BOOST_TEST(std::fabs(together->total - total) < 1e-6);
+  BOOST_TEST(testing::RelativeL2(packed, sum) < 2e-6);
+  BOOST_TEST(together->tokens == 39u + 16u + 11u + 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_step_has_the_same_bytes_at_any_number_of_threads_and_run_to_run) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  auto sequences = OneOfEach();
+  sequences.push_back(MakeSequence(Objective::kCrossEntropy, 150, 60, 6));  // several row blocks
+  std::vector<float> first(tiny.adapter.values.size());
+  const auto losses = trainer.Gradients(tiny.adapter, sequences, SerialFor(), first);
+  BOOST_REQUIRE(losses.ok());
+  for (const int threads : {1, 2, 3, 7}) {
+    std::vector<float> again(first.size());
+    const auto other = trainer.Gradients(tiny.adapter, sequences, ThreadsFor(threads), again);
+    BOOST_REQUIRE(other.ok());
+    BOOST_TEST(std::memcmp(first.data(), again.data(), first.size() * sizeof(float)) == 0);
+    BOOST_TEST(other->total == losses->total);
+    BOOST_TEST(other->gradient_norm == losses->gradient_norm);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_the_caller_kept_of_the_base_gives_the_same_bytes) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  auto sequences = OneOfEach();
+  std::vector<float> computed(tiny.adapter.values.size()), kept(tiny.adapter.values.size());
+  BOOST_REQUIRE(trainer.Gradients(tiny.adapter, sequences, SerialFor(), computed).ok());
+  for (TrainSequence& sequence : sequences) {
+    if (sequence.objective == Objective::kAnchor) {
+      sequence.base_hidden = std::make_shared<const std::vector<float>>(
+          *trainer.BaseHidden(sequence.tokens, sequence.completion_begin, SerialFor()));
+    }
+    if (sequence.objective == Objective::kDown) {
+      sequence.base_log_probability =
+          *trainer.LogProbability(sequence.tokens, sequence.completion_begin, nullptr, SerialFor());
+    }
+  }
+  BOOST_REQUIRE(trainer.Gradients(tiny.adapter, sequences, SerialFor(), kept).ok());
+  BOOST_TEST(std::memcmp(computed.data(), kept.data(), kept.size() * sizeof(float)) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(with_b_zero_the_adapted_model_is_the_base_bit_for_bit) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  LoraWeights adapter = tiny.adapter;
+  ClearB(adapter);
+  const auto tokens = RandomTokens(90, 67, 4);
+  const auto base = trainer.Logits(tokens, nullptr, SerialFor());
+  const auto adapted = trainer.Logits(tokens, &adapter, SerialFor());
+  const auto moved = trainer.Logits(tokens, &tiny.adapter, SerialFor());
+  BOOST_REQUIRE((base.ok() && adapted.ok() && moved.ok()));
+  BOOST_TEST(std::memcmp(base->data(), adapted->data(), base->size() * sizeof(float)) == 0);
+  BOOST_TEST(std::memcmp(base->data(), moved->data(), base->size() * sizeof(float)) != 0);
+
+  auto anchor = MakeSequence(Objective::kAnchor, 80, 5, 8);
+  std::vector<float> gradient(adapter.values.size(), 1);
+  const auto losses = trainer.Gradients(adapter, {&anchor, 1}, SerialFor(), gradient);
+  BOOST_REQUIRE(losses.ok());
+  BOOST_TEST(losses->sequences[0].loss == 0.0);
+  BOOST_TEST(losses->gradient_norm == 0.0);
+}
+
+BOOST_AUTO_TEST_CASE(a_row_sees_nothing_after_it_and_nothing_of_other_sequences) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  auto tokens = RandomTokens(50, 67, 5);
+  const auto before = trainer.Logits(tokens, &tiny.adapter, SerialFor());
+  for (size_t i = 33; i < tokens.size(); ++i) tokens[i] = (tokens[i] + 1) % 67;
+  const auto after = trainer.Logits(tokens, &tiny.adapter, SerialFor());
+  BOOST_REQUIRE((before.ok() && after.ok()));
+  BOOST_TEST(std::memcmp(before->data(), after->data(), 33 * 67 * sizeof(float)) == 0);
+  BOOST_TEST(std::memcmp(before->data() + 33 * 67, after->data() + 33 * 67, 67 * sizeof(float)) !=
+             0);
+}
+
+// llama.cpp's logits at every position of one sequence, in f32 throughout.
+std::vector<float> LlamaCppLogits(const std::filesystem::path& path,
+                                  const std::vector<int32_t>& tokens, size_t vocabulary) {
+  llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
+  llama_model* model = llama_model_load_from_file(path.c_str(), llama_model_default_params());
+  BOOST_REQUIRE(model != nullptr);
+  auto params = llama_context_default_params();
+  params.n_ctx = params.n_batch = params.n_ubatch = 128;
+  params.n_threads = params.n_threads_batch = 1;
+  params.type_k = params.type_v = GGML_TYPE_F32;
+  params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  llama_context* context = llama_init_from_model(model, params);
+  BOOST_REQUIRE(context != nullptr);
+  llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    batch.token[i] = tokens[i];
+    batch.pos[i] = static_cast<int32_t>(i);
+    batch.n_seq_id[i] = 1;
+    batch.seq_id[i][0] = 0;
+    batch.logits[i] = 1;
+  }
+  batch.n_tokens = static_cast<int32_t>(tokens.size());
+  BOOST_REQUIRE(llama_decode(context, batch) == 0);
+  const float* logits = llama_get_logits(context);
+  std::vector<float> result(logits, logits + tokens.size() * vocabulary);
+  llama_batch_free(batch);
+  llama_free(context);
+  llama_model_free(model);
+  return result;
+}
+
+BOOST_AUTO_TEST_CASE(logits_agree_with_llama_cpp_and_with_the_formulas_in_double) {
+  for (const bool tied : {true, false}) {
+    const Tiny tiny(kAllModules, tied);
+    const TemporaryFile file("tiny-logits.gguf");
+    tiny.model.Write(file.path());
+    const auto tokens = RandomTokens(60, 67, 12);
+    Trainer trainer = tiny.MakeTrainer();
+    const auto ours = trainer.Logits(tokens, nullptr, SerialFor());
+    BOOST_REQUIRE(ours.ok());
+    const auto theirs = LlamaCppLogits(file.path(), tokens, 67);
+    const auto twin = DoubleLlama(tiny.model, tiny.adapter.shape).Logits(tokens, {});
+    double worst = 0, worst_twin = 0;
+    for (size_t i = 0; i < theirs.size(); ++i) {
+      const auto logit = static_cast<double>((*ours)[i]);
+      worst = std::max(worst, std::fabs(logit - static_cast<double>(theirs[i])));
+      worst_twin = std::max(worst_twin, std::fabs(logit - twin[i / 67][i % 67]));
+    }
+    BOOST_TEST_MESSAGE("against llama.cpp " << worst << ", against double " << worst_twin);
+    BOOST_TEST(worst < 2e-5);
+    BOOST_TEST(worst_twin < 1e-5);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(weights_of_every_type_that_ggml_can_widen_are_read) {
+  TinyLlama model;
+  model.hidden = model.feed_forward = 64;  // rows of whole quantisation blocks
+  model.Fill(3);
+  const auto tokens = RandomTokens(20, 67, 12);
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_1,
+                               GGML_TYPE_Q4_0, GGML_TYPE_Q5_1}) {
+    const TemporaryFile file("typed.gguf");
+    model.Write(file.path(), type);
+    const auto weights = FrozenWeights::Load(file.path());
+    BOOST_REQUIRE(weights.ok());
+    Trainer trainer(*weights, {64, 4});
+    const auto logits = trainer.Logits(tokens, nullptr, SerialFor());
+    BOOST_REQUIRE(logits.ok());
+    const LoraShape shape = (*weights)->AdapterShape(1, 1, kAllModules);
+    const TinyLlama stored = model.Stored(type);
+    const auto twin = DoubleLlama(stored, shape).Logits(tokens, {});
+    std::vector<double> flat;
+    for (const auto& row : twin) flat.insert(flat.end(), row.begin(), row.end());
+    BOOST_TEST(testing::RelativeL2(*logits, flat) < 1e-5);
+  }
+}
+
+Error LoadError(const std::filesystem::path& path) {
+  const auto weights = FrozenWeights::Load(path);
+  BOOST_REQUIRE(!weights.ok());
+  return weights.error();
+}
+
+BOOST_AUTO_TEST_CASE(a_file_that_is_missing_or_truncated_anywhere_is_unreadable) {
+  BOOST_CHECK(LoadError("/nonexistent/model.gguf").code == Code::kUnreadableFile);
+  TinyLlama model;
+  model.Fill(1);
+  const TemporaryFile whole("whole.gguf");
+  model.Write(whole.path());
+  std::ifstream in(whole.path(), std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const TemporaryFile cut("cut.gguf");
+  for (size_t tenth = 0; tenth < 10; ++tenth) {
+    std::ofstream(cut.path(), std::ios::binary | std::ios::trunc)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size() * tenth / 10));
+    BOOST_CHECK(LoadError(cut.path()).code == Code::kUnreadableFile);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(another_architecture_is_served_not_trained) {
+  TinyLlama model;
+  model.architecture = "qwen2";
+  model.Fill(1);
+  const TemporaryFile file("qwen2.gguf");
+  model.Write(file.path());
+  const Error error = LoadError(file.path());
+  BOOST_CHECK(error.code == Code::kUnsupportedModel);
+  BOOST_TEST(error.message.find("training needs architecture llama; this file is qwen2: it can be "
+                                "served, not trained") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(weights_that_are_not_finite_are_refused_by_name) {
+  for (const char* name : {"blk.1.ffn_down.weight", "output_norm.weight", "token_embd.weight"}) {
+    TinyLlama model;
+    model.Fill(1);
+    model.tensors[name].back() = std::numeric_limits<float>::quiet_NaN();
+    const TemporaryFile file("nan.gguf");
+    model.Write(file.path());
+    const Error error = LoadError(file.path());
+    BOOST_CHECK(error.code == Code::kUnreadableFile);
+    BOOST_TEST(error.message.find(name) != std::string::npos);
+  }
+}
+
+void ExpectRefusal(Trainer& trainer, const LoraWeights& adapter,
+                   const std::vector<TrainSequence>& sequences, Code code, const char* word) {
+  std::vector<float> gradient(adapter.shape.Size());
+  const auto losses = trainer.Gradients(adapter, sequences, SerialFor(), gradient);
+  BOOST_REQUIRE(!losses.ok());
+  BOOST_TEST((losses.error().code == code));
+  BOOST_TEST(losses.error().message.find(word) != std::string::npos, losses.error().message);
+}
+
+BOOST_AUTO_TEST_CASE(sequences_that_cannot_be_trained_on_are_refused) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  const auto refuse = [&](const std::vector<TrainSequence>& sequences, const char* word) {
+    ExpectRefusal(trainer, tiny.adapter, sequences, Code::kModelFailed, word);
+  };
+  auto good = MakeSequence(Objective::kCrossEntropy, 10, 5, 1);
+  refuse({}, "without sequences");
+  refuse({MakeSequence(Objective::kCrossEntropy, 10, 0, 1)}, "without prompt");
+  refuse({MakeSequence(Objective::kCrossEntropy, 10, 10, 1)}, "without completion");
+  refuse({MakeSequence(Objective::kCrossEntropy, 0, 1, 1)}, "without completion");
+  refuse({MakeSequence(Objective::kCrossEntropy, 302, 5, 1)}, "302 tokens; the limit is 301");
+  refuse({MakeSequence(Objective::kCrossEntropy, 200, 5, 1),
+          MakeSequence(Objective::kCrossEntropy, 200, 5, 2)},
+         "a step of 398 tokens; the limit is 300");
+  for (const int32_t token : {-1, 67, std::numeric_limits<int32_t>::max()}) {
+    auto bad = good;
+    bad.tokens[3] = token;
+    refuse({good, bad}, "outside the vocabulary");
+  }
+  auto weighted = good;
+  weighted.weight = std::nanf("");
+  refuse({weighted}, "not finite");
+  auto anchored = MakeSequence(Objective::kAnchor, 10, 5, 1);
+  anchored.base_hidden = std::make_shared<const std::vector<float>>(3);
+  refuse({anchored}, "another length");
+  auto infinite = good;
+  infinite.weight = std::numeric_limits<float>::max();
+  refuse({infinite, infinite}, "not finite");
+
+  std::vector<float> gradient(tiny.adapter.values.size());
+  BOOST_TEST(trainer.Gradients(tiny.adapter, {&good, 1}, SerialFor(), gradient).ok());
+}
+
+BOOST_AUTO_TEST_CASE(adapters_of_another_model_or_with_bad_numbers_are_refused) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  const std::vector<TrainSequence> good = {MakeSequence(Objective::kCrossEntropy, 10, 5, 1)};
+  auto adapter = tiny.adapter;
+  adapter.shape.rank = 9;
+  ExpectRefusal(trainer, adapter, good, Code::kWrongAdapter, "rank 9 is outside 1..8");
+  adapter = tiny.adapter;
+  adapter.shape.in[0] += 1;
+  ExpectRefusal(trainer, adapter, good, Code::kWrongAdapter, "shape");
+  adapter = tiny.adapter;
+  adapter.values.pop_back();
+  ExpectRefusal(trainer, adapter, good, Code::kWrongAdapter, "shape");
+  adapter = tiny.adapter;
+  adapter.values[17] = std::nanf("");
+  ExpectRefusal(trainer, adapter, good, Code::kWrongAdapter, "not finite");
+}
+
+BOOST_AUTO_TEST_CASE(a_sequence_longer_than_the_models_context_is_refused) {
+  Tiny tiny;
+  tiny.model.context = 20;
+  tiny.weights = LoadTiny(tiny.model);
+  Trainer trainer = tiny.MakeTrainer();
+  ExpectRefusal(trainer, tiny.adapter, {MakeSequence(Objective::kCrossEntropy, 22, 5, 1)},
+                Code::kModelFailed, "22 tokens; the limit is 21");
+  const auto longest = MakeSequence(Objective::kCrossEntropy, 21, 5, 1);
+  std::vector<float> gradient(tiny.adapter.values.size());
+  BOOST_TEST(trainer.Gradients(tiny.adapter, {&longest, 1}, SerialFor(), gradient).ok());
+}
+
+}  // namespace
+}  // namespace nudge
