@@ -88,12 +88,14 @@ class Llama:
 
         if field("general.architecture") != "llama":
             sys.exit(f"{path}: this check knows the architecture llama only")
-        if field("llama.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in self.tensors:
+        scaling = field("llama.rope.scaling.type", "none")
+        if scaling != "none" or "rope_freqs.weight" in self.tensors:
             sys.exit(f"{path}: this check knows no rotary scaling")
         self.layers = field("llama.block_count")
         self.heads = field("llama.attention.head_count")
         self.kv_heads = field("llama.attention.head_count_kv", self.heads)
-        self.head = field("llama.rope.dimension_count", field("llama.embedding_length") // self.heads)
+        width = field("llama.embedding_length")
+        self.head = field("llama.rope.dimension_count", width // self.heads)
         self.epsilon = field("llama.attention.layer_norm_rms_epsilon")
         self.theta = field("llama.rope.freq_base", 10000.0)
 
