@@ -114,6 +114,7 @@ struct LanguageModel::State {
   std::string chat_template;
   std::string sha256;
   std::string description;
+  llama_token end_of_turn = -1;
   uint32_t window_tokens = 0;
   uint32_t batch_tokens = 0;
 
@@ -121,7 +122,7 @@ struct LanguageModel::State {
   void Load(const std::string& path, const GgufInfo& info);
   void FindControls();
   void MakeContexts(const std::string& path, const LanguageModelOptions& options);
-  void CheckTemplate(const std::string& path) const;
+  void ReadTemplate(const std::string& path);
 
   std::vector<int32_t> Tokens(std::string_view text, bool add_special, bool parse_special) const;
   void AppendPlain(const std::string& text, std::vector<int32_t>* tokens) const;
@@ -225,12 +226,21 @@ void LanguageModel::State::MakeContexts(const std::string& path,
   }
 }
 
-// Every message of a chat must come out of the template, in both lengths that nudge uses.
-void LanguageModel::State::CheckTemplate(const std::string& path) const {
-  const std::vector<ChatMessage> chat = {
-      {"system", "a"}, {"user", "b"}, {"assistant", "c"}, {"user", "d"}};
-  const auto segments = Segments(chat, true);
+// Every message of a chat must come out of the template. What it writes after an assistant's
+// message says how the model ends its turn (the file's own fields often say something else).
+void LanguageModel::State::ReadTemplate(const std::string& path) {
+  const auto segments =
+      Segments({{"system", "a"}, {"user", "b"}, {"assistant", "c"}, {"user", "d"}}, true);
   if (!segments) throw StartError(path + ": " + segments.error().message);
+  const auto turn = Segments({{"user", "a"}, {"assistant", "b"}}, false);
+  if (!turn) throw StartError(path + ": " + turn.error().message);
+  end_of_turn = llama_vocab_eos(vocabulary);
+  for (const Piece& piece : Pieces({turn->back()})) {
+    if (piece.control && llama_vocab_is_eog(vocabulary, *piece.control)) {
+      end_of_turn = *piece.control;
+      break;
+    }
+  }
 }
 
 LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions& options)
@@ -251,7 +261,7 @@ LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions
   if (!sha256) throw StartError(sha256.error().message);
   state_->sha256 = *sha256;
   state_->Load(path, *info);
-  state_->CheckTemplate(path);
+  state_->ReadTemplate(path);
   state_->MakeContexts(path, options);
 }
 
@@ -436,8 +446,7 @@ Result<std::vector<int32_t>> LanguageModel::RenderTokens(const std::vector<ChatM
 }
 
 int32_t LanguageModel::end_of_turn() const {
-  const llama_token turn = llama_vocab_eot(state_->vocabulary);
-  return turn >= 0 ? turn : llama_vocab_eos(state_->vocabulary);
+  return state_->end_of_turn;
 }
 
 // ---- Adapters
@@ -475,13 +484,14 @@ std::optional<Error> LanguageModel::State::Begin(Slot* slot, const AdapterPointe
     return Failed("an adapter that another model loaded");
   }
   if (slot->adapter != adapter) {
+    // Dropped after the lock: freeing an adapter takes it.
+    const AdapterPointer unplugged = std::exchange(slot->adapter, adapter);
     llama_adapter_lora* lora = adapter ? adapter->state_->lora : nullptr;
     float scale = 1;
     // The first pass after a change plans the graph and reads the model's set of adapters: one
     // token under the lock (milliseconds), so that a load waits for that and not for a prompt.
     const std::shared_lock lock(weights->adapters);
     llama_set_adapters_lora(context, &lora, lora == nullptr ? 0 : 1, &scale);
-    slot->adapter = adapter;
     llama_memory_clear(llama_get_memory(context), false);
     const std::function<bool()>* cancelled = std::exchange(slot->cancelled, nullptr);
     const int32_t token = 0;

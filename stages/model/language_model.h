@@ -119,7 +119,9 @@ class LanguageModel {
                               const AdapterPointer& adapter, const Sampling& sampling,
                               const std::function<bool()>& cancelled = {});
 
-  // Logits after every token, [tokens, vocabulary()].
+  // Logits after every token, [tokens, vocabulary()]. Rows do not depend on how many tokens follow.
+  // Against the passes of one token that Generate makes they differ by rounding, which 8-bit
+  // activations widen to some tenths: a near tie may be drawn the other way.
   Result<std::vector<float>> Logits(size_t slot, std::span<const int32_t> tokens,
                                     const AdapterPointer& adapter);
 
