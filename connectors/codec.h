@@ -69,6 +69,13 @@ EventHead PeekHead(std::string_view bytes, const EventLimits& limits = {});
 DeadLetter MakeDeadLetter(std::string_view stage, Error error, std::string_view bytes,
                           size_t keep_bytes);
 
+// 64 lower-case hex digits.
+bool IsSha256Hex(std::string_view text);
+
+// The members of a decoding in JSON, without braces.
+class JsonWriter;
+void WriteDecoding(const Decoding& decoding, JsonWriter& json);
+
 // ---- Outcomes -----------------------------------------------------------------------------------
 
 OutcomeKind KindOf(const Outcome& outcome);
@@ -98,6 +105,9 @@ struct ChainedLine {
   std::string chain;  // 64 hex digits; empty if the line has none
 };
 ChainedLine SplitChain(std::string_view line);
+
+// The hash alone, inside `line`; empty if it has none.
+std::string_view ChainOf(std::string_view line);
 
 // An outcome as read back from the log.
 struct RecordedOutcome {

@@ -80,7 +80,7 @@ void MemorySink::Drop(int32_t partition) {
 Result<std::optional<Tail>> MemorySink::Last(int32_t partition) {
   const OutcomeLine* const last = LastOf(partition, lines_);
   if (last == nullptr) return std::optional<Tail>();
-  return std::optional<Tail>({last->offset, SplitChain(last->bytes).chain});
+  return std::optional<Tail>({last->offset, std::string(ChainOf(last->bytes))});
 }
 
 Result<Nothing> MemorySink::ReadBack(int32_t partition, int64_t offset, const Visit& visit) {

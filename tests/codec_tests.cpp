@@ -399,9 +399,9 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_not_utf8_are_refused_with_their_place) {
 }
 
 BOOST_AUTO_TEST_CASE(the_top_must_be_one_object) {
-  CheckRefused("[]", Code::kInvalidEvent, "expected one JSON object, found an array");
-  CheckRefused("1", Code::kInvalidEvent, "expected one JSON object, found an integer");
-  CheckRefused("null", Code::kInvalidEvent, "expected one JSON object, found null");
+  CheckRefused("[]", Code::kInvalidEvent, "event: expected one JSON object, found an array");
+  CheckRefused("1", Code::kInvalidEvent, "event: expected one JSON object, found an integer");
+  CheckRefused("null", Code::kInvalidEvent, "event: expected one JSON object, found null");
 }
 
 BOOST_AUTO_TEST_CASE(missing_attributes_are_named) {
@@ -627,7 +627,7 @@ BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {
   CheckRefused(metadata(R"("a":"1234567","b":"123456789")"), Code::kTooLarge,
                "data.metadata: 18 bytes or more are over the limit of 17", limits);
   CheckRefused(metadata(R"("a":"","b":"","c":"","d":"")"), Code::kTooLarge,
-               "data.metadata: 4 entries are over the limit of 2", limits);
+               "data.metadata: 3 entries or more are over the limit of 2", limits);
   Json event = Json::parse(EventLine("nudge.query", R"({"text":"a"})"));
   event["tenant"] = "acmee";
   CheckRefused(event.dump(), Code::kTooLarge, "tenant: 5 bytes are over the limit of 4", limits);
