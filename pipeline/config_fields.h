@@ -1,0 +1,88 @@
+// The table of all configuration keys, for those that read, describe and hash a Config: config.cpp
+// and config_json.cpp, nobody else. Pure functions; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "pipeline/config.h"
+
+namespace nudge::keys {
+
+// What a field holds: where its value goes, and what may stand there.
+struct Flag {
+  bool* at;
+};
+template <class T>
+struct Number {
+  T* at;
+  double least;  // both included
+  double most;
+};
+struct Text {
+  std::string* at;
+  double least_bytes;
+  double most_bytes;
+};
+struct Choice {
+  std::string* at;
+  std::vector<std::string> names;
+};
+struct Path {
+  std::string* at;
+  enum class Base { kConfigFolder, kWorkingFolder } base;
+  bool required = false;
+};
+struct Presets {
+  std::vector<DecodingPreset>* at;
+  double least;
+  double most;
+};
+using Slot = std::variant<Flag, Number<uint32_t>, Number<uint64_t>, Number<int>, Number<double>,
+                          Text, Choice, Path, Presets>;
+
+enum class Effect {
+  kSemantic,     // can change an outcome
+  kOperational,  // cannot
+};
+
+struct Field {
+  std::string path;
+  Slot slot;
+  std::string_view unit;  // where the name does not say it
+  Effect effect;
+  std::string_view what;
+};
+using Fields = std::vector<Field>;
+
+struct Section {
+  std::string_view name;
+  std::string_view what;
+};
+// In the order of files and documents.
+const std::vector<Section>& Sections();
+
+// Every key, bound to `config`: a field's slot points into it.
+Fields FieldsOf(Config& config);
+// The keys of an element of prompt.presets, each behind `path` and a dot.
+Fields FieldsOf(DecodingPreset& preset, const std::string& path);
+
+inline constexpr size_t kPathBytes = 4096;
+
+// ---- Words --------------------------------------------------------------------------------------
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+std::string ToText(double number);               // "64", "0.5", "1e-08"
+std::string ToRange(double least, double most);  // "1..64"
+std::string Join(const std::vector<std::string>& parts, std::string_view separator);
+std::string_view LastPart(std::string_view path);  // "rank" of "adapt.rank"
+
+}  // namespace nudge::keys

@@ -1,0 +1,60 @@
+// libFuzzer harness for ParseConfig: any bytes are a valid configuration or a message that says
+// what is wrong with them.
+//
+//   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/config_fuzz.cpp
+//     pipeline/config*.cpp stages/hash.cpp stages/result.cpp stages/model/gguf_info.cpp
+//     -I$CACHE/llama/include -L$CACHE/llama/lib -lggml-base -lcrypto -o config_fuzz
+//   ./config_fuzz -max_total_time=60 -max_len=4096 NEW_SEEDS_FOLDER tests/fuzz/seeds/config
+//
+// config_tests.cpp runs it over the seeds in the normal build.
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "pipeline/config.h"
+
+namespace nudge {
+namespace {
+
+// What the stages rely on.
+void CheckConfig(const Config& config) {
+  ENSURE(config.deterministic);
+  ENSURE(!config.input.path.empty() && !config.output.folder.empty());
+  ENSURE(config.model.backend == "template" || !config.model.language_model.empty());
+  ENSURE(config.learn.rank >= 1 && config.learn.rank <= 64);
+  ENSURE(config.learn.learning_rate > 0 && config.learn.learning_rate <= 1);
+  ENSURE(config.index.passages >= 1 && config.index.passages <= config.index.candidates);
+  ENSURE(!config.prompt.presets.empty());
+  for (const DecodingPreset& preset : config.prompt.presets) {
+    ENSURE(!preset.name.empty());
+    ENSURE(preset.decoding.max_tokens < config.model.window_tokens);
+  }
+  if (config.learn.anchors_path.empty()) {  // else a file's content counts
+    ENSURE(SemanticSha256(config).size() == 64);
+    ENSURE(ToProcessorOptions(config).configuration_sha256 == SemanticSha256(config));
+  }
+}
+
+void CheckMessage(const std::string& message) {
+  ENSURE(!message.empty() && message.size() < 50'000);
+  for (const char c : message) {
+    ENSURE(c == '\n' || static_cast<unsigned char>(c) >= 0x20);
+  }
+}
+
+}  // namespace
+}  // namespace nudge
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  std::optional<nudge::Config> config;
+  try {
+    config = nudge::ParseConfig(bytes, "folder");
+  } catch (const nudge::StartError& error) {
+    nudge::CheckMessage(error.what());
+  }
+  if (config) nudge::CheckConfig(*config);
+  return 0;
+}
