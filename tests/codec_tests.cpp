@@ -939,6 +939,8 @@ BOOST_AUTO_TEST_CASE(a_line_that_is_not_an_outcome_is_refused) {
   Json json = Json::parse(letter);
   json["data"]["bytes_base64"] = "/w=";
   refused(json.dump(), "data.bytes_base64: not base64");
+  json["data"]["bytes_base64"] = "/x==";  // bits that belong to no byte
+  refused(json.dump(), "data.bytes_base64: not base64");
   json["data"]["bytes"] = "x";
   refused(json.dump(), "data: not exactly one of bytes and bytes_base64");
   json = Json::parse(letter);

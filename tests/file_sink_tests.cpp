@@ -145,6 +145,14 @@ BOOST_AUTO_TEST_CASE(dropping_a_partition_forgets_its_uncommitted_lines_alone) {
   BOOST_TEST(((*sink.Last(0)).value() == TailAt(2)));
 }
 
+BOOST_AUTO_TEST_CASE(a_dropped_partition_without_commits_may_begin_anywhere) {
+  FileSink sink = Open();
+  BOOST_TEST(sink.Append(Line(3, 8)).ok());
+  sink.Drop(3);
+  Commit(sink, {Line(3, 2)});
+  BOOST_TEST(((*sink.Last(3)).value() == TailAt(2)));
+}
+
 BOOST_AUTO_TEST_CASE(committed_lines_are_read_back_by_partition_from_an_offset) {
   FileSink sink = Open();
   Commit(sink, {Line(0, 0), Line(1, 0), Line(0, 2), DeadLine(0, 4)});
