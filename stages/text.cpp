@@ -289,6 +289,7 @@ std::string CleanText(std::string text, Layout layout) {
         if (c == 0xFFFD) {
           AppendCharacter(clean, c);
         } else {
+          while (i < text.size() && text[i] > ' ' && text[i] < 0x7F) ++i;  // the rest of a word
           clean.append(text, begin, i - begin);
         }
         break;

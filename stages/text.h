@@ -28,7 +28,7 @@ enum class Layout {
 // NFC, without controls and invisible format characters (zero-width spaces, soft hyphens, byte
 // order marks, direction overrides, tags; the joiners of Indic scripts and emoji stay), every line
 // end a \n, no space before a line end or at either end of the text. Idempotent.
-// 20 ns for a short ASCII text that is clean already, else about 15 ns a character.
+// About 1 ns a byte for ASCII in one line that is clean already, else about 5.
 std::string CleanText(std::string text, Layout layout);
 
 // The sentences of a text, each with the white space behind it: joined they are the text. A blank

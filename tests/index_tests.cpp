@@ -1,9 +1,14 @@
 // labels: unit
 #include "stages/index.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <csignal>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <string>
@@ -361,6 +366,36 @@ BOOST_AUTO_TEST_CASE(old_tombstones_are_forgotten_without_a_version_for_two_text
     }
     BOOST_REQUIRE_LE(driver.index.SizeOf(kPartition, "acme").tombstones, 2U);
   }
+}
+
+// The signal that ends a process which does this, or 0.
+template <class Action>
+int SignalOf(Action action) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);  // Boost's would report a failed case
+    std::fclose(stderr);
+    action();
+    _exit(0);
+  }
+  int status = 0;
+  BOOST_REQUIRE_EQUAL(waitpid(child, &status, 0), child);
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+BOOST_AUTO_TEST_CASE(an_event_that_recall_had_to_refuse_ends_the_process) {
+  IndexOptions options = Dense();
+  options.documents_per_tenant = 2;
+  options.chunks_per_tenant = 3;
+  Driver driver(options);
+  const Chunk chunk{"apple", {1, 0, 0}};
+  driver.Apply(Upsert("a", {chunk, chunk}));
+  driver.Apply(Upsert("b", {chunk}));
+  BOOST_TEST(SignalOf([&] { driver.Apply(Upsert("b", {chunk})); }) == 0);
+  BOOST_TEST(SignalOf([&] { driver.Apply(Upsert("c", {chunk})); }) == SIGABRT);
+  BOOST_TEST(SignalOf([&] { driver.Apply(Upsert("b", {chunk, chunk})); }) == SIGABRT);
+  BOOST_TEST(SignalOf([&] { driver.Apply(Upsert("b", "no vector")); }) == SIGABRT);
+  BOOST_TEST(SignalOf([&] { driver.Apply(Ask("apple", {1, 0})); }) == SIGABRT);
 }
 
 // Every score anew for every chunk, everything sorted in full; sums in the order that fixes bits,
