@@ -1005,6 +1005,29 @@ BOOST_AUTO_TEST_CASE(bad_bytes_are_found_and_replaced_part_by_part) {
 
 BOOST_AUTO_TEST_SUITE_END()
 
+BOOST_AUTO_TEST_CASE(the_examples_of_the_documentation_are_what_it_says) {
+  std::ifstream file(NUDGE_SOURCE_DIR "/docs/EVENTS.md");
+  int events = 0;
+  int outcomes = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(R"({"specversion")")) continue;
+    if (line.find(R"("source":"nudge")") == line.npos) {
+      BOOST_TEST(EncodeEvent(Decoded(line)).size() > 0u);
+      ++events;
+      continue;
+    }
+    const Result<RecordedOutcome> recorded = DecodeOutcome(line);
+    BOOST_TEST_REQUIRE(recorded.ok(), (recorded.ok() ? "" : recorded.error().message));
+    const ChainedLine split = SplitChain(line);
+    BOOST_TEST(split.encoded ==
+               Encoded(recorded->outcome, OriginAt(recorded->partition, recorded->offset)));
+    BOOST_TEST(split.chain == Hex(NextChain({}, recorded->offset, split.encoded)));
+    ++outcomes;
+  }
+  BOOST_TEST(events == 2);
+  BOOST_TEST(outcomes == 1);
+}
+
 // The fuzzer's own checks (tests/fuzz/codec_fuzz.cpp), which end the process where they fail.
 BOOST_AUTO_TEST_CASE(every_fuzzing_seed_passes_the_fuzzers_checks) {
   size_t seeds = 0;
