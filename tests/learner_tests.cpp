@@ -1,0 +1,362 @@
+// labels: unit
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <limits>
+
+#include "stages/model/learner.h"
+#include "tests/trainer_helpers.h"
+
+namespace nudge {
+namespace {
+
+using testing::RandomTokens;
+using testing::TemporaryFile;
+using testing::ThreadsFor;
+using testing::TinyLlama;
+
+struct World {
+  std::shared_ptr<const FrozenWeights> weights = [] {
+    TinyLlama model;
+    model.Fill(7);
+    const TemporaryFile file("learner.gguf");
+    model.Write(file.path());
+    return *FrozenWeights::Load(file.path());
+  }();
+  Trainer trainer{weights, {300, 8}};
+  AnchorPool anchors = [this] {
+    std::vector<TrainSequence> sequences(6);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].tokens = RandomTokens(12 + i, 67, 100 + i);
+      sequences[i].completion_begin = 4;
+    }
+    return *AnchorPool::Make(std::move(sequences), trainer, SerialFor());
+  }();
+  LearnerOptions options = [] {
+    LearnerOptions o;
+    o.rank = 4;
+    o.alpha = 8;
+    o.optimizer.learning_rate = 5e-3;  // the model is tiny
+    return o;
+  }();
+
+  Result<StepReport> Step(Learner& learner, const LearnExample& example,
+                          const ParallelFor& parallel = SerialFor()) {
+    return learner.Step(example, trainer, anchors, parallel);
+  }
+  double Nll(const Learner& learner, const std::vector<int32_t>& prompt,
+             const std::vector<int32_t>& completion) {
+    std::vector<int32_t> tokens = prompt;
+    tokens.insert(tokens.end(), completion.begin(), completion.end());
+    return *trainer.NegativeLogLikelihood(tokens, prompt.size(), &learner.weights(), SerialFor());
+  }
+};
+
+LearnExample Example(uint64_t seed, double reward) {
+  return {RandomTokens(8, 67, seed), RandomTokens(6, 67, seed + 50), std::nullopt, reward};
+}
+
+LearnExample Correction(uint64_t seed) {
+  LearnExample example = Example(seed, -1);
+  example.correction = RandomTokens(5, 67, seed + 70);
+  return example;
+}
+
+BOOST_AUTO_TEST_CASE(a_new_learner_is_the_base_model_and_its_seed_makes_its_digest) {
+  World world;
+  const Learner learner(*world.weights, world.options);
+  const auto tokens = RandomTokens(20, 67, 1);
+  BOOST_TEST(*world.trainer.LogProbability(tokens, 5, &learner.weights(), SerialFor()) ==
+             *world.trainer.LogProbability(tokens, 5, nullptr, SerialFor()));
+  BOOST_TEST(learner.digest() == Learner(*world.weights, world.options).digest());
+  world.options.seed = 2;
+  BOOST_TEST(learner.digest() != Learner(*world.weights, world.options).digest());
+}
+
+BOOST_AUTO_TEST_CASE(options_out_of_range_are_all_named_and_stop_the_start) {
+  World world;
+  BOOST_TEST(Problems(LearnerOptions{}).empty());
+  LearnerOptions bad;
+  bad.rank = 0;
+  bad.optimizer.learning_rate = std::nan("");
+  bad.count_decay = 1.5;
+  bad.modules.fill(false);
+  const auto problems = Problems(bad);
+  BOOST_REQUIRE(problems.size() == 4u);
+  BOOST_TEST(problems[0] == "rank: 0 is outside 1..64");
+  BOOST_TEST(problems[3] == "modules: none is enabled");
+  BOOST_CHECK_THROW(Learner(*world.weights, bad), StartError);
+}
+
+BOOST_AUTO_TEST_CASE(thumbs_up_make_the_shown_answer_likelier) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  const LearnExample example = Example(1, 1);
+  const double before = world.Nll(learner, example.prompt, example.shown_completion);
+  for (int i = 0; i < 10; ++i) {
+    const double expected = world.Nll(learner, example.prompt, example.shown_completion);
+    const auto report = world.Step(learner, example);
+    BOOST_REQUIRE(report.ok());
+    BOOST_TEST(report->accepted);
+    BOOST_TEST(std::fabs(report->nll_before - expected) < 1e-5);  // scored before it is learnt from
+  }
+  BOOST_TEST(world.Nll(learner, example.prompt, example.shown_completion) < before - 0.3);
+  BOOST_TEST(learner.counts().ups == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(a_correction_moves_towards_it_and_away_from_what_was_shown) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  const LearnExample example = Correction(2);
+  const double good = world.Nll(learner, example.prompt, *example.correction);
+  const double bad = world.Nll(learner, example.prompt, example.shown_completion);
+  for (int i = 0; i < 10; ++i) BOOST_REQUIRE(world.Step(learner, example).ok());
+  const double good_after = world.Nll(learner, example.prompt, *example.correction);
+  const double bad_after = world.Nll(learner, example.prompt, example.shown_completion);
+  BOOST_TEST(good_after < good - 0.3);
+  BOOST_TEST(bad_after - good_after > bad - good + 0.3);
+  BOOST_TEST(learner.counts().corrections == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(a_stream_of_downs_alone_moves_nothing) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  const std::string before = learner.digest();
+  for (uint64_t i = 0; i < 30; ++i) {
+    const auto report = world.Step(learner, Example(i, -1));
+    BOOST_REQUIRE(report.ok());
+    BOOST_TEST(report->accepted);
+    BOOST_TEST(report->nll_before > 0);
+  }
+  BOOST_TEST(learner.digest() == before);
+  BOOST_TEST(learner.counts().downs == 30u);
+}
+
+BOOST_AUTO_TEST_CASE(a_down_among_ups_makes_the_shown_answer_less_likely_than_without_it) {
+  World world;
+  world.options.replay_per_step = 0;
+  Learner with(*world.weights, world.options), without(*world.weights, world.options);
+  const LearnExample down = Example(9, -1);
+  for (uint64_t i = 0; i < 6; ++i) {
+    BOOST_REQUIRE(world.Step(with, Example(i, 1)).ok());
+    BOOST_REQUIRE(world.Step(without, Example(i, 1)).ok());
+    BOOST_REQUIRE(world.Step(with, down).ok());
+  }
+  BOOST_TEST(world.Nll(with, down.prompt, down.shown_completion) >
+             world.Nll(without, down.prompt, down.shown_completion) + 0.05);
+}
+
+BOOST_AUTO_TEST_CASE(the_weight_of_downs_fades_with_the_share_of_ups) {
+  // One up, then downs: U fades by .97 an event while D grows, so w goes from .3 towards 0.
+  World world;
+  world.options.anchors_per_step = 0;
+  world.options.replay_per_step = 0;
+  Learner learner(*world.weights, world.options);
+  BOOST_REQUIRE(world.Step(learner, Example(1, 1)).ok());
+  const LearnExample down = Example(2, -1);
+  const double base_nll =
+      world.Nll(Learner(*world.weights, world.options), down.prompt, down.shown_completion);
+  double ups = 1, downs = 0;
+  for (int i = 0; i < 5; ++i) {
+    const double nll = world.Nll(learner, down.prompt, down.shown_completion);
+    const double h = (base_nll - nll) * static_cast<double>(down.shown_completion.size());
+    const auto report = world.Step(learner, down);
+    BOOST_REQUIRE(report.ok());
+    ups *= 0.97;
+    downs = downs * 0.97 + 1;
+    const double weight = 0.3 * std::min(1.0, ups / downs);
+    BOOST_TEST(std::fabs(report->loss - weight / (1 + std::exp(-h))) < 1e-5);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(anchors_hold_the_adapter_near_the_base) {
+  const auto kl_after = [](double lambda) {
+    World world;
+    world.options.anchor_lambda = lambda;
+    world.options.replay_per_step = 0;
+    Learner learner(*world.weights, world.options);
+    for (uint64_t i = 0; i < 25; ++i) BOOST_REQUIRE(world.Step(learner, Example(i % 3, 1)).ok());
+    const auto losses =
+        world.trainer.Losses(learner.weights(), world.anchors.sequences(), SerialFor());
+    return losses->total / static_cast<double>(world.anchors.sequences().size());
+  };
+  const double free = kl_after(0);
+  const double held = kl_after(1);
+  BOOST_TEST(held < free / 2);
+}
+
+BOOST_AUTO_TEST_CASE(lambda_follows_the_budget_by_its_formula) {
+  World world;
+  world.options.anchor_rule = AnchorRule::kBudget;
+  world.options.kl_budget = 0.01;
+  Learner learner(*world.weights, world.options);
+  double lambda = 0.5, ema = 0;
+  for (uint64_t i = 0; i < 15; ++i) {
+    const auto report = world.Step(learner, Example(i % 3, 1));
+    BOOST_REQUIRE(report.ok());
+    BOOST_TEST(std::fabs(report->lambda - lambda) < 1e-12);
+    ema = 0.8 * ema + 0.2 * report->kl;
+    lambda *= std::exp(std::clamp(0.3 * (ema / 0.01 - 1), -0.1, 0.4));
+    lambda = std::clamp(lambda, 0.03, 5.0);
+  }
+  BOOST_TEST(lambda > 0.5);  // the KL did go over so small a budget
+}
+
+BOOST_AUTO_TEST_CASE(a_step_over_the_kl_cap_is_taken_back) {
+  World world;
+  world.options.kl_cap = 1e-3;
+  world.options.anchor_lambda = 0;
+  world.options.optimizer.learning_rate = 2e-2;
+  Learner learner(*world.weights, world.options);
+  uint64_t refused = 0;
+  for (uint64_t i = 0; i < 8; ++i) {
+    const std::string before = learner.digest();
+    const auto report = world.Step(learner, Example(i, 1));
+    BOOST_REQUIRE(report.ok());
+    if (!report->accepted) {
+      ++refused;
+      BOOST_TEST(learner.digest() == before);
+    } else {
+      BOOST_TEST(learner.digest() != before);
+    }
+  }
+  BOOST_TEST(refused > 0u);
+  BOOST_TEST(learner.counts().refused == refused);
+  BOOST_TEST(learner.counts().steps + refused == 8u);
+}
+
+BOOST_AUTO_TEST_CASE(an_example_that_cannot_be_learnt_from_leaves_every_byte_as_it_was) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  BOOST_REQUIRE(world.Step(learner, Correction(1)).ok());
+  const std::string before = learner.Save();
+  const auto refuse = [&](const LearnExample& example, Code code) {
+    const auto report = world.Step(learner, example);
+    BOOST_REQUIRE(!report.ok());
+    BOOST_TEST((report.error().code == code), report.error().message);
+    BOOST_TEST((learner.Save() == before));
+  };
+  refuse(Example(1, 0), Code::kInvalidEvent);
+  refuse(Example(1, 1.5), Code::kInvalidEvent);
+  refuse(Example(1, std::nan("")), Code::kInvalidEvent);
+  LearnExample example = Example(1, 1);
+  example.prompt.clear();
+  refuse(example, Code::kInvalidEvent);
+  example = Example(1, -1);
+  example.shown_completion.clear();
+  refuse(example, Code::kInvalidEvent);
+  example = Correction(1);
+  example.correction->clear();
+  refuse(example, Code::kInvalidEvent);
+  example = Example(1, 1);
+  example.shown_completion[2] = 67;
+  refuse(example, Code::kModelFailed);
+  example.shown_completion = RandomTokens(400, 67, 1);
+  refuse(example, Code::kModelFailed);
+  example = Correction(1);
+  example.shown_completion[2] = -1;
+  refuse(example, Code::kModelFailed);
+}
+
+BOOST_AUTO_TEST_CASE(a_correction_without_or_with_the_same_shown_answer_is_an_up_alone) {
+  World world;
+  LearnExample without = Correction(3), same = Correction(3), up = Correction(3);
+  without.shown_completion.clear();
+  same.shown_completion = *same.correction;
+  up.shown_completion = *up.correction;
+  up.correction.reset();
+  up.reward = 1;
+  std::vector<std::string> digests;
+  for (const LearnExample& example : {without, same, up}) {
+    Learner learner(*world.weights, world.options);
+    BOOST_REQUIRE(world.Step(learner, example).ok());
+    digests.push_back(learner.digest());
+  }
+  BOOST_TEST(digests[0] == digests[1]);
+  BOOST_TEST(digests[0] == digests[2]);
+}
+
+BOOST_AUTO_TEST_CASE(a_replayed_lesson_that_does_not_fit_is_left_out) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  LearnExample longest = Example(1, 1);
+  longest.prompt = RandomTokens(200, 67, 5);
+  BOOST_REQUIRE(world.Step(learner, longest).ok());
+  const auto report = world.Step(learner, longest);  // twice 205 rows exceed the limit of 300
+  BOOST_REQUIRE(report.ok());
+  BOOST_TEST(report->tokens < 300u);
+}
+
+void Teach(World& world, Learner& learner, uint64_t from, uint64_t to,
+           const ParallelFor& parallel) {
+  for (uint64_t i = from; i < to; ++i) {
+    const LearnExample example = i % 3 == 0 ? Correction(i) : Example(i, i % 3 == 1 ? 0.5 : -1);
+    BOOST_REQUIRE(world.Step(learner, example, parallel).ok());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_saved_learner_goes_on_as_if_nothing_had_happened_at_any_thread_count) {
+  World world;
+  world.options.replay_capacity = 5;
+  world.options.anchor_rule = AnchorRule::kBudget;
+  Learner whole(*world.weights, world.options);
+  Teach(world, whole, 0, 14, SerialFor());
+  for (const uint64_t cut : {0u, 1u, 7u, 13u}) {
+    for (const int threads : {1, 2, 3}) {
+      Learner first(*world.weights, world.options);
+      Teach(world, first, 0, cut, ThreadsFor(threads));
+      auto second = Learner::Load(first.Save(), *world.weights, world.options);
+      BOOST_REQUIRE(second.ok());
+      BOOST_TEST((second->Save() == first.Save()));
+      BOOST_TEST((second->counts() == first.counts()));
+      Teach(world, *second, cut, 14, ThreadsFor(threads));
+      BOOST_TEST((second->Save() == whole.Save()));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(damaged_and_foreign_states_are_refused) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  Teach(world, learner, 0, 4, SerialFor());
+  const std::string saved = learner.Save();
+  const auto load = [&](std::string_view bytes) {
+    return Learner::Load(bytes, *world.weights, world.options);
+  };
+  BOOST_REQUIRE(load(saved).ok());
+  for (size_t at = 0; at < saved.size(); at += 1 + saved.size() / 50) {
+    std::string bytes = saved;
+    bytes[at] = static_cast<char>(bytes[at] ^ 4);
+    BOOST_TEST((!load(bytes).ok() && load(bytes).error().code == Code::kUnreadableFile));
+    BOOST_TEST(!load(std::string_view(saved).substr(0, at)).ok());
+  }
+  world.options.rank = 5;
+  const auto other = load(saved);
+  BOOST_REQUIRE(!other.ok());
+  BOOST_TEST((other.error().code == Code::kWrongAdapter));
+}
+
+BOOST_AUTO_TEST_CASE(a_learner_goes_on_from_weights_of_its_shape_only) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  const std::string start = learner.digest();
+  Teach(world, learner, 0, 3, SerialFor());
+  const LoraWeights third = learner.weights();
+  Teach(world, learner, 3, 6, SerialFor());
+  const std::string before = learner.Save();
+  LoraWeights wrong = third;
+  wrong.shape.rank = 3;
+  BOOST_TEST(!learner.Adopt(&wrong).ok());
+  wrong = third;
+  wrong.values[5] = std::numeric_limits<float>::infinity();
+  BOOST_TEST(!learner.Adopt(&wrong).ok());
+  BOOST_TEST((learner.Save() == before));
+  BOOST_REQUIRE(learner.Adopt(&third).ok());
+  BOOST_TEST(learner.digest() == Digest(third));
+  Teach(world, learner, 6, 7, SerialFor());
+  BOOST_TEST(learner.digest() != Digest(third));
+  BOOST_REQUIRE(learner.Adopt(nullptr).ok());
+  BOOST_TEST(learner.digest() == start);
+}
+
+}  // namespace
+}  // namespace nudge
