@@ -345,6 +345,7 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
   const auto made = std::make_shared<Cell<Served>>();
   const CellPtr<LessonDone> before = std::exchange(tenant.last_lesson, done);
   tenant.dirty_learner = true;
+  LessonsLeft(+1);
 
   CellPtr<Answer> shown;
   if (const auto* exercise = std::get_if<Exercise>(&lesson.what)) {
@@ -373,6 +374,7 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
                       *target->value, *parent->value);
         if (lesson.step.makes) Resolve(made, result.serves);
         Resolve(done, std::move(result));
+        LessonsLeft(-1);
       });
     });
   });
@@ -399,6 +401,22 @@ LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
   }
   if (on_lesson_) on_lesson_({id, at, lesson.step.number, done});
   return done;
+}
+
+void Executor::LessonsLeft(int change) {
+  const std::lock_guard lock(mutex_);
+  lessons_left_ += static_cast<size_t>(change);
+  if (lessons_left_ == 0) lessons_done_.notify_all();
+}
+
+bool Executor::WaitForLessons(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return lessons_done_.wait_for(lock, timeout, [&] { return lessons_left_ == 0; });
+}
+
+size_t Executor::lessons_left() {
+  const std::lock_guard lock(mutex_);
+  return lessons_left_;
 }
 
 std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const TenantId& id) {

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -70,11 +71,14 @@ class Executor {
   // submitted before this call.
   void AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier);
 
+  // Until every lesson that was submitted is done. False: the time is over. Any thread.
+  bool WaitForLessons(std::chrono::milliseconds timeout);
+  size_t lessons_left();
+
   // Entries of the kinds that AddBarrier wrote. Before the first Submit of the partition.
   Result<Nothing> Load(int32_t partition, const Change& entry);
 
-  // The version that serves the tenant's next event, if the tenant has one; for reports. Waits for
-  // nothing: nullptr where it is not computed yet.
+  // The tenant's newest version, nullptr where it has none; for reports, once no lesson is left.
   std::shared_ptr<const AdapterVersion> Latest(int32_t partition, const TenantId& tenant);
 
   const NodeMetrics& generate_metrics() const { return generate_metrics_; }
@@ -126,6 +130,7 @@ class Executor {
   LessonDone RunLesson(Sequence at, const TenantId& id, Tenant& tenant, const Lesson& lesson,
                        const std::string* shown, const Served& target, const Served& parent);
 
+  void LessonsLeft(int change);
   void Enqueue(Priority priority, Job job);
   void Work(size_t slot);
   void Share(int parts, const std::function<void(int)>& part);  // the ParallelFor of lessons
@@ -149,6 +154,8 @@ class Executor {
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
   std::map<int32_t, Tenants> partitions_;
+  size_t lessons_left_ = 0;
+  std::condition_variable lessons_done_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
   std::atomic<uint64_t> shares_begun_{0};
   std::atomic<bool> stopping_{false};

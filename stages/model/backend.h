@@ -109,6 +109,12 @@ class Backend {
                                      const AdapterVersion* adapter, const Decoding& decoding,
                                      uint64_t seed, const std::function<bool()>& cancelled) = 0;
 
+  // -log p(answer | chat) in nats, mean per token of the answer: for reports, on a slot of its own
+  // kind (the first), while nothing else runs.
+  virtual Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,
+                                               const std::string& answer,
+                                               const AdapterVersion* adapter) = 0;
+
   // Whether lessons can be learnt at all; the error says why not (an architecture that is only
   // served).
   virtual Result<Nothing> CanLearn() const = 0;

@@ -138,6 +138,12 @@ class TemplateBackend final : public Backend {
     return completed;
   }
 
+  Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>&, const std::string&,
+                                       const AdapterVersion*) override {
+    return Error{Code::kUnsupportedModel, "the template backend has no likelihoods",
+                 "choose the local backend to measure learning"};
+  }
+
   Result<Nothing> CanLearn() const override { return Nothing{}; }
   std::unique_ptr<BackendLearner> NewLearner(const TenantId& tenant) override {
     return std::make_unique<TemplateLearner>(tenant);

@@ -1,0 +1,444 @@
+#include "stages/model/local_backend.h"
+
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "stages/dense_scan.h"
+#include "stages/model/adapter_file.h"
+#include "stages/model/embedder.h"
+#include "stages/model/gguf_info.h"
+#include "stages/model/language_model.h"
+#include "stages/model/snapshot_folder.h"
+#include "stages/state.h"
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr const char* kArchitecture = "llama";
+
+std::optional<std::string> Given(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional<std::string>(text);
+}
+
+std::string EncodeWeights(const LoraWeights& weights) {
+  ByteWriter out;
+  out.U8(kFormat);
+  out.U32(weights.shape.layers);
+  out.U32(weights.shape.rank);
+  out.F64(weights.shape.alpha);
+  for (size_t module = 0; module < kLoraModules; ++module) {
+    out.U32(weights.shape.in[module]);
+    out.U32(weights.shape.out[module]);
+    out.U8(weights.shape.enabled[module]);
+  }
+  out.Floats(weights.values);
+  return out.Take();
+}
+
+Result<LoraWeights> DecodeWeights(std::string_view bytes) {
+  ByteReader in(bytes);
+  const bool known = in.U8() == kFormat;
+  LoraWeights weights;
+  weights.shape.layers = in.U32();
+  weights.shape.rank = in.U32();
+  weights.shape.alpha = static_cast<float>(in.F64());
+  for (size_t module = 0; module < kLoraModules; ++module) {
+    weights.shape.in[module] = in.U32();
+    weights.shape.out[module] = in.U32();
+    weights.shape.enabled[module] = in.U8() != 0;
+  }
+  weights.values = in.Floats();
+  if (!known || !in.complete() || weights.values.size() != weights.shape.Size()) {
+    return Error{Code::kUnreadableFile, "state: the weights of an adapter are damaged",
+                 "restore a backup of the state, or rebuild it from the log"};
+  }
+  return weights;
+}
+
+// The training side of the model: loaded once, shared by all learners, one step at a time.
+struct Training {
+  std::shared_ptr<const FrozenWeights> weights;
+  std::unique_ptr<Trainer> trainer;
+  AnchorPool anchors;
+};
+
+}  // namespace
+
+class LocalBackend final : public Backend {
+ public:
+  explicit LocalBackend(const LocalBackendOptions& options)
+      : options_(options),
+        model_(options.language_model,
+               {options.slots, options.threads_per_answer, options.window_tokens}) {
+    if (!options_.embedder.empty()) {
+      embedder_ = std::make_unique<Embedder>(
+          options_.embedder, options_.slots,
+          EmbedderOptions{Given(options_.query_prefix), Given(options_.passage_prefix)});
+    }
+    const Result<GgufInfo> info = ReadGgufInfo(options_.language_model);
+    if (!info.ok()) throw StartError(info.error().message);
+    architecture_ = info->architecture;
+    name_ = info->name;
+    head_size_ = info->heads == 0 ? 0 : info->embedding_length / info->heads;
+    if (options_.learn) {
+      for (const std::string& problem : Problems(options_.learner)) {
+        throw StartError("adapt." + problem);
+      }
+      ReadAnchors();
+    }
+  }
+
+  std::string Fingerprint() const override {
+    return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
+           " scan " + std::string(DenseScanPath());
+  }
+  std::string base_sha256() const override { return model_.sha256(); }
+
+  size_t dimension() const override { return embedder_ ? embedder_->dimension() : 0; }
+  std::string embedder_identity() const override { return embedder_ ? embedder_->identity() : ""; }
+  Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
+    return embedder_->Embed(text, as_query, slot);
+  }
+
+  size_t CountTokens(const std::vector<ChatMessage>& chat) const override {
+    const auto tokens = model_.RenderTokens(chat);
+    // A chat that cannot be rendered fits no window, so it is refused where it is planned.
+    return tokens.ok() ? tokens->size() : model_.window_tokens() + size_t{1};
+  }
+  size_t window_tokens() const override { return model_.window_tokens(); }
+
+  Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
+                             const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
+                             const std::function<bool()>& cancelled) override {
+    const auto prompt = model_.RenderTokens(chat);
+    if (!prompt.ok()) return prompt.error();
+    const Sampling sampling{decoding.temperature, decoding.top_p, decoding.top_k,
+                            decoding.max_tokens, seed};
+    Result<Completion> completion =
+        model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled);
+    if (!completion.ok()) return completion.error();
+    return Completed{std::move(completion->text), completion->prompt_tokens,
+                     static_cast<uint32_t>(completion->tokens.size())};
+  }
+
+  Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,
+                                       const std::string& answer,
+                                       const AdapterVersion* adapter) override {
+    const auto prompt = model_.RenderTokens(chat);
+    if (!prompt.ok()) return prompt.error();
+    const auto completion = AnswerTokens(answer);
+    if (!completion.ok()) return completion.error();
+    return model_.NegativeLogLikelihood(0, *prompt, *completion, PluggedOf(adapter));
+  }
+
+  Result<Nothing> CanLearn() const override {
+    if (!options_.learn) {
+      return Error{Code::kUnsupportedModel, "learning is switched off", "set adapt.enabled"};
+    }
+    if (architecture_ != kArchitecture) {
+      return Error{Code::kUnsupportedModel,
+                   "training needs architecture llama, this model is " + architecture_ +
+                       ": it can be served, not trained",
+                   "set adapt.enabled to false, or choose a llama model"};
+    }
+    return Nothing{};
+  }
+
+  std::unique_ptr<BackendLearner> NewLearner(const TenantId& tenant) override;
+  Result<std::unique_ptr<BackendLearner>> LoadLearner(const TenantId& tenant,
+                                                      std::string_view saved) override;
+
+  Result<std::shared_ptr<const AdapterVersion>> LoadVersion(std::string_view weights,
+                                                            const std::string& digest,
+                                                            const std::string& parent_digest,
+                                                            const LearnCounts& counts) override {
+    Result<LoraWeights> decoded = DecodeWeights(weights);
+    if (!decoded.ok()) return decoded.error();
+    if (Digest(*decoded) != digest) {
+      return Error{Code::kUnreadableFile, "state: an adapter version is not what its digest says",
+                   "restore a backup of the state, or rebuild it from the log"};
+    }
+    return MakeVersion(*decoded, parent_digest, counts);
+  }
+
+  Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string& path,
+                                                              const std::string& sha256) override;
+  Result<SnapshotRef> WriteSnapshot(const std::string& folder, const TenantId& tenant,
+                                    Version number, const AdapterVersion& version) override;
+
+  // ---- For its learners
+
+  Result<Training*> Learning(const ParallelFor& parallel_for);  // loads at the first call
+  std::mutex& learning_mutex() { return learning_mutex_; }
+  const LearnerOptions& learner_options() const { return options_.learner; }
+  Result<LearnExample> ExampleOf(const Study& study) const;
+  Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
+                                                            const std::string& parent_digest,
+                                                            const LearnCounts& counts) const;
+
+ private:
+  static AdapterPointer PluggedOf(const AdapterVersion* adapter) {
+    if (adapter == nullptr) return nullptr;
+    return std::static_pointer_cast<const Adapter>(adapter->plugged);
+  }
+
+  // As the model would have said it: its tokens and the end of its turn.
+  Result<std::vector<int32_t>> AnswerTokens(const std::string& text) const {
+    Result<std::vector<int32_t>> tokens = model_.Tokenize(text, false, false);
+    if (tokens.ok()) tokens->push_back(model_.end_of_turn());
+    return tokens;
+  }
+
+  AdapterManifest ManifestOf(const TenantId& tenant, Version number,
+                             const AdapterVersion& version) const {
+    AdapterManifest manifest;
+    manifest.tenant = tenant;
+    manifest.version = number;
+    manifest.digest = version.digest;
+    manifest.parent_digest = version.parent_digest;
+    manifest.base_sha256 = model_.sha256();
+    manifest.base_architecture = architecture_;
+    manifest.steps = version.counts.steps;
+    manifest.examples = version.counts.examples;
+    manifest.corrections = version.counts.corrections;
+    manifest.ups = version.counts.ups;
+    manifest.downs = version.counts.downs;
+    manifest.base_name = name_;
+    manifest.base_head_size = head_size_;
+    return manifest;
+  }
+
+  void ReadAnchors();
+  AdapterExpectation Expected(const LoraShape& shape) const {
+    return {model_.sha256(), architecture_, shape};
+  }
+
+  const LocalBackendOptions options_;
+  LanguageModel model_;
+  std::unique_ptr<Embedder> embedder_;
+  std::string architecture_;
+  std::string name_;
+  uint32_t head_size_ = 0;
+  std::vector<TrainSequence> anchor_sequences_;
+
+  std::mutex learning_mutex_;  // guards what follows, and the trainer's memory
+  std::optional<Training> training_;
+};
+
+// ---- A tenant's learner -------------------------------------------------------------------------
+
+namespace {
+
+class LocalLearner final : public BackendLearner {
+ public:
+  explicit LocalLearner(LocalBackend& backend) : backend_(backend) {}
+
+  Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
+    Result<LearnExample> example = backend_.ExampleOf(study);
+    if (!example.ok()) return example.error();
+    const std::lock_guard lock(backend_.learning_mutex());
+    Result<Training*> training = Ready(parallel_for);
+    if (!training.ok()) return training.error();
+    Result<StepReport> step =
+        learner_->Step(*example, *(*training)->trainer, (*training)->anchors, parallel_for);
+    if (!step.ok()) return step.error();
+    LessonReport report;
+    report.nll_before = step->nll_before;
+    report.loss = step->loss;
+    report.kl = step->kl;
+    report.gradient_norm = step->gradient_norm;
+    report.tokens = static_cast<uint32_t>(step->tokens);
+    report.accepted = step->accepted;
+    return report;
+  }
+
+  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent) override {
+    const std::lock_guard lock(backend_.learning_mutex());
+    if (Result<Training*> training = Ready(SerialFor()); !training.ok()) return training.error();
+    return backend_.MakeVersion(learner_->weights(), parent, Counts());
+  }
+
+  Result<Nothing> Adopt(const AdapterVersion* version) override {
+    const std::lock_guard lock(backend_.learning_mutex());
+    if (Result<Training*> training = Ready(SerialFor()); !training.ok()) return training.error();
+    if (version == nullptr) return learner_->Adopt(nullptr);
+    Result<LoraWeights> weights = DecodeWeights(version->weights);
+    if (!weights.ok()) return weights.error();
+    return learner_->Adopt(&*weights);
+  }
+
+  std::string Save() const override { return learner_ ? learner_->Save() : saved_; }
+
+  void LoadLater(std::string_view saved) { saved_ = saved; }
+
+ private:
+  // The training copy, and this tenant's learner in it. The lock is held.
+  Result<Training*> Ready(const ParallelFor& parallel_for) {
+    Result<Training*> training = backend_.Learning(parallel_for);
+    if (!training.ok() || learner_) return training;
+    const FrozenWeights& weights = *(*training)->weights;
+    if (saved_.empty()) {
+      learner_.emplace(weights, backend_.learner_options());
+      return training;
+    }
+    Result<Learner> loaded = Learner::Load(saved_, weights, backend_.learner_options());
+    if (!loaded.ok()) return loaded.error();
+    learner_.emplace(std::move(*loaded));
+    saved_.clear();
+    return training;
+  }
+
+  LearnCounts Counts() const {
+    const LearnerCounts& counts = learner_->counts();
+    return {counts.steps, counts.steps, counts.corrections,
+            counts.ups,   counts.downs, counts.refused};
+  }
+
+  LocalBackend& backend_;
+  std::optional<Learner> learner_;
+  std::string saved_;  // a restored state, until the first lesson needs it
+};
+
+}  // namespace
+
+std::unique_ptr<BackendLearner> LocalBackend::NewLearner(const TenantId&) {
+  return std::make_unique<LocalLearner>(*this);
+}
+
+Result<std::unique_ptr<BackendLearner>> LocalBackend::LoadLearner(const TenantId&,
+                                                                  std::string_view saved) {
+  auto learner = std::make_unique<LocalLearner>(*this);
+  learner->LoadLater(saved);
+  return std::unique_ptr<BackendLearner>(std::move(learner));
+}
+
+// ---- Learning -----------------------------------------------------------------------------------
+
+void LocalBackend::ReadAnchors() {
+  if (options_.anchors_path.empty()) return;
+  std::ifstream file(options_.anchors_path);
+  if (!file) throw StartError("adapt.anchors_path: cannot read " + options_.anchors_path);
+  size_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (line.empty()) continue;
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    const auto text = [&](const char* key) {
+      return json.is_object() && json.contains(key) && json[key].is_string()
+                 ? json[key].get<std::string>()
+                 : std::string();
+    };
+    Result<std::vector<int32_t>> prompt = std::vector<int32_t>{};
+    Result<std::vector<int32_t>> rest = std::vector<int32_t>{};
+    if (!text("text").empty()) {
+      rest = model_.Tokenize(text("text"), true, false);
+    } else if (!text("user").empty() && !text("assistant").empty()) {
+      prompt = model_.RenderTokens({{"user", text("user")}});
+      rest = AnswerTokens(text("assistant"));
+    }
+    const size_t begin = prompt.ok() && !prompt->empty() ? prompt->size() : 1;
+    TrainSequence sequence;
+    if (prompt.ok()) sequence.tokens = std::move(*prompt);
+    if (rest.ok()) sequence.tokens.insert(sequence.tokens.end(), rest->begin(), rest->end());
+    if (sequence.tokens.size() <= begin) {
+      throw StartError(options_.anchors_path + ":" + std::to_string(number) +
+                       R"(: expected {"user", "assistant"} or {"text"} with texts of two tokens)");
+    }
+    sequence.completion_begin = begin;
+    anchor_sequences_.push_back(std::move(sequence));
+  }
+}
+
+Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
+  if (training_) return &*training_;
+  auto weights = FrozenWeights::Load(options_.language_model);
+  if (!weights.ok()) return weights.error();
+  Training training;
+  training.weights = *weights;
+  training.trainer = std::make_unique<Trainer>(
+      *weights, TrainerLimits{options_.lesson_tokens_max, options_.learner.rank});
+  Result<AnchorPool> anchors = AnchorPool::Make(anchor_sequences_, *training.trainer, parallel_for);
+  if (!anchors.ok()) return anchors.error();
+  training.anchors = std::move(*anchors);
+  training_ = std::move(training);
+  return &*training_;
+}
+
+Result<LearnExample> LocalBackend::ExampleOf(const Study& study) const {
+  LearnExample example;
+  example.reward = study.reward;
+  Result<std::vector<int32_t>> prompt = model_.RenderTokens(study.chat);
+  if (!prompt.ok()) return prompt.error();
+  example.prompt = std::move(*prompt);
+  if (study.correction) {
+    Result<std::vector<int32_t>> correction = AnswerTokens(*study.correction);
+    if (!correction.ok()) return correction.error();
+    example.correction = std::move(*correction);
+    // Said so already: there is nothing to push away from.
+    if (*study.correction == study.shown) return example;
+  }
+  Result<std::vector<int32_t>> shown = AnswerTokens(study.shown);
+  if (!shown.ok()) return shown.error();
+  example.shown_completion = std::move(*shown);
+  return example;
+}
+
+Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
+    const LoraWeights& weights, const std::string& parent_digest, const LearnCounts& counts) const {
+  auto version = std::make_shared<AdapterVersion>();
+  version->digest = Digest(weights);
+  version->parent_digest = parent_digest;
+  version->weights = EncodeWeights(weights);
+  version->counts = counts;
+  const AdapterManifest manifest = ManifestOf("local", 0, *version);
+  Result<std::string> file = EncodeGguf(weights, manifest, {AdapterPrecision::kF16, false});
+  if (!file.ok()) return file.error();
+  Result<AdapterPointer> plugged = model_.LoadAdapter(std::as_bytes(std::span(*file)));
+  if (!plugged.ok()) return plugged.error();
+  version->plugged = *plugged;
+  return std::shared_ptr<const AdapterVersion>(std::move(version));
+}
+
+// ---- Files --------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
+    const std::string& path, const std::string& sha256) {
+  if (options_.import_folder.empty()) {
+    return Error{Code::kWrongAdapter, "imports are not allowed: no import folder is configured",
+                 "set adapt.import_folder"};
+  }
+  const std::filesystem::path relative = std::filesystem::path(path).lexically_normal();
+  if (relative.is_absolute() || relative.empty() || *relative.begin() == "..") {
+    return Error{Code::kWrongAdapter, "data.uri: " + path + " is outside of the import folder",
+                 "name a file below adapt.import_folder"};
+  }
+  const std::lock_guard lock(learning_mutex_);
+  Result<Training*> training = Learning(SerialFor());
+  if (!training.ok()) return training.error();
+  const LearnerOptions& learner = options_.learner;
+  Result<ImportedAdapter> imported = ReadSnapshot(
+      (std::filesystem::path(options_.import_folder) / relative).string(), sha256,
+      Expected((*training)->weights->AdapterShape(learner.rank, learner.alpha, learner.modules)));
+  if (!imported.ok()) return imported.error();
+  const AdapterManifest& manifest = imported->manifest;
+  return MakeVersion(
+      imported->weights, manifest.parent_digest,
+      {manifest.steps, manifest.examples, manifest.corrections, manifest.ups, manifest.downs, 0});
+}
+
+Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const TenantId& tenant,
+                                                Version number, const AdapterVersion& version) {
+  Result<LoraWeights> weights = DecodeWeights(version.weights);
+  if (!weights.ok()) return weights.error();
+  return nudge::WriteSnapshot(folder, *weights, ManifestOf(tenant, number, version));
+}
+
+std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {
+  return std::make_unique<LocalBackend>(options);
+}
+
+}  // namespace nudge

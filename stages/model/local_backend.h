@@ -1,0 +1,37 @@
+// The real backend: llama.cpp serves and embeds, nudge's trainer learns, on this machine.
+//
+// Serves any GGUF chat model. Learns with architecture `llama`; CanLearn says so for others.
+// Training runs on the dequantised weights, serving on the file as it is; adapters are handed over
+// in memory. The training copy of the model (f32, about eight times a Q4 file) is loaded at the
+// first lesson, so that the first answer does not wait for it.
+//
+// Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "stages/model/backend.h"
+#include "stages/model/learner.h"
+
+namespace nudge {
+
+struct LocalBackendOptions {
+  std::string language_model;  // GGUF
+  std::string embedder;        // GGUF; empty: none
+  std::string query_prefix;    // empty: as the embedder's file says
+  std::string passage_prefix;
+  size_t slots = 2;
+  uint32_t threads_per_answer = 1;
+  uint32_t window_tokens = 2048;
+  bool learn = true;
+  LearnerOptions learner;
+  size_t lesson_tokens_max = 2048;  // new, replayed and anchor sequences of one step together
+  std::string anchors_path;   // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
+  std::string import_folder;  // adapters that events name lie below it; empty: none
+};
+
+// Throws StartError: a file that is missing or not what it should be, options out of range.
+std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options);
+
+}  // namespace nudge
