@@ -1,0 +1,65 @@
+// What `nudge` can be told to do, one function a command, each in a file of its own.
+//
+// main parses the command line and calls one of them on the main thread. They print to standard
+// output what was asked for, and to standard error what is going on; they return the exit code.
+// StartError (bad configuration, missing files) leaves them and is caught in main.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "pipeline/config.h"
+#include "stages/model/backend.h"
+
+namespace nudge {
+
+// Documented in docs/OPERATING.md. Never change what a number means.
+enum ExitCode : int {
+  kExitDone = 0,
+  kExitFailed = 1,         // the run stopped: what was committed stands, and a later run goes on
+  kExitUsage = 2,          // bad command line, configuration or input files: nothing was done
+  kExitInterrupted = 130,  // stopped by a signal, cleanly: the same command goes on
+};
+
+// Set by SIGINT and SIGTERM; commands stop cleanly when they see it.
+extern std::atomic<bool> stop_requested;
+
+// The backend that the configuration names. Throws StartError.
+std::unique_ptr<Backend> MakeBackend(const Config& config);
+
+struct ReplayArguments {
+  std::string config_path;
+  std::string input;   // empty: as configured
+  std::string output;  // empty: as configured
+  bool fresh = false;  // remove earlier output and state first
+  bool quiet = false;  // no progress, no summary: only the chain
+  int threads = 0;     // of graph and executor; 0: as configured
+};
+int Replay(const ReplayArguments& arguments);
+
+struct CheckArguments {
+  std::string path;     // a configuration, or a file of events
+  bool events = false;  // path is a file of events
+  bool schema = false;  // print the configuration's JSON Schema instead
+  bool tables = false;  // print the tables of docs/CONFIGURATION.md instead
+};
+int Check(const CheckArguments& arguments);
+
+struct ChatArguments {
+  std::string config_path;
+  std::string tenant = "me";
+  std::string log;  // the event log that is written; replay reproduces it
+};
+int Chat(const ChatArguments& arguments);
+
+struct ExplainArguments {
+  std::string output;  // folder of a run
+  std::string id;      // of an event
+};
+int Explain(const ExplainArguments& arguments);
+
+// A GGUF model, a snapshot folder, a file of events, or a state folder.
+int Inspect(const std::string& path);
+
+}  // namespace nudge
