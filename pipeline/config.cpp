@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -116,7 +115,9 @@ class Reader {
 
   // `prefix` is the object's own path with a dot behind it, or empty.
   void Read(const Json& object, const std::string& prefix) const {
-    for (const auto& [key, value] : object.items()) {
+    for (const auto& item : object.items()) {
+      const std::string& key = item.key();
+      const Json& value = item.value();
       const std::string path = prefix + (key.empty() ? "\"\"" : Shown(key));
       const auto field = std::find_if(fields_.begin(), fields_.end(),
                                       [&](const Field& f) { return f.path == prefix + key; });
@@ -353,26 +354,6 @@ void CheckTogether(Config& config, Problems& problems) {
                                          std::to_string(config.index.passages));
   }
   CheckPresets(config, problems);
-}
-
-std::string ReadWhole(const std::string& path, size_t most_bytes) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) throw StartError(path + ": no such file");
-  if (std::filesystem::is_directory(path, error)) throw StartError(path + ": a folder, not a file");
-  std::ifstream file(path, std::ios::binary);
-  std::string content;
-  char buffer[1 << 16];
-  while (file && content.size() <= most_bytes) {
-    file.read(buffer, sizeof(buffer));
-    content.append(buffer, static_cast<size_t>(file.gcount()));
-  }
-  if (file.bad() || (!file.eof() && content.size() <= most_bytes)) {
-    throw StartError(path + ": cannot be read");
-  }
-  if (content.size() > most_bytes) {
-    throw StartError(path + ": over " + std::to_string(most_bytes) + " bytes");
-  }
-  return content;
 }
 
 }  // namespace

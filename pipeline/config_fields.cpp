@@ -2,6 +2,8 @@
 
 #include <charconv>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 
 namespace nudge::keys {
 namespace {
@@ -337,6 +339,26 @@ std::string Join(const std::vector<std::string>& parts, std::string_view separat
 
 std::string_view LastPart(std::string_view path) {
   return path.substr(path.rfind('.') + 1);  // npos + 1 is 0
+}
+
+std::string ReadWhole(const std::string& path, size_t most_bytes) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) throw StartError(path + ": no such file");
+  if (std::filesystem::is_directory(path, error)) throw StartError(path + ": a folder, not a file");
+  std::ifstream file(path, std::ios::binary);
+  std::string content;
+  char buffer[1 << 16];
+  while (file && content.size() <= most_bytes) {
+    file.read(buffer, sizeof(buffer));
+    content.append(buffer, static_cast<size_t>(file.gcount()));
+  }
+  if (file.bad() || (!file.eof() && content.size() <= most_bytes)) {
+    throw StartError(path + ": cannot be read");
+  }
+  if (content.size() > most_bytes) {
+    throw StartError(path + ": over " + std::to_string(most_bytes) + " bytes");
+  }
+  return content;
 }
 
 }  // namespace nudge::keys

@@ -23,6 +23,8 @@ struct Number {
   double least;  // both included
   double most;
 };
+template <class T>
+Number(T*, double, double) -> Number<T>;
 struct Text {
   std::string* at;
   double least_bytes;
@@ -73,12 +75,18 @@ Fields FieldsOf(DecodingPreset& preset, const std::string& path);
 
 inline constexpr size_t kPathBytes = 4096;
 
+// A file's content. Throws StartError, which begins with the path: missing, a folder, unreadable,
+// over `most_bytes`.
+std::string ReadWhole(const std::string& path, size_t most_bytes);
+
 // ---- Words --------------------------------------------------------------------------------------
 
 template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
 
 std::string ToText(double number);               // "64", "0.5", "1e-08"
 std::string ToRange(double least, double most);  // "1..64"

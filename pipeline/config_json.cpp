@@ -7,7 +7,6 @@
 #include "pipeline/config.h"
 #include "pipeline/config_fields.h"
 #include "stages/hash.h"
-#include "stages/model/gguf_info.h"
 
 namespace nudge {
 namespace {
@@ -136,15 +135,14 @@ constexpr char kTableHead[] =
 }  // namespace
 
 std::string SemanticSha256(const Config& config) {
+  constexpr size_t kNamedFileBytes = 16 << 20;
   Config copy = config;
   Json values = Json::object();
   for (const Field& field : FieldsOf(copy)) {
     if (field.effect != Effect::kSemantic) continue;
     const auto* path = std::get_if<Path>(&field.slot);
     if (path != nullptr && !path->at->empty()) {
-      const Result<std::string> sha256 = FileSha256(*path->at);
-      if (!sha256) throw StartError(field.path + ": " + sha256.error().message);
-      values[field.path] = *sha256;
+      values[field.path] = Sha256Hex(ReadWhole(*path->at, kNamedFileBytes));
     } else {
       values[field.path] = Json(ValueOf(field.slot));
     }

@@ -2,8 +2,7 @@
 // what is wrong with them.
 //
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/config_fuzz.cpp
-//     pipeline/config*.cpp stages/hash.cpp stages/result.cpp stages/model/gguf_info.cpp
-//     -I$CACHE/llama/include -L$CACHE/llama/lib -lggml-base -lcrypto -o config_fuzz
+//     pipeline/config*.cpp stages/hash.cpp stages/result.cpp -lcrypto -o config_fuzz
 //   ./config_fuzz -max_total_time=60 -max_len=4096 NEW_SEEDS_FOLDER tests/fuzz/seeds/config
 //
 // config_tests.cpp runs it over the seeds in the normal build.
