@@ -60,6 +60,10 @@ class Processor final : private PartitionListener {
   // state as they were last committed: a later run goes on from there.
   Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
 
+  // After Run only, for reports: the chat that a question of the tenant would be answered from now,
+  // in partition 0. It leaves traces in the stages, so nothing may run after it.
+  Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
+
   Outbox::Progress progress() const { return outbox_.progress(); }
   const GraphMetrics& metrics() const { return metrics_; }
   Executor& executor() { return executor_; }

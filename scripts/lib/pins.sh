@@ -5,7 +5,8 @@
 APT_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config       # the build
   clang clang-format clang-tidy                      # fuzzing, style, lint
-  libtbb-dev librdkafka-dev nlohmann-json3-dev       # graph, Kafka, JSON
+  libtbb-dev librdkafka-dev                          # graph, Kafka
+  nlohmann-json3-dev libsimdjson-dev libcli11-dev    # JSON, command line
   libboost-dev libboost-test-dev                     # tests
   libdnnl-dev                                        # matrix products of the trainer
   libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256

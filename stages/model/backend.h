@@ -95,6 +95,8 @@ class Backend {
   // Model files, library versions, instruction path: bits repeat only where this is equal.
   virtual std::string Fingerprint() const = 0;
   virtual std::string base_sha256() const = 0;
+  // For people: which model answers, and whether it trains.
+  virtual std::string description() const = 0;
 
   // 0: this backend has no embedder, vectors stay empty.
   virtual size_t dimension() const = 0;

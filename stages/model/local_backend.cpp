@@ -97,6 +97,11 @@ class LocalBackend final : public Backend {
            " scan " + std::string(DenseScanPath());
   }
   std::string base_sha256() const override { return model_.sha256(); }
+  std::string description() const override {
+    const Result<Nothing> can = CanLearn();
+    return model_.description() + (can.ok() ? "; it answers and trains" : "; it answers only: ") +
+           (can.ok() ? "" : can.error().message);
+  }
 
   size_t dimension() const override { return embedder_ ? embedder_->dimension() : 0; }
   std::string embedder_identity() const override { return embedder_ ? embedder_->identity() : ""; }

@@ -90,6 +90,9 @@ class TemplateBackend final : public Backend {
 
   std::string Fingerprint() const override { return "template/1"; }
   std::string base_sha256() const override { return Sha256Hex("template: base"); }
+  std::string description() const override {
+    return "the template backend: no model, answers are hashes, nothing is learnt";
+  }
   size_t dimension() const override { return options_.dimension; }
   std::string embedder_identity() const override {
     return "template/" + std::to_string(options_.dimension);

@@ -1,0 +1,88 @@
+// The command line of nudge.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+
+#include "pipeline/commands.h"
+
+namespace {
+
+// The first signal asks for a clean stop, the second ends the process: what is committed stands.
+void OnSignal(int signal) {
+  if (nudge::stop_requested.exchange(true)) std::_Exit(128 + signal);
+}
+
+int Run(int argc, char** argv) {
+  CLI::App app{"nudge: answers that learn from feedback while they are served"};
+  app.require_subcommand(1);
+  int exit_code = nudge::kExitUsage;
+
+  nudge::ReplayArguments replay;
+  auto* replay_command =
+      app.add_subcommand("replay", "run a recorded file of events through the loop");
+  replay_command->add_option("config", replay.config_path, "configuration file")->required();
+  replay_command->add_option("--input", replay.input,
+                             "events instead of those configured; - is stdin");
+  replay_command->add_option("--output", replay.output,
+                             "output folder instead of the configured one");
+  replay_command->add_flag("--fresh", replay.fresh, "remove earlier output and state first");
+  replay_command->add_flag("--quiet", replay.quiet, "print the outcomes' sha256 only");
+  replay_command->add_option("--threads", replay.threads, "of graph and models")
+      ->check(CLI::Range(1, 256));
+  replay_command->callback([&] { exit_code = nudge::Replay(replay); });
+
+  nudge::CheckArguments check;
+  auto* check_command = app.add_subcommand("check", "check a configuration or a file of events");
+  check_command->add_option("path", check.path, "configuration, or events with --events");
+  check_command->add_flag("--events", check.events, "the path is a file of events");
+  check_command->add_flag("--schema", check.schema, "print the configuration's JSON Schema");
+  check_command->add_flag("--tables", check.tables, "print all configuration keys as tables");
+  check_command->callback([&] {
+    if (check.path.empty() && !check.schema && !check.tables) {
+      throw CLI::RequiredError("path");
+    }
+    exit_code = nudge::Check(check);
+  });
+
+  nudge::ChatArguments chat;
+  auto* chat_command =
+      app.add_subcommand("chat", "talk to it: ask, then answer +, - or = correction");
+  chat_command->add_option("config", chat.config_path, "configuration file")->required();
+  chat_command->add_option("--tenant", chat.tenant, "whose adapter and documents");
+  chat_command->add_option("--log", chat.log, "event log to continue and to write");
+  chat_command->callback([&] { exit_code = nudge::Chat(chat); });
+
+  nudge::ExplainArguments explain;
+  auto* explain_command = app.add_subcommand("explain", "why an event ended as it did");
+  explain_command->add_option("output", explain.output, "output folder of a run")->required();
+  explain_command->add_option("id", explain.id, "id of the event")->required();
+  explain_command->callback([&] { exit_code = nudge::Explain(explain); });
+
+  std::string inspected;
+  auto* inspect_command =
+      app.add_subcommand("inspect", "what a model, snapshot, event file, output or state holds");
+  inspect_command->add_option("path", inspected, "file or folder")->required();
+  inspect_command->callback([&] { exit_code = nudge::Inspect(inspected); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? nudge::kExitDone : nudge::kExitUsage;
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  try {
+    return Run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "nudge: " << error.what() << "\n";
+    return nudge::kExitUsage;
+  }
+}
