@@ -14,7 +14,6 @@ constexpr char kRecordKind[] = "query_record";
 constexpr char kCachedKind[] = "cached_answer";
 constexpr char kShownKind[] = "shown_chat";
 
-constexpr size_t kQuestionDigits = 32;  // of a cache key, in front of the variant
 constexpr size_t kWhole = std::string::npos;
 
 std::string Counted(uint64_t count, const std::string& noun) {
@@ -162,7 +161,7 @@ Result<Plan> Respond::Ask(Sequence at, const Gathered& gathered) {
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   const bool cacheable = Cacheable(query, planned);
   if (cacheable) {
-    record.cache_key = CacheKey(query, planned);
+    record.cache_key = KeyOf(query, planned);
     response.cache_why = WhyNotCached(tenant, record.cache_key, gathered);
     response.cache_hit = response.cache_why.empty();
   } else {
@@ -185,15 +184,15 @@ Result<Plan> Respond::Ask(Sequence at, const Gathered& gathered) {
     const uint64_t seed =
         query.options.seed ? *query.options.seed : SeedOf({event.tenant, event.source, event.id});
     response.citations = Cite(gathered.found->passages, assembled->passages_shown);
-    Shown shown{assembled->chat, {}, event.user, !planned.shots.empty()};
+    Shown shown{std::move(assembled->chat), {}, event.user, !planned.shots.empty()};
     for (const Citation& citation : response.citations) {
       shown.documents.insert(citation.document_id);
     }
-    plan.generate =
-        Generate{std::move(assembled->chat), response.adapter_version, planned.decoding, seed};
     tenant = &tenants_.Make(at.partition(), event.tenant);
-    tenant->answers.Put(at.value, std::move(shown));
-    const std::string key = record.cache_key;
+    tenant->answers.Put(at.value, EncodeShown(shown));
+    plan.generate =
+        Generate{std::move(shown.chat), response.adapter_version, planned.decoding, seed};
+    const CacheKey key = record.cache_key;
     Remember(*tenant, at, std::move(record), plan);
     if (cacheable) {
       Cached cached = Rest(gathered);
@@ -316,23 +315,26 @@ bool Respond::Cacheable(const Query& query, const Planned& planned) const {
          (planned.decoding.temperature == 0 || query.options.seed);
 }
 
-std::string Respond::CacheKey(const Query& query, const Planned& planned) {
+Respond::CacheKey Respond::KeyOf(const Query& query, const Planned& planned) {
   ByteWriter variant;
   variant.Text(planned.prompt_id);
   WriteDecoding(variant, planned.decoding);
   if (planned.decoding.temperature > 0) variant.U64(*query.options.seed);
-  return Sha256Hex(NormalisedKey(query.text)).substr(0, kQuestionDigits) +
-         RowId(SeedOf({variant.Take()}));
+  const Sha256Digest question = Sha256(NormalisedKey(query.text));
+  CacheKey key{};
+  for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
+  key[2] = SeedOf({variant.Take()});
+  return key;
 }
 
 // Empty: the entry at key holds.
-std::string Respond::WhyNotCached(const Tenant* tenant, const std::string& key,
+std::string Respond::WhyNotCached(const Tenant* tenant, const CacheKey& key,
                                   const Gathered& gathered) const {
   if (tenant == nullptr) return "first time asked";
   if (const Cached* cached = tenant->cache.Find(key)) return WhyStale(*cached, gathered);
-  const std::string question = key.substr(0, kQuestionDigits);
-  const auto other = tenant->cache.rows().lower_bound(question);
-  if (other == tenant->cache.rows().end() || !other->first.starts_with(question)) {
+  const auto other = tenant->cache.rows().lower_bound({key[0], key[1], 0});
+  if (other == tenant->cache.rows().end() || other->first[0] != key[0] ||
+      other->first[1] != key[1]) {
     return "first time asked";
   }
   const Cached& cached = other->second.value;
@@ -355,25 +357,27 @@ std::string Respond::WhyStale(const Cached& cached, const Gathered& gathered) {
   }
   if (cached.shots != now.shots) return "few-shots changed";
   if (cached.passages == now.passages) return {};
+  const std::vector<PassageId> earlier = DecodePassages(cached.passages);
+  const std::vector<PassageId> today = DecodePassages(now.passages);
   const auto find = [](const std::vector<PassageId>& passages, const std::string& document_id) {
     return std::find_if(passages.begin(), passages.end(), [&](const PassageId& passage) {
       return passage.document_id == document_id;
     });
   };
-  for (const PassageId& before : cached.passages) {
-    const auto today = find(now.passages, before.document_id);
-    if (today != now.passages.end() && today->version != before.version) {
-      return Moved("document " + before.document_id, before.version, today->version);
+  for (const PassageId& before : earlier) {
+    const auto now_there = find(today, before.document_id);
+    if (now_there != today.end() && now_there->version != before.version) {
+      return Moved("document " + before.document_id, before.version, now_there->version);
     }
   }
-  for (const PassageId& before : cached.passages) {
-    if (find(now.passages, before.document_id) == now.passages.end()) {
+  for (const PassageId& before : earlier) {
+    if (find(today, before.document_id) == today.end()) {
       return "document " + before.document_id + " no longer found";
     }
   }
-  for (const PassageId& today : now.passages) {
-    if (find(cached.passages, today.document_id) == cached.passages.end()) {
-      return "document " + today.document_id + " newly found";
+  for (const PassageId& passage : today) {
+    if (find(earlier, passage.document_id) == earlier.end()) {
+      return "document " + passage.document_id + " newly found";
     }
   }
   return "other passages of the same documents";
@@ -383,9 +387,7 @@ std::string Respond::WhyStale(const Cached& cached, const Gathered& gathered) {
 Respond::Cached Respond::Rest(const Gathered& gathered) {
   const Planned& planned = *gathered.planned;
   Cached rest;
-  for (const Passage& passage : gathered.found->passages) {
-    rest.passages.push_back({passage.document_id, passage.version, passage.chunk});
-  }
+  rest.passages = EncodePassages(gathered.found->passages);
   rest.prompt_id = planned.prompt_id;
   rest.prompt_version = planned.prompt_version;
   rest.decoding_name = planned.decoding_name;
@@ -395,18 +397,18 @@ Respond::Cached Respond::Rest(const Gathered& gathered) {
   return rest;
 }
 
-void Respond::PutCached(Tenant& tenant, const std::string& key, Cached cached, Plan& plan) const {
+void Respond::PutCached(Tenant& tenant, const CacheKey& key, Cached cached, Plan& plan) const {
   EraseCached(tenant, key, plan);
   ++tenant.references[cached.answer];
   tenant.by_last_use[cached.used] = key;
   tenant.cache.Put(key, std::move(cached));
   if (tenant.cache.size() > options_.cache_entries_per_tenant) {
-    const std::string oldest = tenant.by_last_use.begin()->second;
+    const CacheKey oldest = tenant.by_last_use.begin()->second;
     EraseCached(tenant, oldest, plan);
   }
 }
 
-void Respond::EraseCached(Tenant& tenant, const std::string& key, Plan& plan) {
+void Respond::EraseCached(Tenant& tenant, const CacheKey& key, Plan& plan) {
   const Cached* cached = tenant.cache.Find(key);
   if (cached == nullptr) return;
   tenant.by_last_use.erase(cached->used);
@@ -479,11 +481,12 @@ void Respond::Receive(Sequence at, const Gathered& gathered, Plan& plan) {
     const std::optional<Sequence>& about = gathered.resolved->about;
     const Record* record =
         about && tenant != nullptr ? tenant->records.Find(about->value) : nullptr;
-    const Shown* shown = record != nullptr ? tenant->answers.Find(record->answer) : nullptr;
-    if (shown != nullptr) {
-      exercise.chat = shown->chat;
+    const std::string* bytes = record != nullptr ? tenant->answers.Find(record->answer) : nullptr;
+    if (bytes != nullptr) {
+      Shown shown = *DecodeShown(*bytes);
+      exercise.chat = std::move(shown.chat);
       exercise.shown = Sequence{record->answer};
-      exercise.documents = shown->documents;
+      exercise.documents = std::move(shown.documents);
       if (exercise.user.empty()) exercise.user = record->user;
     } else if (feedback.inline_answer) {
       plain_chat(feedback.inline_answer->query);
@@ -557,7 +560,7 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
     const bool shots_too = gathered.planned->examples_changed > 0;
     std::set<uint64_t> gone;
     for (const auto& [answer, row] : tenant->answers.rows()) {
-      const Shown& shown = row.value;
+      const Shown shown = *DecodeShown(row.value);
       const bool theirs =
           !forget.user.empty() && (shown.user == forget.user || (shots_too && shown.few_shots));
       if (theirs || (!forget.document_id.empty() && shown.documents.contains(forget.document_id))) {
@@ -571,7 +574,7 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
         records.push_back(sequence);
       }
     }
-    std::vector<std::string> keys;
+    std::vector<CacheKey> keys;
     for (const auto& [key, row] : tenant->cache.rows()) {
       if (gone.contains(row.value.answer)) keys.push_back(key);
     }
@@ -579,7 +582,7 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
       Release(*tenant, tenant->records.Find(sequence)->answer, plan);
       tenant->records.Erase(sequence);
     }
-    for (const std::string& key : keys) EraseCached(*tenant, key, plan);
+    for (const CacheKey& key : keys) EraseCached(*tenant, key, plan);
     answers = records.size();
     cached = keys.size();
   }
@@ -598,13 +601,70 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
 
 // ---- State --------------------------------------------------------------------------------------
 
+std::string Respond::EncodeShown(const Shown& shown) {
+  ByteWriter writer;
+  writer.U8(kFormat);
+  writer.U64(shown.chat.size());
+  for (const ChatMessage& message : shown.chat) {
+    writer.Text(message.role);
+    writer.Text(message.text);
+  }
+  writer.U64(shown.documents.size());
+  for (const std::string& document_id : shown.documents) writer.Text(document_id);
+  writer.Text(shown.user);
+  writer.U8(shown.few_shots);
+  return writer.Take();
+}
+
+std::optional<Respond::Shown> Respond::DecodeShown(std::string_view bytes) {
+  ByteReader reader(bytes);
+  if (reader.U8() != kFormat) return std::nullopt;
+  Shown shown;
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    ChatMessage message;
+    message.role = reader.Text();
+    message.text = reader.Text();
+    shown.chat.push_back(std::move(message));
+  }
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    shown.documents.insert(reader.Text());
+  }
+  shown.user = reader.Text();
+  shown.few_shots = reader.U8() != 0;
+  if (!reader.complete()) return std::nullopt;
+  return shown;
+}
+
+std::string Respond::EncodePassages(const std::vector<Passage>& passages) {
+  ByteWriter writer;
+  for (const Passage& passage : passages) {
+    writer.Text(passage.document_id);
+    writer.U32(passage.version);
+    writer.U32(passage.chunk);
+  }
+  return writer.Take();
+}
+
+std::vector<Respond::PassageId> Respond::DecodePassages(std::string_view bytes) {
+  ByteReader reader(bytes);
+  std::vector<PassageId> passages;
+  while (!reader.complete() && !reader.failed()) {
+    PassageId passage;
+    passage.document_id = reader.Text();
+    passage.version = reader.U32();
+    passage.chunk = reader.U32();
+    passages.push_back(std::move(passage));
+  }
+  return passages;
+}
+
 void Respond::Save(int32_t partition, Changes& changes) {
   const auto encode_record = [](const Record& record) {
     ByteWriter writer;
     writer.U8(kFormat);
     writer.U64(record.answer);
     writer.Text(record.user);
-    writer.Text(record.cache_key);
+    for (const uint64_t number : record.cache_key) writer.U64(number);
     return writer.Take();
   };
   const auto encode_cached = [](const Cached& cached) {
@@ -614,12 +674,7 @@ void Respond::Save(int32_t partition, Changes& changes) {
     writer.U8(cached.rejected);
     writer.U64(cached.used);
     writer.U32(cached.passages_shown);
-    writer.U64(cached.passages.size());
-    for (const PassageId& passage : cached.passages) {
-      writer.Text(passage.document_id);
-      writer.U32(passage.version);
-      writer.U32(passage.chunk);
-    }
+    writer.Text(cached.passages);
     writer.Text(cached.prompt_id);
     writer.U32(cached.prompt_version);
     writer.Text(cached.decoding_name);
@@ -628,24 +683,11 @@ void Respond::Save(int32_t partition, Changes& changes) {
     writer.U32(cached.adapter);
     return writer.Take();
   };
-  const auto encode_shown = [](const Shown& shown) {
-    ByteWriter writer;
-    writer.U8(kFormat);
-    writer.U64(shown.chat.size());
-    for (const ChatMessage& message : shown.chat) {
-      writer.Text(message.role);
-      writer.Text(message.text);
-    }
-    writer.U64(shown.documents.size());
-    for (const std::string& document_id : shown.documents) writer.Text(document_id);
-    writer.Text(shown.user);
-    writer.U8(shown.few_shots);
-    return writer.Take();
-  };
   tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
     tenant.records.Save(name, kRecordKind, encode_record, changes);
     tenant.cache.Save(name, kCachedKind, encode_cached, changes);
-    tenant.answers.Save(name, kShownKind, encode_shown, changes);
+    tenant.answers.Save(
+        name, kShownKind, [](const std::string& bytes) { return bytes; }, changes);
   });
 }
 
@@ -653,28 +695,23 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
   if (reader.U8() != kFormat) return UnreadableEntry(entry);
   const std::optional<uint64_t> number = NumberOfRow(entry.id);
+  const auto key = NumbersOfRow<3>(entry.id);
   Tenant& tenant = tenants_.Make(partition, entry.tenant);
   if (entry.kind == kRecordKind && number) {
     Record record;
     record.answer = reader.U64();
     record.user = reader.Text();
-    record.cache_key = reader.Text();
+    for (uint64_t& key_part : record.cache_key) key_part = reader.U64();
     if (!reader.complete()) return UnreadableEntry(entry);
     ++tenant.references[record.answer];
     tenant.records.Restore(*number, std::move(record));
-  } else if (entry.kind == kCachedKind) {
+  } else if (entry.kind == kCachedKind && key) {
     Cached cached;
     cached.answer = reader.U64();
     cached.rejected = reader.U8() != 0;
     cached.used = reader.U64();
     cached.passages_shown = reader.U32();
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      PassageId passage;
-      passage.document_id = reader.Text();
-      passage.version = reader.U32();
-      passage.chunk = reader.U32();
-      cached.passages.push_back(std::move(passage));
-    }
+    cached.passages = reader.Text();
     cached.prompt_id = reader.Text();
     cached.prompt_version = reader.U32();
     cached.decoding_name = reader.Text();
@@ -683,23 +720,11 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
     cached.adapter = reader.U32();
     if (!reader.complete()) return UnreadableEntry(entry);
     if (!cached.rejected) ++tenant.references[cached.answer];
-    tenant.by_last_use[cached.used] = entry.id;
-    tenant.cache.Restore(entry.id, std::move(cached));
+    tenant.by_last_use[cached.used] = *key;
+    tenant.cache.Restore(*key, std::move(cached));
   } else if (entry.kind == kShownKind && number) {
-    Shown shown;
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      ChatMessage message;
-      message.role = reader.Text();
-      message.text = reader.Text();
-      shown.chat.push_back(std::move(message));
-    }
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      shown.documents.insert(reader.Text());
-    }
-    shown.user = reader.Text();
-    shown.few_shots = reader.U8() != 0;
-    if (!reader.complete()) return UnreadableEntry(entry);
-    tenant.answers.Restore(*number, std::move(shown));
+    if (!DecodeShown(*entry.value)) return UnreadableEntry(entry);
+    tenant.answers.Restore(*number, *entry.value);
   } else {
     return UnreadableEntry(entry);
   }

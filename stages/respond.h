@@ -29,11 +29,14 @@
 // over the tenant's records and cache, everything else costs O(log n) and a count of tokens.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "stages/events.h"
@@ -84,6 +87,8 @@ class Respond {
   void Drop(int32_t partition);
 
  private:
+  // Question (128 bits of SHA-256), and the prompt, decoding and seed (64 bits). Zeros: no key.
+  using CacheKey = std::array<uint64_t, 3>;
   struct Shown {  // what an answer was generated from
     std::vector<ChatMessage> chat;
     std::set<std::string> documents;
@@ -93,20 +98,19 @@ class Respond {
   struct Record {         // of a query
     uint64_t answer = 0;  // sequence of the query that it was generated for
     std::string user;
-    std::string cache_key;  // empty: not cached
+    CacheKey cache_key{};  // zeros: not cached
   };
   struct PassageId {
     std::string document_id;
     uint32_t version = 0;
     uint32_t chunk = 0;
-    friend bool operator==(const PassageId&, const PassageId&) = default;
   };
   struct Cached {
     uint64_t answer = 0;
     bool rejected = false;        // by feedback: a reminder of why there is no answer
     uint64_t used = 0;            // sequence of the last query that it was made or hit by
     uint32_t passages_shown = 0;  // of passages, the first ones
-    std::vector<PassageId> passages;
+    std::string passages;         // PassageIds as bytes: compared often, read rarely
     std::string prompt_id;
     uint32_t prompt_version = 0;
     std::string decoding_name;
@@ -116,11 +120,11 @@ class Respond {
   };
   struct Tenant {
     Table<uint64_t, Record> records;
-    Table<std::string, Cached> cache;
-    Table<uint64_t, Shown> answers;
+    Table<CacheKey, Cached> cache;
+    Table<uint64_t, std::string> answers;  // Shown as it is saved: one block of memory each
     // Derived from records and cache.
-    std::map<uint64_t, uint32_t> references;      // to an answer
-    std::map<uint64_t, std::string> by_last_use;  // Cached::used -> key
+    std::unordered_map<uint64_t, uint32_t> references;  // to an answer; only ever looked up
+    std::map<uint64_t, CacheKey> by_last_use;           // Cached::used -> key
   };
   struct Assembled {
     std::vector<ChatMessage> chat;
@@ -139,14 +143,18 @@ class Respond {
                                          const Found& found, const Level& level);
 
   bool Cacheable(const Query& query, const Planned& planned) const;
-  static std::string CacheKey(const Query& query, const Planned& planned);
-  std::string WhyNotCached(const Tenant* tenant, const std::string& key,
+  static CacheKey KeyOf(const Query& query, const Planned& planned);
+  std::string WhyNotCached(const Tenant* tenant, const CacheKey& key,
                            const Gathered& gathered) const;
   static std::string WhyStale(const Cached& cached, const Gathered& gathered);
   static Cached Rest(const Gathered& gathered);
+  static std::string EncodeShown(const Shown& shown);
+  static std::optional<Shown> DecodeShown(std::string_view bytes);
+  static std::string EncodePassages(const std::vector<Passage>& passages);
+  static std::vector<PassageId> DecodePassages(std::string_view bytes);
   void Remember(Tenant& tenant, Sequence at, Record record, Plan& plan) const;
-  void PutCached(Tenant& tenant, const std::string& key, Cached cached, Plan& plan) const;
-  static void EraseCached(Tenant& tenant, const std::string& key, Plan& plan);
+  void PutCached(Tenant& tenant, const CacheKey& key, Cached cached, Plan& plan) const;
+  static void EraseCached(Tenant& tenant, const CacheKey& key, Plan& plan);
   static void Release(Tenant& tenant, uint64_t answer, Plan& plan);
 
   void Receive(Sequence at, const Gathered& gathered, Plan& plan);

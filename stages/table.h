@@ -4,6 +4,7 @@
 // saved, counted or listed never depends on a hash. One thread at a time.
 #pragma once
 
+#include <array>
 #include <charconv>
 #include <cstdint>
 #include <map>
@@ -28,12 +29,29 @@ inline std::string RowId(uint64_t key) {
 inline const std::string& RowId(const std::string& key) {
   return key;
 }
+template <size_t kCount>
+std::string RowId(const std::array<uint64_t, kCount>& key) {
+  std::string id;
+  for (const uint64_t number : key) id += RowId(number);
+  return id;
+}
 
-// RowId's inverse for numbers; nothing for any other text.
+// RowId's inverses for numbers; nothing for any other text.
 inline std::optional<uint64_t> NumberOfRow(std::string_view id) {
   uint64_t key = 0;
   const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), key, 16);
   if (id.size() != 16 || error != std::errc() || end != id.data() + id.size()) return std::nullopt;
+  return key;
+}
+template <size_t kCount>
+std::optional<std::array<uint64_t, kCount>> NumbersOfRow(std::string_view id) {
+  std::array<uint64_t, kCount> key{};
+  if (id.size() != 16 * kCount) return std::nullopt;
+  for (size_t i = 0; i < kCount; ++i) {
+    const std::optional<uint64_t> number = NumberOfRow(id.substr(16 * i, 16));
+    if (!number) return std::nullopt;
+    key[i] = *number;
+  }
   return key;
 }
 
