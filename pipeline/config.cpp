@@ -19,7 +19,8 @@ using Json = nlohmann::json;
 
 constexpr size_t kFileBytes = 1 << 20;
 constexpr int kDepth = 8;
-constexpr size_t kProblems = 50;  // reported at most
+constexpr size_t kProblems = 50;       // reported at most
+constexpr double kLeastBudget = 1e-4;  // nats per token
 constexpr char kCachePlaceholder[] = "${CACHE}";
 
 // For messages: at most 64 bytes, cut between characters, on one line.
@@ -345,6 +346,10 @@ void CheckTogether(Config& config, Problems& problems) {
     problems.Add("model.language_model",
                  "missing: the local backend needs a GGUF file (model.backend \"template\" runs "
                  "without a model)");
+  }
+  if (const double budget = config.learn.kl_budget; budget > 0 && budget < kLeastBudget) {
+    problems.Add("adapt.kl_budget",
+                 ToText(budget) + " is neither 0 nor at least " + ToText(kLeastBudget));
   }
   if (!config.deterministic) problems.Add("deterministic", "only true is supported");
   if (sound({"index.candidates", "index.passages"}) &&

@@ -37,8 +37,8 @@ struct LearnSettings {
   std::string anchors_path;  // neutral texts, JSON a line; empty: no anchor
   uint32_t anchors_per_step = 2;
   double anchor_lambda = 1;
-  double kl_budget = 0;  // nats per token; 0: anchor_lambda stays as it is
-  double kl_cap = 0;     // nats per token; 0: no cap
+  double kl_budget = 0;  // nats per token, 1e-4 or more; 0: anchor_lambda stays as it is
+  double kl_cap = 1;     // nats per token; 0: no cap
   uint64_t seed = 1;
 };
 

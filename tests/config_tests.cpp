@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "pipeline/config.h"
+#include "stages/model/learner.h"
 #include "tests/fuzz/config_fuzz.cpp"
 #include "tests/temp_folder.h"
 
@@ -90,6 +91,26 @@ std::map<std::string, Json> Keys() {
   }
   keys.erase("$schema");
   return keys;
+}
+
+// As far as both have it.
+LearnerOptions ForLearner(const LearnSettings& settings) {
+  LearnerOptions options;
+  options.rank = settings.rank;
+  options.alpha = static_cast<float>(settings.alpha);
+  options.optimizer.learning_rate = settings.learning_rate;
+  options.optimizer.clip_norm = settings.gradient_clip;
+  options.beta = settings.down_beta;
+  options.down_weight = settings.down_weight;
+  options.count_decay = settings.balance_decay;
+  options.replay_capacity = settings.replay_examples;
+  options.replay_per_step = settings.replay_per_lesson;
+  options.anchors_per_step = settings.anchors_per_step;
+  options.anchor_lambda = settings.anchor_lambda;
+  if (settings.kl_budget > 0) options.kl_budget = settings.kl_budget;
+  options.kl_cap = settings.kl_cap;
+  options.seed = settings.seed;
+  return options;
 }
 
 class Environment {
@@ -331,6 +352,8 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(WrongWith({{"model", {{"backend", "local"}}}}) ==
              "model.language_model: missing: the local backend needs a GGUF file (model.backend "
              "\"template\" runs without a model)");
+  BOOST_TEST(WrongWith({{"adapt", {{"kl_budget", 1e-5}}}}) ==
+             "adapt.kl_budget: 1e-05 is neither 0 nor at least 1e-04");
   BOOST_TEST(WrongWith({{"deterministic", false}}) == "deterministic: only true is supported");
 }
 
@@ -504,7 +527,15 @@ BOOST_AUTO_TEST_CASE(every_setting_at_the_end_of_its_range_is_one_that_the_stage
     BOOST_CHECK_NO_THROW(Prompt{options.prompt});
     BOOST_CHECK_NO_THROW(Recall{options.recall});
     BOOST_CHECK_NO_THROW(Adapt{options.adapt});
+    BOOST_TEST(Problems(ForLearner(Parsed(all).learn)).empty());
   }
+}
+
+BOOST_AUTO_TEST_CASE(the_defaults_of_learning_are_those_of_the_learner) {
+  LearnerOptions options = ForLearner({});
+  BOOST_TEST(options.replay_capacity == 512U);  // twice what the learner keeps by itself
+  options.replay_capacity = LearnerOptions{}.replay_capacity;
+  BOOST_TEST((options == LearnerOptions{}));
 }
 
 BOOST_AUTO_TEST_CASE(the_fuzz_seeds_hold) {
