@@ -22,7 +22,8 @@ namespace nudge {
 // Everything that a partition's state is, as changes since the cut before.
 struct Cut {
   int32_t partition = 0;
-  uint64_t events = 0;      // applied so far: the next event's ordinal
+  uint64_t follows = 0;  // events of the cut before: these changes are good for nothing without it
+  uint64_t events = 0;   // applied so far: the next event's ordinal
   int64_t next_offset = 0;  // of the input log
   Sha256Digest chain{};     // of the outcome log after the event
   Changes changes;
@@ -31,7 +32,10 @@ struct Cut {
 // Any thread. `done` is called once, by the thread that adds the last part.
 class Barrier {
  public:
-  Barrier(int parts, std::function<void(Cut)> done) : missing_(parts), done_(std::move(done)) {}
+  Barrier(int parts, uint64_t follows, std::function<void(Cut)> done)
+      : missing_(parts), done_(std::move(done)) {
+    cut_.follows = follows;
+  }
 
   // `part` names who these are for when they are loaded: "index", "learner". It goes in front of
   // every kind: "index/document".

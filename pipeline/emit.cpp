@@ -30,6 +30,7 @@ void Emit::Apply(const Message<Outcome>& message) {
   const Origin& origin = *message.origin;
   const int32_t partition = origin.sequence.partition();
   Position& position = positions_.at(partition);
+  if (position.diverged) return;
   ENSURE(position.events == origin.sequence.ordinal());
 
   Outcome with_bytes;
@@ -47,6 +48,7 @@ void Emit::Apply(const Message<Outcome>& message) {
   AppendChain(position.chain, line.bytes);
 
   if (message.recorded && message.recorded->chain != Hex(position.chain)) {
+    position.diverged = true;
     on_divergence_({Code::kInternal,
                     "replay_divergence: the outcome of offset " + std::to_string(origin.offset) +
                         " in partition " + std::to_string(partition) +

@@ -22,7 +22,8 @@ struct EmitOptions {
 
 class Emit {
  public:
-  // `on_divergence` is called once per outcome that is not the recorded one; the process must stop.
+  // `on_divergence` is called for the first outcome of a partition that is not the recorded one;
+  // the process must stop, and nothing of the partition is written any more.
   Emit(EmitOptions options, Outbox& outbox, std::function<void(const Error&)> on_divergence);
 
   // The partition goes on after `events` outcomes, whose chain is `chain`, with `next_offset`.
@@ -38,6 +39,7 @@ class Emit {
     uint64_t events = 0;
     int64_t next_offset = 0;
     Sha256Digest chain{};
+    bool diverged = false;  // then nothing more is written
   };
 
   const EmitOptions options_;

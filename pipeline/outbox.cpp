@@ -24,6 +24,12 @@ Outbox::~Outbox() {
   thread_.join();
 }
 
+void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
+  const std::lock_guard lock(mutex_);
+  saved_events_[partition] = events;
+  next_offsets_[partition] = next_offset;
+}
+
 void Outbox::Add(Entry entry) {
   {
     const std::lock_guard lock(mutex_);
@@ -65,16 +71,7 @@ void Outbox::Work() {
     lock.unlock();
 
     Result<Nothing> written = Write(entries);
-    // Cuts of a partition complete in any order but are written in that of the log.
-    std::ranges::stable_sort(waiting, {}, &Cut::events);
-    for (size_t i = 0; written.ok() && i < waiting.size();) {
-      if (waiting[i].next_offset > next_offsets_[waiting[i].partition]) {
-        ++i;
-        continue;
-      }
-      if (state_ != nullptr) written = state_->Write(waiting[i]);
-      waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
-    }
+    if (written.ok()) written = WriteCuts(waiting);
     for (const Entry& entry : entries) {
       if (on_outcome_ && written.ok()) on_outcome_(entry.line);
     }
@@ -97,6 +94,26 @@ void Outbox::Work() {
     entries.clear();
     changed_.notify_all();
   }
+}
+
+// Cuts are complete in any order (a later one may have fewer lessons to wait for), but each holds
+// only what changed since the one before, so they are written in the log's order.
+Result<Nothing> Outbox::WriteCuts(std::vector<Cut>& waiting) {
+  for (size_t i = 0; i < waiting.size();) {
+    const Cut& cut = waiting[i];
+    if (cut.follows != saved_events_[cut.partition] ||
+        cut.next_offset > next_offsets_[cut.partition]) {
+      ++i;
+      continue;
+    }
+    if (state_ != nullptr) {
+      if (Result<Nothing> written = state_->Write(cut); !written.ok()) return written;
+    }
+    saved_events_[cut.partition] = cut.events;
+    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    i = 0;  // one that waited for it may stand before it
+  }
+  return Nothing{};
 }
 
 Result<Nothing> Outbox::Write(std::vector<Entry>& entries) {

@@ -42,6 +42,9 @@ class Outbox {
          std::function<void(const Error&)> on_fatal);
   ~Outbox();  // writes nothing more
 
+  // The partition's state on disk is the one after `events`; the log goes on at `next_offset`.
+  // Before its first Add.
+  void Start(int32_t partition, uint64_t events, int64_t next_offset);
   void Add(Entry entry);
   void AddCut(Cut cut);
 
@@ -52,6 +55,7 @@ class Outbox {
  private:
   void Work();
   Result<Nothing> Write(std::vector<Entry>& entries);
+  Result<Nothing> WriteCuts(std::vector<Cut>& waiting);
 
   Sink& sink_;
   StateFile* const state_;
@@ -67,7 +71,8 @@ class Outbox {
   bool writing_ = false;
   bool failed_ = false;
   bool stopping_ = false;
-  std::map<int32_t, int64_t> next_offsets_;  // committed; the thread's own
+  std::map<int32_t, uint64_t> saved_events_;  // of the last cut written
+  std::map<int32_t, int64_t> next_offsets_;   // committed; the thread's own
   std::thread thread_;
 };
 

@@ -120,7 +120,8 @@ Result<Nothing> Processor::Restore(int32_t number) {
       });
   if (!read.ok()) return read;
 
-  partition.next_ordinal = cut.events;
+  partition.next_ordinal = partition.last_barrier = cut.events;
+  outbox_.Start(number, cut.events, cut.next_offset);
   graph_.Start(number, cut.events);
   emit_.Start(number, cut.events, cut.next_offset, cut.chain);
   return source_.Seek(number, cut.next_offset);
@@ -204,8 +205,9 @@ Result<Nothing> Processor::PushRecord(Record& record) {
   }
   std::shared_ptr<Barrier> barrier;
   if (state_ && partition.next_ordinal % options_.checkpoint_every_events == 0) {
-    barrier = std::make_shared<Barrier>(Graph::kBarrierParts,
+    barrier = std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
                                         [this](Cut cut) { outbox_.AddCut(std::move(cut)); });
+    partition.last_barrier = partition.next_ordinal;
   }
   graph_.Push(std::move(origin), record.refusal, std::move(recorded), std::move(barrier));
   return Nothing{};
@@ -226,10 +228,11 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
     for (const auto& [number, partition] : partitions_) {
       const auto done = std::make_shared<std::promise<void>>();
       std::future<void> taken = done->get_future();
-      const auto barrier = std::make_shared<Barrier>(Graph::kBarrierParts, [this, done](Cut cut) {
-        outbox_.AddCut(std::move(cut));
-        done->set_value();
-      });
+      const auto barrier = std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
+                                                     [this, done](Cut cut) {
+                                                       outbox_.AddCut(std::move(cut));
+                                                       done->set_value();
+                                                     });
       graph_.AddTo(number, barrier);
       taken.wait();
     }

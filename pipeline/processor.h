@@ -71,6 +71,7 @@ class Processor final : private PartitionListener {
  private:
   struct Partition {
     uint64_t next_ordinal = 0;
+    uint64_t last_barrier = 0;  // ordinal after the event that carried it
     std::map<int64_t, std::shared_ptr<const RecordedOutcome>> recorded;  // still to be replayed
     int64_t committed_offset = 0;
   };
