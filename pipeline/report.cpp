@@ -157,7 +157,7 @@ class Screen {
     Line("  cache       " + std::to_string(counts.cache_hits) + " of " +
          Counted(counts.answers, "answer") + " given again without asking the model");
     Line("  adapter     " + Counted(counts.lessons_accepted, "lesson") + " accepted, " +
-         std::to_string(counts.lessons_refused) + " refused by the gate, " +
+         std::to_string(counts.lessons_refused) + " refused, " +
          std::to_string(counts.lessons_failed) + " failed; " +
          Counted(counts.other_changes, "other change") + "; " +
          Counted(counts.versions, "version") + " made");
@@ -217,10 +217,9 @@ class Screen {
   void Notes(const Summary& summary) {
     std::vector<std::string> notes;
     if (summary.generate != nullptr && summary.generate->calls() > 0) {
-      notes.push_back(Fixed(static_cast<double>(summary.generate->total_ns()) * 1e-9 /
-                                static_cast<double>(summary.generate->calls()),
-                            2) +
-                      " s per answer, mean over " + Counted(summary.generate->calls(), "call") +
+      notes.push_back(Time(static_cast<double>(summary.generate->total_ns()) /
+                           static_cast<double>(summary.generate->calls())) +
+                      " per answer, mean over " + Counted(summary.generate->calls(), "call") +
                       " of the model");
     }
     if (!summary.model.empty()) notes.push_back(summary.model);

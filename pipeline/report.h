@@ -9,7 +9,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <iosfwd>
 #include <map>
 #include <mutex>
@@ -46,7 +45,7 @@ struct RunCounts {
   std::string last_snapshot;  // its uri
 
   uint64_t lessons_accepted = 0;
-  uint64_t lessons_refused = 0;  // by the gate
+  uint64_t lessons_refused = 0;  // by the learner's own check
   uint64_t lessons_failed = 0;
   uint64_t other_changes = 0;  // rollback, reset, import, rebuilding
   std::optional<double> last_loss;

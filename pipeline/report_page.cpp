@@ -197,7 +197,7 @@ std::string CountsTable(const RunCounts& counts) {
   row("prompt", arms);
   row("cache", Counted(counts.cache_hits, "hit"));
   row("adapter", Counted(counts.lessons_accepted, "lesson") + " accepted, " +
-                     std::to_string(counts.lessons_refused) + " refused by the gate, " +
+                     std::to_string(counts.lessons_refused) + " refused, " +
                      std::to_string(counts.lessons_failed) + " failed; " +
                      Counted(counts.other_changes, "other change") + "; " +
                      Counted(counts.versions, "version") + " made");
@@ -277,12 +277,6 @@ std::string Identity(const Summary& summary) {
   return html;
 }
 
-std::string Time(double nanoseconds) {
-  if (nanoseconds >= 1e9) return Fixed(nanoseconds * 1e-9, 2) + " s";
-  if (nanoseconds >= 1e6) return Fixed(nanoseconds * 1e-6, 1) + " ms";
-  return Fixed(nanoseconds * 1e-3, 1) + " us";
-}
-
 }  // namespace
 
 std::string Fixed(double value, int decimals) {
@@ -290,6 +284,12 @@ std::string Fixed(double value, int decimals) {
   std::array<char, 352> buffer{};  // the longest double has 309 digits in front
   const int length = std::snprintf(buffer.data(), buffer.size(), "%.*f", decimals, value);
   return {buffer.data(), static_cast<size_t>(length)};
+}
+
+std::string Time(double nanoseconds) {
+  if (nanoseconds >= 1e9) return Fixed(nanoseconds * 1e-9, 2) + " s";
+  if (nanoseconds >= 1e6) return Fixed(nanoseconds * 1e-6, 1) + " ms";
+  return Fixed(nanoseconds * 1e-3, 1) + " us";
 }
 
 std::string Percent(double share) {
@@ -321,7 +321,6 @@ std::vector<NodeRow> NodeRows(const Summary& summary) {
   add("index", of(&GraphMetrics::index));
   add("adapt", of(&GraphMetrics::adapt));
   add("prompt", of(&GraphMetrics::prompt));
-  add("gather", of(&GraphMetrics::gather));
   add("respond", of(&GraphMetrics::respond));
   add("generate", summary.generate);
   add("learn", summary.lessons);

@@ -23,6 +23,7 @@ std::vector<NodeRow> NodeRows(const Summary& summary);
 
 std::string Fixed(double value, int decimals);
 std::string Percent(double share);
+std::string Time(double nanoseconds);  // with its unit: s, ms or us
 
 // Held-out measures, base and adapter beside each other; empty if nothing was measured.
 struct ScoreRow {
