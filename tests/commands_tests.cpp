@@ -1,0 +1,323 @@
+// labels: graph
+// inspect, explain and chat as their users see them: exit codes, what is printed, what is left.
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "connectors/codec.h"
+#include "connectors/file_sink.h"
+#include "connectors/memory.h"
+#include "pipeline/commands.h"
+#include "stages/model/template_backend.h"
+#include "tests/temp_folder.h"
+
+using namespace nudge;
+using nudge::testing::TempFolder;
+
+namespace {
+
+// Puts another buffer behind a stream for as long as it lives.
+class Redirect {
+ public:
+  Redirect(std::ios& stream, std::streambuf* buffer)
+      : stream_(stream), before_(stream.rdbuf(buffer)) {}
+  ~Redirect() { stream_.rdbuf(before_); }
+  Redirect(const Redirect&) = delete;
+  Redirect& operator=(const Redirect&) = delete;
+
+ private:
+  std::ios& stream_;
+  std::streambuf* const before_;
+};
+
+struct Printed {
+  int exit_code = -1;
+  std::string out;
+  std::string error;
+  bool Says(const std::string& text) const { return out.find(text) != std::string::npos; }
+  bool Complains(const std::string& text) const { return error.find(text) != std::string::npos; }
+};
+
+template <class Command>
+Printed Capture(const Command& command, const std::string& typed = {}) {
+  std::istringstream in(typed);
+  std::ostringstream out;
+  std::ostringstream error;
+  Printed printed;
+  {
+    const Redirect input(std::cin, in.rdbuf());
+    const Redirect output(std::cout, out.rdbuf());
+    const Redirect errors(std::cerr, error.rdbuf());
+    std::cin.clear();
+    printed.exit_code = command();
+  }
+  std::cin.clear();
+  printed.out = out.str();
+  printed.error = error.str();
+  return printed;
+}
+
+Printed InspectOf(const std::string& path) {
+  return Capture([&] { return Inspect(path); });
+}
+
+void WriteFile(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::string Line(const std::string& id, const std::string& type, const std::string& data) {
+  return R"({"specversion":"1.0","id":")" + id + R"(","source":"/t","type":"nudge.)" + type +
+         R"(","tenant":"acme","data":)" + data + "}";
+}
+
+const std::vector<std::string> kEvents = {
+    Line("d1", "document.upsert",
+         R"({"document_id":"returns","text":"Unused gear can be returned within 45 days."})"),
+    Line("q1", "query", R"({"text":"Until when can gear be returned?"})"),
+    Line("f1", "feedback", R"({"query_id":"q1","rating":"up"})"),
+    Line("f2", "feedback", R"({"query_id":"q1","correction":"Within 45 days."})"),
+    Line("q2", "query", R"({"text":"How long can I return gear?"})"),
+    Line("f3", "feedback", R"({"query_id":"q2","rating":"down"})"),
+    Line("f4", "feedback", R"({"query_id":"nobody","rating":"up"})"),
+};
+
+// A run of the events into FOLDER: outcomes, and the state in FOLDER/state.
+void RunInto(const std::string& folder) {
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 16});
+  MemorySource source(kEvents);
+  FileSink sink({.folder = folder});
+  ProcessorOptions options;
+  options.state_folder = folder + "/state";
+  options.adapt.publish_every_steps = 1;
+  options.prompt.presets = {{"greedy", {}}};
+  Processor processor(options, {}, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  const auto done = processor.Run(stop);
+  BOOST_REQUIRE_MESSAGE(done.ok(), (done.ok() ? "" : done.error().message));
+}
+
+Printed ExplainOf(const std::string& folder, const std::string& id) {
+  return Capture([&] { return Explain({folder, id}); });
+}
+
+// What stands behind `name` on its line of what was printed.
+std::string After(const std::string& text, const std::string& name) {
+  const size_t begin = text.find(name);
+  if (begin == std::string::npos) return "";
+  const size_t end = text.find('\n', begin);
+  return text.substr(begin + name.size(), end - begin - name.size());
+}
+
+struct ChatFolder {
+  TempFolder folder;
+  std::string config = folder.path() + "/config.json";
+  std::string log = folder.path() + "/chat.jsonl";
+
+  ChatFolder() {
+    WriteFile(config, R"({"input": {"path": "-"}, "output": {"folder": ")" + folder.path() +
+                          R"(/out"}, "model": {"backend": "template"},
+                          "adapt": {"publish_every_steps": 1}})");
+  }
+
+  Printed Talk(const std::string& typed, const std::string& tenant = "me") const {
+    return Capture([&] { return Chat({config, tenant, log}); }, typed);
+  }
+
+  // The chain that a replay of the log gives.
+  std::string Replayed() const {
+    ReplayArguments arguments;
+    arguments.config_path = config;
+    arguments.input = log;
+    arguments.output = log + ".replay";
+    arguments.fresh = true;
+    arguments.quiet = true;
+    const Printed printed = Capture([&] { return Replay(arguments); });
+    BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+    return After(printed.out, "outcomes sha256 ");
+  }
+};
+
+}  // namespace
+
+// ---- inspect ------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_file_of_events_is_counted_and_its_faults_are_named) {
+  const TempFolder folder;
+  const std::string path = folder.path() + "/events.jsonl";
+  WriteFile(path, kEvents[0] + "\n" + kEvents[1] + "\n\n{\"specversion\":\n" +
+                      Line("x", "feedback", R"({"query_id":"q1","rating":7})") + "\n" + kEvents[2] +
+                      "\n");
+  const Printed printed = InspectOf(path);
+  BOOST_TEST(printed.exit_code == kExitDone);
+  BOOST_TEST(printed.Says("5 events, 2 would be refused"), printed.out);
+  BOOST_TEST(printed.Says("nudge.document.upsert 1"), printed.out);
+  BOOST_TEST(printed.Says("acme          3"), printed.out);
+  BOOST_TEST(printed.Says("line 4: invalid_json: "), printed.out);
+  BOOST_TEST(printed.Says("line 5: invalid_event: data.rating"), printed.out);
+}
+
+BOOST_AUTO_TEST_CASE(what_nudge_does_not_know_is_refused_in_a_sentence) {
+  const TempFolder folder;
+  WriteFile(folder.path() + "/garbage.bin", std::string("\x01\x02garbage\0\xff", 11));
+  WriteFile(folder.path() + "/garbage.jsonl", "neither\nof these\nis JSON\n");
+  WriteFile(folder.path() + "/empty", "");
+  WriteFile(folder.path() + "/cut.gguf", "GGUF\x03");
+  WriteFile(folder.path() + "/partition-0.state", "nudge state\nand then nothing of it");
+  for (const std::string name : {"/garbage.bin", "/garbage.jsonl", "/empty", "/cut.gguf",
+                                 "/partition-0.state", "/not-there"}) {
+    const Printed printed = InspectOf(folder.path() + name);
+    BOOST_TEST(printed.exit_code == kExitUsage, name);
+    BOOST_TEST(printed.Complains(folder.path() + name), printed.error);
+    BOOST_TEST(printed.out == "", name);
+  }
+  const TempFolder nothing;
+  BOOST_TEST(InspectOf(nothing.path()).exit_code == kExitUsage);
+}
+
+BOOST_AUTO_TEST_CASE(an_output_folder_and_its_state_stand_at_the_same_chain) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const std::string state = folder.path() + "/state/partition-0.state";
+  const std::string before = ReadFile(state);
+  const Printed output = InspectOf(folder.path());
+  BOOST_TEST(output.exit_code == kExitDone, output.error);
+  BOOST_TEST(output.Says("7 outcomes"), output.out);
+  BOOST_TEST(output.Says("unknown_query in recall 1"), output.out);
+  const std::string chain = After(output.out, "partition 0: chain ").substr(0, 64);
+  BOOST_TEST(IsSha256Hex(chain), output.out);
+  const Printed saved = InspectOf(folder.path() + "/state");
+  BOOST_TEST(saved.exit_code == kExitDone, saved.error);
+  BOOST_TEST(saved.Says("events        7"), saved.out);
+  BOOST_TEST(saved.Says("next offset   7"), saved.out);
+  BOOST_TEST(saved.Says(chain), saved.out);
+  BOOST_TEST(saved.Says("index/"), saved.out);
+  BOOST_TEST(ReadFile(state) == before);
+}
+
+BOOST_AUTO_TEST_CASE(an_altered_outcome_is_found) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const std::string path = folder.path() + "/outcomes.jsonl";
+  std::string bytes = ReadFile(path);
+  const size_t at = bytes.find("\"summary\":\"") + 11;
+  bytes[at] = bytes[at] == 'x' ? 'y' : 'x';
+  WriteFile(path, bytes);
+  const Printed printed = InspectOf(path);
+  BOOST_TEST(printed.exit_code == kExitUsage);
+  BOOST_TEST(printed.Complains("line 1: its chain"), printed.error);
+}
+
+// ---- explain ------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(an_answer_is_explained_with_the_feedback_behind_its_adapter) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const Printed first = ExplainOf(folder.path(), "q1");
+  BOOST_TEST(first.exit_code == kExitDone, first.error);
+  BOOST_TEST(first.Says("returns version 1, score "), first.out);
+  BOOST_TEST(first.Says("version 0, digest base"), first.out);
+  BOOST_TEST(first.Says("no feedback is behind this answer"), first.out);
+  const Printed second = ExplainOf(folder.path(), "q2");
+  BOOST_TEST(second.exit_code == kExitDone, second.error);
+  BOOST_TEST(second.Says("the feedback behind adapter version 2: 2 events"), second.out);
+  BOOST_TEST(second.Says("f1 (nudge.feedback): "), second.out);
+  BOOST_TEST(second.Says("f2 (nudge.feedback): "), second.out);
+  BOOST_TEST(!second.Says("f3 (nudge.feedback): "), second.out);
+}
+
+BOOST_AUTO_TEST_CASE(receipts_and_dead_letters_are_explained) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const Printed receipt = ExplainOf(folder.path(), "f2");
+  BOOST_TEST(receipt.exit_code == kExitDone, receipt.error);
+  BOOST_TEST(receipt.Says("a receipt"), receipt.out);
+  BOOST_TEST(receipt.Says("version 2"), receipt.out);
+  const Printed letter = ExplainOf(folder.path(), "f4");
+  BOOST_TEST(letter.exit_code == kExitDone, letter.error);
+  BOOST_TEST(letter.Says("unknown_query"), letter.out);
+  BOOST_TEST(letter.Says("what to do"), letter.out);
+}
+
+BOOST_AUTO_TEST_CASE(an_event_that_is_not_there_cannot_be_explained) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const Printed printed = ExplainOf(folder.path(), "q99");
+  BOOST_TEST(printed.exit_code == kExitFailed);
+  BOOST_TEST(printed.Complains("q99"), printed.error);
+  BOOST_CHECK_THROW(ExplainOf(folder.path() + "/nowhere", "q1"), StartError);
+}
+
+// ---- chat ---------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_chat_learns_and_its_log_replays_to_the_same_chain) {
+  const ChatFolder chat;
+  const Printed printed = chat.Talk(
+      "/add Returns: Unused gear can be returned within 45 days.\n"
+      "Until when can gear be returned?\n+\nUntil when can gear be returned?\n"
+      "= Within 45 days.\nAnd worn gear?\n/quit\nnever read\n");
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  BOOST_TEST(printed.Says("[1] Returns, score "), printed.out);
+  BOOST_TEST(printed.Says("adapter version 0\n"), printed.out);
+  BOOST_TEST(printed.Says("adapter version 1\n"), printed.out);
+  BOOST_TEST(printed.Says("adapter version 2\n"), printed.out);
+  const std::string chain = After(printed.out, "outcomes sha256 ");
+  BOOST_TEST(IsSha256Hex(chain), printed.out);
+  BOOST_TEST(chat.Replayed() == chain);
+  const std::string log = ReadFile(chat.log);
+  BOOST_TEST(std::count(log.begin(), log.end(), '\n') == 6);
+}
+
+BOOST_AUTO_TEST_CASE(a_chat_goes_on_where_its_log_ends) {
+  const ChatFolder chat;
+  const Printed first = chat.Talk("What is a tyre?\n");  // the end of input ends it, too
+  BOOST_TEST(first.exit_code == kExitDone, first.error);
+  const Printed second = chat.Talk("-\n");
+  BOOST_TEST(second.exit_code == kExitDone, second.error);
+  BOOST_TEST(second.Complains("going on after line 1"), second.error);
+  BOOST_TEST(After(second.out, "outcomes sha256 ") != After(first.out, "outcomes sha256 "));
+  BOOST_TEST(ReadFile(chat.log).find(R"("id":"c2")") != std::string::npos);
+  BOOST_TEST(ReadFile(chat.log).find(R"("query_id":"c1")") != std::string::npos);
+  BOOST_TEST(chat.Replayed() == After(second.out, "outcomes sha256 "));
+
+  // A last line without its end is whole all the same.
+  std::string log = ReadFile(chat.log);
+  log.pop_back();
+  WriteFile(chat.log, log);
+  const Printed third = chat.Talk("And a tube?\n");
+  BOOST_TEST(third.exit_code == kExitDone, third.error);
+  BOOST_TEST(chat.Replayed() == After(third.out, "outcomes sha256 "));
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_an_event_is_said_and_not_logged) {
+  const ChatFolder chat;
+  const Printed printed =
+      chat.Talk("+\n=\n/add no text\n/nonsense\n\xff\xfe\n\n" + std::string(9000, 'q') + "\n");
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  BOOST_TEST(printed.Says("ask something first"), printed.out);
+  BOOST_TEST(printed.Says("write /add TITLE: TEXT"), printed.out);
+  BOOST_TEST(printed.Says("not UTF-8"), printed.out);
+  BOOST_TEST(printed.Says("query_bytes"), printed.out);
+  BOOST_TEST(ReadFile(chat.log) == "");
+  BOOST_CHECK_THROW(chat.Talk("", ""), StartError);
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_ends_a_chat_and_keeps_its_log) {
+  const ChatFolder chat;
+  BOOST_TEST(chat.Talk("What is a tyre?\n").exit_code == kExitDone);
+  const std::string log = ReadFile(chat.log);
+  stop_requested = true;
+  const Printed printed = chat.Talk("And a tube?\n");
+  stop_requested = false;
+  BOOST_TEST(printed.exit_code == kExitInterrupted, printed.error);
+  BOOST_TEST(ReadFile(chat.log) == log);
+  BOOST_TEST(chat.Talk("And a tube?\n").exit_code == kExitDone);
+}
