@@ -14,7 +14,8 @@ namespace {
 
 constexpr size_t kStepsShown = 20;  // the last ones before the answer
 
-// A receipt with a training step or a new version: what an adapter is made of.
+// A receipt with a training step or a new version, or of a command such as a rollback: what an
+// adapter came from.
 struct Learnt {
   std::string id;
   std::string type;
@@ -146,7 +147,9 @@ Result<Nothing> Finder::Visit(const Record& record) {
     if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) PrintDeadLetter(*letter);
     for (const SnapshotRef& snapshot : outcome.snapshots) Line("snapshot", snapshot.uri);
   }
-  if (applied != nullptr && (applied->step || applied->makes_version)) {
+  const bool shapes = applied != nullptr &&
+                      (applied->step || applied->makes_version || outcome.type == "nudge.adapter");
+  if (shapes) {
     learnt_[{read->partition, outcome.tenant}].push_back({outcome.id, outcome.type, *applied});
   }
   return Nothing{};

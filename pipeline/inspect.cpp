@@ -1,6 +1,7 @@
 // `nudge inspect`: what a file or folder holds. Nothing is written beside it.
 #include <stdlib.h>  // mkdtemp
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -36,9 +37,11 @@ int NotKnown(const std::string& path, const std::string& why) {
                         "outcomes, an output folder and a state folder"});
 }
 
-void Row(std::string_view name, const std::string& value) {
-  std::cout << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value
-            << "\n";
+constexpr size_t kNameWidth = 14;
+
+void Row(std::string_view name, const std::string& value, size_t width = kNameWidth) {
+  std::cout << "  " << name << std::string(name.size() < width ? width - name.size() : 1, ' ')
+            << value << "\n";
 }
 
 void Row(std::string_view name, uint64_t value) {
@@ -50,13 +53,15 @@ using Counts = std::map<std::string, uint64_t>;
 void Table(std::string_view title, const Counts& counts) {
   if (counts.empty()) return;
   std::cout << title << "\n";
+  size_t width = kNameWidth;
+  for (const auto& [name, count] : counts) width = std::max(width, name.size() + 2);
   size_t shown = 0;
   for (const auto& [name, count] : counts) {
     if (shown++ == kRowsShown) {
       std::cout << "  and " << counts.size() - kRowsShown << " more\n";
       return;
     }
-    Row(name, count);
+    Row(name, std::to_string(count), width);
   }
 }
 
@@ -148,18 +153,20 @@ int InspectGguf(const std::string& path) {
   Row("quantisation", info->quantisation);
   Row("sha256", *sha256);
   if (embedder) {
-    if (info->query_prefix) Row("query prefix", Quoted(*info->query_prefix));
-    if (info->passage_prefix) Row("passage prefix", Quoted(*info->passage_prefix));
-    Row("serves:", std::string("as an embedder: configure it as model.embedder"));
-    Row("trains:", std::string("no: an embedder is never trained"));
+    if (info->query_prefix) Row("query prefix", "\"" + Quoted(*info->query_prefix) + "\"");
+    if (info->passage_prefix)
+      Row("passage prefix", "\"" + Quoted(*info->passage_prefix) + "\"", 16);
+    std::cout << "  serves: as an embedder (model.embedder in the configuration)\n"
+                 "  trains: no: an embedder is never trained\n";
     return kExitDone;
   }
-  Row("serves:",
-      std::string(info->type != "model"     ? "no: not a model"
-                  : info->has_chat_template ? "yes, with its own chat template"
-                                            : "yes, without a chat template of its own"));
-  Row("trains:",
-      std::string(info->architecture == "llama" ? "yes" : "no: training needs architecture llama"));
+  std::cout << "  serves: "
+            << (info->type != "model"     ? "no: not a model"
+                : info->has_chat_template ? "yes, with its own chat template"
+                                          : "yes, without a chat template of its own")
+            << "\n  trains: "
+            << (info->architecture == "llama" ? "yes" : "no: training needs architecture llama")
+            << "\n";
   return kExitDone;
 }
 

@@ -159,7 +159,7 @@ BOOST_AUTO_TEST_CASE(a_file_of_events_is_counted_and_its_faults_are_named) {
   const Printed printed = InspectOf(path);
   BOOST_TEST(printed.exit_code == kExitDone);
   BOOST_TEST(printed.Says("5 events, 2 would be refused"), printed.out);
-  BOOST_TEST(printed.Says("nudge.document.upsert 1"), printed.out);
+  BOOST_TEST(printed.Says("nudge.document.upsert  1"), printed.out);
   BOOST_TEST(printed.Says("acme          3"), printed.out);
   BOOST_TEST(printed.Says("line 4: invalid_json: "), printed.out);
   BOOST_TEST(printed.Says("line 5: invalid_event: data.rating"), printed.out);
@@ -191,7 +191,7 @@ BOOST_AUTO_TEST_CASE(an_output_folder_and_its_state_stand_at_the_same_chain) {
   const Printed output = InspectOf(folder.path());
   BOOST_TEST(output.exit_code == kExitDone, output.error);
   BOOST_TEST(output.Says("7 outcomes"), output.out);
-  BOOST_TEST(output.Says("unknown_query in recall 1"), output.out);
+  BOOST_TEST(output.Says("unknown_query in recall  1"), output.out);
   const std::string chain = After(output.out, "partition 0: chain ").substr(0, 64);
   BOOST_TEST(IsSha256Hex(chain), output.out);
   const Printed saved = InspectOf(folder.path() + "/state");
