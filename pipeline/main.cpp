@@ -44,6 +44,26 @@ int Run(int argc, char** argv) {
     exit_code = nudge::Check(check);
   });
 
+  nudge::ChatArguments chat;
+  auto* chat_command =
+      app.add_subcommand("chat", "talk to it: ask, then answer +, - or = correction");
+  chat_command->add_option("config", chat.config_path, "configuration file")->required();
+  chat_command->add_option("--tenant", chat.tenant, "whose adapter and documents");
+  chat_command->add_option("--log", chat.log, "event log to continue and to write");
+  chat_command->callback([&] { exit_code = nudge::Chat(chat); });
+
+  nudge::ExplainArguments explain;
+  auto* explain_command = app.add_subcommand("explain", "why an event ended as it did");
+  explain_command->add_option("output", explain.output, "output folder of a run")->required();
+  explain_command->add_option("id", explain.id, "id of the event")->required();
+  explain_command->callback([&] { exit_code = nudge::Explain(explain); });
+
+  std::string inspected;
+  auto* inspect_command =
+      app.add_subcommand("inspect", "what a model, snapshot, event file, output or state holds");
+  inspect_command->add_option("path", inspected, "file or folder")->required();
+  inspect_command->callback([&] { exit_code = nudge::Inspect(inspected); });
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,96 @@
+// labels: graph slow
+// The engine at size: a million events of fifty tenants, with seeded delays in prepare and in the
+// executor, at 1, 2 and 4 threads: one chain.
+#include <boost/test/unit_test.hpp>
+
+#include <thread>
+
+#include "connectors/memory.h"
+#include "pipeline/processor.h"
+#include "stages/model/template_backend.h"
+#include "tests/event_generator.h"
+
+using namespace nudge;
+using nudge::testing::EventGenerator;
+
+namespace {
+
+constexpr size_t kEvents = 1'000'000;
+
+// Makes its lines as they are asked for, so that the input does not lie in memory.
+class GeneratedSource final : public Source {
+ public:
+  void Listen(PartitionListener& listener) override { listener_ = &listener; }
+  Result<Pull> Next(Record& record, std::chrono::milliseconds) override {
+    if (next_ == 0) {
+      const int32_t partition = 0;
+      if (auto assigned = listener_->Assigned({&partition, 1}); !assigned.ok()) {
+        return assigned.error();
+      }
+    }
+    if (next_ == kEvents) return Pull::kEnd;
+    record = {0, static_cast<int64_t>(next_), "", generator_.Line(next_), {}};
+    ++next_;
+    return Pull::kRecord;
+  }
+  Result<Nothing> Seek(int32_t, int64_t) override { return Nothing{}; }
+  void Pause(int32_t) override {}
+  void Resume(int32_t) override {}
+
+ private:
+  EventGenerator generator_{{.seed = 9, .events = kEvents, .tenants = 50}};
+  PartitionListener* listener_ = nullptr;
+  uint64_t next_ = 0;
+};
+
+class CountingSink final : public Sink {
+ public:
+  Result<Nothing> Append(const OutcomeLine& line) override {
+    BOOST_REQUIRE(line.offset == static_cast<int64_t>(count));  // one each, in log order
+    ++count;
+    return Nothing{};
+  }
+  Result<Nothing> Commit() override { return Nothing{}; }
+  void Drop(int32_t) override {}
+  Result<std::optional<Tail>> Last(int32_t) override { return std::optional<Tail>(); }
+  Result<Nothing> ReadBack(int32_t, int64_t, const Visit&) override { return Nothing{}; }
+
+  size_t count = 0;
+};
+
+// One call in 64 sleeps, for up to 200 us.
+std::function<void()> SeededDelay(uint64_t seed) {
+  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
+  return [=] {
+    const uint64_t value = RandomAt(seed, counter->fetch_add(1));
+    if (value % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(value % 200));
+  };
+}
+
+std::string ChainAt(int threads) {
+  ProcessorOptions options;
+  options.graph.threads = threads;
+  options.graph.before_prepare = SeededDelay(static_cast<uint64_t>(threads));
+  options.executor.threads = static_cast<size_t>(threads);
+  TemplateBackendOptions backend_options;
+  backend_options.before_each_call = SeededDelay(static_cast<uint64_t>(threads) + 100);
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
+  GeneratedSource source;
+  CountingSink sink;
+  Processor processor(options, {}, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  const auto started = std::chrono::steady_clock::now();
+  const auto summary = processor.Run(stop);
+  BOOST_REQUIRE(summary.ok());
+  BOOST_TEST(sink.count == kEvents);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started;
+  BOOST_TEST_MESSAGE(threads << " threads: " << kEvents / seconds.count() << " events/s");
+  return Hex(summary->at(0).chain);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_million_events_make_one_chain_at_1_2_and_4_threads) {
+  const std::string expected = ChainAt(1);
+  for (const int threads : {2, 4}) BOOST_TEST(ChainAt(threads) == expected);
+}
