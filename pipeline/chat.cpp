@@ -25,6 +25,7 @@
 #include "connectors/json_writer.h"
 #include "connectors/memory.h"
 #include "pipeline/commands.h"
+#include "pipeline/printable.h"
 
 namespace nudge {
 namespace {
@@ -283,12 +284,13 @@ std::string_view Trimmed(std::string_view text) {
 }
 
 void Complain(const Error& error) {
-  std::cout << "  " << error.message << (error.remedy.empty() ? "" : ": ") << error.remedy << "\n";
+  std::cout << "  " << Printable(error.message) << (error.remedy.empty() ? "" : ": ")
+            << error.remedy << "\n";
 }
 
 void Show(const Outcome& outcome) {
   if (const auto* response = std::get_if<Response>(&outcome.what)) {
-    std::cout << response->text << "\n";
+    std::cout << Printable(response->text) << "\n";
     for (size_t i = 0; i < response->citations.size(); ++i) {
       const Citation& citation = response->citations[i];
       std::cout << "  [" << i + 1 << "] " << Quoted(citation.document_id) << ", score "
@@ -297,7 +299,7 @@ void Show(const Outcome& outcome) {
     std::cout << "  adapter version " << response->adapter_version
               << (response->cache_hit ? ", from the cache: " + response->cache_why : "") << "\n";
   } else if (const auto* applied = std::get_if<Applied>(&outcome.what)) {
-    std::cout << "  " << applied->summary << "\n";
+    std::cout << "  " << Printable(applied->summary) << "\n";
   } else if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) {
     std::cout << "  refused by " << letter->stage << ", " << Name(letter->error.code) << ": ";
     Complain(letter->error);

@@ -8,6 +8,7 @@
 #include "connectors/file_source.h"
 #include "connectors/json_reader.h"
 #include "pipeline/commands.h"
+#include "pipeline/printable.h"
 
 namespace nudge {
 namespace {
@@ -43,8 +44,8 @@ class Finder {
 };
 
 void Line(std::string_view name, const std::string& text) {
-  std::cout << "  " << name << std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') << text
-            << "\n";
+  std::cout << "  " << name << std::string(name.size() < 12 ? 12 - name.size() : 1, ' ')
+            << Printable(text) << "\n";
 }
 
 std::string Shortest(double value) {
@@ -122,7 +123,7 @@ void Finder::PrintFeedback(const Outcome& outcome, Version version) const {
   if (hidden > 0) std::cout << "  " << hidden << " earlier ones, then\n";
   for (size_t i = hidden; i < behind.size(); ++i) {
     std::cout << "  " << behind[i]->id << " (" << behind[i]->type
-              << "): " << behind[i]->applied.summary << "\n";
+              << "): " << Printable(behind[i]->applied.summary) << "\n";
   }
 }
 

@@ -12,6 +12,7 @@
 #include "connectors/file_source.h"
 #include "connectors/json_reader.h"
 #include "pipeline/commands.h"
+#include "pipeline/printable.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/snapshot_folder.h"
 
@@ -40,8 +41,9 @@ int NotKnown(const std::string& path, const std::string& why) {
 constexpr size_t kNameWidth = 14;
 
 void Row(std::string_view name, const std::string& value, size_t width = kNameWidth) {
-  std::cout << "  " << name << std::string(name.size() < width ? width - name.size() : 1, ' ')
-            << value << "\n";
+  std::cout << "  " << Printable(name)
+            << std::string(name.size() < width ? width - name.size() : 1, ' ') << Printable(value)
+            << "\n";
 }
 
 void Row(std::string_view name, uint64_t value) {
@@ -223,7 +225,7 @@ int InspectEvents(const std::string& path) {
   Table("tenants", tenants);
   std::erase_if(codes, [](const auto& code) { return code.second == 0; });
   Table("refused, by code", codes);
-  for (const std::string& fault : faults) std::cout << "  " << fault << "\n";
+  for (const std::string& fault : faults) std::cout << "  " << Printable(fault) << "\n";
   if (refused > faults.size()) std::cout << "  and " << refused - faults.size() << " more\n";
   return kExitDone;
 }

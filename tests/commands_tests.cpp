@@ -12,6 +12,7 @@
 #include "connectors/file_sink.h"
 #include "connectors/memory.h"
 #include "pipeline/commands.h"
+#include "pipeline/printable.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
 
@@ -254,6 +255,11 @@ BOOST_AUTO_TEST_CASE(an_event_that_is_not_there_cannot_be_explained) {
   BOOST_TEST(printed.exit_code == kExitFailed);
   BOOST_TEST(printed.Complains("q99"), printed.error);
   BOOST_CHECK_THROW(ExplainOf(folder.path() + "/nowhere", "q1"), StartError);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_shown_cannot_command_a_terminal) {
+  BOOST_TEST(Printable("a\x1b[2Jb\tc\nd\x7f") == "a\uFFFD[2Jb\tc\nd\uFFFD");
+  BOOST_TEST(Printable("\u009b2J \u00e9\u00a0") == "\uFFFD2J \u00e9\u00a0");
 }
 
 // ---- chat ---------------------------------------------------------------------------------------
