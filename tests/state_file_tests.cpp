@@ -15,7 +15,11 @@ namespace {
 const StateIdentity kIdentity{"models", "configuration"};
 
 Cut MakeCut(uint64_t events, Changes changes) {
-  return {0, events, static_cast<int64_t>(events), Sha256("chain " + std::to_string(events)),
+  return {0,
+          0,
+          events,
+          static_cast<int64_t>(events),
+          Sha256("chain " + std::to_string(events)),
           std::move(changes)};
 }
 
