@@ -299,6 +299,10 @@ void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refus
   wiring_->decode.try_put(message);
 }
 
+void Graph::Wake() {
+  arena_->arena.enqueue([] {});
+}
+
 void Graph::WaitForAll() {
   wiring_->graph.wait_for_all();
 }
