@@ -74,6 +74,7 @@ void Executor::Stop() {
   ready_.notify_all();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  const std::lock_guard submitting(submit_mutex_);
   for (std::deque<Job>& queue : queues_) queue.clear();
   partitions_.clear();  // with them every continuation that waited
 }
@@ -83,6 +84,7 @@ void Executor::Stop() {
 void Executor::Enqueue(Priority priority, Job job) {
   {
     const std::lock_guard lock(mutex_);
+    if (stopping_) return;
     queues_[priority].push_back(std::move(job));
   }
   ready_.notify_one();
@@ -238,6 +240,8 @@ Executor::CellPtr<Executor::Answer> Executor::AnswerOf(Tenant& tenant, Sequence 
 
 void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
                       std::function<void(Outcome)> done) {
+  const std::lock_guard submitting(submit_mutex_);
+  if (stopping_) return;
   if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty()) {
     return done(std::move(plan.outcome));
   }
@@ -430,6 +434,8 @@ std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const 
 // ---- State --------------------------------------------------------------------------------------
 
 void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
+  const std::lock_guard submitting(submit_mutex_);
+  if (stopping_) return;
   std::vector<std::function<void(const std::shared_ptr<Parts>&, size_t)>> asked;
   for (auto& [id, tenant] : partitions_[partition]) {
     for (const auto& [version, changed] : tenant->dirty_versions) {

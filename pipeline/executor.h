@@ -56,8 +56,8 @@ class Executor {
            std::function<void(const Error&)> on_fatal);
   ~Executor();
 
-  // Abandons what is queued and cancels what runs, between tokens; their `done` is never called.
-  // Nothing may be submitted any more. Idempotent.
+  // Abandons what is queued and cancels what runs, between tokens, and drops what is submitted from
+  // now on; their `done` is destroyed without being called. Idempotent; any thread but its own.
   void Stop();
 
   using EmbedDone = std::function<void(Result<std::vector<Vector>>)>;
@@ -150,7 +150,8 @@ class Executor {
   const std::function<void(const Error&)> on_fatal_;
   const ParallelFor share_;
 
-  std::mutex mutex_;  // guards everything below, and what tenants' maps hold
+  std::mutex submit_mutex_;  // held while the tenants' maps are used; Stop is the only rival
+  std::mutex mutex_;         // guards everything below, and what tenants' maps hold
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
   std::map<int32_t, Tenants> partitions_;

@@ -4,6 +4,7 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -50,19 +51,22 @@ struct BySequence {
 // Keeps the graph alive for a message that an executor thread will put. Released with the last
 // copy, so a job that is abandoned does not hold the graph for ever.
 template <class Gateway>
-class Hold {
+class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
  public:
-  explicit Hold(Gateway& gateway) : gateway_(gateway) { gateway_.reserve_wait(); }
+  Hold(oneapi::tbb::task_arena& arena, Gateway& gateway) : arena_(arena), gateway_(gateway) {
+    gateway_.reserve_wait();
+  }
   ~Hold() { gateway_.release_wait(); }
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
 
   template <class T>
   void Put(const Message<T>& message) {
-    gateway_.try_put(message);
+    arena_.enqueue([hold = this->shared_from_this(), message] { hold->gateway_.try_put(message); });
   }
 
  private:
+  oneapi::tbb::task_arena& arena_;
   Gateway& gateway_;
 };
 
@@ -79,11 +83,13 @@ void Checkpoint(const char* name, Stage& stage, const Message<T>& message) {
 
 // The figure, read from top to bottom. Bodies are noexcept: RunStage keeps errors inside.
 struct Graph::Wiring {
-  Wiring(Stages stages_in, Executor& executor_in, GraphOptions options_in, GraphMetrics& metrics_in)
+  Wiring(Stages stages_in, Executor& executor_in, GraphOptions options_in, GraphMetrics& metrics_in,
+         oneapi::tbb::task_arena& arena_in)
       : stages(stages_in),
         executor(executor_in),
         options(std::move(options_in)),
-        metrics(metrics_in) {
+        metrics(metrics_in),
+        arena(arena_in) {
     flow::make_edge(decode, prepare);
     flow::make_edge(prepare, log_order.node);
     flow::make_edge(flow::output_port<0>(log_order.node), recall);
@@ -108,6 +114,7 @@ struct Graph::Wiring {
   Executor& executor;
   GraphOptions options;
   GraphMetrics& metrics;
+  oneapi::tbb::task_arena& arena;
   flow::graph graph;  // runs in the arena in which it is made
 
   flow::function_node<Message<Received>, Message<Event>> decode{
@@ -201,7 +208,7 @@ void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
   }
   executor.EmbedTexts(
       std::move(input.texts), input.as_query,
-      [this, out, hold = std::make_shared<Hold<Gateway>>(gateway)](
+      [this, out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
           Result<std::vector<Vector>> vectors) noexcept {
         hold->Put(RunStage<Prepared>(
             "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
@@ -235,12 +242,13 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
         if (!plan.ok()) return plan.error();
         std::shared_ptr<const Outcome> recorded;
         if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
-        executor.Submit(at, std::move(*plan), std::move(recorded),
-                        [out = in.template WithoutBody<Outcome>(),
-                         hold = std::make_shared<Hold<Gateway>>(gateway)](Outcome outcome) mutable {
-                          out.body = std::make_shared<const Outcome>(std::move(outcome));
-                          hold->Put(out);
-                        });
+        executor.Submit(
+            at, std::move(*plan), std::move(recorded),
+            [out = in.template WithoutBody<Outcome>(),
+             hold = std::make_shared<Hold<Gateway>>(arena, gateway)](Outcome outcome) mutable {
+              out.body = std::make_shared<const Outcome>(std::move(outcome));
+              hold->Put(out);
+            });
         return Nothing{};
       });
   Checkpoint("respond", stages.respond, in);
@@ -260,23 +268,28 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
 }
 
 // ---- The graph from outside
-// -----------------------------------------------------------------------
+// ----------------------------------------------------------------------
 
-// Threads that work for the graph alone: whoever pushes or waits lends none, so that one thread is
-// enough for a graph and its pusher. Before the wiring, whose graph runs in it.
+// `threads` workers for the graph alone, and a place for whoever waits for it: the pusher lends no
+// thread, so that it may block on credits. Everything from outside enters by `enqueue`, which wakes
+// a worker for certain; try_put from a thread outside of the arena does not (it hung in one run of
+// four). The place is reserved because a wait that runs on a worker takes nothing that was
+// enqueued. Before the wiring, whose graph runs in it.
 struct Graph::Arena {
   explicit Arena(int threads)
       : control(oneapi::tbb::global_control::max_allowed_parallelism,
                 static_cast<size_t>(threads) + 1),
-        arena(threads, 0) {}
+        arena(threads + 1, 1) {}
   oneapi::tbb::global_control control;
   oneapi::tbb::task_arena arena;
 };
 
 Graph::Graph(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics)
     : arena_(std::make_unique<Arena>(options.threads)) {
-  arena_->arena.execute(
-      [&] { wiring_ = std::make_unique<Wiring>(stages, executor, std::move(options), metrics); });
+  arena_->arena.execute([&] {
+    wiring_ =
+        std::make_unique<Wiring>(stages, executor, std::move(options), metrics, arena_->arena);
+  });
 }
 
 Graph::~Graph() {
@@ -296,11 +309,12 @@ void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refus
   Message<Received> message{std::move(origin), kReceived, nullptr, std::move(barrier),
                             std::move(recorded)};
   if (refusal) message.fault = std::make_shared<const Fault>(Fault{"source", refusal->error});
-  wiring_->decode.try_put(message);
-}
-
-void Graph::Wake() {
-  arena_->arena.enqueue([] {});
+  // The graph counts what is enqueued as its own only once it runs, so the message brings a hold.
+  wiring_->graph.reserve_wait();
+  arena_->arena.enqueue([this, message = std::move(message)] {
+    wiring_->decode.try_put(message);
+    wiring_->graph.release_wait();
+  });
 }
 
 void Graph::WaitForAll() {

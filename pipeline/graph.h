@@ -58,9 +58,6 @@ class Graph {
   void Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
             std::shared_ptr<const RecordedOutcome> recorded, std::shared_ptr<Barrier> barrier);
 
-  // Wakes the workers: now and then they leave work lying that was pushed from outside.
-  void Wake();
-
   // Until every record that was pushed has its outcome in the outbox.
   void WaitForAll();
 

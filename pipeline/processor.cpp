@@ -217,7 +217,6 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
   // Without a stop the work that is inside takes the time that it takes.
   std::chrono::milliseconds left = options_.drain;
   while (!credits_.WaitUntilIdle(kPull) || !executor_.WaitForLessons(kPull)) {
-    graph_.Wake();
     if (stop) left -= kPull;
     if (failure() || left.count() <= 0) {
       executor_.Stop();
