@@ -421,7 +421,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.prompt = config.prompt;
   options.respond = config.respond;
   options.respond.learning = config.adapt.enabled;
-  options.emit.dead_letter_bytes = config.respond.dead_letter_bytes;
+  options.graph.emit.dead_letter_bytes = config.respond.dead_letter_bytes;
   options.graph.threads = config.graph_threads;
   options.graph.limits = config.limits;
   options.executor = config.executor;

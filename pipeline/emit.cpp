@@ -3,58 +3,60 @@
 #include <utility>
 
 namespace nudge {
-namespace {
 
-// A dead letter leaves its stage with an error; here it gets the bytes of its event.
-void AttachBytes(Outcome& outcome, const Origin& origin, size_t keep_bytes) {
-  auto* letter = std::get_if<DeadLetter>(&outcome.what);
-  if (letter == nullptr) return;
-  *letter = MakeDeadLetter(letter->stage, std::move(letter->error), origin.bytes, keep_bytes);
-  if (origin.bytes_total > 0) {
-    letter->bytes_total = origin.bytes_total;
-    letter->bytes_sha256 = origin.bytes_sha256;
+OutcomeLine EncodeLine(const Outcome& outcome, const Origin& origin, const EmitOptions& options) {
+  OutcomeLine line{origin.sequence.partition(), origin.offset, KindOf(outcome), outcome.tenant, {}};
+  const auto* letter = std::get_if<DeadLetter>(&outcome.what);
+  if (letter == nullptr) {
+    EncodeOutcome(outcome, origin, line.bytes);
+    return line;
   }
+  DeadLetter with_bytes =
+      MakeDeadLetter(letter->stage, letter->error, origin.bytes, options.dead_letter_bytes);
+  if (origin.bytes_total > 0) {  // the source kept a part of the record only
+    with_bytes.bytes_total = origin.bytes_total;
+    with_bytes.bytes_sha256 = origin.bytes_sha256;
+  }
+  EncodeOutcome({outcome.tenant, outcome.source, outcome.id, outcome.type, std::move(with_bytes),
+                 outcome.snapshots},
+                origin, line.bytes);
+  return line;
 }
 
-}  // namespace
-
-Emit::Emit(EmitOptions options, Outbox& outbox, std::function<void(const Error&)> on_divergence)
-    : options_(options), outbox_(outbox), on_divergence_(std::move(on_divergence)) {}
+Emit::Emit(Outbox& outbox, std::function<void(const Error&)> on_fatal)
+    : outbox_(outbox), on_fatal_(std::move(on_fatal)) {}
 
 void Emit::Start(int32_t partition, uint64_t events, int64_t next_offset,
                  const Sha256Digest& chain) {
   positions_[partition] = {events, next_offset, chain};
 }
 
-void Emit::Apply(const Message<Outcome>& message) {
+void Emit::Apply(const Message<OutcomeLine>& message) {
   const Origin& origin = *message.origin;
   const int32_t partition = origin.sequence.partition();
   Position& position = positions_.at(partition);
-  if (position.diverged) return;
+  if (position.stopped) return;
+  if (message.fault) {
+    position.stopped = true;
+    on_fatal_(message.fault->error);
+    return;
+  }
   ENSURE(position.events == origin.sequence.ordinal());
 
-  Outcome with_bytes;
-  const Outcome* outcome = message.body.get();
-  if (std::holds_alternative<DeadLetter>(outcome->what)) {
-    with_bytes = *outcome;
-    AttachBytes(with_bytes, origin, options_.dead_letter_bytes);
-    outcome = &with_bytes;
-  }
-  OutcomeLine line{partition, origin.offset, KindOf(*outcome), outcome->tenant, {}};
-  EncodeOutcome(*outcome, origin, line.bytes);
+  OutcomeLine line = *message.body;
   position.chain = NextChain(position.chain, origin.offset, line.bytes);
   position.next_offset = origin.offset + 1;
   ++position.events;
   AppendChain(position.chain, line.bytes);
 
   if (message.recorded && message.recorded->chain != Hex(position.chain)) {
-    position.diverged = true;
-    on_divergence_({Code::kInternal,
-                    "replay_divergence: the outcome of offset " + std::to_string(origin.offset) +
-                        " in partition " + std::to_string(partition) +
-                        " is not the one that was committed",
-                    "the state, the log, the models or the configuration changed since: start from "
-                    "an empty state folder and output, or restore the old ones"});
+    position.stopped = true;
+    on_fatal_({Code::kInternal,
+               "replay_divergence: the outcome of offset " + std::to_string(origin.offset) +
+                   " in partition " + std::to_string(partition) +
+                   " is not the one that was committed",
+               "the state, the log, the models or the configuration changed since: start from "
+               "an empty state folder and output, or restore the old ones"});
     return;
   }
   outbox_.Add({std::move(line), message.recorded == nullptr, origin.bytes.size()});

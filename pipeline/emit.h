@@ -1,9 +1,10 @@
-// The last stage: Outcome -> [emit] -> OutcomeLine -> outbox. Writes each outcome as a line, in log
-// order per partition, and links it to the chain: h = H(h, offset, outcome).
+// The last two stages: Outcome -> [encode] -> OutcomeLine -> order -> [emit] -> outbox.
 //
-// In recovery it checks instead of writing: the line that this run computes must be the line that
-// was committed, or the log and the state do not belong together. One call at a time (a serial
-// node). Start before the partition's first outcome.
+// encode writes an outcome as a line: side by side, any thread. emit links the lines to the chain
+// in log order per partition, h = H(h, offset, outcome). In recovery it checks instead of writing:
+// the line that this run computes must be the line that was committed, or the log and the state do
+// not belong together. One call at a time (a serial node). Start before the partition's first
+// outcome.
 #pragma once
 
 #include <functional>
@@ -20,15 +21,18 @@ struct EmitOptions {
   size_t dead_letter_bytes = 4096;  // of the event's bytes kept in its dead letter
 };
 
+// The outcome's line, still without its chain. A dead letter gets the bytes of its event here.
+OutcomeLine EncodeLine(const Outcome& outcome, const Origin& origin, const EmitOptions& options);
+
 class Emit {
  public:
-  // `on_divergence` is called for the first outcome of a partition that is not the recorded one;
-  // the process must stop, and nothing of the partition is written any more.
-  Emit(EmitOptions options, Outbox& outbox, std::function<void(const Error&)> on_divergence);
+  // `on_fatal` is called for the first outcome of a partition that is not the recorded one, or that
+  // could not be encoded; the process must stop: nothing of the partition is written any more.
+  Emit(Outbox& outbox, std::function<void(const Error&)> on_fatal);
 
   // The partition goes on after `events` outcomes, whose chain is `chain`, with `next_offset`.
   void Start(int32_t partition, uint64_t events, int64_t next_offset, const Sha256Digest& chain);
-  void Apply(const Message<Outcome>& message);
+  void Apply(const Message<OutcomeLine>& message);
 
   // After the last outcome; the graph must be idle.
   void AddPosition(int32_t partition, Barrier& barrier) const;
@@ -39,12 +43,11 @@ class Emit {
     uint64_t events = 0;
     int64_t next_offset = 0;
     Sha256Digest chain{};
-    bool diverged = false;  // then nothing more is written
+    bool stopped = false;  // then nothing more is written
   };
 
-  const EmitOptions options_;
   Outbox& outbox_;
-  const std::function<void(const Error&)> on_divergence_;
+  const std::function<void(const Error&)> on_fatal_;
   std::map<int32_t, Position> positions_;
 };
 

@@ -106,8 +106,9 @@ struct Graph::Wiring {
     flow::make_edge(join, gather);
     flow::make_edge(gather, gather_order.node);
     flow::make_edge(flow::output_port<0>(gather_order.node), respond);
-    flow::make_edge(respond, outcome_order.node);
-    flow::make_edge(flow::output_port<0>(outcome_order.node), emit);
+    flow::make_edge(respond, encode);
+    flow::make_edge(encode, line_order.node);
+    flow::make_edge(flow::output_port<0>(line_order.node), emit);
   }
 
   Stages stages;
@@ -178,14 +179,21 @@ struct Graph::Wiring {
       graph, flow::serial,
       [this](const Message<Gathered>& in, auto& gateway) noexcept { RunRespond(in, gateway); }};
 
-  Order<Outcome> outcome_order{graph};
+  flow::function_node<Message<Outcome>, Message<OutcomeLine>> encode{
+      graph, flow::unlimited, [this](const Message<Outcome>& in) noexcept {
+        return RunStage<OutcomeLine>("encode", metrics.encode, in, [&](const Outcome& outcome) {
+          return EncodeLine(outcome, *in.origin, options.emit);
+        });
+      }};
 
-  flow::function_node<Message<Outcome>> emit{graph, flow::serial,
-                                             [this](const Message<Outcome>& in) noexcept {
-                                               const NodeMetrics::Timer timer(metrics.emit);
-                                               stages.emit.Apply(in);
-                                               return flow::continue_msg();
-                                             }};
+  Order<OutcomeLine> line_order{graph};
+
+  flow::function_node<Message<OutcomeLine>> emit{graph, flow::serial,
+                                                 [this](const Message<OutcomeLine>& in) noexcept {
+                                                   const NodeMetrics::Timer timer(metrics.emit);
+                                                   stages.emit.Apply(in);
+                                                   return flow::continue_msg();
+                                                 }};
 
   template <class Gateway>
   void RunPrepare(const Message<Event>& in, Gateway& gateway);
@@ -257,6 +265,7 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
 
   EventHead head = PeekHead(in.origin->bytes, options.limits);
   Message<Outcome> letter = in.template WithoutBody<Outcome>();
+  letter.fault = nullptr;  // the letter says it
   letter.body = std::make_shared<const Outcome>(
       Outcome{std::move(head.tenant),
               std::move(head.source),
@@ -299,7 +308,7 @@ Graph::~Graph() {
 void Graph::Start(int32_t partition, uint64_t next_ordinal) {
   wiring_->log_order.order.Start(partition, next_ordinal);
   wiring_->gather_order.order.Start(partition, next_ordinal);
-  wiring_->outcome_order.order.Start(partition, next_ordinal);
+  wiring_->line_order.order.Start(partition, next_ordinal);
 }
 
 void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,

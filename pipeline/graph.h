@@ -36,13 +36,14 @@ struct Stages {
 struct GraphOptions {
   int threads = 2;  // 1..256, beside those of the executor
   EventLimits limits;
+  EmitOptions emit;
   bool embed = true;                     // the backend has an embedder
   std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
 };
 
 // Time spent in each node, in the order of the figure.
 struct GraphMetrics {
-  NodeMetrics decode, prepare, recall, index, adapt, prompt, gather, respond, emit;
+  NodeMetrics decode, prepare, recall, index, adapt, prompt, gather, respond, encode, emit;
 };
 
 class Graph {

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <iostream>
 
+#include "pipeline/bench.h"
 #include "pipeline/commands.h"
 
 namespace {
@@ -63,6 +64,24 @@ int Run(int argc, char** argv) {
       app.add_subcommand("inspect", "what a model, snapshot, event file, output or state holds");
   inspect_command->add_option("path", inspected, "file or folder")->required();
   inspect_command->callback([&] { exit_code = nudge::Inspect(inspected); });
+
+  auto* bench_command = app.add_subcommand("bench", "measure parts beside what bounds them");
+  bench_command->require_subcommand(1);
+  nudge::BenchEngineArguments engine;
+  auto* engine_command =
+      bench_command->add_subcommand("engine", "the graph, file to file, without a model");
+  engine_command->add_option("--events", engine.events, "how many")
+      ->check(CLI::Range(1, 100'000'000));
+  engine_command->add_option("--tenants", engine.tenants, "whose events")
+      ->check(CLI::Range(1, 10'000));
+  engine_command->add_option("--documents", engine.documents, "ids per tenant")
+      ->check(CLI::Range(1, 100'000));
+  engine_command->add_option("--dimension", engine.dimension, "of the embedder's stand-in; 0: none")
+      ->check(CLI::Range(0, 4096));
+  engine_command->add_option("--threads", engine.threads, "of graph and executor, one run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  engine_command->callback([&] { exit_code = nudge::BenchEngine(engine); });
 
   try {
     app.parse(argc, argv);

@@ -1,9 +1,17 @@
 #include "pipeline/outbox.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace nudge {
+namespace {
+
+// Under load lines are gathered this long, so that a write and a wake-up are not paid for each; an
+// outcome that comes later than this after the last write is written at once.
+constexpr std::chrono::microseconds kBetweenWrites{500};
+
+}  // namespace
 
 Outbox::Outbox(Sink& sink, StateFile* state, Credits& credits,
                std::function<void(const OutcomeLine&)> on_outcome,
@@ -49,7 +57,10 @@ void Outbox::AddCut(Cut cut) {
 
 void Outbox::Flush() {
   std::unique_lock lock(mutex_);
+  ++flushing_;
+  changed_.notify_all();
   changed_.wait(lock, [&] { return failed_ || (entries_.empty() && cuts_.empty() && !writing_); });
+  --flushing_;
 }
 
 Outbox::Progress Outbox::progress() const {
@@ -60,9 +71,11 @@ Outbox::Progress Outbox::progress() const {
 void Outbox::Work() {
   std::vector<Entry> entries;
   std::vector<Cut> waiting;  // cuts whose outcomes are not all committed yet
+  auto next_write = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || !entries_.empty() || !cuts_.empty(); });
+    changed_.wait_until(lock, next_write, [&] { return stopping_ || flushing_ > 0; });
     if (stopping_) return;
     entries.swap(entries_);
     std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting));
@@ -76,6 +89,7 @@ void Outbox::Work() {
       if (on_outcome_ && written.ok()) on_outcome_(entry.line);
     }
 
+    next_write = std::chrono::steady_clock::now() + kBetweenWrites;
     lock.lock();
     writing_ = false;
     if (!written.ok()) {

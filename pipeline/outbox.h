@@ -71,6 +71,7 @@ class Outbox {
   bool writing_ = false;
   bool failed_ = false;
   bool stopping_ = false;
+  int flushing_ = 0;                          // who waits in Flush
   std::map<int32_t, uint64_t> saved_events_;  // of the last cut written
   std::map<int32_t, int64_t> next_offsets_;   // committed; the thread's own
   std::thread thread_;

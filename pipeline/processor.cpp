@@ -54,7 +54,7 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       adapt_(options_.adapt),
       prompt_(options_.prompt),
       respond_(FormatOf(backend), options_.respond),
-      emit_(options_.emit, outbox_, [this](const Error& error) { Fail(error); }),
+      emit_(outbox_, [this](const Error& error) { Fail(error); }),
       graph_({prepare_, recall_, index_, adapt_, prompt_, respond_, emit_}, executor_,
              GraphOptionsFor(options_.graph, backend), metrics_) {
   ENSURE(options_.adapt.versions_kept == options_.executor.versions_kept);

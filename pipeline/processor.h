@@ -28,7 +28,6 @@ struct ProcessorOptions {
   AdaptOptions adapt;
   PromptOptions prompt;
   RespondOptions respond;
-  EmitOptions emit;
   GraphOptions graph;
   ExecutorOptions executor;
   CreditLimits credits;

@@ -324,6 +324,7 @@ std::vector<NodeRow> NodeRows(const Summary& summary) {
   add("respond", of(&GraphMetrics::respond));
   add("generate", summary.generate);
   add("learn", summary.lessons);
+  add("encode", of(&GraphMetrics::encode));
   add("emit", of(&GraphMetrics::emit));
   return rows;
 }

@@ -1,7 +1,6 @@
 #include "stages/hash.h"
 
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 
 #include <memory>
 
@@ -14,12 +13,33 @@ struct FreeContext {
   void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
 };
 
+// A hash to be filled. Looking the algorithm up takes longer than hashing a name, so that is done
+// once, and each thread keeps one context.
+class Hasher {
+ public:
+  Hasher() {
+    static const EVP_MD* const kAlgorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+    thread_local const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
+    context_ = context.get();
+    ENSURE(context_ != nullptr && EVP_DigestInit_ex2(context_, kAlgorithm, nullptr) == 1);
+  }
+  void Add(const void* bytes, size_t size) { EVP_DigestUpdate(context_, bytes, size); }
+  Sha256Digest Finish() {
+    Sha256Digest digest;
+    ENSURE(EVP_DigestFinal_ex(context_, digest.data(), nullptr) == 1);
+    return digest;
+  }
+
+ private:
+  EVP_MD_CTX* context_ = nullptr;
+};
+
 }  // namespace
 
 Sha256Digest Sha256(std::string_view bytes) {
-  Sha256Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest.data());
-  return digest;
+  Hasher hasher;
+  hasher.Add(bytes.data(), bytes.size());
+  return hasher.Finish();
 }
 
 std::string Hex(const Sha256Digest& digest) {
@@ -37,17 +57,14 @@ std::string Sha256Hex(std::string_view bytes) {
 }
 
 Sha256Digest Sha256Parts(std::initializer_list<std::string_view> parts) {
-  const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
-  ENSURE(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  Hasher hasher;
   for (const std::string_view part : parts) {
     uint8_t length[8];
     for (size_t i = 0; i < 8; ++i) length[i] = static_cast<uint8_t>(part.size() >> (8 * i));
-    EVP_DigestUpdate(context.get(), length, sizeof length);
-    EVP_DigestUpdate(context.get(), part.data(), part.size());
+    hasher.Add(length, sizeof length);
+    hasher.Add(part.data(), part.size());
   }
-  Sha256Digest digest;
-  ENSURE(EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1);
-  return digest;
+  return hasher.Finish();
 }
 
 uint64_t SeedOf(std::initializer_list<std::string_view> parts) {

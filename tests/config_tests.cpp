@@ -484,7 +484,7 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.index.documents_per_tenant == 11U);
   BOOST_TEST(options.recall.chunks_per_tenant == 12U);
   BOOST_TEST(options.index.chunks_per_tenant == 12U);
-  BOOST_TEST(options.emit.dead_letter_bytes == 13U);
+  BOOST_TEST(options.graph.emit.dead_letter_bytes == 13U);
   BOOST_TEST(options.respond.dead_letter_bytes == 13U);
   BOOST_TEST(options.credits.events == 14U);
   BOOST_TEST(options.credits.bytes == 2048U);

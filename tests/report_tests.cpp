@@ -8,15 +8,15 @@
 #include <sstream>
 
 #include "connectors/memory.h"
+#include "pipeline/event_generator.h"
 #include "pipeline/processor.h"
 #include "pipeline/report.h"
 #include "pipeline/report_page.h"
 #include "stages/model/template_backend.h"
-#include "tests/event_generator.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
-using nudge::testing::EventGenerator;
+
 using nudge::testing::TempFolder;
 
 namespace {

@@ -6,12 +6,11 @@
 #include <thread>
 
 #include "connectors/memory.h"
+#include "pipeline/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
-#include "tests/event_generator.h"
 
 using namespace nudge;
-using nudge::testing::EventGenerator;
 
 namespace {
 

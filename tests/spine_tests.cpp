@@ -6,14 +6,13 @@
 #include <thread>
 
 #include "connectors/memory.h"
+#include "pipeline/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
-#include "tests/event_generator.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
-using nudge::testing::EventGenerator;
-using nudge::testing::GeneratorOptions;
+
 using nudge::testing::TempFolder;
 
 namespace {

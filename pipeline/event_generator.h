@@ -1,4 +1,9 @@
-// Events for tests of the engine: every type, many tenants, a function of seed and number alone.
+// Events for benchmarks and tests of the engine: every type, many tenants, a function of seed and
+// number alone.
+//
+//   number -> [EventGenerator] -> one line of JSON
+//
+// One thread at a time.
 #pragma once
 
 #include <string>
@@ -7,7 +12,7 @@
 #include "connectors/codec.h"
 #include "stages/hash.h"
 
-namespace nudge::testing {
+namespace nudge {
 
 struct GeneratorOptions {
   uint64_t seed = 1;
@@ -109,4 +114,4 @@ class EventGenerator {
   std::vector<std::string> last_queries_;
 };
 
-}  // namespace nudge::testing
+}  // namespace nudge

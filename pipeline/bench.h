@@ -1,0 +1,22 @@
+// `nudge bench WHAT`: measures a part of nudge beside the limit that the machine sets, and prints a
+// table. Never run as a test of speed; machines differ, so only ratios within one run count.
+//
+// Main thread only. StartError leaves them (no room for scratch files, a missing model).
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace nudge {
+
+// The engine alone, file to file, on the template backend.
+struct BenchEngineArguments {
+  size_t events = 300'000;
+  size_t tenants = 50;
+  size_t documents = 100;  // ids per tenant
+  size_t dimension = 384;  // of the stand-in for the embedder; 0: none
+  std::vector<int> threads = {1, 2};
+};
+int BenchEngine(const BenchEngineArguments& arguments);
+
+}  // namespace nudge
