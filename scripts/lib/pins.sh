@@ -14,6 +14,12 @@ APT_PACKAGES=(
   unzip
 )
 
+# For scripts/kafka; the broker itself is pinned by kafka_pom.xml and kafka.sha256 (Apache-2.0, 43 MB).
+KAFKA_PACKAGES=(
+  maven default-jre-headless  # download and run it
+  kcat                        # look into its topics
+)
+
 # Downloads: requirement|file|sha256|MB|licence|what it is for
 LLAMA_SDIST_FILE=llama_cpp_python-0.3.36.tar.gz
 LLAMA_SDIST_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
