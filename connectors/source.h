@@ -17,9 +17,9 @@
 
 namespace nudge {
 
-// Why a record cannot be decoded at all. What it holds is then only its head.
+// Why a record is not decoded at all. Of one that is too large, it holds only the head.
 struct Refusal {
-  Error error;               // kTooLarge
+  Error error;               // kTooLarge; kInvalidEvent where key and partition do not fit
   uint64_t bytes_total = 0;  // of the whole record
   std::string bytes_sha256;  // of the whole record, lower-case hex
 };

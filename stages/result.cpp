@@ -32,6 +32,12 @@ std::string_view Name(Code code) {
       return "unsupported_model";
     case Code::kInternal:
       return "internal";
+    case Code::kFenced:
+      return "fenced";
+    case Code::kNotOwner:
+      return "not_owner";
+    case Code::kUnavailable:
+      return "unavailable";
   }
   return "internal";
 }

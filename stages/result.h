@@ -31,6 +31,10 @@ enum class Code {
   kModelFailed,       // the model or the embedder refused: text does not fit, context lost
   kUnsupportedModel,  // a model that is served but cannot be trained, or not at all
   kInternal,          // a defect: an exception that escaped a stage
+  // These end a call or the process, never an event.
+  kFenced,       // another process has taken this one's place
+  kNotOwner,     // the partition went to another process before its outcomes were committed
+  kUnavailable,  // another system does not answer, or refuses
 };
 
 // "invalid_json" and so on.
