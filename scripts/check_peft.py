@@ -15,6 +15,7 @@ little that agreement would prove nothing.
 
 import argparse
 import json
+import os
 import pathlib
 import struct
 import sys
@@ -22,6 +23,7 @@ import sys
 import numpy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CACHE = pathlib.Path(os.environ.get("NUDGE_CACHE") or ROOT / ".cache")
 DTYPES = {"F32": numpy.float32, "F16": numpy.float16}
 MODULES = {
     "attn_q": "self_attn.q_proj",
@@ -78,6 +80,7 @@ class Llama:
     def __init__(self, path, gguf):
         reader = gguf.GGUFReader(path)
         self.dequantize = gguf.quants.dequantize
+        self.weights = {}  # f32, as they come out of the file
         self.tensors = {tensor.name: tensor for tensor in reader.tensors}
 
         def field(name, default=None):
@@ -100,8 +103,10 @@ class Llama:
         self.theta = field("llama.rope.freq_base", 10000.0)
 
     def weight(self, name):
-        tensor = self.tensors[name + ".weight"]
-        return self.dequantize(tensor.data, tensor.tensor_type).astype(numpy.float64)
+        if name not in self.weights:
+            tensor = self.tensors[name + ".weight"]
+            self.weights[name] = self.dequantize(tensor.data, tensor.tensor_type)
+        return self.weights[name].astype(numpy.float64)
 
     def module(self, layer, name, adapter):
         weight = self.weight(f"blk.{layer}.{name}")
@@ -172,7 +177,7 @@ def main():
     parser.add_argument("--logits", type=pathlib.Path, required=True, help="raw f32 or .npy")
     parser.add_argument("--vocab", type=int, help="tokens of the vocabulary; default: the base's")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="largest difference allowed")
-    parser.add_argument("--gguf-py", type=pathlib.Path, default=ROOT / ".cache/llama/gguf-py")
+    parser.add_argument("--gguf-py", type=pathlib.Path, default=CACHE / "llama/gguf-py")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.gguf_py))
     import gguf
