@@ -1,11 +1,8 @@
 // `nudge inspect`: what a file or folder holds. Nothing is written beside it.
-#include <stdlib.h>  // mkdtemp
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <limits>
 #include <map>
 
 #include "connectors/codec.h"
@@ -13,6 +10,7 @@
 #include "connectors/json_reader.h"
 #include "pipeline/commands.h"
 #include "pipeline/printable.h"
+#include "pipeline/state_store.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/snapshot_folder.h"
 
@@ -21,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kStateMagic = "nudge state\n";
+constexpr std::string_view kDatabaseMagic = "SQLite format 3";
 constexpr size_t kFaultsShown = 10;
 constexpr size_t kRowsShown = 20;
 
@@ -300,132 +298,123 @@ int InspectLines(const std::string& path) {
 
 // ---- State --------------------------------------------------------------------------------------
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "nudge-inspect-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) {
-      throw StartError("no temporary folder can be made: set TMPDIR to one that can be written");
+std::string Bytes(uint64_t bytes) {
+  return std::to_string(bytes) + " bytes";
+}
+
+// What an entry executor/adapter_version says of the version (executor.cpp writes it): its number,
+// and the digest of its weights.
+std::string VersionOf(const std::pair<std::string, std::string>& entry) {
+  const size_t digits = std::min(entry.first.find_first_not_of('0'), entry.first.size() - 1);
+  const std::string number = entry.first.empty() ? "?" : entry.first.substr(digits);
+  ByteReader in(entry.second);
+  if (in.U8() != 1) return number;
+  in.U64();  // where its journal ends
+  const bool has_weights = in.U8() != 0;
+  const std::string digest = has_weights ? in.Text() : "base";
+  return in.failed() ? number : number + ", digest " + digest;
+}
+
+void PrintTenants(const StateSummary& summary) {
+  std::map<std::string, std::vector<const StateDatabase::Group*>> tenants;
+  for (const StateDatabase::Group& group : summary.groups) tenants[group.tenant].push_back(&group);
+  size_t shown = 0;
+  for (const auto& [tenant, groups] : tenants) {
+    if (shown++ == kRowsShown) {
+      std::cout << "and " << tenants.size() - kRowsShown << " tenants more\n";
+      return;
     }
-    path_ = name;
+    std::cout << "tenant " << (tenant.empty() ? "(none)" : Quoted(tenant)) << "\n";
+    const auto adapter = summary.adapters.find(tenant);
+    if (adapter != summary.adapters.end()) Row("adapter version", VersionOf(adapter->second), 26);
+    for (const StateDatabase::Group* group : groups) {
+      Row(group->kind, std::to_string(group->entries) + " entries, " + Bytes(group->bytes), 26);
+    }
   }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-// "partition-3.state" is of partition 3.
-std::optional<int32_t> PartitionOf(const fs::path& file) {
-  const std::string name = file.filename().string();
-  constexpr std::string_view kBefore = "partition-";
-  constexpr std::string_view kAfter = ".state";
-  if (name.size() <= kBefore.size() + kAfter.size() || !name.starts_with(kBefore) ||
-      !name.ends_with(kAfter)) {
-    return std::nullopt;
-  }
-  const std::string digits =
-      name.substr(kBefore.size(), name.size() - kBefore.size() - kAfter.size());
-  if (digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos) {
-    return std::nullopt;
-  }
-  return std::stoi(digits);
 }
 
-// Who wrote it: state_file.h, the header.
-std::optional<StateIdentity> IdentityOf(const std::string& path) {
-  constexpr uint64_t kMostBytes = 1 << 20;
-  std::ifstream file(path, std::ios::binary);
-  std::string start(kStateMagic.size() + sizeof(uint64_t), '\0');
-  if (!file.read(start.data(), static_cast<std::streamsize>(start.size()))) return std::nullopt;
-  if (!start.starts_with(kStateMagic)) return std::nullopt;
-  const uint64_t size = ByteReader(std::string_view(start).substr(kStateMagic.size())).U64();
-  if (size > kMostBytes) return std::nullopt;
-  std::string header(size, '\0');
-  if (!file.read(header.data(), static_cast<std::streamsize>(size))) return std::nullopt;
-  ByteReader in(header);
-  in.U32();  // the format: StateFile refuses those that it does not know
-  StateIdentity identity;
-  identity.fingerprint = in.Text();
-  identity.configuration = in.Text();
-  return in.complete() ? std::optional(identity) : std::nullopt;
+void PrintPosition(const StateMeta& meta) {
+  Row("events", meta.events);
+  Row("next offset", static_cast<uint64_t>(meta.next_offset));
+  Row("chain", Hex(meta.chain));
 }
 
-// StateFile rewrites what it opens, so it is given a copy.
-int InspectState(const std::string& path, int32_t partition) {
-  const std::optional<StateIdentity> identity = IdentityOf(path);
-  if (!identity) return NotKnown(path, "not a state file, or damaged in its header");
-  const TemporaryFolder copy;
-  std::error_code error;
-  fs::copy_file(path, copy.path() + "/partition-" + std::to_string(partition) + ".state", error);
-  if (error) {
-    return Refused(path, {Code::kUnreadableFile, "cannot be copied: " + error.message(),
-                          "set TMPDIR to a folder with room for the file"});
-  }
-  const Result<std::optional<Cut>> cut =
-      StateFile(copy.path(), *identity).Newest(partition, std::numeric_limits<int64_t>::max());
-  if (!cut.ok())
-    return Refused(path, {cut.error().code, "not a state of this nudge", cut.error().remedy});
-  std::cout << path << ": state of partition " << partition << "\n";
-  Row("size", std::to_string(fs::file_size(path)) + " bytes");
-  Row("models", identity->fingerprint);
-  Row("configuration", identity->configuration);
-  if (!*cut) {
-    std::cout << "  no whole cut in it: a run starts from the beginning of the log\n";
+int InspectState(const std::string& path) {
+  const Result<StateSummary> read = Summarize(path);
+  if (!read.ok()) return Refused(path, read.error());
+  const StateMeta& meta = read->meta;
+  std::cout << path << ": state of partition " << meta.partition
+            << (meta.partition_count ? " of " + std::to_string(*meta.partition_count) : "") << "\n";
+  Row("size", Bytes(read->file_bytes));
+  Row("format", static_cast<uint64_t>(StateDatabase::kFormat));
+  Row("models", meta.identity.fingerprint);
+  Row("configuration", meta.identity.configuration);
+  if (meta.blank()) {
+    std::cout << "  no cut in it yet: a run starts from the beginning of the log\n";
     return kExitDone;
   }
-  Row("events", (*cut)->events);
-  Row("next offset", static_cast<uint64_t>((*cut)->next_offset));
-  Row("chain", Hex((*cut)->chain));
-  Counts kinds;
-  Counts tenants;
-  for (const Change& entry : (*cut)->changes) {
-    ++kinds[entry.kind];
-    ++tenants[entry.tenant.empty() ? "(none)" : entry.tenant];
+  PrintPosition(meta);
+  Row("restored", std::to_string(meta.generation) + (meta.generation == 1 ? " time" : " times"));
+  for (const StateDatabase::TakeOver& change : read->history) {
+    Row("taken over", "at offset " + std::to_string(change.next_offset) +
+                          (change.from.fingerprint != change.to.fingerprint
+                               ? " from models " + change.from.fingerprint
+                               : " from configuration " + change.from.configuration));
   }
-  Table("entries by kind", kinds);
-  Table("entries by tenant", tenants);
-  return kExitDone;
+  PrintTenants(*read);
+  if (read->damage.empty()) {
+    std::cout << "whole: every entry has its seal\n";
+    return kExitDone;
+  }
+  std::cerr << "nudge: " << Printable(read->damage) << "\n"
+            << "  the next run goes on from the newest backup; without one, move the file away\n";
+  return kExitUsage;
+}
+
+int InspectBackup(int64_t offset, const std::string& path) {
+  const Result<StateSummary> read = Summarize(path);
+  const bool is_whole = read.ok() && read->damage.empty() && read->meta.next_offset == offset;
+  std::cout << "backup at offset " << offset << ": "
+            << (read.ok() ? Bytes(read->file_bytes) + ", " + std::to_string(read->meta.events) +
+                                " events, chain " + Hex(read->meta.chain)
+                          : "cannot be read")
+            << (is_whole ? ", whole" : ", damaged: it will not be used") << "\n";
+  return is_whole ? kExitDone : kExitUsage;
+}
+
+int InspectStates(const std::map<int32_t, StateFiles>& states) {
+  int exit_code = kExitDone;
+  for (const auto& [partition, files] : states) {
+    if (partition != states.begin()->first) std::cout << "\n";
+    if (files.live.empty()) {
+      std::cout << "partition " << partition << ": no state, a run starts from "
+                << (files.backups.empty() ? "the beginning of the log" : "a backup") << "\n";
+    } else {
+      exit_code = std::max(exit_code, InspectState(files.live));
+    }
+    for (const auto& [offset, path] : files.backups) {
+      exit_code = std::max(exit_code, InspectBackup(offset, path));
+    }
+    for (const std::string& path : files.aside) {
+      std::cout << "set aside: " << path << ": look at it, then remove it\n";
+    }
+  }
+  return exit_code;
 }
 
 // ---- What the path is ---------------------------------------------------------------------------
 
-std::map<int32_t, std::string> StatesIn(const std::string& folder) {
-  std::map<int32_t, std::string> states;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    if (const auto partition = PartitionOf(entry->path())) {
-      states[*partition] = entry->path().string();
-    }
-  }
-  return states;
-}
-
 int InspectFolder(const std::string& path) {
   if (fs::exists(path + "/manifest.json")) return InspectSnapshot(path);
-  int exit_code = kExitDone;
-  const auto states = StatesIn(path);
-  for (const auto& [partition, file] : states) {
-    exit_code = std::max(exit_code, InspectState(file, partition));
-  }
-  if (!states.empty()) return exit_code;
+  if (const auto states = StateFilesIn(path); !states.empty()) return InspectStates(states);
   if (!fs::exists(path + "/outcomes.jsonl")) {
-    return NotKnown(path, "no manifest.json, partition-N.state or outcomes.jsonl in this folder");
+    return NotKnown(path,
+                    "no manifest.json, partition-NNNNN.sqlite or outcomes.jsonl in this folder");
   }
-  exit_code = InspectOutcomes(path + "/outcomes.jsonl");
-  for (const auto& [partition, file] : StatesIn(path + "/state")) {
-    std::cout << "\n";
-    exit_code = std::max(exit_code, InspectState(file, partition));
-  }
-  return exit_code;
+  const int outcomes = InspectOutcomes(path + "/outcomes.jsonl");
+  const auto states = StateFilesIn(path + "/state");
+  if (!states.empty()) std::cout << "\n";
+  return std::max(outcomes, InspectStates(states));
 }
 
 // Its first bytes; of a text from its first character that is no space.
@@ -455,7 +444,7 @@ int Inspect(const std::string& path) {
   const fs::path file(path);
   const std::string start = StartOf(path);
   if (start.starts_with("GGUF") || file.extension() == ".gguf") return InspectGguf(path);
-  if (start.starts_with(kStateMagic)) return InspectState(path, PartitionOf(file).value_or(0));
+  if (start.starts_with(kDatabaseMagic) || file.extension() == ".sqlite") return InspectState(path);
   if (file.filename() == "manifest.json") return InspectSnapshot(path);
   const bool lines = start.starts_with('{') || start.starts_with("\x1F\x8B") ||
                      file.extension() == ".jsonl" || file.extension() == ".gz";

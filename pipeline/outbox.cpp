@@ -13,7 +13,7 @@ constexpr std::chrono::microseconds kBetweenWrites{500};
 
 }  // namespace
 
-Outbox::Outbox(Sink& sink, StateFile* state, Credits& credits,
+Outbox::Outbox(Sink& sink, StateStore* state, Credits& credits,
                std::function<void(const OutcomeLine&)> on_outcome,
                std::function<void(const Error&)> on_fatal)
     : sink_(sink),

@@ -17,7 +17,7 @@
 #include "connectors/sink.h"
 #include "pipeline/barrier.h"
 #include "pipeline/credits.h"
-#include "pipeline/state_file.h"
+#include "pipeline/state_store.h"
 
 namespace nudge {
 
@@ -37,7 +37,7 @@ class Outbox {
   };
 
   // `state` may be nullptr: no checkpoints. `on_outcome` (may be empty) sees every committed line.
-  Outbox(Sink& sink, StateFile* state, Credits& credits,
+  Outbox(Sink& sink, StateStore* state, Credits& credits,
          std::function<void(const OutcomeLine&)> on_outcome,
          std::function<void(const Error&)> on_fatal);
   ~Outbox();  // writes nothing more
@@ -58,7 +58,7 @@ class Outbox {
   Result<Nothing> WriteCuts(std::vector<Cut>& waiting);
 
   Sink& sink_;
-  StateFile* const state_;
+  StateStore* const state_;
   Credits& credits_;
   const std::function<void(const OutcomeLine&)> on_outcome_;
   const std::function<void(const Error&)> on_fatal_;

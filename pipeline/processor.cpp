@@ -40,9 +40,11 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       sink_(sink),
       state_(options_.state_folder.empty()
                  ? nullptr
-                 : std::make_unique<StateFile>(
+                 : std::make_unique<StateStore>(
                        options_.state_folder,
-                       StateIdentity{backend.Fingerprint(), options_.configuration_sha256})),
+                       StateIdentity{backend.Fingerprint(), options_.configuration_sha256},
+                       StateStoreOptions{.backup_every_cuts = options_.backup_every_cuts},
+                       std::move(hooks.on_notice))),
       credits_(options_.credits),
       executor_(backend, options_.executor, std::move(hooks.on_lesson),
                 [this](const Error& error) { Fail(error); }),

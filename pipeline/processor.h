@@ -17,7 +17,7 @@
 #include "pipeline/credits.h"
 #include "pipeline/graph.h"
 #include "pipeline/outbox.h"
-#include "pipeline/state_file.h"
+#include "pipeline/state_store.h"
 
 namespace nudge {
 
@@ -35,6 +35,7 @@ struct ProcessorOptions {
   std::string configuration_sha256;         // of the semantic configuration
   uint64_t checkpoint_every_events = 1000;  // per partition, 1..
   bool checkpoint_at_end = true;
+  uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
   std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
 };
 
@@ -42,6 +43,7 @@ struct ProcessorOptions {
 struct ProcessorHooks {
   std::function<void(const OutcomeLine&)> on_outcome;  // on the writing thread, in log order
   std::function<void(const LessonEvent&)> on_lesson;   // on executor threads
+  std::function<void(const std::string&)> on_notice;   // of the state, see StateStore: any thread
 };
 
 struct PartitionSummary {
@@ -96,7 +98,7 @@ class Processor final : private PartitionListener {
   mutable std::mutex failure_mutex_;
   std::optional<Error> failure_;
 
-  std::unique_ptr<StateFile> state_;
+  std::unique_ptr<StateStore> state_;
   Credits credits_;
   Executor executor_;
   Outbox outbox_;

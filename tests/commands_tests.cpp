@@ -13,6 +13,7 @@
 #include "connectors/memory.h"
 #include "pipeline/commands.h"
 #include "pipeline/printable.h"
+#include "pipeline/state_store.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
 
@@ -172,9 +173,9 @@ BOOST_AUTO_TEST_CASE(what_nudge_does_not_know_is_refused_in_a_sentence) {
   WriteFile(folder.path() + "/garbage.jsonl", "neither\nof these\nis JSON\n");
   WriteFile(folder.path() + "/empty", "");
   WriteFile(folder.path() + "/cut.gguf", "GGUF\x03");
-  WriteFile(folder.path() + "/partition-0.state", "nudge state\nand then nothing of it");
+  WriteFile(folder.path() + "/partition-00000.sqlite", "SQLite format 3 and then nothing of it");
   for (const std::string name : {"/garbage.bin", "/garbage.jsonl", "/empty", "/cut.gguf",
-                                 "/partition-0.state", "/not-there"}) {
+                                 "/partition-00000.sqlite", "/not-there"}) {
     const Printed printed = InspectOf(folder.path() + name);
     BOOST_TEST(printed.exit_code == kExitUsage, name);
     BOOST_TEST(printed.Complains(folder.path() + name), printed.error);
@@ -187,7 +188,7 @@ BOOST_AUTO_TEST_CASE(what_nudge_does_not_know_is_refused_in_a_sentence) {
 BOOST_AUTO_TEST_CASE(an_output_folder_and_its_state_stand_at_the_same_chain) {
   const TempFolder folder;
   RunInto(folder.path());
-  const std::string state = folder.path() + "/state/partition-0.state";
+  const std::string state = folder.path() + "/state/partition-00000.sqlite";
   const std::string before = ReadFile(state);
   const Printed output = InspectOf(folder.path());
   BOOST_TEST(output.exit_code == kExitDone, output.error);
@@ -197,11 +198,37 @@ BOOST_AUTO_TEST_CASE(an_output_folder_and_its_state_stand_at_the_same_chain) {
   BOOST_TEST(IsSha256Hex(chain), output.out);
   const Printed saved = InspectOf(folder.path() + "/state");
   BOOST_TEST(saved.exit_code == kExitDone, saved.error);
+  BOOST_TEST(saved.Says("state of partition 0"), saved.out);
   BOOST_TEST(saved.Says("events        7"), saved.out);
   BOOST_TEST(saved.Says("next offset   7"), saved.out);
   BOOST_TEST(saved.Says(chain), saved.out);
-  BOOST_TEST(saved.Says("index/"), saved.out);
+  BOOST_TEST(saved.Says("tenant acme"), saved.out);
+  BOOST_TEST(saved.Says("index/document            1 entries, "), saved.out);
+  BOOST_TEST(saved.Says("whole: every entry has its seal"), saved.out);
   BOOST_TEST(ReadFile(state) == before);
+  BOOST_TEST(InspectOf(state).out == saved.out.substr(0, saved.out.find("backup at")));
+}
+
+BOOST_AUTO_TEST_CASE(a_state_folder_lists_backups_and_what_was_set_aside) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const std::string state = folder.path() + "/state";
+  std::map<int32_t, StateFiles> files = StateFilesIn(state);
+  BOOST_REQUIRE(files[0].backups.size() == 1U);
+  const auto [offset, backup] = *files[0].backups.begin();
+  WriteFile(state + "/partition-00000.damaged-1.sqlite", "anything");
+  const Printed listed = InspectOf(state);
+  BOOST_TEST(listed.exit_code == kExitDone, listed.error);
+  BOOST_TEST(listed.Says("backup at offset " + std::to_string(offset) + ": "), listed.out);
+  BOOST_TEST(listed.Says(", whole"), listed.out);
+  BOOST_TEST(listed.Says("set aside: " + state + "/partition-00000.damaged-1.sqlite"), listed.out);
+
+  std::string bytes = ReadFile(backup);
+  bytes.resize(bytes.size() / 2);
+  WriteFile(backup, bytes);
+  const Printed cut = InspectOf(state);
+  BOOST_TEST(cut.exit_code == kExitUsage);
+  BOOST_TEST(cut.Says("it will not be used"), cut.out);
 }
 
 BOOST_AUTO_TEST_CASE(an_altered_outcome_is_found) {
