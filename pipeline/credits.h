@@ -3,12 +3,14 @@
 // Any thread.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 namespace nudge {
 
@@ -21,18 +23,28 @@ class Credits {
  public:
   explicit Credits(CreditLimits limits) : limits_(limits) {}
 
-  // Blocks until the event may enter. False: Close was called; nothing was taken.
+  // True: the event may enter, and its credit is taken. False: not now, or Close was called.
   bool Take(int32_t partition, uint64_t bytes) {
-    std::unique_lock lock(mutex_);
+    const std::lock_guard lock(mutex_);
     InFlight& used = partitions_[partition];
-    changed_.wait(lock, [&] {
-      return closed_ || used.events == 0 ||
-             (used.events < limits_.events && used.bytes + bytes <= limits_.bytes);
-    });
-    if (closed_) return false;
+    if (closed_ || !used.Fits(bytes, limits_)) return false;
     ++used.events;
     used.bytes += bytes;
     return true;
+  }
+
+  // Blocks until at least half of some blocked partition's events are back, the time is over, or
+  // Close was called. Half: so that a full partition is not woken for every single event.
+  void WaitForRoom(const std::set<int32_t>& blocked, std::chrono::milliseconds timeout) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, timeout, [&] {
+      return closed_ || std::any_of(blocked.begin(), blocked.end(),
+                                    [&](int32_t partition) { return Roomy(partition); });
+    });
+  }
+  bool HasRoom(int32_t partition) {
+    const std::lock_guard lock(mutex_);
+    return Roomy(partition);
   }
 
   void Return(int32_t partition, uint64_t events, uint64_t bytes) {
@@ -43,17 +55,20 @@ class Credits {
     changed_.notify_all();
   }
 
-  // Blocks until nothing of any partition is in flight. False: the time is over, or Close was
-  // called.
-  bool WaitUntilIdle(std::optional<std::chrono::milliseconds> timeout = std::nullopt) {
+  // The partition belongs to somebody else; its credits come back with it.
+  void Drop(int32_t partition) {
+    const std::lock_guard lock(mutex_);
+    partitions_.erase(partition);
+    changed_.notify_all();
+  }
+
+  // Blocks until nothing of any partition, or of one, is in flight. False: the time is over, or
+  // Close was called.
+  bool WaitUntilIdle(std::chrono::milliseconds timeout,
+                     std::optional<int32_t> partition = std::nullopt) {
     std::unique_lock lock(mutex_);
-    const auto over = [&] { return closed_ || Idle(); };
-    if (timeout) {
-      changed_.wait_for(lock, *timeout, over);
-    } else {
-      changed_.wait(lock, over);
-    }
-    return !closed_ && Idle();
+    changed_.wait_for(lock, timeout, [&] { return closed_ || Idle(partition); });
+    return !closed_ && Idle(partition);
   }
 
   // Wakes everybody: nothing is admitted any more.
@@ -67,13 +82,22 @@ class Credits {
   struct InFlight {
     uint64_t events = 0;
     uint64_t bytes = 0;
+
+    bool Fits(uint64_t more_bytes, const CreditLimits& limits) const {
+      return events == 0 || (events < limits.events && bytes + more_bytes <= limits.bytes);
+    }
   };
 
-  bool Idle() const {
-    for (const auto& [partition, used] : partitions_) {
-      if (used.events != 0) return false;
-    }
-    return true;
+  bool Roomy(int32_t partition) const {
+    const auto found = partitions_.find(partition);
+    return found == partitions_.end() ||
+           (found->second.events <= limits_.events / 2 && found->second.bytes <= limits_.bytes / 2);
+  }
+
+  bool Idle(std::optional<int32_t> one) const {
+    return std::all_of(partitions_.begin(), partitions_.end(), [&](const auto& partition) {
+      return partition.second.events == 0 || (one && partition.first != *one);
+    });
   }
 
   const CreditLimits limits_;

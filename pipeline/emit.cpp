@@ -31,6 +31,10 @@ void Emit::Start(int32_t partition, uint64_t events, int64_t next_offset,
   positions_[partition] = {events, next_offset, chain};
 }
 
+void Emit::Drop(int32_t partition) {
+  positions_.erase(partition);
+}
+
 void Emit::Apply(const Message<OutcomeLine>& message) {
   const Origin& origin = *message.origin;
   const int32_t partition = origin.sequence.partition();

@@ -32,6 +32,7 @@ class Emit {
 
   // The partition goes on after `events` outcomes, whose chain is `chain`, with `next_offset`.
   void Start(int32_t partition, uint64_t events, int64_t next_offset, const Sha256Digest& chain);
+  void Drop(int32_t partition);
   void Apply(const Message<OutcomeLine>& message);
 
   // After the last outcome; the graph must be idle.

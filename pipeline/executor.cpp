@@ -1,5 +1,7 @@
 #include "pipeline/executor.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace nudge {
@@ -81,11 +83,11 @@ void Executor::Stop() {
 
 // ---- Threads ------------------------------------------------------------------------------------
 
-void Executor::Enqueue(Priority priority, Job job) {
+void Executor::Enqueue(Priority priority, int32_t partition, std::function<void(size_t slot)> run) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    queues_[priority].push_back(std::move(job));
+    queues_[priority].push_back({partition, std::move(run)});
   }
   ready_.notify_one();
 }
@@ -104,8 +106,8 @@ void Executor::Work(size_t slot) {
       Job job = std::move(queue->front());
       queue->pop_front();
       lock.unlock();
-      job(slot);
-      job = nullptr;
+      job.run(slot);
+      job.run = nullptr;
       lock.lock();
     } else if (!Assist(lock)) {
       ready_.wait(lock);
@@ -193,8 +195,9 @@ void Executor::Resolve(const CellPtr<T>& cell, T value) {
 
 // ---- Embedding ----------------------------------------------------------------------------------
 
-void Executor::EmbedTexts(std::vector<std::string> texts, bool as_query, EmbedDone done) {
-  Enqueue(as_query ? kEmbedQuery : kEmbedDocument,
+void Executor::EmbedTexts(int32_t partition, std::vector<std::string> texts, bool as_query,
+                          EmbedDone done) {
+  Enqueue(as_query ? kEmbedQuery : kEmbedDocument, partition,
           [this, texts = std::move(texts), as_query, done = std::move(done)](size_t slot) {
             const NodeMetrics::Timer timer(embed_metrics_);
             std::vector<Vector> vectors;
@@ -209,15 +212,15 @@ void Executor::EmbedTexts(std::vector<std::string> texts, bool as_query, EmbedDo
 
 // ---- Plans --------------------------------------------------------------------------------------
 
-Executor::Tenant& Executor::TenantOf(int32_t partition, const TenantId& id) {
-  std::unique_ptr<Tenant>& tenant = partitions_[partition][id];
+Executor::TenantPtr Executor::TenantOf(int32_t partition, const TenantId& id) {
+  TenantPtr& tenant = partitions_[partition][id];
   if (!tenant) {
-    tenant = std::make_unique<Tenant>();
+    tenant = std::make_shared<Tenant>();
     tenant->adapters = std::make_unique<TenantAdapters>(backend_, id, options_.adapters);
     tenant->last_lesson = std::make_shared<Cell<LessonDone>>();
     tenant->last_lesson->value.emplace();
   }
-  return *tenant;
+  return tenant;
 }
 
 Executor::CellPtr<Served> Executor::VersionOf(Tenant& tenant, Version version) {
@@ -246,15 +249,16 @@ void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> rec
     return done(std::move(plan.outcome));
   }
   const TenantId id = plan.outcome.tenant;
-  Tenant& tenant = TenantOf(at.partition(), id);
+  const TenantPtr kept = TenantOf(at.partition(), id);
+  Tenant& tenant = *kept;
   CellPtr<Answer> answer;
   CellPtr<LessonDone> lesson;
   if (plan.generate) {
-    answer = SubmitGenerate(at, id, tenant, *plan.generate, recorded.get());
+    answer = SubmitGenerate(at, kept, *plan.generate, recorded.get());
   } else if (plan.answer_of) {
     answer = AnswerOf(tenant, *plan.answer_of);
   }
-  if (plan.lesson) lesson = SubmitLesson(at, id, tenant, std::move(*plan.lesson));
+  if (plan.lesson) lesson = SubmitLesson(at, id, kept, std::move(*plan.lesson));
   for (const Sequence retired : plan.retired) {
     if (tenant.answers.erase(retired) == 0) continue;
     const auto [entry, unsaved] = tenant.dirty_answers.emplace(retired, false);
@@ -290,13 +294,12 @@ void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> rec
   }
 }
 
-Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const TenantId& id,
-                                                             Tenant& tenant,
+Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const TenantPtr& tenant,
                                                              const Generate& generate,
                                                              const Outcome* recorded) {
   const auto answer = std::make_shared<Cell<Answer>>();
-  tenant.answers[at] = answer;
-  tenant.dirty_answers[at] = true;
+  tenant->answers[at] = answer;
+  tenant->dirty_answers[at] = true;
   if (recorded != nullptr) {
     Answer given;
     if (const auto* response = std::get_if<Response>(&recorded->what)) {
@@ -308,25 +311,27 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
     Resolve(answer, std::move(given));
     return answer;
   }
-  When<Served>(VersionOf(tenant, generate.adapter), [this, answer, generate](const Served& served) {
-    Enqueue(kGenerate, [this, answer, generate, served](size_t slot) {
+  When<Served>(VersionOf(*tenant, generate.adapter), [=, this, waiting = std::weak_ptr(tenant)](
+                                                         const Served& served) {
+    const TenantPtr asked = waiting.lock();
+    if (!asked) return;
+    Enqueue(kGenerate, at.partition(), [this, asked, answer, generate, served](size_t slot) {
+      const auto cancelled = [&] { return stopping_ || asked->abandoned; };
       Answer given;
       given.digest = served.digest();
       {
         const NodeMetrics::Timer timer(generate_metrics_);
-        Result<Completed> completed =
-            backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
-                              generate.seed, [this] { return stopping_.load(); });
+        Result<Completed> completed = backend_.Generate(
+            slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed, cancelled);
         if (completed.ok()) {
           given.completed = std::move(*completed);
         } else {
           given.error = completed.error();
         }
       }
-      if (!stopping_) Resolve(answer, std::move(given));
+      if (!cancelled()) Resolve(answer, std::move(given));
     });
   });
-  (void)id;
   return answer;
 }
 
@@ -344,12 +349,12 @@ void Executor::KeepVersions(Tenant& tenant, const Lesson& lesson, const CellPtr<
 }
 
 Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
-                                                     Tenant& tenant, Lesson lesson) {
+                                                     const TenantPtr& kept, Lesson lesson) {
+  Tenant& tenant = *kept;
   const auto done = std::make_shared<Cell<LessonDone>>();
   const auto made = std::make_shared<Cell<Served>>();
   const CellPtr<LessonDone> before = std::exchange(tenant.last_lesson, done);
   tenant.dirty_learner = true;
-  LessonsLeft(+1);
 
   CellPtr<Answer> shown;
   if (const auto* exercise = std::get_if<Exercise>(&lesson.what)) {
@@ -369,16 +374,20 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
   const CellPtr<Served> parent = VersionOf(tenant, lesson.parent);
   if (lesson.step.makes) KeepVersions(tenant, lesson, made);
 
-  When<LessonDone>(before, [=, this, &tenant, lesson = std::move(lesson)](const LessonDone&) {
-    When<Answer>(shown, [=, this, &tenant](const Answer& given) {
-      Enqueue(kLearn, [=, this, &tenant](size_t) {
+  When<LessonDone>(before, [=, this, counted = CountLesson(), waiting = std::weak_ptr(kept),
+                            lesson = std::move(lesson)](const LessonDone&) {
+    When<Answer>(shown, [=, this](const Answer& given) {
+      const TenantPtr learning = waiting.lock();
+      if (!learning) return;
+      Enqueue(kLearn, at.partition(), [=, this](size_t) {
+        (void)counted;  // until here
         // Versions that earlier lessons make are resolved by now, so both are there.
         LessonDone result =
-            RunLesson(at, id, tenant, lesson, given.error ? nullptr : &given.completed.text,
+            RunLesson(at, id, *learning, lesson, given.error ? nullptr : &given.completed.text,
                       *target->value, *parent->value);
+        if (learning->abandoned) return;
         if (lesson.step.makes) Resolve(made, result.serves);
         Resolve(done, std::move(result));
-        LessonsLeft(-1);
       });
     });
   });
@@ -393,6 +402,7 @@ LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
     const NodeMetrics::Timer timer(lesson_metrics_);
     done = tenant.adapters->Apply(lesson, shown, target, parent, share_);
   }
+  if (tenant.abandoned) return done;
   if (lesson.step.snapshot && lesson.step.makes && done.serves.adapter &&
       !options_.snapshot_folder.empty()) {
     Result<SnapshotRef> snapshot = backend_.WriteSnapshot(options_.snapshot_folder, id,
@@ -403,30 +413,37 @@ LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
       on_fatal_(snapshot.error());
     }
   }
-  if (on_lesson_) on_lesson_({id, at, lesson.step.number, done});
+  if (on_lesson_ && !tenant.abandoned) on_lesson_({id, at, lesson.step.number, done});
   return done;
 }
 
-void Executor::LessonsLeft(int change) {
-  const std::lock_guard lock(mutex_);
-  lessons_left_ += static_cast<size_t>(change);
-  if (lessons_left_ == 0) lessons_done_.notify_all();
+// A lesson counts as left as long as what this gives lives: until it is learnt, or dropped.
+std::shared_ptr<void> Executor::CountLesson() {
+  {
+    const std::lock_guard lock(lessons_mutex_);
+    ++lessons_left_;
+  }
+  return {nullptr, [this](void*) {
+            const std::lock_guard lock(lessons_mutex_);
+            if (--lessons_left_ == 0) lessons_done_.notify_all();
+          }};
 }
 
 bool Executor::WaitForLessons(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(lessons_mutex_);
   return lessons_done_.wait_for(lock, timeout, [&] { return lessons_left_ == 0; });
 }
 
 size_t Executor::lessons_left() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(lessons_mutex_);
   return lessons_left_;
 }
 
 std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const TenantId& id) {
-  Tenant& tenant = TenantOf(partition, id);
-  if (tenant.versions.empty()) return nullptr;
-  const CellPtr<Served>& cell = tenant.versions.rbegin()->second;
+  const std::lock_guard submitting(submit_mutex_);
+  const TenantPtr tenant = TenantOf(partition, id);
+  if (tenant->versions.empty()) return nullptr;
+  const CellPtr<Served>& cell = tenant->versions.rbegin()->second;
   const std::lock_guard lock(mutex_);
   return cell->value ? cell->value->adapter : nullptr;
 }
@@ -480,13 +497,15 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
       });
     }
     if (tenant->dirty_learner) {
-      asked.push_back([this, &kept = *tenant](const std::shared_ptr<Parts>& parts, size_t index) {
+      asked.push_back([=, this, kept = tenant](const std::shared_ptr<Parts>& parts, size_t index) {
         const auto saved = std::make_shared<Cell<LessonDone>>();
-        const CellPtr<LessonDone> before = std::exchange(kept.last_lesson, saved);
-        When<LessonDone>(before, [=, this, &kept](const LessonDone&) {
-          Enqueue(kLearn, [=, this, &kept](size_t) {
+        const CellPtr<LessonDone> before = std::exchange(kept->last_lesson, saved);
+        When<LessonDone>(before, [=, this, waiting = std::weak_ptr(kept)](const LessonDone&) {
+          const TenantPtr learnt = waiting.lock();
+          if (!learnt) return;
+          Enqueue(kLearn, partition, [=, this](size_t) {
             Changes changes;
-            kept.adapters->Save(changes);
+            learnt->adapters->Save(changes);
             Resolve(saved, LessonDone{});
             parts->Fill(index, std::move(changes));
           });
@@ -503,8 +522,30 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
   for (size_t index = 0; index < asked.size(); ++index) asked[index](parts, index);
 }
 
+void Executor::Abandon(int32_t partition) {
+  std::vector<Job> dropped;  // destroyed without a lock: a job's end may take one
+  Tenants tenants;
+  {
+    const std::lock_guard submitting(submit_mutex_);
+    const std::lock_guard lock(mutex_);
+    for (std::deque<Job>& queue : queues_) {
+      const auto theirs = std::stable_partition(
+          queue.begin(), queue.end(), [&](const Job& job) { return job.partition != partition; });
+      std::move(theirs, queue.end(), std::back_inserter(dropped));
+      queue.erase(theirs, queue.end());
+    }
+    if (const auto found = partitions_.find(partition); found != partitions_.end()) {
+      tenants = std::move(found->second);
+      partitions_.erase(found);
+    }
+    for (const auto& [id, tenant] : tenants) tenant->abandoned = true;
+  }
+}
+
 Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
-  Tenant& tenant = TenantOf(partition, entry.tenant);
+  const std::lock_guard submitting(submit_mutex_);
+  const TenantPtr kept = TenantOf(partition, entry.tenant);
+  Tenant& tenant = *kept;
   if (entry.kind == "learner" || entry.kind == "journal") return tenant.adapters->Load(entry);
   ByteReader in(*entry.value);
   if (in.U8() != kFormat || entry.id.size() != 20) return Damaged(entry);

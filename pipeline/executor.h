@@ -6,9 +6,9 @@
 // was free first. Ready jobs run by priority: generate, embed a query, learn, embed a document.
 // A lesson's inner loops are shared with threads that have nothing else to do.
 //
-// Submit, Retire and AddBarrier are called in log order per partition (by respond's node);
-// EmbedTexts from any thread. None of them waits for a model. `done` runs on an executor thread, or
-// in the call itself where there is nothing to wait for.
+// Submit and AddBarrier are called in log order per partition (by respond's node); everything else
+// from any thread. None of them waits for a model. `done` runs on an executor thread, or in the
+// call itself where there is nothing to wait for.
 #pragma once
 
 #include <array>
@@ -61,7 +61,7 @@ class Executor {
   void Stop();
 
   using EmbedDone = std::function<void(Result<std::vector<Vector>>)>;
-  void EmbedTexts(std::vector<std::string> texts, bool as_query, EmbedDone done);
+  void EmbedTexts(int32_t partition, std::vector<std::string> texts, bool as_query, EmbedDone done);
 
   // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
   void Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
@@ -71,7 +71,12 @@ class Executor {
   // submitted before this call.
   void AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier);
 
-  // Until every lesson that was submitted is done. False: the time is over. Any thread.
+  // The partition belongs to somebody else: forgets its tenants and drops its jobs, as Stop does
+  // for all. An answer that is being written ends at its next token; a lesson that is being learnt
+  // goes on to its end, for nobody.
+  void Abandon(int32_t partition);
+
+  // Until every lesson that was submitted is done. False: the time is over.
   bool WaitForLessons(std::chrono::milliseconds timeout);
   size_t lessons_left();
 
@@ -87,7 +92,10 @@ class Executor {
 
  private:
   enum Priority { kGenerate, kEmbedQuery, kLearn, kEmbedDocument, kPriorities };
-  using Job = std::function<void(size_t slot)>;
+  struct Job {
+    int32_t partition = 0;
+    std::function<void(size_t slot)> run;
+  };
 
   // A value that is there, or will be: continuations run once it is, outside of the lock.
   template <class T>
@@ -104,7 +112,9 @@ class Executor {
     std::string digest;  // of the adapter that gave it
   };
 
+  // Jobs that run hold their tenant; continuations that wait must not (they wait inside of it).
   struct Tenant {
+    std::atomic<bool> abandoned{false};
     std::unique_ptr<TenantAdapters> adapters;
     std::map<Version, CellPtr<Served>> versions;  // the kept ones, in log order
     std::map<Sequence, CellPtr<Answer>> answers;  // those that something can still refer to
@@ -113,25 +123,27 @@ class Executor {
     std::map<Sequence, bool> dirty_answers;
     bool dirty_learner = false;
   };
-  using Tenants = std::map<TenantId, std::unique_ptr<Tenant>>;
+  using TenantPtr = std::shared_ptr<Tenant>;
+  using Tenants = std::map<TenantId, TenantPtr>;
 
   template <class T>
   void When(const CellPtr<T>& cell, std::function<void(const T&)> then);
   template <class T>
   void Resolve(const CellPtr<T>& cell, T value);
 
-  Tenant& TenantOf(int32_t partition, const TenantId& tenant);
+  TenantPtr TenantOf(int32_t partition, const TenantId& tenant);
   CellPtr<Served> VersionOf(Tenant& tenant, Version version);
   CellPtr<Answer> AnswerOf(Tenant& tenant, Sequence at);
-  CellPtr<Answer> SubmitGenerate(Sequence at, const TenantId& id, Tenant& tenant,
-                                 const Generate& generate, const Outcome* recorded);
-  CellPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, Tenant& tenant, Lesson lesson);
+  CellPtr<Answer> SubmitGenerate(Sequence at, const TenantPtr& tenant, const Generate& generate,
+                                 const Outcome* recorded);
+  CellPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
+                                   Lesson lesson);
   void KeepVersions(Tenant& tenant, const Lesson& lesson, const CellPtr<Served>& made);
   LessonDone RunLesson(Sequence at, const TenantId& id, Tenant& tenant, const Lesson& lesson,
                        const std::string* shown, const Served& target, const Served& parent);
 
-  void LessonsLeft(int change);
-  void Enqueue(Priority priority, Job job);
+  std::shared_ptr<void> CountLesson();
+  void Enqueue(Priority priority, int32_t partition, std::function<void(size_t slot)> run);
   void Work(size_t slot);
   void Share(int parts, const std::function<void(int)>& part);  // the ParallelFor of lessons
   bool Assist(std::unique_lock<std::mutex>& lock);
@@ -155,11 +167,13 @@ class Executor {
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
   std::map<int32_t, Tenants> partitions_;
-  size_t lessons_left_ = 0;
-  std::condition_variable lessons_done_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
   std::atomic<uint64_t> shares_begun_{0};
   std::atomic<bool> stopping_{false};
+
+  std::mutex lessons_mutex_;
+  std::condition_variable lessons_done_;
+  size_t lessons_left_ = 0;
 
   NodeMetrics generate_metrics_;
   NodeMetrics embed_metrics_;

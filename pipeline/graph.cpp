@@ -5,6 +5,7 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <memory>
+#include <mutex>
 #include <tuple>
 #include <utility>
 
@@ -31,20 +32,38 @@ template <class T>
 struct Order {
   explicit Order(flow::graph& graph)
       : node(graph, flow::serial, [this](const Message<T>& message, auto& ports) noexcept {
+          const std::lock_guard lock(mutex);
+          if (message.abandoned()) return;
           order.Put(message, [&](const Message<T>& next) { std::get<0>(ports).try_put(next); });
         }) {}
+  void Start(int32_t partition, uint64_t next_ordinal) {
+    const std::lock_guard lock(mutex);
+    order.Start(partition, next_ordinal);
+  }
+  void Drop(int32_t partition) {
+    const std::lock_guard lock(mutex);
+    order.Drop(partition);
+  }
+  std::mutex mutex;  // partitions come and go while the node runs
   KeyedOrder<Message<T>> order;
   Serial<T, T> node;
+};
+
+// A stage with state and what guards it: its node runs while partitions come and go.
+template <class Stage>
+struct Guarded {
+  Stage& stage;
+  std::mutex mutex;
 };
 
 // What decode gets: the bytes are in the origin.
 struct Received {};
 
 using Branches = std::tuple<Message<Resolved>, Message<Found>, Message<Pinned>, Message<Planned>>;
-struct BySequence {
+struct ByTicket {
   template <class T>
   uint64_t operator()(const Message<T>& message) const {
-    return message.sequence().value;
+    return message.origin->ticket;
   }
 };
 
@@ -73,10 +92,20 @@ class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
 // The part of a barrier that a stage supplies: what changed, now that it has applied the message.
 template <class Stage, class T>
 void Checkpoint(const char* name, Stage& stage, const Message<T>& message) {
-  if (!message.barrier) return;
+  if (!message.barrier || message.abandoned()) return;
   Changes changes;
   stage.Save(message.sequence().partition(), changes);
   message.barrier->Add(name, std::move(changes));
+}
+
+// One message through a stage with state.
+template <class Out, class Stage, class In, class Apply>
+Message<Out> RunGuarded(const char* name, NodeMetrics& metrics, Guarded<Stage>& guarded,
+                        const Message<In>& in, Apply&& apply) noexcept {
+  const std::lock_guard lock(guarded.mutex);
+  auto out = RunStage<Out>(name, metrics, in, [&](const In& body) { return apply(body); });
+  Checkpoint(name, guarded.stage, in);
+  return out;
 }
 
 }  // namespace
@@ -85,7 +114,13 @@ void Checkpoint(const char* name, Stage& stage, const Message<T>& message) {
 struct Graph::Wiring {
   Wiring(Stages stages_in, Executor& executor_in, GraphOptions options_in, GraphMetrics& metrics_in,
          oneapi::tbb::task_arena& arena_in)
-      : stages(stages_in),
+      : preparer(stages_in.prepare),
+        recaller{stages_in.recall, {}},
+        indexer{stages_in.index, {}},
+        adapter{stages_in.adapt, {}},
+        prompter{stages_in.prompt, {}},
+        responder{stages_in.respond, {}},
+        emitter{stages_in.emit, {}},
         executor(executor_in),
         options(std::move(options_in)),
         metrics(metrics_in),
@@ -111,7 +146,13 @@ struct Graph::Wiring {
     flow::make_edge(flow::output_port<0>(line_order.node), emit);
   }
 
-  Stages stages;
+  const Prepare& preparer;
+  Guarded<Recall> recaller;
+  Guarded<Index> indexer;
+  Guarded<Adapt> adapter;
+  Guarded<Prompt> prompter;
+  Guarded<Respond> responder;
+  Guarded<Emit> emitter;
   Executor& executor;
   GraphOptions options;
   GraphMetrics& metrics;
@@ -133,42 +174,37 @@ struct Graph::Wiring {
 
   Serial<Prepared, Resolved> recall{
       graph, flow::serial, [this](const Message<Prepared>& in, auto& ports) noexcept {
-        auto out = RunStage<Resolved>("recall", metrics.recall, in, [&](const Prepared&) {
-          return stages.recall.Apply(in.sequence(), in.body);
-        });
-        Checkpoint("recall", stages.recall, out);
-        std::get<0>(ports).try_put(out);
+        std::get<0>(ports).try_put(RunGuarded<Resolved>(
+            "recall", metrics.recall, recaller, in,
+            [&](const Prepared&) { return recaller.stage.Apply(in.sequence(), in.body); }));
       }};
 
   Serial<Resolved, Found> index{
       graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        auto out = RunStage<Found>("index", metrics.index, in, [&](const Resolved& resolved) {
-          return stages.index.Apply(in.sequence(), resolved);
-        });
-        Checkpoint("index", stages.index, out);
-        std::get<0>(ports).try_put(out);
+        std::get<0>(ports).try_put(
+            RunGuarded<Found>("index", metrics.index, indexer, in, [&](const Resolved& resolved) {
+              return indexer.stage.Apply(in.sequence(), resolved);
+            }));
       }};
 
   Serial<Resolved, Pinned> adapt{
       graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        auto out = RunStage<Pinned>("adapt", metrics.adapt, in, [&](const Resolved& resolved) {
-          return stages.adapt.Apply(in.sequence(), resolved);
-        });
-        Checkpoint("adapt", stages.adapt, out);
-        std::get<0>(ports).try_put(out);
+        std::get<0>(ports).try_put(
+            RunGuarded<Pinned>("adapt", metrics.adapt, adapter, in, [&](const Resolved& resolved) {
+              return adapter.stage.Apply(in.sequence(), resolved);
+            }));
       }};
 
   Serial<Resolved, Planned> prompt{
       graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        auto out = RunStage<Planned>("prompt", metrics.prompt, in, [&](const Resolved& resolved) {
-          return stages.prompt.Apply(in.sequence(), resolved);
-        });
-        Checkpoint("prompt", stages.prompt, out);
-        std::get<0>(ports).try_put(out);
+        std::get<0>(ports).try_put(RunGuarded<Planned>(
+            "prompt", metrics.prompt, prompter, in, [&](const Resolved& resolved) {
+              return prompter.stage.Apply(in.sequence(), resolved);
+            }));
       }};
 
-  flow::join_node<Branches, flow::key_matching<uint64_t>> join{graph, BySequence{}, BySequence{},
-                                                               BySequence{}, BySequence{}};
+  flow::join_node<Branches, flow::key_matching<uint64_t>> join{graph, ByTicket{}, ByTicket{},
+                                                               ByTicket{}, ByTicket{}};
 
   flow::function_node<Branches, Message<Gathered>> gather{
       graph, flow::unlimited, [this](const Branches& in) noexcept { return Gather(in); }};
@@ -191,7 +227,8 @@ struct Graph::Wiring {
   flow::function_node<Message<OutcomeLine>> emit{graph, flow::serial,
                                                  [this](const Message<OutcomeLine>& in) noexcept {
                                                    const NodeMetrics::Timer timer(metrics.emit);
-                                                   stages.emit.Apply(in);
+                                                   const std::lock_guard lock(emitter.mutex);
+                                                   if (!in.abandoned()) emitter.stage.Apply(in);
                                                    return flow::continue_msg();
                                                  }};
 
@@ -206,7 +243,7 @@ template <class Gateway>
 void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
   auto out = RunStage<Prepared>("prepare", metrics.prepare, in, [&](const Event& event) {
     if (options.before_prepare) options.before_prepare();
-    return stages.prepare.Apply(event);
+    return preparer.Apply(event);
   });
   EmbeddingInput input;
   if (!out.fault && options.embed) input = Prepare::TextsToEmbed(*out.body);
@@ -215,14 +252,14 @@ void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
     return;
   }
   executor.EmbedTexts(
-      std::move(input.texts), input.as_query,
+      in.sequence().partition(), std::move(input.texts), input.as_query,
       [this, out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
           Result<std::vector<Vector>> vectors) noexcept {
         hold->Put(RunStage<Prepared>(
             "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
               if (!vectors.ok()) return vectors.error();
               Prepared prepared = cleaned;
-              Result<Nothing> attached = stages.prepare.Attach(prepared, std::move(*vectors));
+              Result<Nothing> attached = preparer.Attach(prepared, std::move(*vectors));
               if (!attached.ok()) return attached.error();
               return prepared;
             }));
@@ -244,9 +281,11 @@ Message<Gathered> Graph::Wiring::Gather(const Branches& in) {
 template <class Gateway>
 void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
   const Sequence at = in.sequence();
+  // Held over the executor's part too: a partition that is taken away loses both at once.
+  const std::lock_guard lock(responder.mutex);
   const auto planned = RunStage<Nothing>(
       "respond", metrics.respond, in, [&](const Gathered& gathered) -> Result<Nothing> {
-        Result<Plan> plan = stages.respond.Apply(at, *in.origin, gathered);
+        Result<Plan> plan = responder.stage.Apply(at, *in.origin, gathered);
         if (!plan.ok()) return plan.error();
         std::shared_ptr<const Outcome> recorded;
         if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
@@ -259,7 +298,8 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
             });
         return Nothing{};
       });
-  Checkpoint("respond", stages.respond, in);
+  if (in.abandoned()) return;
+  Checkpoint("respond", responder.stage, in);
   if (in.barrier) executor.AddBarrier(at.partition(), in.barrier);
   if (!planned.fault) return;
 
@@ -305,10 +345,48 @@ Graph::~Graph() {
   WaitForAll();
 }
 
-void Graph::Start(int32_t partition, uint64_t next_ordinal) {
-  wiring_->log_order.order.Start(partition, next_ordinal);
-  wiring_->gather_order.order.Start(partition, next_ordinal);
-  wiring_->line_order.order.Start(partition, next_ordinal);
+void Graph::Start(int32_t partition, uint64_t events, int64_t next_offset,
+                  const Sha256Digest& chain) {
+  wiring_->log_order.Start(partition, events);
+  wiring_->gather_order.Start(partition, events);
+  wiring_->line_order.Start(partition, events);
+  const std::lock_guard lock(wiring_->emitter.mutex);
+  wiring_->emitter.stage.Start(partition, events, next_offset, chain);
+}
+
+Result<Nothing> Graph::Load(int32_t partition, Change entry) {
+  const size_t slash = entry.kind.find('/');
+  const std::string part = entry.kind.substr(0, slash);
+  entry.kind = slash == std::string::npos ? "" : entry.kind.substr(slash + 1);
+  const auto load = [&](auto& guarded) {
+    const std::lock_guard lock(guarded.mutex);
+    return guarded.stage.Load(partition, entry);
+  };
+  if (part == "recall") return load(wiring_->recaller);
+  if (part == "index") return load(wiring_->indexer);
+  if (part == "adapt") return load(wiring_->adapter);
+  if (part == "prompt") return load(wiring_->prompter);
+  if (part == "respond") return load(wiring_->responder);
+  if (part == "executor") return wiring_->executor.Load(partition, entry);
+  return Error{Code::kUnreadableFile, "state: entry of unknown kind " + part + "/" + entry.kind,
+               "it was written by a newer nudge: use that one"};
+}
+
+void Graph::Drop(int32_t partition) {
+  const auto drop = [&](auto& guarded) {
+    const std::lock_guard lock(guarded.mutex);
+    guarded.stage.Drop(partition);
+  };
+  wiring_->log_order.Drop(partition);
+  drop(wiring_->recaller);
+  drop(wiring_->indexer);
+  drop(wiring_->adapter);
+  drop(wiring_->prompter);
+  wiring_->gather_order.Drop(partition);
+  drop(wiring_->responder);
+  wiring_->executor.Abandon(partition);
+  wiring_->line_order.Drop(partition);
+  drop(wiring_->emitter);
 }
 
 void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
@@ -331,18 +409,20 @@ void Graph::WaitForAll() {
 }
 
 void Graph::AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier) {
-  const auto add = [&](const char* name, auto& stage) {
+  const auto add = [&](const char* name, auto& guarded) {
+    const std::lock_guard lock(guarded.mutex);
     Changes changes;
-    stage.Save(partition, changes);
+    guarded.stage.Save(partition, changes);
     barrier->Add(name, std::move(changes));
   };
-  add("recall", wiring_->stages.recall);
-  add("index", wiring_->stages.index);
-  add("adapt", wiring_->stages.adapt);
-  add("prompt", wiring_->stages.prompt);
-  add("respond", wiring_->stages.respond);
+  add("recall", wiring_->recaller);
+  add("index", wiring_->indexer);
+  add("adapt", wiring_->adapter);
+  add("prompt", wiring_->prompter);
+  add("respond", wiring_->responder);
   wiring_->executor.AddBarrier(partition, barrier);
-  wiring_->stages.emit.AddPosition(partition, *barrier);
+  const std::lock_guard lock(wiring_->emitter.mutex);
+  wiring_->emitter.stage.AddPosition(partition, *barrier);
 }
 
 }  // namespace nudge

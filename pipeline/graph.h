@@ -2,7 +2,7 @@
 //
 //   Record -> [Graph] -> outcome lines in the outbox; one per record, in log order per partition
 //
-// Start and Push: the thread that owns the source. Push never waits; the credits that bound what is
+// All calls: the thread that owns the source. Push never waits; the credits that bound what is
 // inside are taken before it. The stages are the graph's from the first Push until WaitForAll.
 #pragma once
 
@@ -51,8 +51,14 @@ class Graph {
   Graph(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics);
   ~Graph();  // waits for all that is inside
 
-  // The partition's next record has this ordinal.
-  void Start(int32_t partition, uint64_t next_ordinal);
+  // A partition comes: its entries of a saved state, then where it goes on. After `events` outcomes
+  // with this chain, at `next_offset`. Others may be running, as in Drop and AddTo.
+  Result<Nothing> Load(int32_t partition, Change entry);
+  void Start(int32_t partition, uint64_t events, int64_t next_offset, const Sha256Digest& chain);
+
+  // It goes: what the stages and the executor know of it. Its stay must be over, so that what is
+  // still on its way is passed on untouched and dropped at the next order.
+  void Drop(int32_t partition);
 
   // `recorded` is the committed outcome of the record, in recovery; `barrier` may be empty and
   // rides on this record.
@@ -62,8 +68,8 @@ class Graph {
   // Until every record that was pushed has its outcome in the outbox.
   void WaitForAll();
 
-  // The parts of a barrier that the graph and the executor supply (kBarrierParts of them). The
-  // graph must be idle.
+  // The parts of a barrier that the graph and the executor supply (kBarrierParts of them). No record
+  // of the partition may be inside.
   void AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier);
   static constexpr int kBarrierParts = 7;
 

@@ -35,6 +35,7 @@ struct Message {
       recorded;  // recovery: the outcome that was committed for this event
 
   Sequence sequence() const { return origin->sequence; }
+  bool abandoned() const { return origin->stay && origin->stay->over; }
 
   // The same message with nothing but a fault.
   template <class U>
@@ -45,12 +46,18 @@ struct Message {
 
 // Message<In> -> stage -> Message<Out>. `apply` is called with the body and returns Result<Out>; an
 // exception that leaves it becomes an internal error, since one that left a node would end the
-// graph without a word.
+// graph without a word. It is not called for a message that was abandoned.
 template <class Out, class In, class Apply>
 Message<Out> RunStage(const char* stage, NodeMetrics& metrics, const Message<In>& in,
                       Apply&& apply) noexcept {
   Message<Out> out = in.template WithoutBody<Out>();
   if (in.fault) return out;
+  if (in.abandoned()) {
+    static const auto kAbandoned = std::make_shared<const Fault>(
+        Fault{"graph", {Code::kInternal, "the partition was taken away", ""}});
+    out.fault = kAbandoned;
+    return out;
+  }
   const NodeMetrics::Timer timer(metrics);
   try {
     Result<Out> result = apply(*in.body);

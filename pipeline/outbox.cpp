@@ -41,6 +41,7 @@ void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
 void Outbox::Add(Entry entry) {
   {
     const std::lock_guard lock(mutex_);
+    ++added_;
     entries_.push_back(std::move(entry));
     if (entries_.size() > 1) return;  // the thread was told of the first
   }
@@ -50,6 +51,7 @@ void Outbox::Add(Entry entry) {
 void Outbox::AddCut(Cut cut) {
   {
     const std::lock_guard lock(mutex_);
+    ++added_;
     cuts_.push_back(std::move(cut));
   }
   changed_.notify_all();
@@ -59,8 +61,33 @@ void Outbox::Flush() {
   std::unique_lock lock(mutex_);
   ++flushing_;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return failed_ || (entries_.empty() && cuts_.empty() && !writing_); });
+  changed_.wait(lock, [&, target = added_] { return failed_ || written_ >= target; });
   --flushing_;
+}
+
+Outbox::Pause::Pause(Outbox& outbox) : outbox_(outbox) {
+  std::unique_lock lock(outbox_.mutex_);
+  ++outbox_.pauses_;
+  outbox_.changed_.wait(lock, [&] { return !outbox_.writing_; });
+}
+
+Outbox::Pause::~Pause() {
+  {
+    const std::lock_guard lock(outbox_.mutex_);
+    --outbox_.pauses_;
+  }
+  outbox_.changed_.notify_all();
+}
+
+void Outbox::Drop(int32_t partition) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(entries_, [&](const Entry& entry) { return entry.line.partition == partition; });
+  for (std::vector<Cut>* cuts : {&cuts_, &waiting_}) {
+    std::erase_if(*cuts, [&](const Cut& cut) { return cut.partition == partition; });
+  }
+  saved_events_.erase(partition);
+  next_offsets_.erase(partition);
+  sink_.Drop(partition);
 }
 
 Outbox::Progress Outbox::progress() const {
@@ -70,21 +97,23 @@ Outbox::Progress Outbox::progress() const {
 
 void Outbox::Work() {
   std::vector<Entry> entries;
-  std::vector<Cut> waiting;  // cuts whose outcomes are not all committed yet
   auto next_write = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !entries_.empty() || !cuts_.empty(); });
+    const auto work = [&] { return pauses_ == 0 && (!entries_.empty() || !cuts_.empty()); };
+    changed_.wait(lock, [&] { return stopping_ || work(); });
     changed_.wait_until(lock, next_write, [&] { return stopping_ || flushing_ > 0; });
     if (stopping_) return;
+    if (!work()) continue;
     entries.swap(entries_);
-    std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting));
+    std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting_));
     cuts_.clear();
     writing_ = true;
+    const uint64_t taken = added_;
     lock.unlock();
 
     Result<Nothing> written = Write(entries);
-    if (written.ok()) written = WriteCuts(waiting);
+    if (written.ok()) written = WriteCuts();
     for (const Entry& entry : entries) {
       if (on_outcome_ && written.ok()) on_outcome_(entry.line);
     }
@@ -105,6 +134,7 @@ void Outbox::Work() {
       if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
       if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
     }
+    written_ = taken;
     entries.clear();
     changed_.notify_all();
   }
@@ -112,9 +142,9 @@ void Outbox::Work() {
 
 // Cuts are complete in any order (a later one may have fewer lessons to wait for), but each holds
 // only what changed since the one before, so they are written in the log's order.
-Result<Nothing> Outbox::WriteCuts(std::vector<Cut>& waiting) {
-  for (size_t i = 0; i < waiting.size();) {
-    const Cut& cut = waiting[i];
+Result<Nothing> Outbox::WriteCuts() {
+  for (size_t i = 0; i < waiting_.size();) {
+    const Cut& cut = waiting_[i];
     if (cut.follows != saved_events_[cut.partition] ||
         cut.next_offset > next_offsets_[cut.partition]) {
       ++i;
@@ -124,7 +154,7 @@ Result<Nothing> Outbox::WriteCuts(std::vector<Cut>& waiting) {
       if (Result<Nothing> written = state_->Write(cut); !written.ok()) return written;
     }
     saved_events_[cut.partition] = cut.events;
-    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
     i = 0;  // one that waited for it may stand before it
   }
   return Nothing{};

@@ -42,20 +42,36 @@ class Outbox {
          std::function<void(const Error&)> on_fatal);
   ~Outbox();  // writes nothing more
 
+  // While one lives nothing is written: whoever holds it may use sink and state. Add does not wait.
+  class Pause {
+   public:
+    explicit Pause(Outbox& outbox);
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Outbox& outbox_;
+  };
+
   // The partition's state on disk is the one after `events`; the log goes on at `next_offset`.
-  // Before its first Add.
+  // Before its first Add, in a Pause.
   void Start(int32_t partition, uint64_t events, int64_t next_offset);
   void Add(Entry entry);
   void AddCut(Cut cut);
 
-  // Waits until all that was added before this call is written, or writing has failed.
+  // Waits until all that was added before this call is written (a cut: if its outcomes are), or
+  // writing has failed.
   void Flush();
+
+  // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
+  void Drop(int32_t partition);
   Progress progress() const;
 
  private:
   void Work();
   Result<Nothing> Write(std::vector<Entry>& entries);
-  Result<Nothing> WriteCuts(std::vector<Cut>& waiting);
+  Result<Nothing> WriteCuts();
 
   Sink& sink_;
   StateStore* const state_;
@@ -67,13 +83,18 @@ class Outbox {
   std::condition_variable changed_;
   std::vector<Entry> entries_;
   std::vector<Cut> cuts_;
+  std::vector<Cut> waiting_;  // cuts whose outcomes are not all committed yet
+  uint64_t added_ = 0;        // entries and cuts, ever
+  uint64_t written_ = 0;      // of those, the first ones, done with
   Progress progress_;
   bool writing_ = false;
   bool failed_ = false;
   bool stopping_ = false;
+  int pauses_ = 0;
   int flushing_ = 0;                          // who waits in Flush
   std::map<int32_t, uint64_t> saved_events_;  // of the last cut written
-  std::map<int32_t, int64_t> next_offsets_;   // committed; the thread's own
+  std::map<int32_t, int64_t> next_offsets_;   // committed; these and waiting_ the thread's own
+                                              // while it writes
   std::thread thread_;
 };
 

@@ -1,5 +1,6 @@
 #include "pipeline/processor.h"
 
+#include <algorithm>
 #include <future>
 #include <utility>
 
@@ -28,6 +29,12 @@ IndexOptions IndexOptionsFor(IndexOptions options, const Backend& backend) {
 GraphOptions GraphOptionsFor(GraphOptions options, const Backend& backend) {
   options.embed = backend.dimension() > 0;
   return options;
+}
+
+std::chrono::milliseconds TimeUntil(std::chrono::steady_clock::time_point deadline) {
+  const auto left = deadline - std::chrono::steady_clock::now();
+  return std::max(std::chrono::milliseconds(0),
+                  std::chrono::duration_cast<std::chrono::milliseconds>(left));
 }
 
 }  // namespace
@@ -83,22 +90,66 @@ std::optional<Error> Processor::failure() const {
 // ---- Partitions ---------------------------------------------------------------------------------
 
 Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
+  const Outbox::Pause pause(outbox_);
   for (const int32_t number : partitions) {
     if (Result<Nothing> restored = Restore(number); !restored.ok()) return restored;
   }
   return Nothing{};
 }
 
-Result<Nothing> Processor::Revoked(std::span<const int32_t>) {
-  return Error{Code::kInternal, "this source must not take partitions away", ""};
+// Finishes what is inside, if that takes no longer than hand_over; else what is finished is
+// committed, and the rest is left to the next owner.
+Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
+  const auto deadline = std::chrono::steady_clock::now() + options_.hand_over;
+  for (const int32_t number : partitions) {
+    const auto found = partitions_.find(number);
+    if (found == partitions_.end()) continue;
+    const bool finished = credits_.WaitUntilIdle(TimeUntil(deadline), number);
+    if (finished && state_) TakeCut(number, found->second, TimeUntil(deadline));
+    found->second.stay->over = true;
+  }
+  outbox_.Flush();
+  for (const int32_t number : partitions) Forget(number);
+  if (const std::optional<Error> error = failure()) return *error;
+  return Nothing{};
 }
 
-void Processor::Lost(std::span<const int32_t>) {
-  Fail({Code::kInternal, "this source must not lose partitions", ""});
+void Processor::Lost(std::span<const int32_t> partitions) {
+  for (const int32_t number : partitions) {
+    const auto found = partitions_.find(number);
+    if (found != partitions_.end()) found->second.stay->over = true;
+  }
+  for (const int32_t number : partitions) Forget(number);
+}
+
+// What is left of a partition whose stay is over.
+void Processor::Forget(int32_t number) {
+  if (partitions_.erase(number) == 0) return;
+  blocked_.erase(number);
+  graph_.Drop(number);
+  const Outbox::Pause pause(outbox_);
+  outbox_.Drop(number);
+  credits_.Drop(number);
+}
+
+// A cut where the partition stands. Nothing of it may be inside, but lessons may be left: false if
+// they take longer than `timeout`.
+bool Processor::TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout) {
+  const auto taken = std::make_shared<std::promise<void>>();
+  std::future<void> done = taken->get_future();
+  graph_.AddTo(number, std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
+                                                 [this, taken, stay = partition.stay](Cut cut) {
+                                                   if (!stay->over) outbox_.AddCut(std::move(cut));
+                                                   taken->set_value();
+                                                 }));
+  partition.last_barrier = partition.next_ordinal;
+  return done.wait_for(timeout) == std::future_status::ready;
 }
 
 Result<Nothing> Processor::Restore(int32_t number) {
+  ENSURE(!partitions_.contains(number));
   Partition& partition = partitions_[number];
+  partition.stay = std::make_shared<Stay>();
   Result<std::optional<Tail>> tail = sink_.Last(number);
   if (!tail.ok()) return tail.error();
   partition.committed_offset = *tail ? (*tail)->offset + 1 : 0;
@@ -110,7 +161,7 @@ Result<Nothing> Processor::Restore(int32_t number) {
     if (*newest) cut = std::move(**newest);
   }
   for (Change& entry : cut.changes) {
-    if (Result<Nothing> loaded = LoadEntry(number, std::move(entry)); !loaded.ok()) return loaded;
+    if (Result<Nothing> loaded = graph_.Load(number, std::move(entry)); !loaded.ok()) return loaded;
   }
   Result<Nothing> read =
       sink_.ReadBack(number, cut.next_offset, [&](std::string_view line) -> Result<Nothing> {
@@ -124,23 +175,8 @@ Result<Nothing> Processor::Restore(int32_t number) {
 
   partition.next_ordinal = partition.last_barrier = cut.events;
   outbox_.Start(number, cut.events, cut.next_offset);
-  graph_.Start(number, cut.events);
-  emit_.Start(number, cut.events, cut.next_offset, cut.chain);
+  graph_.Start(number, cut.events, cut.next_offset, cut.chain);
   return source_.Seek(number, cut.next_offset);
-}
-
-Result<Nothing> Processor::LoadEntry(int32_t partition, Change entry) {
-  const size_t slash = entry.kind.find('/');
-  const std::string part = entry.kind.substr(0, slash);
-  entry.kind = slash == std::string::npos ? "" : entry.kind.substr(slash + 1);
-  if (part == "recall") return recall_.Load(partition, entry);
-  if (part == "index") return index_.Load(partition, entry);
-  if (part == "adapt") return adapt_.Load(partition, entry);
-  if (part == "prompt") return prompt_.Load(partition, entry);
-  if (part == "respond") return respond_.Load(partition, entry);
-  if (part == "executor") return executor_.Load(partition, entry);
-  return Error{Code::kUnreadableFile, "state: entry of unknown kind " + part + "/" + entry.kind,
-               "it was written by a newer nudge: use that one"};
 }
 
 // ---- The run ------------------------------------------------------------------------------------
@@ -159,14 +195,24 @@ Result<std::map<int32_t, PartitionSummary>> Processor::Run(const std::atomic<boo
   return summary;
 }
 
+// The source is asked even while partitions are out of credits, so that it stays a member of its
+// group and the others flow; those that are out of them are paused.
 Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   Record record;
   while (!stop && !failure()) {
-    Result<Source::Pull> pull = source_.Next(record, kPull);
+    if (!blocked_.empty()) {
+      const bool all = blocked_.size() == partitions_.size();
+      credits_.WaitForRoom(blocked_, all ? kPull : std::chrono::milliseconds(0));
+      if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
+    }
+    Result<Source::Pull> pull = source_.Next(record, PullTime());
     if (!pull.ok()) return pull.error();
-    if (*pull == Source::Pull::kEnd) break;
+    if (*pull == Source::Pull::kEnd) {
+      if (blocked_.empty()) break;
+      continue;
+    }
     if (*pull == Source::Pull::kNothing) continue;
-    if (Result<Nothing> pushed = PushRecord(record); !pushed.ok()) return pushed;
+    if (Result<Nothing> admitted = Admit(record); !admitted.ok()) return admitted;
   }
   if (stop || failure()) return Nothing{};
   for (const auto& [number, partition] : partitions_) {
@@ -180,8 +226,47 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   return Nothing{};
 }
 
-Result<Nothing> Processor::PushRecord(Record& record) {
-  Partition& partition = partitions_.at(record.partition);
+// How long the source may wait for a record.
+std::chrono::milliseconds Processor::PullTime() const {
+  if (blocked_.empty()) return kPull;
+  return std::chrono::milliseconds(blocked_.size() == partitions_.size() ? 0 : 1);
+}
+
+// Into the graph, or behind the records that wait for credits.
+Result<Nothing> Processor::Admit(Record& record) {
+  const int32_t number = record.partition;
+  Partition& partition = partitions_.at(number);
+  if (partition.waiting.empty() && credits_.Take(number, record.bytes.size())) {
+    return PushRecord(partition, record);
+  }
+  if (partition.waiting.empty()) source_.Pause(number);
+  blocked_.insert(number);
+  partition.waiting.push_back(std::move(record));
+  return Nothing{};
+}
+
+Result<Nothing> Processor::Unblock() {
+  for (auto blocked = blocked_.begin(); blocked != blocked_.end();) {
+    const int32_t number = *blocked;
+    Partition& partition = partitions_.at(number);
+    while (!partition.waiting.empty() && credits_.HasRoom(number) &&
+           credits_.Take(number, partition.waiting.front().bytes.size())) {
+      Record record = std::move(partition.waiting.front());
+      partition.waiting.pop_front();
+      if (Result<Nothing> pushed = PushRecord(partition, record); !pushed.ok()) return pushed;
+    }
+    if (partition.waiting.empty()) {
+      source_.Resume(number);
+      blocked = blocked_.erase(blocked);
+    } else {
+      ++blocked;
+    }
+  }
+  return Nothing{};
+}
+
+// Its credit is taken.
+Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   std::shared_ptr<const RecordedOutcome> recorded;
   if (record.offset < partition.committed_offset) {
     const auto found = partition.recorded.find(record.offset);
@@ -194,10 +279,10 @@ Result<Nothing> Processor::PushRecord(Record& record) {
     recorded = std::move(found->second);
     partition.recorded.erase(found);
   }
-  if (!credits_.Take(record.partition, record.bytes.size())) return Nothing{};
-
   auto origin = std::make_shared<Origin>();
   origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);
+  origin->ticket = next_ticket_++;
+  origin->stay = partition.stay;
   origin->offset = record.offset;
   origin->key = std::move(record.key);
   origin->bytes = std::move(record.bytes);
@@ -208,7 +293,9 @@ Result<Nothing> Processor::PushRecord(Record& record) {
   std::shared_ptr<Barrier> barrier;
   if (state_ && partition.next_ordinal % options_.checkpoint_every_events == 0) {
     barrier = std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
-                                        [this](Cut cut) { outbox_.AddCut(std::move(cut)); });
+                                        [this, stay = partition.stay](Cut cut) {
+                                          if (!stay->over) outbox_.AddCut(std::move(cut));
+                                        });
     partition.last_barrier = partition.next_ordinal;
   }
   graph_.Push(std::move(origin), record.refusal, std::move(recorded), std::move(barrier));
@@ -227,17 +314,7 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
   }
   graph_.WaitForAll();
   if (state_ && options_.checkpoint_at_end) {
-    for (const auto& [number, partition] : partitions_) {
-      const auto done = std::make_shared<std::promise<void>>();
-      std::future<void> taken = done->get_future();
-      const auto barrier = std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
-                                                     [this, done](Cut cut) {
-                                                       outbox_.AddCut(std::move(cut));
-                                                       done->set_value();
-                                                     });
-      graph_.AddTo(number, barrier);
-      taken.wait();
-    }
+    for (auto& [number, partition] : partitions_) TakeCut(number, partition, options_.drain);
   }
   outbox_.Flush();
   return Nothing{};

@@ -8,8 +8,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "connectors/sink.h"
@@ -37,6 +39,7 @@ struct ProcessorOptions {
   bool checkpoint_at_end = true;
   uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
   std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
+  std::chrono::milliseconds hand_over{1'000};  // the same, of a partition that is taken away
 };
 
 // What the outside may see of a run; never read by it.
@@ -75,6 +78,8 @@ class Processor final : private PartitionListener {
     uint64_t last_barrier = 0;  // ordinal after the event that carried it
     std::map<int64_t, std::shared_ptr<const RecordedOutcome>> recorded;  // still to be replayed
     int64_t committed_offset = 0;
+    std::shared_ptr<Stay> stay;
+    std::deque<Record> waiting;  // for credits; a paused source adds few to them
   };
 
   Result<Nothing> Assigned(std::span<const int32_t> partitions) override;
@@ -82,9 +87,13 @@ class Processor final : private PartitionListener {
   void Lost(std::span<const int32_t> partitions) override;
 
   Result<Nothing> Restore(int32_t number);
-  Result<Nothing> LoadEntry(int32_t partition, Change entry);
+  bool TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout);
+  void Forget(int32_t number);
   Result<Nothing> Pump(const std::atomic<bool>& stop);
-  Result<Nothing> PushRecord(Record& record);
+  std::chrono::milliseconds PullTime() const;
+  Result<Nothing> Admit(Record& record);
+  Result<Nothing> Unblock();
+  Result<Nothing> PushRecord(Partition& partition, Record& record);
   Result<Nothing> Drain(const std::atomic<bool>& stop);
   void Fail(const Error& error);
   std::optional<Error> failure() const;
@@ -95,6 +104,8 @@ class Processor final : private PartitionListener {
   Sink& sink_;
   GraphMetrics metrics_;
   std::map<int32_t, Partition> partitions_;
+  std::set<int32_t> blocked_;  // those with records that wait for credits; they are paused
+  uint64_t next_ticket_ = 0;
   mutable std::mutex failure_mutex_;
   std::optional<Error> failure_;
 

@@ -7,6 +7,7 @@
 // and nobody may change it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -142,9 +143,17 @@ std::string_view TypeName(const Event& event);
 
 // ---- Between the stages -------------------------------------------------------------------------
 
+// One stay of a partition with this process. Once it is over, what is still on its way through the
+// graph changes no state and gets no outcome: the next owner starts from what was committed.
+struct Stay {
+  std::atomic<bool> over{false};
+};
+
 // Where an event came from; survives every error.
 struct Origin {
   Sequence sequence;
+  uint64_t ticket = 0;         // unique in the process, over all stays of a partition
+  std::shared_ptr<Stay> stay;  // null: it never ends
   int64_t offset = 0;        // in the partition's log: Kafka's offset, or the line of a file
   std::string key;           // the log's key (Kafka), else empty
   std::string bytes;         // as received; of a record over the limits only its head

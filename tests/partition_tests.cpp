@@ -1,0 +1,287 @@
+// labels: graph
+// Partitions that come and go while others run: every event keeps its one outcome, and the chain of
+// each partition is that of a run in which nothing was ever taken away.
+#include <boost/test/unit_test.hpp>
+
+#include <condition_variable>
+#include <map>
+#include <set>
+#include <thread>
+#include <variant>
+
+#include "connectors/memory.h"
+#include "pipeline/event_generator.h"
+#include "pipeline/processor.h"
+#include "stages/model/template_backend.h"
+#include "tests/temp_folder.h"
+
+using namespace nudge;
+using nudge::testing::TempFolder;
+
+namespace {
+
+struct Assign {
+  int32_t partition;
+};
+struct Deliver {
+  int32_t partition;
+  size_t count;
+};
+struct Revoke {
+  int32_t partition;
+};
+struct Lose {
+  int32_t partition;
+};
+struct Until {
+  std::function<bool()> holds;
+};
+using Act = std::variant<Assign, Deliver, Revoke, Lose, Until>;
+
+// Does to its listener what it is told, one act after the other; then it ends.
+class ScriptedSource final : public Source {
+ public:
+  ScriptedSource(std::map<int32_t, std::vector<std::string>> lines, std::vector<Act> acts)
+      : lines_(std::move(lines)), acts_(acts.begin(), acts.end()) {}
+
+  void Listen(PartitionListener& listener) override { listener_ = &listener; }
+
+  Result<Pull> Next(Record& record, std::chrono::milliseconds timeout) override {
+    while (!acts_.empty()) {
+      Act& act = acts_.front();
+      if (auto* deliver = std::get_if<Deliver>(&act)) {
+        const int32_t partition = deliver->partition;
+        size_t& next = next_[partition];
+        if (deliver->count == 0 || next == lines_[partition].size()) {
+          acts_.pop_front();
+          continue;
+        }
+        if (paused_.contains(partition)) return Wait(timeout);
+        --deliver->count;
+        record = {partition, static_cast<int64_t>(next), "", lines_[partition][next], {}};
+        ++next;
+        return Pull::kRecord;
+      }
+      if (const auto* until = std::get_if<Until>(&act)) {
+        if (!until->holds()) return Wait(timeout);
+        acts_.pop_front();
+        continue;
+      }
+      Result<Nothing> heard = Nothing{};
+      if (const auto* assign = std::get_if<Assign>(&act)) {
+        heard = listener_->Assigned({&assign->partition, 1});
+      } else if (const auto* revoke = std::get_if<Revoke>(&act)) {
+        heard = listener_->Revoked({&revoke->partition, 1});
+        paused_.erase(revoke->partition);
+      } else {
+        const auto& lose = std::get<Lose>(act);
+        listener_->Lost({&lose.partition, 1});
+        paused_.erase(lose.partition);
+      }
+      if (!heard.ok()) return heard.error();
+      acts_.pop_front();
+    }
+    return Pull::kEnd;
+  }
+
+  Result<Nothing> Seek(int32_t partition, int64_t offset) override {
+    next_[partition] = static_cast<size_t>(offset);
+    return Nothing{};
+  }
+  void Pause(int32_t partition) override { paused_.insert(partition); }
+  void Resume(int32_t partition) override { paused_.erase(partition); }
+
+ private:
+  Pull Wait(std::chrono::milliseconds timeout) {
+    std::this_thread::sleep_for(timeout);
+    return Pull::kNothing;
+  }
+
+  std::map<int32_t, std::vector<std::string>> lines_;
+  std::deque<Act> acts_;
+  std::map<int32_t, size_t> next_;
+  std::set<int32_t> paused_;
+  PartitionListener* listener_ = nullptr;
+};
+
+constexpr int32_t kPartitions = 3;
+constexpr size_t kEvents = 200;  // of each partition
+
+std::map<int32_t, std::vector<std::string>> Lines() {
+  std::map<int32_t, std::vector<std::string>> lines;
+  for (int32_t partition = 0; partition < kPartitions; ++partition) {
+    lines[partition] =
+        EventGenerator({.seed = 20 + static_cast<uint64_t>(partition), .events = kEvents}).All();
+  }
+  return lines;
+}
+
+ProcessorOptions Options(const std::string& state_folder) {
+  ProcessorOptions options;
+  options.executor.snapshot_folder = "snapshots";
+  options.adapt.snapshot_every_versions = 5;
+  options.credits.events = 32;
+  options.checkpoint_every_events = 17;
+  options.state_folder = state_folder;
+  return options;
+}
+
+// Up to 300 us for every call: long enough that something is always on its way.
+TemplateBackendOptions SlowBackend(uint64_t seed) {
+  TemplateBackendOptions options{.dimension = 8};
+  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
+  options.before_each_call = [=] {
+    const uint64_t value = RandomAt(seed, counter->fetch_add(1));
+    std::this_thread::sleep_for(std::chrono::microseconds(value % 300));
+  };
+  return options;
+}
+
+std::map<int32_t, PartitionSummary> Run(const ProcessorOptions& options,
+                                        const TemplateBackendOptions& backend_options, Sink& sink,
+                                        std::vector<Act> acts) {
+  ScriptedSource source(Lines(), std::move(acts));
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
+  Processor processor(options, {}, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  auto summary = processor.Run(stop);
+  BOOST_REQUIRE_MESSAGE(summary.ok(), (summary.ok() ? "" : summary.error().message));
+  return std::move(*summary);
+}
+
+// The chain of each partition in a run without any change of owners.
+std::map<int32_t, std::string> Expected() {
+  std::vector<Act> acts;
+  for (int32_t partition = 0; partition < kPartitions; ++partition) {
+    acts.emplace_back(Assign{partition});
+    acts.emplace_back(Deliver{partition, kEvents});
+  }
+  MemorySink sink;
+  std::map<int32_t, std::string> chains;
+  for (const auto& [partition, summary] : Run(Options(""), {.dimension = 8}, sink, acts)) {
+    chains[partition] = Hex(summary.chain);
+  }
+  return chains;
+}
+
+// Every offset of every partition once, in order, and the chain that nobody disturbed.
+void CheckLog(const MemorySink& sink, const std::map<int32_t, std::string>& expected) {
+  std::map<int32_t, std::string> chains;
+  std::map<int32_t, int64_t> next;
+  for (const OutcomeLine& line : sink.lines()) {
+    BOOST_TEST(line.offset == next[line.partition]++);
+    chains[line.partition] = std::string(ChainOf(line.bytes));
+  }
+  for (int32_t partition = 0; partition < kPartitions; ++partition) {
+    BOOST_TEST(next[partition] == static_cast<int64_t>(kEvents));
+    BOOST_TEST(chains[partition] == expected.at(partition), "chain of partition " << partition);
+  }
+}
+
+// Acts that take partitions away and give them back at random, with events in between.
+std::vector<Act> RandomActs(uint64_t seed, bool lose) {
+  std::vector<Act> acts;
+  std::set<int32_t> owned;
+  for (uint64_t step = 0; step < 60; ++step) {
+    const auto partition = static_cast<int32_t>(RandomAt(seed, 3 * step) % kPartitions);
+    const uint64_t dice = RandomAt(seed, 3 * step + 1) % 10;
+    if (!owned.contains(partition)) {
+      acts.emplace_back(Assign{partition});
+      owned.insert(partition);
+    } else if (dice < 3) {
+      if (lose && dice == 0) {
+        acts.emplace_back(Lose{partition});
+      } else {
+        acts.emplace_back(Revoke{partition});
+      }
+      owned.erase(partition);
+    } else {
+      acts.emplace_back(Deliver{partition, RandomAt(seed, 3 * step + 2) % 40});
+    }
+  }
+  for (int32_t partition = 0; partition < kPartitions; ++partition) {
+    if (!owned.contains(partition)) acts.emplace_back(Assign{partition});
+    acts.emplace_back(Deliver{partition, kEvents});
+  }
+  return acts;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(partitions_that_come_and_go_leave_no_trace_in_the_log) {
+  const auto expected = Expected();
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      const TempFolder folder;
+      ProcessorOptions options = Options(folder.path() + "/state");
+      // Some hand-overs finish what is inside, others leave it to the next owner.
+      options.hand_over = std::chrono::milliseconds(seed % 3 == 0 ? 1000 : seed % 3);
+      MemorySink sink;
+      Run(options, SlowBackend(seed), sink, RandomActs(seed, seed % 2 == 0));
+      CheckLog(sink, expected);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_partition_moves_to_another_process_with_its_state) {
+  const auto expected = Expected();
+  const TempFolder folder;
+  ProcessorOptions options = Options(folder.path() + "/state");
+  MemorySink sink;
+  Run(options, SlowBackend(7), sink,
+      {Assign{0}, Assign{1}, Assign{2}, Deliver{0, 50}, Deliver{1, 120}, Deliver{2, 70}, Revoke{1},
+       Deliver{0, kEvents}, Deliver{2, 10}, Lose{2}});
+  Run(options, SlowBackend(8), sink,
+      {Assign{1}, Deliver{1, kEvents}, Assign{2}, Deliver{2, kEvents}});
+  CheckLog(sink, expected);
+}
+
+BOOST_AUTO_TEST_CASE(a_partition_without_credits_does_not_stop_the_others) {
+  // The first answers of partition 1 wait until partition 0 is done; its credits run out long
+  // before.
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool released = false;
+  class ReleasingSink final : public Sink {
+   public:
+    ReleasingSink(std::mutex& release_mutex, std::condition_variable& release, bool& flag)
+        : mutex_(release_mutex), release_(release), released_(flag) {}
+    Result<Nothing> Append(const OutcomeLine& line) override {
+      if (line.partition == 0 && line.offset + 1 == static_cast<int64_t>(kEvents)) {
+        const std::lock_guard lock(mutex_);
+        released_ = true;
+        release_.notify_all();
+      }
+      return inner_.Append(line);
+    }
+    Result<Nothing> Commit() override { return inner_.Commit(); }
+    void Drop(int32_t partition) override { inner_.Drop(partition); }
+    Result<std::optional<Tail>> Last(int32_t partition) override { return inner_.Last(partition); }
+    Result<Nothing> ReadBack(int32_t partition, int64_t offset, const Visit& visit) override {
+      return inner_.ReadBack(partition, offset, visit);
+    }
+
+   private:
+    MemorySink inner_;
+    std::mutex& mutex_;
+    std::condition_variable& release_;
+    bool& released_;
+  };
+  ReleasingSink sink(mutex, changed, released);
+  TemplateBackendOptions backend{.dimension = 8};
+  std::atomic<bool> blocking{true};
+  bool in_time = true;
+  backend.before_each_call = [&] {
+    if (!blocking.exchange(false)) return;  // the very first call: it is partition 1's
+    std::unique_lock lock(mutex);
+    in_time = changed.wait_for(lock, std::chrono::seconds(60), [&] { return released; });
+  };
+  ProcessorOptions options = Options("");
+  options.executor.threads = 2;
+  const auto summary =
+      Run(options, backend, sink,
+          {Assign{0}, Assign{1}, Deliver{1, 33}, Deliver{0, kEvents}, Deliver{1, kEvents}});
+  BOOST_TEST(in_time);
+  BOOST_TEST(summary.at(0).events == kEvents);
+  BOOST_TEST(summary.at(1).events == kEvents);
+}
