@@ -1,0 +1,490 @@
+#include <librdkafka/rdkafka.h>
+
+#include <algorithm>
+#include <array>
+
+#include "connectors/codec.h"
+#include "connectors/kafka.h"
+#include "connectors/kafka_read_back.h"
+#include "connectors/kafka_shared.h"
+
+namespace nudge {
+
+using namespace kafka;
+
+class KafkaSink::Writer {
+ public:
+  explicit Writer(KafkaClient::Shared& shared);
+
+  Result<Nothing> Append(const OutcomeLine& line);
+  Result<Nothing> Commit();
+  void Drop(int32_t partition);
+  Result<std::optional<Tail>> Last(int32_t partition);
+  Result<Nothing> ReadBack(int32_t partition, int64_t offset, const Visit& visit);
+
+ private:
+  using Attempted = std::optional<Failure>;
+
+  bool is_exactly_once() const {
+    return shared_.options.delivery == KafkaOptions::Delivery::kExactlyOnce;
+  }
+  Attempted MakeProducer(Clock::time_point deadline);
+  Attempted Rebuild(Clock::time_point deadline);
+  Attempted Attempt(Clock::time_point begun, Clock::time_point deadline);
+  Attempted Resolve(Clock::time_point deadline);
+  Attempted Transact(Clock::time_point deadline);
+  Attempted EndFailed(Failure failure, Clock::time_point deadline);
+  Attempted SendTwice(Clock::time_point deadline);
+  Attempted Produce(Clock::time_point deadline);
+  void Settle();
+  template <class Call>
+  Attempted Repeat(std::string_view what, Clock::time_point deadline, const Call& call);
+  PartitionList Progress() const;
+  std::vector<int32_t> Partitions() const;
+  Clock::time_point CommittedDeadline() const;
+  void Count(uint64_t KafkaStatistics::*counter);
+
+  KafkaClient::Shared& shared_;
+  Ear ear_;
+  Handle producer_;
+  std::array<Topic, 3> topics_;  // by OutcomeKind
+  bool is_broken_ = false;       // the producer can do no more
+  int undelivered_ = 0;          // messages of SendTwice that failed, and one of their codes
+  int undelivered_code_ = 0;
+  std::vector<OutcomeLine> lines_;
+  // Last offsets of lines that were sent, and of which it is not known whether they are committed.
+  std::map<int32_t, int64_t> tried_;
+  std::map<int32_t, int64_t> last_offsets_;  // appended or committed
+};
+
+namespace {
+
+constexpr std::array<const char*, 3> kTypes = {"response", "applied", "dead_letter"};
+constexpr size_t kOverheadBytes = 1024;  // of a message in its batch, with its headers
+constexpr int kAttempts = 12;
+constexpr std::chrono::milliseconds kFirstPause{10};
+constexpr std::chrono::milliseconds kLongestPause{1'000};
+constexpr std::string_view kMetadataMark = "nudge:";
+
+// What a commit of the group carries beside its offset.
+std::string MetadataOf(std::string_view chain) {
+  return std::string(kMetadataMark) + std::string(chain);
+}
+
+Error NotOwner(std::string message) {
+  return {Code::kNotOwner, std::move(message),
+          "the next owner of the partitions goes on from the last commit"};
+}
+
+Error TimeIsOver(std::string_view what) {
+  return {Code::kUnavailable, "cannot " + std::string(what) + ": the time for it is over",
+          "see whether the brokers are up and can be reached"};
+}
+
+}  // namespace
+
+KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(shared.options) {
+  ear_.on_delivery = [this](int code) {
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+    ++undelivered_;
+    undelivered_code_ = code;
+  };
+  const Attempted failed = MakeProducer(Clock::now() + shared_.options.start_timeout);
+  if (failed) throw StartError(failed->error.message + "; " + failed->error.remedy);
+}
+
+// A new producer in the place of the old one. With transactions, what the old one left unfinished
+// is finished or aborted by then, and whoever else has the transactional id is fenced.
+KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point deadline) {
+  const KafkaOptions& options = shared_.options;
+  if (producer_)
+    rd_kafka_purge(producer_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+  for (Topic& topic : topics_) topic.reset();
+  producer_.reset();
+  const Settings defaults = {
+      {"compression.codec", "lz4"},
+      {"linger.ms", "2"},
+      {"retry.backoff.ms", "5"},  // else each commit waits 100 ms for the one before it
+      {"queue.buffering.max.messages", "1000000"},
+  };
+  const std::string bytes = std::to_string(options.message_bytes + kOverheadBytes);
+  if (is_exactly_once()) {
+    const std::string id = options.transactional_id.empty()
+                               ? options.group_id + "-" + options.instance_id
+                               : options.transactional_id;
+    ear_.on_delivery = nullptr;  // a transaction that lost a message does not commit
+    producer_ = MakeHandle(
+        Kind::kProducer,
+        Configure(options, ear_, defaults,
+                  {{"transactional.id", id},
+                   {"transaction.timeout.ms", std::to_string(options.transaction_timeout.count())},
+                   {"message.max.bytes", bytes}}),
+        ear_);
+    const Attempted failed = Repeat("begin with transactional id " + id, deadline, [&](int ms) {
+      return KafkaError(rd_kafka_init_transactions(producer_.get(), ms));
+    });
+    if (failed) return failed;
+  } else {
+    producer_ =
+        MakeHandle(Kind::kProducer,
+                   Configure(options, ear_, defaults,
+                             {{"enable.idempotence", "true"}, {"message.max.bytes", bytes}}),
+                   ear_);
+  }
+  const std::array<const std::string*, 3> names = {&options.response_topic, &options.receipt_topic,
+                                                   &options.dead_letter_topic};
+  for (size_t i = 0; i < names.size(); ++i) {
+    topics_[i].reset(rd_kafka_topic_new(producer_.get(), names[i]->c_str(), nullptr));
+    ENSURE(topics_[i] != nullptr);
+  }
+  return std::nullopt;
+}
+
+void KafkaSink::Writer::Count(uint64_t KafkaStatistics::*counter) {
+  const std::lock_guard lock(shared_.mutex);
+  ++(shared_.statistics.*counter);
+}
+
+// Calls until it works, or fails in a way that calling again cannot cure.
+template <class Call>
+KafkaSink::Writer::Attempted KafkaSink::Writer::Repeat(std::string_view what,
+                                                       Clock::time_point deadline,
+                                                       const Call& call) {
+  while (true) {
+    const KafkaError error = call(std::max(1, MillisecondsUntil(deadline)));
+    if (!error) return std::nullopt;
+    Failure failure = Explain(what, error);
+    if (failure.action != Action::kRetry) return failure;
+    if (Clock::now() >= deadline) return Failure{Action::kRebuild, std::move(failure.error)};
+    Count(&KafkaStatistics::retries);
+    std::this_thread::sleep_for(kFirstPause);
+  }
+}
+
+// ---- Lines --------------------------------------------------------------------------------------
+
+Result<Nothing> KafkaSink::Writer::Append(const OutcomeLine& line) {
+  const size_t size = line.bytes.size() + line.key.size();
+  if (size > shared_.options.message_bytes) {
+    return Error{Code::kTooLarge,
+                 "outcome: " + std::to_string(size) + " bytes are over the limit of " +
+                     std::to_string(shared_.options.message_bytes),
+                 "raise message_bytes and the brokers' message.max.bytes"};
+  }
+  const auto last = last_offsets_.find(line.partition);
+  if (last != last_offsets_.end() && line.offset <= last->second) {
+    return Error{Code::kInternal,
+                 "outcome of offset " + std::to_string(line.offset) + " after that of offset " +
+                     std::to_string(last->second),
+                 ""};
+  }
+  // Without these the commit would be a lie: it would succeed and send nothing.
+  if (line.offset < 0 || ChainOf(line.bytes).empty()) {
+    return Error{Code::kInternal, "outcome without an offset or a chain", ""};
+  }
+  last_offsets_[line.partition] = line.offset;
+  lines_.push_back(line);
+  return Nothing{};
+}
+
+void KafkaSink::Writer::Drop(int32_t partition) {
+  std::erase_if(lines_, [&](const OutcomeLine& line) { return line.partition == partition; });
+  last_offsets_.erase(partition);
+  tried_.erase(partition);
+}
+
+std::vector<int32_t> KafkaSink::Writer::Partitions() const {
+  std::set<int32_t> numbers;
+  for (const OutcomeLine& line : lines_) numbers.insert(line.partition);
+  return {numbers.begin(), numbers.end()};
+}
+
+// The progress that the lines stand for.
+PartitionList KafkaSink::Writer::Progress() const {
+  std::map<int32_t, const OutcomeLine*> last;
+  for (const OutcomeLine& line : lines_) last[line.partition] = &line;
+  PartitionList list(rd_kafka_topic_partition_list_new(static_cast<int>(last.size())));
+  for (const auto& [number, line] : last) {
+    rd_kafka_topic_partition_t* const entry =
+        rd_kafka_topic_partition_list_add(list.get(), shared_.options.input_topic.c_str(), number);
+    entry->offset = line->offset + 1;
+    ENSURE(entry->offset > 0);
+    const std::string metadata = MetadataOf(ChainOf(line->bytes));
+    entry->metadata = rd_kafka_mem_malloc(nullptr, metadata.size());  // the list's to free
+    entry->metadata_size = metadata.size();
+    std::copy(metadata.begin(), metadata.end(), static_cast<char*>(entry->metadata));
+  }
+  return list;
+}
+
+// ---- Commit -------------------------------------------------------------------------------------
+
+Result<Nothing> KafkaSink::Writer::Commit() {
+  const auto begun = Clock::now();
+  const auto deadline = begun + shared_.options.commit_timeout;
+  auto pause = kFirstPause;
+  for (int attempt = 1; !lines_.empty(); ++attempt) {
+    const Attempted failed = Attempt(begun, deadline);
+    if (!failed) continue;
+    const bool is_final = failed->action == Action::kFenced ||
+                          failed->action == Action::kNotOwner || failed->action == Action::kRefuse;
+    if (is_final || attempt >= kAttempts || Clock::now() >= deadline) return failed->error;
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, kLongestPause);
+  }
+  return Nothing{};
+}
+
+// Sends all lines, after finding out what became of those that were sent before.
+KafkaSink::Writer::Attempted KafkaSink::Writer::Attempt(Clock::time_point begun,
+                                                        Clock::time_point deadline) {
+  if (is_broken_) {
+    if (Attempted failed = Rebuild(deadline)) return failed;
+  }
+  rd_kafka_poll(producer_.get(), 0);
+  if (!tried_.empty()) {
+    if (Attempted failed = Resolve(deadline)) return failed;
+    if (lines_.empty()) return std::nullopt;
+  }
+  for (const OutcomeLine& line : lines_) tried_[line.partition] = line.offset;
+  if (Attempted failed = is_exactly_once() ? Transact(deadline) : SendTwice(deadline)) {
+    return failed;
+  }
+  Settle();
+  const std::lock_guard lock(shared_.mutex);
+  shared_.statistics.commit_ms =
+      std::chrono::duration<double, std::milli>(Clock::now() - begun).count();
+  return std::nullopt;
+}
+
+KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadline) {
+  // A consumer that was fenced has a successor, and the transactional id is that one's now.
+  std::array<char, 512> text{};
+  const int code = rd_kafka_fatal_error(shared_.consumer.get(), text.data(), text.size());
+  if (Classify(code, false, false, false) == Action::kFenced) {
+    return Failure{Action::kFenced, Explain("go on", code)};
+  }
+  Count(&KafkaStatistics::rebuilds);
+  try {
+    Attempted failed = MakeProducer(deadline);
+    if (!failed) is_broken_ = false;
+    return failed;
+  } catch (const StartError& error) {
+    return Failure{Action::kRefuse, {Code::kUnavailable, error.what(), ""}};
+  }
+}
+
+// The lines that were tried are committed: they are out.
+void KafkaSink::Writer::Settle() {
+  const std::lock_guard lock(shared_.mutex);
+  ++shared_.statistics.commits;
+  std::erase_if(lines_, [&](const OutcomeLine& line) {
+    const auto tried = tried_.find(line.partition);
+    if (tried == tried_.end() || line.offset > tried->second) return false;
+    ++shared_.statistics.committed_events;
+    shared_.statistics.committed_bytes += line.bytes.size();
+    return true;
+  });
+  tried_.clear();
+}
+
+// Whether the lines that were tried are what the group's offsets stand for: all of them are or none
+// is, since they went in one transaction. kNotOwner: somebody else has written the offsets.
+KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadline) {
+  if (!is_exactly_once()) {
+    tried_.clear();
+    return std::nullopt;
+  }
+  std::vector<int32_t> numbers;
+  for (const auto& [number, last] : tried_) numbers.push_back(number);
+  auto committed = shared_.CommittedOffsets(numbers, deadline);
+  if (!committed) {
+    const bool is_over = committed.error().code == Code::kNotOwner;
+    return Failure{is_over ? Action::kNotOwner : Action::kRetry, committed.error()};
+  }
+  std::map<int32_t, int64_t> first;
+  for (const OutcomeLine& line : lines_) first.try_emplace(line.partition, line.offset);
+  size_t done = 0;
+  size_t open = 0;
+  for (const auto& [number, last] : tried_) {
+    const int64_t offset = (*committed)[number].offset;
+    if (offset == last + 1) ++done;
+    if (offset <= first.at(number)) ++open;
+  }
+  if (done == tried_.size()) {
+    Settle();
+  } else if (open == tried_.size()) {
+    tried_.clear();
+  } else {
+    return Failure{Action::kNotOwner,
+                   NotOwner("the group's offsets were moved by another process")};
+  }
+  return std::nullopt;
+}
+
+KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadline) {
+  const GroupMetadata membership = shared_.MembershipOf(Partitions());
+  if (!membership) {
+    return Failure{Action::kNotOwner, NotOwner("the partitions are not this process's now")};
+  }
+  const KafkaError begun(rd_kafka_begin_transaction(producer_.get()));
+  Attempted failed;
+  if (begun) failed = Explain("begin a transaction", begun);
+  if (!failed) failed = Produce(deadline);
+  if (!failed) {
+    const PartitionList progress = Progress();
+    failed = Repeat("commit the group's offsets", deadline, [&](int ms) {
+      return KafkaError(rd_kafka_send_offsets_to_transaction(producer_.get(), progress.get(),
+                                                             membership.get(), ms));
+    });
+  }
+  if (!failed) {
+    failed = Repeat("commit a transaction", deadline, [&](int ms) {
+      return KafkaError(rd_kafka_commit_transaction(producer_.get(), ms));
+    });
+  }
+  return failed ? EndFailed(std::move(*failed), deadline) : failed;
+}
+
+// Puts the producer into a state from which lines can be sent again, and passes the failure on, or
+// a worse one that came to light.
+KafkaSink::Writer::Attempted KafkaSink::Writer::EndFailed(Failure failure,
+                                                          Clock::time_point deadline) {
+  if (failure.action == Action::kFenced) return failure;
+  if (failure.action != Action::kRebuild) {
+    Count(&KafkaStatistics::aborts);
+    const Attempted not_aborted = Repeat("abort a transaction", deadline, [&](int ms) {
+      return KafkaError(rd_kafka_abort_transaction(producer_.get(), ms));
+    });
+    if (!not_aborted) return failure;
+    if (not_aborted->action == Action::kFenced) return not_aborted;
+  }
+  is_broken_ = true;
+  return failure;
+}
+
+// Hands all lines to librdkafka, which copies them.
+KafkaSink::Writer::Attempted KafkaSink::Writer::Produce(Clock::time_point deadline) {
+  constexpr int kWaitMs = 10;
+  for (const OutcomeLine& line : lines_) {
+    const auto kind = static_cast<size_t>(line.kind);
+    const std::string offset = std::to_string(line.offset);
+    const auto fill = [&](rd_kafka_vu_t(&values)[7]) {
+      values[0].vtype = RD_KAFKA_VTYPE_RKT;
+      values[0].u.rkt = topics_[kind].get();
+      values[1].vtype = RD_KAFKA_VTYPE_PARTITION;
+      values[1].u.i32 = line.partition;
+      values[2].vtype = RD_KAFKA_VTYPE_KEY;
+      values[2].u.mem = {const_cast<char*>(line.key.data()), line.key.size()};
+      values[3].vtype = RD_KAFKA_VTYPE_VALUE;
+      values[3].u.mem = {const_cast<char*>(line.bytes.data()), line.bytes.size()};
+      values[4].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+      values[4].u.i = RD_KAFKA_MSG_F_COPY;
+      values[5].vtype = RD_KAFKA_VTYPE_HEADER;
+      values[5].u.header = {kOffsetHeader, offset.data(), static_cast<ssize_t>(offset.size())};
+      values[6].vtype = RD_KAFKA_VTYPE_HEADER;
+      values[6].u.header = {kTypeHeader, kTypes[kind], -1};
+    };
+    rd_kafka_vu_t values[7];
+    fill(values);
+    while (true) {
+      const KafkaError error(rd_kafka_produceva(producer_.get(), values, 7));
+      if (!error) break;
+      if (rd_kafka_error_code(error.get()) != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+        Failure failure = Explain("send outcomes", error);
+        if (failure.action == Action::kRetry || failure.action == Action::kRebuild) {
+          failure.action = is_exactly_once() ? Action::kAbort : Action::kRebuild;
+        }
+        return failure;
+      }
+      if (Clock::now() >= deadline) return Failure{Action::kRebuild, TimeIsOver("send outcomes")};
+      rd_kafka_poll(producer_.get(), kWaitMs);
+    }
+  }
+  return std::nullopt;
+}
+
+// Without transactions: first the lines, then the offsets.
+KafkaSink::Writer::Attempted KafkaSink::Writer::SendTwice(Clock::time_point deadline) {
+  undelivered_ = 0;
+  if (Attempted failed = Produce(deadline)) return failed;
+  rd_kafka_resp_err_t code = rd_kafka_flush(producer_.get(), MillisecondsUntil(deadline));
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    is_broken_ = true;
+    return Failure{Action::kRebuild, Explain("send outcomes", code)};
+  }
+  if (undelivered_ > 0) {
+    is_broken_ = true;
+    return Failure{Classify(undelivered_code_, false, false, false),
+                   Explain("send outcomes", undelivered_code_)};
+  }
+  code = rd_kafka_commit(shared_.consumer.get(), Progress().get(), 0);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
+  return Failure{Classify(code, true, false, false), Explain("commit the group's offsets", code)};
+}
+
+// ---- Reading ------------------------------------------------------------------------------------
+
+// A transaction of a process that died ends by its timeout, which brokers look at every 10 s.
+Clock::time_point KafkaSink::Writer::CommittedDeadline() const {
+  constexpr std::chrono::seconds kBrokersLook{20};
+  return Clock::now() + shared_.options.transaction_timeout + shared_.options.start_timeout +
+         kBrokersLook;
+}
+
+Result<std::optional<Tail>> KafkaSink::Writer::Last(int32_t partition) {
+  auto committed = shared_.CommittedOffsets({partition}, CommittedDeadline());
+  if (!committed) return committed.error();
+  const auto& [offset, metadata] = (*committed)[partition];
+  if (offset < 0) return std::optional<Tail>();
+  const std::string chain =
+      metadata.starts_with(kMetadataMark) ? metadata.substr(kMetadataMark.size()) : "";
+  if (!IsSha256Hex(chain) || offset == 0) {
+    return Error{Code::kUnreadableFile,
+                 "group " + shared_.options.group_id + " stands at offset " +
+                     std::to_string(offset) + " of partition " + std::to_string(partition) +
+                     ", which nudge did not commit",
+                 "choose another group_id, or delete the group's offsets and begin again with an "
+                 "empty state and new output topics"};
+  }
+  const bool has_lines = std::any_of(lines_.begin(), lines_.end(), [&](const OutcomeLine& line) {
+    return line.partition == partition;
+  });
+  if (!has_lines) last_offsets_[partition] = offset - 1;
+  return std::optional<Tail>({offset - 1, chain});
+}
+
+Result<Nothing> KafkaSink::Writer::ReadBack(int32_t partition, int64_t offset, const Visit& visit) {
+  Result<std::optional<Tail>> tail = Last(partition);
+  if (!tail) return tail.error();
+  if (!*tail || (*tail)->offset < offset) return Nothing{};
+  return ReadOutcomes(shared_, partition, offset, **tail, CommittedDeadline(), visit);
+}
+
+// ---- KafkaSink ----------------------------------------------------------------------------------
+
+KafkaSink::KafkaSink(KafkaClient& client) : writer_(std::make_unique<Writer>(client.shared())) {}
+
+KafkaSink::~KafkaSink() = default;
+
+Result<Nothing> KafkaSink::Append(const OutcomeLine& line) {
+  return writer_->Append(line);
+}
+
+Result<Nothing> KafkaSink::Commit() {
+  return writer_->Commit();
+}
+
+void KafkaSink::Drop(int32_t partition) {
+  writer_->Drop(partition);
+}
+
+Result<std::optional<Tail>> KafkaSink::Last(int32_t partition) {
+  return writer_->Last(partition);
+}
+
+Result<Nothing> KafkaSink::ReadBack(int32_t partition, int64_t offset, const Visit& visit) {
+  return writer_->ReadBack(partition, offset, visit);
+}
+
+}  // namespace nudge
