@@ -496,8 +496,11 @@ int Chat(const ChatArguments& arguments) {
   Conversation conversation(arguments.tenant, config.limits, log, source, desk);
   conversation.Continue();
   const std::unique_ptr<Backend> backend = MakeBackend(config);
-  Processor processor(options, {[&](const OutcomeLine& line) { desk.Deliver(line); }, {}}, *backend,
-                      source, sink);
+  Processor processor(options,
+                      {[&](const OutcomeLine& line) { desk.Deliver(line); },
+                       {},
+                       [](const std::string& notice) { std::cerr << "nudge: " << notice << "\n"; }},
+                      *backend, source, sink);
   std::cerr << backend->description() << "\n" << kHelp;
   if (log.lines() > 0) std::cerr << "going on after line " << log.lines() << " of the log\n";
 

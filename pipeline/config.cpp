@@ -436,6 +436,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.configuration_sha256 = SemanticSha256(config);
   options.checkpoint_every_events = config.checkpoint.every_events;
   options.checkpoint_at_end = config.checkpoint.at_end;
+  options.backup_every_cuts = config.checkpoint.backup_every_cuts;
   options.drain = std::chrono::milliseconds(config.drain_ms);
   return options;
 }

@@ -65,6 +65,7 @@ struct Config {
     bool enabled = true;
     std::string folder;  // empty: OUTPUT/state
     uint64_t every_events = 1000;
+    uint32_t backup_every_cuts = 100;
     bool at_end = true;
   };
   struct Report {

@@ -248,6 +248,9 @@ void AddRunning(Config& c, Fields& fields) {
                       kOperational, "empty: state/ below output.folder"},
                      {"checkpoint.every_events", Number{&c.checkpoint.every_events, 1, 1e9}, "",
                       kOperational, "of a partition"},
+                     {"checkpoint.backup_every_cuts",
+                      Number{&c.checkpoint.backup_every_cuts, 0, 1e9}, "", kOperational,
+                      "a copy of the state, after the first cut and then after so many; 0: none"},
                      {"checkpoint.at_end", Flag{&c.checkpoint.at_end}, "", kOperational,
                       "also when the input ends or the process is told to stop"},
 

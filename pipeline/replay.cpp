@@ -126,10 +126,12 @@ int Replay(const ReplayArguments& arguments) {
                  .sync = config.output.sync});
   Report report;
   const auto started = std::chrono::steady_clock::now();
-  Processor processor(options,
-                      {[&](const OutcomeLine& line) { report.OnOutcome(line); },
-                       [&](const LessonEvent& lesson) { report.OnLesson(lesson); }},
-                      *backend, source, sink);
+  Processor processor(
+      options,
+      {[&](const OutcomeLine& line) { report.OnOutcome(line); },
+       [&](const LessonEvent& lesson) { report.OnLesson(lesson); },
+       [](const std::string& notice) { std::cerr << "\nnudge: " << notice << "\n"; }},
+      *backend, source, sink);
   Result<std::map<int32_t, PartitionSummary>> done = Error{};
   {
     std::optional<Ticker> ticker;

@@ -340,7 +340,7 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
   if (!meta.ok()) return meta.error();
   if (meta->generation != slot.generation || meta->events != cut.follows) {
     database.Rollback();
-    return Error{Code::kUnreadableFile,
+    return Error{Code::kFenced,
                  "state: " + database.path() + " belongs to another process: it stands at " +
                      std::to_string(meta->events) + " events, this process at " +
                      std::to_string(cut.follows),

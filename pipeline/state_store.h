@@ -62,8 +62,9 @@ class StateStore {
   // state stands exactly at `committed_offset` (a clean stop), in which case it is taken over.
   Result<std::optional<Cut>> Newest(int32_t partition, int64_t committed_offset);
 
-  // Requires Newest. One transaction, synced. An error (full disk; a cut that does not follow; the
-  // partition was restored by somebody else since) leaves the state as the cut before.
+  // Requires Newest. One transaction, synced. Errors, which leave the state as the cut before:
+  // kFenced for a cut that does not follow, or where somebody else has restored the partition
+  // since; kUnreadableFile for a full disk and the like.
   Result<Nothing> Write(const Cut& cut);
 
   // Until no backup is being made.

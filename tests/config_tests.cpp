@@ -479,7 +479,7 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
               {"prompt", {{"default_prompt_id", "main"}, {"system", "Be brief."}}},
               {"executor", {{"threads", 3}, {"drain_ms", 250}}},
               {"graph", {{"threads", 4}}},
-              {"checkpoint", {{"every_events", 7}, {"at_end", false}}}}));
+              {"checkpoint", {{"every_events", 7}, {"backup_every_cuts", 9}, {"at_end", false}}}}));
   BOOST_TEST(options.recall.documents_per_tenant == 11U);
   BOOST_TEST(options.index.documents_per_tenant == 11U);
   BOOST_TEST(options.recall.chunks_per_tenant == 12U);
@@ -502,6 +502,7 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.drain.count() == 250);
   BOOST_TEST(options.checkpoint_every_events == 7U);
   BOOST_TEST(!options.checkpoint_at_end);
+  BOOST_TEST(options.backup_every_cuts == 9U);
   BOOST_TEST(options.executor.snapshot_folder == "out/snapshots");
   BOOST_TEST(options.state_folder == "out/state");
 }

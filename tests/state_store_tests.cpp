@@ -316,6 +316,7 @@ BOOST_AUTO_TEST_CASE(a_cut_that_does_not_follow_is_refused_and_changes_nothing) 
   for (const uint64_t follows : {0u, 20u, 29u, 31u}) {
     const auto written = store.Write(MakeCut(follows, 40, {{"t", "k/a", "x", "y"}}));
     BOOST_REQUIRE(!written.ok());
+    BOOST_TEST((written.error().code == Code::kFenced));
     BOOST_TEST(Says(written.error().message, "belongs to another process"));
   }
   BOOST_TEST(store.Write(MakeCut(30, 40, {{"t", "index/document", "d", "5"}})).ok());
