@@ -14,8 +14,8 @@ constexpr int kApplicationId = 0x6E756467;  // "nudg"
 constexpr int kBusyTimeoutMs = 5000;
 constexpr int kHistoryRows = 1000;
 
-// Small pages put rows of a document (text and vector, some 2 KB) on overflow pages; 16 KiB loads
-// and copies them twice as fast as 4 KiB.
+// Rows of a document (text and vector, some 2 KB) lie badly in small pages: with 16 KiB the file is
+// filled and copied twice as fast as with 4 KiB.
 constexpr const char* kSettings =
     "PRAGMA page_size = 16384;"
     "PRAGMA synchronous = FULL;"
