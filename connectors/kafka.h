@@ -92,6 +92,7 @@ struct KafkaStatistics {
   uint64_t retries = 0;    // calls repeated after an error that a repetition may cure
   uint64_t aborts = 0;     // transactions given up, whose lines were sent again
   uint64_t rebuilds = 0;   // producers replaced after an error that ended one
+  uint64_t found_committed = 0;  // commits that failed here and had succeeded there
   double commit_ms = 0;    // how long the last commit took
   std::string last_error;  // the last trouble with a broker; empty if there was none
 };

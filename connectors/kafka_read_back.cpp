@@ -89,11 +89,12 @@ class Outcomes {
   Outcomes(const Outcomes&) = delete;
   Outcomes& operator=(const Outcomes&) = delete;
 
-  // Before the first outcome of an event at or after `offset`.
-  Result<Nothing> Find(int64_t offset) {
+  // To a place before the first outcome of an event at or after `offset`, of which there are at
+  // most `span`.
+  Result<Nothing> Find(int64_t offset, int64_t span) {
     std::vector<std::pair<std::string, int64_t>> begins;
     for (Stream& stream : streams_) {
-      Result<int64_t> begin = Search(stream, offset);
+      Result<int64_t> begin = Search(stream, offset, span);
       if (!begin) return begin.error();
       begins.emplace_back(stream.topic, *begin);
     }
@@ -201,32 +202,32 @@ class Outcomes {
     }
   }
 
-  // The position of the first outcome of an event at or after `wanted`: by halves, since input
-  // offsets only grow along a topic.
-  Result<int64_t> Search(Stream& stream, int64_t wanted) {
+  // A position at or before the first outcome of an event at or after `wanted`, and not far before
+  // it: each event has one outcome and each transaction of outcomes one marker, so the outcomes of
+  // `span` events fill no more than twice as many positions, unless transactions were aborted.
+  Result<int64_t> Search(Stream& stream, int64_t wanted, int64_t span) {
+    constexpr int64_t kSlack = 64;
+    constexpr int64_t kFurther = 4;
     const Result<Range> range =
         RangeOf(consumer_.get(), stream.topic, partition_, shared_.options.start_timeout);
     if (!range) return range.error();
-    int64_t low = range->low;
-    int64_t high = range->high;
-    while (wanted > 0 && low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      Result<Nothing> assigned = Assign({{stream.topic, middle}});
-      if (!assigned) return assigned.error();
+    for (int64_t reach = 2 * span + kSlack; wanted > 0 && reach < range->high - range->low;
+         reach *= kFurther) {
+      const int64_t begin = range->high - reach;
+      if (Result<Nothing> assigned = Assign({{stream.topic, begin}}); !assigned) {
+        return assigned.error();
+      }
       const auto deadline = Clock::now() + kFetch;
-      while (!stream.head && !stream.at_end && Clock::now() < deadline) {
+      while (!stream.head && !stream.at_end) {
         if (Result<Nothing> fetched = Fetch(stream); !fetched) return fetched.error();
+        if (Clock::now() >= deadline) {
+          return Damaged(stream.topic, partition_, "the broker does not answer");
+        }
         if (!stream.head && !stream.at_end) Wait();
       }
-      if (stream.head && stream.head_offset < wanted) {
-        low = stream.head->offset + 1;
-      } else if (stream.head || stream.at_end) {
-        high = middle;
-      } else {
-        return Damaged(stream.topic, partition_, "the broker does not answer");
-      }
+      if (stream.head && stream.head_offset < wanted) return begin;
     }
-    return low;
+    return range->low;
   }
 
   KafkaClient::Shared& shared_;
@@ -249,7 +250,8 @@ Result<Nothing> ReadOutcomes(KafkaClient::Shared& shared, int32_t partition, int
   int64_t last = -1;
   try {
     Outcomes outcomes(shared, partition, deadline);
-    if (Result<Nothing> found = outcomes.Find(offset); !found) return found;
+    if (Result<Nothing> found = outcomes.Find(offset, tail.offset - offset + 1); !found)
+      return found;
     while (last < tail.offset) {
       Result<Stream*> next = outcomes.Next();
       if (!next) return next.error();

@@ -312,6 +312,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadli
     if (offset <= first.at(number)) ++open;
   }
   if (done == tried_.size()) {
+    Count(&KafkaStatistics::found_committed);
     Settle();
   } else if (open == tried_.size()) {
     tried_.clear();
@@ -346,17 +347,18 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadl
   return failed ? EndFailed(std::move(*failed), deadline) : failed;
 }
 
-// Puts the producer into a state from which lines can be sent again, and passes the failure on, or
-// a worse one that came to light.
+// Ends the open transaction, so that it holds up no reader, and leaves a producer with which lines
+// can be sent again. Passes the failure on, or a worse one that came to light.
 KafkaSink::Writer::Attempted KafkaSink::Writer::EndFailed(Failure failure,
                                                           Clock::time_point deadline) {
-  if (failure.action == Action::kFenced) return failure;
   if (failure.action != Action::kRebuild) {
-    Count(&KafkaStatistics::aborts);
     const Attempted not_aborted = Repeat("abort a transaction", deadline, [&](int ms) {
       return KafkaError(rd_kafka_abort_transaction(producer_.get(), ms));
     });
-    if (!not_aborted) return failure;
+    if (!not_aborted) {
+      Count(&KafkaStatistics::aborts);
+      return failure;
+    }
     if (not_aborted->action == Action::kFenced) return not_aborted;
   }
   is_broken_ = true;

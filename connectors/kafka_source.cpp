@@ -201,7 +201,12 @@ void KafkaSource::Reader::TakeAway(const std::vector<int32_t>& numbers) {
     if (listener != nullptr && !numbers.empty()) listener->Lost(numbers);
   } else if (listener != nullptr && !numbers.empty()) {
     const Result<Nothing> revoked = listener->Revoked(numbers);
-    if (!revoked) Fail(revoked.error());
+    if (!revoked && revoked.error().code == Code::kNotOwner) {
+      shared_.SetMembership(nullptr, {});
+      listener->Lost(numbers);
+    } else if (!revoked) {
+      Fail(revoked.error());
+    }
   }
   for (const std::unique_ptr<Input>& input : inputs_) Bell::StopWatching(input->queue.get());
   inputs_.clear();

@@ -43,7 +43,7 @@ class PartitionListener {
   virtual Result<Nothing> Assigned(std::span<const int32_t> partitions) = 0;
 
   // They go to somebody else once this returns: finish, commit and forget them. No record of them
-  // follows.
+  // follows. kNotOwner says that the commit came too late: Lost follows. Other errors end Next.
   virtual Result<Nothing> Revoked(std::span<const int32_t> partitions) = 0;
 
   // They are gone already: forget them; what was not committed must not be.

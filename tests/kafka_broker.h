@@ -7,7 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,6 +40,10 @@ class KafkaBroker {
   void Stop() { Require(Script("stop")); }
   void Start() { Require(Script("start")); }
 
+  // The broker's process stands still, with its connections open, until Thaw.
+  void Freeze() { Signal(SIGSTOP); }
+  void Thaw() { Signal(SIGCONT); }
+
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
   // The broker of the suite, started when it is first asked for.
@@ -47,6 +53,12 @@ class KafkaBroker {
   }
 
  private:
+  void Signal(int signal) const {
+    pid_t pid = 0;
+    std::ifstream(folder_.path() + "/kafka/pid") >> pid;
+    Require(pid > 1 && kill(pid, signal) == 0);
+  }
+
   static void Require(bool done) {
     if (!done) throw std::runtime_error("scripts/kafka failed");
   }
@@ -134,6 +146,7 @@ class RawProducer {
     rd_kafka_conf_t* const configuration = rd_kafka_conf_new();
     rd_kafka_conf_set(configuration, "bootstrap.servers", brokers.c_str(), text, sizeof text);
     rd_kafka_conf_set(configuration, "message.max.bytes", "1040000", text, sizeof text);
+    rd_kafka_conf_set(configuration, "log_level", "2", text, sizeof text);
     handle_ = rd_kafka_new(RD_KAFKA_PRODUCER, configuration, text, sizeof text);
   }
   ~RawProducer() { rd_kafka_destroy(handle_); }
