@@ -193,6 +193,13 @@ void Executor::Resolve(const CellPtr<T>& cell, T value) {
   for (const auto& then : waiting) then(*cell->value);
 }
 
+template <class T>
+Executor::Owner<T>::~Owner() {
+  std::vector<std::function<void(const T&)>> dropped;  // destroyed without the lock
+  const std::lock_guard lock(executor_.mutex_);
+  dropped.swap(cell_->waiting);
+}
+
 // ---- Embedding ----------------------------------------------------------------------------------
 
 void Executor::EmbedTexts(int32_t partition, std::vector<std::string> texts, bool as_query,
@@ -311,11 +318,12 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
     Resolve(answer, std::move(given));
     return answer;
   }
-  When<Served>(VersionOf(*tenant, generate.adapter), [=, this, waiting = std::weak_ptr(tenant)](
+  When<Served>(VersionOf(*tenant, generate.adapter), [=, this, owner = Own(answer),
+                                                      waiting = std::weak_ptr(tenant)](
                                                          const Served& served) {
     const TenantPtr asked = waiting.lock();
     if (!asked) return;
-    Enqueue(kGenerate, at.partition(), [this, asked, answer, generate, served](size_t slot) {
+    Enqueue(kGenerate, at.partition(), [this, asked, owner, answer, generate, served](size_t slot) {
       const auto cancelled = [&] { return stopping_ || asked->abandoned; };
       Answer given;
       given.digest = served.digest();
@@ -375,12 +383,14 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
   if (lesson.step.makes) KeepVersions(tenant, lesson, made);
 
   When<LessonDone>(before, [=, this, counted = CountLesson(), waiting = std::weak_ptr(kept),
+                            owners = std::pair(Own(made), Own(done)),
                             lesson = std::move(lesson)](const LessonDone&) {
     When<Answer>(shown, [=, this](const Answer& given) {
       const TenantPtr learning = waiting.lock();
       if (!learning) return;
       Enqueue(kLearn, at.partition(), [=, this](size_t) {
-        (void)counted;  // until here
+        (void)counted;
+        (void)owners;  // until here
         // Versions that earlier lessons make are resolved by now, so both are there.
         LessonDone result =
             RunLesson(at, id, *learning, lesson, given.error ? nullptr : &given.completed.text,
@@ -500,10 +510,12 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
       asked.push_back([=, this, kept = tenant](const std::shared_ptr<Parts>& parts, size_t index) {
         const auto saved = std::make_shared<Cell<LessonDone>>();
         const CellPtr<LessonDone> before = std::exchange(kept->last_lesson, saved);
-        When<LessonDone>(before, [=, this, waiting = std::weak_ptr(kept)](const LessonDone&) {
+        When<LessonDone>(before, [=, this, owner = Own(saved),
+                                  waiting = std::weak_ptr(kept)](const LessonDone&) {
           const TenantPtr learnt = waiting.lock();
           if (!learnt) return;
           Enqueue(kLearn, partition, [=, this](size_t) {
+            (void)owner;  // until here
             Changes changes;
             learnt->adapters->Save(changes);
             Resolve(saved, LessonDone{});

@@ -106,6 +106,25 @@ class Executor {
   template <class T>
   using CellPtr = std::shared_ptr<Cell<T>>;
 
+  // Held by the job that will resolve the cell. If the job is dropped, so is what waits for it: two
+  // lessons about one answer would otherwise keep each other for ever.
+  template <class T>
+  class Owner {
+   public:
+    Owner(Executor& executor, CellPtr<T> cell) : executor_(executor), cell_(std::move(cell)) {}
+    ~Owner();
+    Owner(const Owner&) = delete;
+    Owner& operator=(const Owner&) = delete;
+
+   private:
+    Executor& executor_;
+    const CellPtr<T> cell_;
+  };
+  template <class T>
+  std::shared_ptr<Owner<T>> Own(const CellPtr<T>& cell) {
+    return std::make_shared<Owner<T>>(*this, cell);
+  }
+
   struct Answer {
     std::optional<Error> error;
     Completed completed;

@@ -11,6 +11,9 @@ namespace {
 // outcome that comes later than this after the last write is written at once.
 constexpr std::chrono::microseconds kBetweenWrites{500};
 
+// After the sink said that partitions are not this process's any more: the source tells which.
+constexpr std::chrono::milliseconds kUntilToldWhose{20};
+
 }  // namespace
 
 Outbox::Outbox(Sink& sink, StateStore* state, Credits& credits,
@@ -57,12 +60,14 @@ void Outbox::AddCut(Cut cut) {
   changed_.notify_all();
 }
 
-void Outbox::Flush() {
+bool Outbox::Flush(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   ++flushing_;
   changed_.notify_all();
-  changed_.wait(lock, [&, target = added_] { return failed_ || written_ >= target; });
+  const uint64_t target = added_;
+  changed_.wait_for(lock, timeout, [&] { return failed_ || written_ >= target; });
   --flushing_;
+  return written_ >= target;
 }
 
 Outbox::Pause::Pause(Outbox& outbox) : outbox_(outbox) {
@@ -81,7 +86,9 @@ Outbox::Pause::~Pause() {
 
 void Outbox::Drop(int32_t partition) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(entries_, [&](const Entry& entry) { return entry.line.partition == partition; });
+  for (std::vector<Entry>* entries : {&entries_, &sent_}) {
+    std::erase_if(*entries, [&](const Entry& entry) { return entry.line.partition == partition; });
+  }
   for (std::vector<Cut>* cuts : {&cuts_, &waiting_}) {
     std::erase_if(*cuts, [&](const Cut& cut) { return cut.partition == partition; });
   }
@@ -96,47 +103,52 @@ Outbox::Progress Outbox::progress() const {
 }
 
 void Outbox::Work() {
-  std::vector<Entry> entries;
   auto next_write = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   while (true) {
-    const auto work = [&] { return pauses_ == 0 && (!entries_.empty() || !cuts_.empty()); };
+    const auto work = [&] {
+      return pauses_ == 0 && (!entries_.empty() || !cuts_.empty() || !sent_.empty());
+    };
     changed_.wait(lock, [&] { return stopping_ || work(); });
     changed_.wait_until(lock, next_write, [&] { return stopping_ || flushing_ > 0; });
     if (stopping_) return;
     if (!work()) continue;
-    entries.swap(entries_);
+    std::vector<Entry> fresh;
+    fresh.swap(entries_);
     std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting_));
     cuts_.clear();
     writing_ = true;
     const uint64_t taken = added_;
     lock.unlock();
 
-    Result<Nothing> written = Write(entries);
+    Result<Nothing> written = Write(std::move(fresh));
     if (written.ok()) written = WriteCuts();
-    for (const Entry& entry : entries) {
-      if (on_outcome_ && written.ok()) on_outcome_(entry.line);
-    }
+    const bool not_owner = !written.ok() && written.error().code == Code::kNotOwner;
+    next_write = std::chrono::steady_clock::now() + (not_owner ? kUntilToldWhose : kBetweenWrites);
 
-    next_write = std::chrono::steady_clock::now() + kBetweenWrites;
     lock.lock();
     writing_ = false;
-    if (!written.ok()) {
+    if (written.ok()) {
+      Count();
+      written_ = taken;
+      sent_.clear();
+    } else if (!not_owner) {
       failed_ = true;
       changed_.notify_all();
       lock.unlock();
       on_fatal_(written.error());
       return;
     }
-    for (const Entry& entry : entries) {
-      ++progress_.outcomes;
-      if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
-      if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
-      if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
-    }
-    written_ = taken;
-    entries.clear();
     changed_.notify_all();
+  }
+}
+
+void Outbox::Count() {
+  for (const Entry& entry : sent_) {
+    ++progress_.outcomes;
+    if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
+    if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
+    if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
   }
 }
 
@@ -160,21 +172,27 @@ Result<Nothing> Outbox::WriteCuts() {
   return Nothing{};
 }
 
-Result<Nothing> Outbox::Write(std::vector<Entry>& entries) {
-  bool any = false;
+// Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent_`,
+// which the sink keeps too.
+Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
+  for (Entry& entry : fresh) {
+    if (entry.commit) {
+      if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
+    }
+    sent_.push_back(std::move(entry));
+  }
+  const auto to_commit = [](const Entry& entry) { return entry.commit; };
+  if (std::any_of(sent_.begin(), sent_.end(), to_commit)) {
+    if (Result<Nothing> committed = sink_.Commit(); !committed.ok()) return committed;
+  }
   std::map<int32_t, std::pair<uint64_t, uint64_t>> returned;  // partition -> events, bytes
-  for (const Entry& entry : entries) {
+  for (const Entry& entry : sent_) {
     auto& [events, bytes] = returned[entry.line.partition];
     ++events;
     bytes += entry.credit_bytes;
-    if (!entry.commit) continue;
-    any = true;
-    if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
+    next_offsets_[entry.line.partition] = entry.line.offset + 1;
+    if (on_outcome_) on_outcome_(entry.line);
   }
-  if (any) {
-    if (Result<Nothing> committed = sink_.Commit(); !committed.ok()) return committed;
-  }
-  for (const Entry& entry : entries) next_offsets_[entry.line.partition] = entry.line.offset + 1;
   for (const auto& [partition, used] : returned) {
     credits_.Return(partition, used.first, used.second);
   }

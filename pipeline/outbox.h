@@ -4,7 +4,8 @@
 //
 // Takes all that is queued, commits it as one, and so commits at once when idle and in batches as
 // large as the sink is slow when not. Add and AddCut: any thread, never wait. A sink or state that
-// fails ends the writing: `on_fatal` is called once and nothing is committed after it.
+// fails ends the writing: `on_fatal` is called once and nothing is committed after it. kNotOwner is
+// no failure: some partition is about to be dropped, and then the rest is committed.
 #pragma once
 
 #include <condition_variable>
@@ -60,9 +61,9 @@ class Outbox {
   void Add(Entry entry);
   void AddCut(Cut cut);
 
-  // Waits until all that was added before this call is written (a cut: if its outcomes are), or
-  // writing has failed.
-  void Flush();
+  // Waits until all that was added before this call is written (a cut: if its outcomes are). False:
+  // the time is over, or writing has failed.
+  bool Flush(std::chrono::milliseconds timeout);
 
   // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
   void Drop(int32_t partition);
@@ -70,7 +71,8 @@ class Outbox {
 
  private:
   void Work();
-  Result<Nothing> Write(std::vector<Entry>& entries);
+  Result<Nothing> Write(std::vector<Entry> fresh);
+  void Count();
   Result<Nothing> WriteCuts();
 
   Sink& sink_;
@@ -82,6 +84,7 @@ class Outbox {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Entry> entries_;
+  std::vector<Entry> sent_;  // with the sink, and not committed yet
   std::vector<Cut> cuts_;
   std::vector<Cut> waiting_;  // cuts whose outcomes are not all committed yet
   uint64_t added_ = 0;        // entries and cuts, ever

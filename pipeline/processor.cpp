@@ -9,6 +9,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kPull{100};  // how late a stop may be seen
 
+// What is finished may take this long to be committed, whatever the limit for the rest.
+constexpr std::chrono::milliseconds kCommit{5'000};
+
 ChatFormat FormatOf(Backend& backend) {
   return {[&backend](const std::vector<ChatMessage>& chat) { return backend.CountTokens(chat); },
           backend.window_tokens()};
@@ -108,7 +111,7 @@ Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
     if (finished && state_) TakeCut(number, found->second, TimeUntil(deadline));
     found->second.stay->over = true;
   }
-  outbox_.Flush();
+  outbox_.Flush(std::max(TimeUntil(deadline), kCommit));
   for (const int32_t number : partitions) Forget(number);
   if (const std::optional<Error> error = failure()) return *error;
   return Nothing{};
@@ -316,7 +319,7 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
   if (state_ && options_.checkpoint_at_end) {
     for (auto& [number, partition] : partitions_) TakeCut(number, partition, options_.drain);
   }
-  outbox_.Flush();
+  outbox_.Flush(std::max(left, kCommit));
   return Nothing{};
 }
 

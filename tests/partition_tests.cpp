@@ -236,6 +236,49 @@ BOOST_AUTO_TEST_CASE(a_partition_moves_to_another_process_with_its_state) {
   CheckLog(sink, expected);
 }
 
+BOOST_AUTO_TEST_CASE(a_sink_that_is_no_owner_any_more_keeps_the_lines_of_the_others) {
+  // From `moving` on the sink refuses commits with lines of partition 1, until it is told to drop
+  // it.
+  class MovingSink final : public Sink {
+   public:
+    Result<Nothing> Append(const OutcomeLine& line) override {
+      if (line.partition == 1) moving_lines_ = true;
+      return inner.Append(line);
+    }
+    Result<Nothing> Commit() override {
+      if (moving && moving_lines_) {
+        refused = true;
+        return Error{Code::kNotOwner, "partitions are moving", ""};
+      }
+      moving_lines_ = false;
+      return inner.Commit();
+    }
+    void Drop(int32_t partition) override {
+      if (partition == 1) moving = moving_lines_ = false;
+      inner.Drop(partition);
+    }
+    Result<std::optional<Tail>> Last(int32_t partition) override { return inner.Last(partition); }
+    Result<Nothing> ReadBack(int32_t partition, int64_t offset, const Visit& visit) override {
+      return inner.ReadBack(partition, offset, visit);
+    }
+
+    MemorySink inner;
+    std::atomic<bool> moving{false};
+    std::atomic<bool> refused{false};
+
+   private:
+    bool moving_lines_ = false;
+  };
+  MovingSink sink;
+  const TempFolder folder;
+  Run(Options(folder.path() + "/state"), SlowBackend(9), sink,
+      {Assign{0}, Assign{1}, Assign{2}, Deliver{2, kEvents}, Deliver{0, 10}, Deliver{1, 10},
+       Until{[&] { return sink.moving = true; }}, Deliver{1, 10}, Deliver{0, 10},
+       Until{[&] { return sink.refused.load(); }}, Lose{1}, Deliver{0, kEvents}, Assign{1},
+       Deliver{1, kEvents}});
+  CheckLog(sink.inner, Expected());
+}
+
 BOOST_AUTO_TEST_CASE(a_partition_without_credits_does_not_stop_the_others) {
   // The first answers of partition 1 wait until partition 0 is done; its credits run out long
   // before.
