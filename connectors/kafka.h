@@ -62,8 +62,11 @@ struct KafkaOptions {
   // The largest outcome with its key: the brokers' message.max.bytes less what a batch adds.
   size_t message_bytes = 1'000'000;
 
-  std::chrono::milliseconds start_timeout{15'000};    // brokers answer at start within this time
-  std::chrono::milliseconds session_timeout{15'000};  // away for longer: the partitions move on
+  std::chrono::milliseconds start_timeout{15'000};  // brokers answer at start within this time
+  // Away for longer, and the partitions move on. It should outlast a broker's restart: a member
+  // whose session ended meanwhile can find itself fenced by its own return, and then has to start
+  // again.
+  std::chrono::milliseconds session_timeout{45'000};
   // A process that died in the middle of a transaction holds readers up for this time at most.
   std::chrono::milliseconds transaction_timeout{15'000};
   // How long Commit goes on trying while brokers are away.
@@ -89,12 +92,12 @@ struct KafkaStatistics {
   uint64_t commits = 0;
   uint64_t committed_events = 0;
   uint64_t committed_bytes = 0;
-  uint64_t retries = 0;    // calls repeated after an error that a repetition may cure
-  uint64_t aborts = 0;     // transactions given up, whose lines were sent again
-  uint64_t rebuilds = 0;   // producers replaced after an error that ended one
+  uint64_t retries = 0;          // calls repeated after an error that a repetition may cure
+  uint64_t aborts = 0;           // transactions given up, whose lines were sent again
+  uint64_t rebuilds = 0;         // producers replaced after an error that ended one
   uint64_t found_committed = 0;  // commits that failed here and had succeeded there
-  double commit_ms = 0;    // how long the last commit took
-  std::string last_error;  // the last trouble with a broker; empty if there was none
+  double commit_ms = 0;          // how long the last commit took
+  std::string last_error;        // the last trouble with a broker; empty if there was none
 };
 
 // The partition that Kafka's own (Java) producers give a key: Kafka's murmur2, positive, modulo
