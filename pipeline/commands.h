@@ -19,6 +19,8 @@ enum ExitCode : int {
   kExitDone = 0,
   kExitFailed = 1,         // the run stopped: what was committed stands, and a later run goes on
   kExitUsage = 2,          // bad command line, configuration or input files: nothing was done
+  kExitFenced = 3,         // another process has this one's place: it goes on, this one must not
+  kExitUnavailable = 4,    // brokers do not answer or refuse: the same command goes on later
   kExitInterrupted = 130,  // stopped by a signal, cleanly: the same command goes on
 };
 
@@ -37,6 +39,21 @@ struct ReplayArguments {
   int threads = 0;     // of graph and executor; 0: as configured
 };
 int Replay(const ReplayArguments& arguments);
+
+struct RunArguments {
+  std::string config_path;
+  bool create_topics = false;  // those that are missing
+  int partitions = 6;          // of those made
+  int replication = 1;
+};
+int RunLive(const RunArguments& arguments);
+
+struct PublishArguments {
+  std::string config_path;
+  std::string input;             // events, one a line; - is stdin
+  double events_per_second = 0;  // 0: as fast as it goes
+};
+int Publish(const PublishArguments& arguments);
 
 struct CheckArguments {
   std::string path;     // a configuration, or a file of events

@@ -230,6 +230,18 @@ class Reader {
     *slot.at = std::move(text);
   }
 
+  void Set(const Field& field, const Properties& slot, const Json& value) const {
+    if (!Expect(field, value.is_object(), "an object", value)) return;
+    for (const auto& item : value.items()) {
+      if (item.value().is_string()) {
+        (*slot.at)[item.key()] = item.value().get<std::string>();
+      } else {
+        problems_.Add(field.path + "." + Shown(item.key()),
+                      "expected a text, got " + KindOf(item.value()));
+      }
+    }
+  }
+
   void Set(const Field& field, const Presets& slot, const Json& value) const {
     if (!Expect(field, value.is_array(), "a list", value)) return;
     if (const auto size = static_cast<double>(value.size());
@@ -253,7 +265,7 @@ class Reader {
 
   // "-" is standard input where there must be an input.
   static bool IsStandard(const Path& slot, const std::string& text) {
-    return slot.required && text == "-";
+    return slot.standard_input && text == "-";
   }
 
   const Fields fields_;
@@ -337,6 +349,11 @@ void CheckTogether(Config& config, Problems& problems) {
       problems.Add(field.path, "missing: " + std::string(field.what));
     }
   }
+  if (config.input.path.empty() && config.kafka.brokers.empty() && !problems.Has("input.path") &&
+      !problems.Has("kafka.brokers")) {
+    problems.Add("input.path",
+                 "missing: recorded events for `nudge replay` (or kafka.brokers, for `nudge run`)");
+  }
   const auto sound = [&](std::initializer_list<const char*> paths) {
     return std::none_of(paths.begin(), paths.end(),
                         [&](const char* path) { return problems.Has(path); });
@@ -398,7 +415,7 @@ void RequireInputs(const Config& config) {
     const auto* path = std::get_if<Path>(&field.slot);
     if (path == nullptr || path->base != Path::Base::kConfigFolder) continue;
     const bool used = config.model.backend == "local" || !field.path.starts_with("model.");
-    const bool named = !path->at->empty() && !(path->required && *path->at == "-");
+    const bool named = !path->at->empty() && !(path->standard_input && *path->at == "-");
     std::error_code ignored;
     if (used && named && !std::filesystem::exists(*path->at, ignored)) {
       problems.Add(field.path, *path->at + " is not there" +
@@ -438,6 +455,30 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.checkpoint_at_end = config.checkpoint.at_end;
   options.backup_every_cuts = config.checkpoint.backup_every_cuts;
   options.drain = std::chrono::milliseconds(config.drain_ms);
+  options.hand_over = std::chrono::milliseconds(config.kafka.hand_over_ms);
+  return options;
+}
+
+KafkaOptions ToKafkaOptions(const Config& config) {
+  const Config::Kafka& kafka = config.kafka;
+  if (kafka.brokers.empty()) {
+    throw StartError("kafka.brokers: missing: HOST:PORT of the brokers");
+  }
+  KafkaOptions options;
+  options.brokers = kafka.brokers;
+  options.group_id = kafka.group_id;
+  options.instance_id = kafka.instance_id;
+  options.input_topic = kafka.input_topic;
+  options.response_topic = kafka.response_topic;
+  options.receipt_topic = kafka.receipt_topic;
+  options.dead_letter_topic = kafka.dead_letter_topic;
+  options.properties = kafka.properties;
+  options.line_bytes = config.limits.line_bytes;
+  options.fetch_bytes = kafka.fetch_bytes;
+  options.message_bytes = kafka.message_bytes;
+  options.session_timeout = std::chrono::milliseconds(kafka.session_timeout_ms);
+  options.transaction_timeout = std::chrono::milliseconds(kafka.transaction_timeout_ms);
+  options.commit_timeout = std::chrono::milliseconds(kafka.commit_timeout_ms);
   return options;
 }
 

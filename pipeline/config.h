@@ -16,9 +16,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 
+#include "connectors/kafka.h"
 #include "pipeline/processor.h"
 
 namespace nudge {
@@ -51,6 +53,22 @@ struct Config {
     std::string folder;
     bool sync = false;
   };
+  struct Kafka {
+    std::string brokers;  // empty: events come from input.path
+    std::string group_id = "nudge";
+    std::string instance_id = "1";
+    std::string input_topic = "nudge.events";
+    std::string response_topic = "nudge.responses";
+    std::string receipt_topic = "nudge.receipts";
+    std::string dead_letter_topic = "nudge.dead-letters";
+    std::map<std::string, std::string> properties;
+    uint64_t fetch_bytes = 64 << 20;
+    uint64_t message_bytes = 1'000'000;
+    uint32_t session_timeout_ms = 15'000;
+    uint32_t transaction_timeout_ms = 15'000;
+    uint32_t commit_timeout_ms = 120'000;
+    uint32_t hand_over_ms = 1'000;
+  };
   struct Model {
     std::string backend = "local";  // or "template"
     std::string language_model;     // GGUF; set if the backend is local
@@ -77,6 +95,7 @@ struct Config {
   bool deterministic = true;
   Input input;
   Output output;
+  Kafka kafka;
   Model model;
   EventLimits limits;
   CreditLimits in_flight;
@@ -111,6 +130,9 @@ void RequireInputs(const Config& config);
 // For the Processor. Snapshots go to OUTPUT/snapshots, state to checkpoint.folder or OUTPUT/state.
 // Throws as SemanticSha256.
 ProcessorOptions ToProcessorOptions(const Config& config);
+
+// For source, sink and publisher. Throws StartError if no brokers are configured.
+KafkaOptions ToKafkaOptions(const Config& config);
 
 // SHA-256 over the effective values, defaults included, of all keys that can change an outcome;
 // of a file that such a key names, over its content. Throws StartError if that cannot be read.

@@ -38,6 +38,10 @@ struct Path {
   std::string* at;
   enum class Base { kConfigFolder, kWorkingFolder } base;
   bool required = false;
+  bool standard_input = false;  // "-" may stand for it
+};
+struct Properties {  // names and values of another system
+  std::map<std::string, std::string>* at;
 };
 struct Presets {
   std::vector<DecodingPreset>* at;
@@ -45,7 +49,7 @@ struct Presets {
   double most;
 };
 using Slot = std::variant<Flag, Number<uint32_t>, Number<uint64_t>, Number<int>, Number<double>,
-                          Text, Choice, Path, Presets>;
+                          Text, Choice, Path, Properties, Presets>;
 
 enum class Effect {
   kSemantic,     // can change an outcome

@@ -63,6 +63,10 @@ OrderedJson ConstraintsOf(const Slot& slot) {
                    if (path.required) schema["minLength"] = 1;
                    schema["maxLength"] = kPathBytes;
                  },
+                 [&](const Properties&) {
+                   schema["type"] = "object";
+                   schema["additionalProperties"] = {{"type", "string"}};
+                 },
                  [&](const Presets& presets) {
                    DecodingPreset preset;
                    OrderedJson item = {{"type", "object"}};
@@ -110,6 +114,7 @@ std::string TypeForPeople(const Field& field) {
           [](const Path& path) -> std::string {
             return path.base == Path::Base::kConfigFolder ? "input path" : "output path";
           },
+          [](const Properties&) -> std::string { return "object of texts"; },
           [&](const Presets& presets) {
             return "list, " + behind(ToRange(presets.least, presets.most));
           },

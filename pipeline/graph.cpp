@@ -59,6 +59,16 @@ struct Guarded {
 // What decode gets: the bytes are in the origin.
 struct Received {};
 
+// Kafka's key says which partition a tenant is on: another one would split the tenant's log.
+Result<Event> Decode(const Origin& origin, const EventLimits& limits) {
+  Result<Event> event = DecodeEvent(origin.bytes, limits);
+  if (event.ok() && !origin.key.empty() && event->tenant != origin.key) {
+    return Error{Code::kInvalidEvent, "tenant: it is not the record's key",
+                 "send every event with its tenant as the key: nudge publish does"};
+  }
+  return event;
+}
+
 using Branches = std::tuple<Message<Resolved>, Message<Found>, Message<Pinned>, Message<Planned>>;
 struct ByTicket {
   template <class T>
@@ -161,9 +171,8 @@ struct Graph::Wiring {
 
   flow::function_node<Message<Received>, Message<Event>> decode{
       graph, flow::unlimited, [this](const Message<Received>& in) noexcept {
-        return RunStage<Event>("decode", metrics.decode, in, [&](const Received&) {
-          return DecodeEvent(in.origin->bytes, options.limits);
-        });
+        return RunStage<Event>("decode", metrics.decode, in,
+                               [&](const Received&) { return Decode(*in.origin, options.limits); });
       }};
 
   Async<Event, Prepared> prepare{

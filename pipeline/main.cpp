@@ -32,6 +32,26 @@ int Run(int argc, char** argv) {
       ->check(CLI::Range(1, 256));
   replay_command->callback([&] { exit_code = nudge::Replay(replay); });
 
+  nudge::RunArguments run;
+  auto* run_command = app.add_subcommand("run", "serve live topics, until it is stopped");
+  run_command->add_option("config", run.config_path, "configuration file")->required();
+  run_command->add_flag("--create-topics", run.create_topics, "make those that are missing");
+  run_command->add_option("--partitions", run.partitions, "of topics that are made")
+      ->check(CLI::Range(1, 10'000));
+  run_command->add_option("--replication", run.replication, "of topics that are made")
+      ->check(CLI::Range(1, 100));
+  run_command->callback([&] { exit_code = nudge::RunLive(run); });
+
+  nudge::PublishArguments publish;
+  auto* publish_command =
+      app.add_subcommand("publish", "send recorded events to the live input topic");
+  publish_command->add_option("config", publish.config_path, "configuration file")->required();
+  publish_command->add_option("events", publish.input, "events, one a line; - is stdin")
+      ->required();
+  publish_command->add_option("--rate", publish.events_per_second, "events a second; 0: no limit")
+      ->check(CLI::Range(0.0, 1e9));
+  publish_command->callback([&] { exit_code = nudge::Publish(publish); });
+
   nudge::CheckArguments check;
   auto* check_command = app.add_subcommand("check", "check a configuration or a file of events");
   check_command->add_option("path", check.path, "configuration, or events with --events");

@@ -53,7 +53,8 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
                  : std::make_unique<StateStore>(
                        options_.state_folder,
                        StateIdentity{backend.Fingerprint(), options_.configuration_sha256},
-                       StateStoreOptions{.backup_every_cuts = options_.backup_every_cuts},
+                       StateStoreOptions{.backup_every_cuts = options_.backup_every_cuts,
+                                         .partition_count = options_.partition_count},
                        std::move(hooks.on_notice))),
       credits_(options_.credits),
       executor_(backend, options_.executor, std::move(hooks.on_lesson),
@@ -132,6 +133,7 @@ void Processor::Forget(int32_t number) {
   graph_.Drop(number);
   const Outbox::Pause pause(outbox_);
   outbox_.Drop(number);
+  if (state_) state_->Close(number);
   credits_.Drop(number);
 }
 

@@ -35,6 +35,7 @@ struct ProcessorOptions {
   CreditLimits credits;
   std::string state_folder;                 // empty: no checkpoints
   std::string configuration_sha256;         // of the semantic configuration
+  std::optional<int32_t> partition_count;   // of the input, where it has a number of them
   uint64_t checkpoint_every_events = 1000;  // per partition, 1..
   bool checkpoint_at_end = true;
   uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
