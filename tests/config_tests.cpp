@@ -167,15 +167,18 @@ BOOST_AUTO_TEST_CASE(every_number_is_taken_at_both_ends_of_its_range_and_refused
 }
 
 BOOST_AUTO_TEST_CASE(every_key_refuses_values_of_another_type) {
-  const std::map<std::string, std::string> wanted = {{"boolean", "true or false"},
-                                                     {"integer", "a whole number"},
-                                                     {"number", "a number"},
-                                                     {"string", "a text"},
-                                                     {"array", "a list"}};
+  const std::map<std::string, std::string> wanted = {
+      {"boolean", "true or false"}, {"integer", "a whole number"}, {"number", "a number"},
+      {"string", "a text"},         {"array", "a list"},           {"object", "an object"}};
   for (const auto& [path, schema] : Keys()) {
     const std::string type = schema.value("type", "string");
     const std::string expected = path + ": expected " + wanted.at(type) + ", got ";
-    BOOST_TEST(Holds(WrongWith(Nested(path, Json::object({{"a", 1}}))), expected + "an object"));
+    const std::string wrong = WrongWith(Nested(path, Json::object({{"a", 1}})));
+    if (type == "object") {
+      BOOST_TEST(Holds(wrong, path + ".a: expected a text, got a number"));
+    } else {
+      BOOST_TEST(Holds(wrong, expected + "an object"));
+    }
     if (type != "array") {
       BOOST_TEST(Holds(WrongWith(Nested(path, Json::array())), expected + "a list"));
     }
@@ -204,6 +207,8 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
       other = folder.path() + "/anchors";
     } else if (path == "prompt.presets") {
       other = {{{"name", "warm"}, {"temperature", .7}}};
+    } else if (schema["type"] == "object") {
+      other = {{"sasl.username", "somebody"}};
     } else if (schema["type"] == "boolean") {
       other = !schema["default"].get<bool>();
     } else if (schema["type"] == "string") {
@@ -225,6 +230,7 @@ BOOST_AUTO_TEST_CASE(a_default_that_is_written_down_changes_nothing) {
   for (const auto& [path, schema] : Keys()) {
     if (schema.contains("default")) all.merge_patch(Nested(path, schema["default"]));
   }
+  all["input"].erase("path");     // one of input.path and kafka.brokers must be there
   all["model"].erase("backend");  // the template, as in the smallest configuration
   BOOST_TEST(SemanticSha256(Parsed(all)) == SemanticSha256(Parsed(Json::object())));
 }
@@ -294,7 +300,8 @@ BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
              "index.passages: expected a whole number, got a text\n"
              "model: expected an object, got a list\n"
              "output.folder: expected a text, got a number\n"
-             "input.path: missing: recorded events, one a line; \"-\": standard input\n"
+             "input.path: missing: recorded events for `nudge replay` (or kafka.brokers, for "
+             "`nudge run`)\n"
              "model.language_model: missing: the local backend needs a GGUF file (model.backend "
              "\"template\" runs without a model)");
 }
