@@ -8,6 +8,8 @@
 #include "connectors/kafka_read_back.h"
 #include "connectors/kafka_shared.h"
 
+#include "stages/fault_point.h"
+
 namespace nudge {
 
 using namespace kafka;
@@ -328,11 +330,13 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadl
   if (!membership) {
     return Failure{Action::kNotOwner, NotOwner("the partitions are not this process's now")};
   }
+  FaultPoint("commit-before-begin");
   const KafkaError begun(rd_kafka_begin_transaction(producer_.get()));
   Attempted failed;
   if (begun) failed = Explain("begin a transaction", begun);
   if (!failed) failed = Produce(deadline);
   if (!failed) {
+    FaultPoint("commit-produced");
     const PartitionList progress = Progress();
     failed = Repeat("commit the group's offsets", deadline, [&](int ms) {
       return KafkaError(rd_kafka_send_offsets_to_transaction(producer_.get(), progress.get(),
@@ -340,11 +344,14 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadl
     });
   }
   if (!failed) {
+    FaultPoint("commit-offsets-sent");
     failed = Repeat("commit a transaction", deadline, [&](int ms) {
       return KafkaError(rd_kafka_commit_transaction(producer_.get(), ms));
     });
   }
-  return failed ? EndFailed(std::move(*failed), deadline) : failed;
+  if (failed) return EndFailed(std::move(*failed), deadline);
+  FaultPoint("commit-committed");
+  return std::nullopt;
 }
 
 // Ends the open transaction, so that it holds up no reader, and leaves a producer with which lines

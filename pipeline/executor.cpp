@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "stages/fault_point.h"
+
 namespace nudge {
 namespace {
 
@@ -329,6 +331,7 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
       given.digest = served.digest();
       {
         const NodeMetrics::Timer timer(generate_metrics_);
+        FaultPoint("generation");
         Result<Completed> completed = backend_.Generate(
             slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed, cancelled);
         if (completed.ok()) {
@@ -410,6 +413,7 @@ LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
   LessonDone done;
   {
     const NodeMetrics::Timer timer(lesson_metrics_);
+    FaultPoint("training");
     done = tenant.adapters->Apply(lesson, shown, target, parent, share_);
   }
   if (tenant.abandoned) return done;

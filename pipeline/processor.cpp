@@ -4,6 +4,8 @@
 #include <future>
 #include <utility>
 
+#include "stages/fault_point.h"
+
 namespace nudge {
 namespace {
 
@@ -104,6 +106,7 @@ Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
 // Finishes what is inside, if that takes no longer than hand_over; else what is finished is
 // committed, and the rest is left to the next owner.
 Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
+  FaultPoint("revoke");
   const auto deadline = std::chrono::steady_clock::now() + options_.hand_over;
   for (const int32_t number : partitions) {
     const auto found = partitions_.find(number);
@@ -159,6 +162,7 @@ Result<Nothing> Processor::Restore(int32_t number) {
   if (!tail.ok()) return tail.error();
   partition.committed_offset = *tail ? (*tail)->offset + 1 : 0;
 
+  FaultPoint("restore");
   Cut cut;
   if (state_) {
     Result<std::optional<Cut>> newest = state_->Newest(number, partition.committed_offset);
@@ -281,6 +285,7 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
                        std::to_string(record.partition) + " was committed but has no outcome",
                    "the output is not that of this input: start with an empty output and state"};
     }
+    FaultPoint("replay");
     recorded = std::move(found->second);
     partition.recorded.erase(found);
   }

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <utility>
 
+#include "stages/fault_point.h"
+
 namespace nudge {
 namespace {
 
@@ -335,6 +337,7 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
                  "state: partition " + std::to_string(cut.partition) + " was not restored", ""};
   }
   StateDatabase& database = *slot.database;
+  FaultPoint("checkpoint-before");
   if (auto begun = database.Begin(); !begun.ok()) return begun;
   Result<StateMeta> meta = database.ReadMeta();
   if (!meta.ok()) return meta.error();
@@ -348,7 +351,9 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
                  "start again"};
   }
   auto written = database.Apply(*meta, cut);
+  FaultPoint("checkpoint-inside");
   if (written.ok()) written = database.Commit();
+  FaultPoint("checkpoint-after");
   if (!written.ok() || options_.backup_every_cuts == 0) return written;
 
   if (slot.cuts_to_backup > 0) --slot.cuts_to_backup;

@@ -1,0 +1,27 @@
+// Places at which a test lets the process die, to prove that what comes back is whole.
+//
+// NUDGE_DIE_AT=PLACE:N in the environment ends the process by SIGKILL, as a crash would, when it
+// comes by PLACE for the Nth time (1, 2, ...). Without it a place costs one load. Any thread.
+#pragma once
+
+#include <string_view>
+
+namespace nudge {
+
+// Every place there is, in the order of an event's way; tests/kafka_run_tests.cpp dies at each.
+inline constexpr std::string_view kFaultPoints[] = {"restore",
+                                                    "replay",
+                                                    "generation",
+                                                    "training",
+                                                    "commit-before-begin",
+                                                    "commit-produced",
+                                                    "commit-offsets-sent",
+                                                    "commit-committed",
+                                                    "checkpoint-before",
+                                                    "checkpoint-inside",
+                                                    "checkpoint-after",
+                                                    "revoke"};
+
+void FaultPoint(std::string_view place);
+
+}  // namespace nudge
