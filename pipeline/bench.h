@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 namespace nudge {
@@ -18,5 +19,13 @@ struct BenchEngineArguments {
   std::vector<int> threads = {1, 2};
 };
 int BenchEngine(const BenchEngineArguments& arguments);
+
+// A gradient step of the configured language model.
+struct BenchTrainArguments {
+  std::string config_path;
+  std::vector<size_t> tokens = {64, 128, 256};
+  std::vector<int> threads = {1, 2};
+};
+int BenchTrain(const BenchTrainArguments& arguments);
 
 }  // namespace nudge

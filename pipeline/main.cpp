@@ -103,6 +103,18 @@ int Run(int argc, char** argv) {
       ->check(CLI::Range(1, 256));
   engine_command->callback([&] { exit_code = nudge::BenchEngine(engine); });
 
+  nudge::BenchTrainArguments train;
+  auto* train_command =
+      bench_command->add_subcommand("train", "a gradient step of the language model");
+  train_command->add_option("config", train.config_path, "configuration file")->required();
+  train_command->add_option("--tokens", train.tokens, "of a sequence, one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(2, 4096));
+  train_command->add_option("--threads", train.threads, "one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  train_command->callback([&] { exit_code = nudge::BenchTrain(train); });
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

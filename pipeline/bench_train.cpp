@@ -1,0 +1,188 @@
+// `nudge bench train`: a gradient step beside the matrix products that it cannot do without.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "pipeline/bench.h"
+#include "pipeline/commands.h"
+#include "stages/hash.h"
+#include "stages/model/frozen_weights.h"
+#include "stages/model/trainer.h"
+
+namespace nudge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kRepeats = 5;  // the median counts
+constexpr size_t kCompletion = 32;
+
+// Threads that wait for parts: a ParallelFor without the cost of starting any.
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  }
+  ~Pool() {
+    stopping_ = true;
+    Announce();
+  }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  void Run(int parts, const std::function<void(int)>& body) {
+    if (threads_.empty()) {
+      for (int part = 0; part < parts; ++part) body(part);
+      return;
+    }
+    body_ = &body;
+    parts_ = parts;
+    next_ = 0;
+    idle_ = 0;
+    Announce();
+    Take();
+    while (idle_.load() < static_cast<int>(threads_.size())) std::this_thread::yield();
+  }
+
+ private:
+  void Announce() {
+    ++round_;
+    round_.notify_all();
+  }
+  void Take() {
+    for (int part = next_++; part < parts_; part = next_++) (*body_)(part);
+  }
+  void Work() {
+    for (uint64_t seen = 0;;) {
+      for (int spin = 0; spin < 20'000 && round_.load() == seen; ++spin) __builtin_ia32_pause();
+      round_.wait(seen);
+      seen = round_.load();
+      if (stopping_) return;
+      Take();
+      ++idle_;
+    }
+  }
+
+  std::atomic<uint64_t> round_{0};
+  std::atomic<bool> stopping_{false};
+  const std::function<void(int)>* body_ = nullptr;
+  int parts_ = 0;
+  std::atomic<int> next_{0};
+  std::atomic<int> idle_{0};
+  std::vector<std::jthread> threads_;
+};
+
+template <class Body>
+double MedianMs(Body&& body) {
+  std::vector<double> times;
+  for (int i = 0; i < kRepeats; ++i) {
+    const auto start = Clock::now();
+    body();
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+// The frozen products of one step and nothing else: forward and backward through every matrix of
+// every layer, and through the head at the completion's rows.
+class Products {
+ public:
+  Products(const FrozenWeights& weights, size_t tokens) : weights_(weights), tokens_(tokens) {
+    size_t widest = weights.shape().vocabulary;
+    for (const LlamaLayer& layer : weights.layers()) {
+      widest = std::max(widest, layer.gate_up.out());
+    }
+    x_.assign(tokens * widest, .01f);
+    y_.assign(tokens * widest, .01f);
+  }
+
+  double flops() const { return flops_; }
+
+  void Run(const ParallelFor& parallel) {
+    flops_ = 0;
+    for (const LlamaLayer& layer : weights_.layers()) {
+      for (const FrozenMatrix* matrix :
+           {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
+        Both(*matrix, tokens_, parallel);
+      }
+    }
+    Both(weights_.head(), std::min(tokens_, kCompletion), parallel);
+  }
+
+ private:
+  void Both(const FrozenMatrix& matrix, size_t rows, const ParallelFor& parallel) {
+    const Tiles forward(rows, matrix.out());
+    RunParts(parallel, forward.size(), [&](size_t part) {
+      matrix.Forward(forward[part], x_.data(), matrix.in(), false, y_.data(), matrix.out());
+    });
+    const Tiles backward(rows, matrix.in());
+    RunParts(parallel, backward.size(), [&](size_t part) {
+      matrix.Backward(backward[part], y_.data(), matrix.out(), x_.data(), matrix.in());
+    });
+    flops_ += 4.0 * static_cast<double>(rows * matrix.out() * matrix.in());
+  }
+
+  const FrozenWeights& weights_;
+  const size_t tokens_;
+  std::vector<float> x_, y_;
+  double flops_ = 0;
+};
+
+TrainSequence SequenceOf(size_t rows, size_t vocabulary) {
+  TrainSequence sequence;
+  for (size_t i = 0; i <= rows; ++i) {
+    sequence.tokens.push_back(static_cast<int32_t>(RandomAt(1, i) % vocabulary));
+  }
+  sequence.completion_begin = sequence.tokens.size() - std::min(rows, kCompletion);
+  return sequence;
+}
+
+}  // namespace
+
+int BenchTrain(const BenchTrainArguments& arguments) {
+  const Config config = ReadConfig(arguments.config_path);
+  RequireInputs(config);
+  auto loaded = FrozenWeights::Load(config.model.language_model);
+  if (!loaded.ok()) throw StartError(loaded.error().message);
+  const FrozenWeights& weights = **loaded;
+  std::printf(
+      "train: %s, rank %u on every linear module, f32\n"
+      "  one sequence, its last %zu tokens are the completion; medians of %d\n"
+      "  the limit is the step's products with frozen weights, alone, in the same run\n"
+      "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit\n",
+      config.model.language_model.c_str(), config.learn.rank, kCompletion, kRepeats);
+  LoraWeights adapter{
+      weights.AdapterShape(config.learn.rank, static_cast<float>(config.learn.alpha),
+                           {true, true, true, true, true, true, true}),
+      {}};
+  for (size_t i = 0; i < adapter.shape.Size(); ++i) {
+    adapter.values.push_back(static_cast<float>(.02 * UniformAt(3, i) - .01));
+  }
+  std::vector<float> gradient(adapter.values.size());
+  for (const size_t tokens : arguments.tokens) {
+    Trainer trainer(*loaded, {.max_tokens = tokens, .max_rank = config.learn.rank});
+    const TrainSequence sequence = SequenceOf(tokens, weights.shape().vocabulary);
+    for (const int threads : arguments.threads) {
+      if (stop_requested) return kExitInterrupted;
+      Pool pool(threads);
+      const ParallelFor parallel = [&](int parts, const std::function<void(int)>& body) {
+        pool.Run(parts, body);
+      };
+      const double step_ms = MedianMs([&] {
+        const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
+        if (!losses.ok()) throw StartError(losses.error().message);
+      });
+      Products products(weights, tokens);
+      const double limit_ms = MedianMs([&] { products.Run(parallel); });
+      std::printf("  %6zu %7d %9.1f %9.0f %10.1f %8.0f %17.0f %%\n", tokens, threads, step_ms,
+                  1000.0 * static_cast<double>(tokens) / step_ms, limit_ms,
+                  products.flops() / limit_ms / 1e6, 100 * limit_ms / step_ms);
+    }
+  }
+  return kExitDone;
+}
+
+}  // namespace nudge
