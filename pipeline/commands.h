@@ -40,11 +40,16 @@ struct ReplayArguments {
 };
 int Replay(const ReplayArguments& arguments);
 
+// Of the four topics, those that are missing.
+struct CreateTopicsArguments {
+  bool wanted = false;
+  int partitions = 6;
+  int replication = 1;
+};
+
 struct RunArguments {
   std::string config_path;
-  bool create_topics = false;  // those that are missing
-  int partitions = 6;          // of those made
-  int replication = 1;
+  CreateTopicsArguments create_topics;
 };
 int RunLive(const RunArguments& arguments);
 
@@ -52,6 +57,7 @@ struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin
   double events_per_second = 0;  // 0: as fast as it goes
+  CreateTopicsArguments create_topics;
 };
 int Publish(const PublishArguments& arguments);
 

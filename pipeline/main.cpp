@@ -13,6 +13,14 @@ void OnSignal(int signal) {
   if (nudge::stop_requested.exchange(true)) std::_Exit(128 + signal);
 }
 
+void AddCreateTopics(CLI::App& command, nudge::CreateTopicsArguments& topics) {
+  command.add_flag("--create-topics", topics.wanted, "make the topics that are missing");
+  command.add_option("--partitions", topics.partitions, "of topics that are made")
+      ->check(CLI::Range(1, 10'000));
+  command.add_option("--replication", topics.replication, "of topics that are made")
+      ->check(CLI::Range(1, 100));
+}
+
 int Run(int argc, char** argv) {
   CLI::App app{"nudge: answers that learn from feedback while they are served"};
   app.require_subcommand(1);
@@ -35,11 +43,7 @@ int Run(int argc, char** argv) {
   nudge::RunArguments run;
   auto* run_command = app.add_subcommand("run", "serve live topics, until it is stopped");
   run_command->add_option("config", run.config_path, "configuration file")->required();
-  run_command->add_flag("--create-topics", run.create_topics, "make those that are missing");
-  run_command->add_option("--partitions", run.partitions, "of topics that are made")
-      ->check(CLI::Range(1, 10'000));
-  run_command->add_option("--replication", run.replication, "of topics that are made")
-      ->check(CLI::Range(1, 100));
+  AddCreateTopics(*run_command, run.create_topics);
   run_command->callback([&] { exit_code = nudge::RunLive(run); });
 
   nudge::PublishArguments publish;
@@ -50,6 +54,7 @@ int Run(int argc, char** argv) {
       ->required();
   publish_command->add_option("--rate", publish.events_per_second, "events a second; 0: no limit")
       ->check(CLI::Range(0.0, 1e9));
+  AddCreateTopics(*publish_command, publish.create_topics);
   publish_command->callback([&] { exit_code = nudge::Publish(publish); });
 
   nudge::CheckArguments check;

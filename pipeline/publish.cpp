@@ -16,6 +16,12 @@ int Publish(const PublishArguments& arguments) {
   kafka.log = [](std::string_view line) {
     std::cerr << ("nudge: kafka: " + std::string(line) + "\n");
   };
+  const CreateTopicsArguments& topics = arguments.create_topics;
+  if (topics.wanted) {
+    const auto made =
+        CreateTopics(kafka, topics.partitions, static_cast<int16_t>(topics.replication));
+    if (!made.ok()) throw StartError(made.error().message);
+  }
   FileSource events({.path = arguments.input, .line_bytes = config.limits.line_bytes});
   KafkaPublisher publisher(kafka);
   PublishOptions options;

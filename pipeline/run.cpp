@@ -63,7 +63,9 @@ class Reporter {
   std::thread thread_;
 };
 
-int ExitCodeOf(const Error& error) {
+int Failed(const Error& error) {
+  Say(error.message);
+  if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
   if (error.code == Code::kFenced) return kExitFenced;
   return error.code == Code::kUnavailable ? kExitUnavailable : kExitFailed;
 }
@@ -75,12 +77,11 @@ int RunLive(const RunArguments& arguments) {
   RequireInputs(config);
   KafkaOptions kafka = ToKafkaOptions(config);
   kafka.log = [](std::string_view line) { Say("kafka: " + std::string(line)); };
-  if (arguments.create_topics) {
-    const auto replication = static_cast<int16_t>(arguments.replication);
-    if (const auto made = CreateTopics(kafka, arguments.partitions, replication); !made.ok()) {
-      Say(made.error().message);
-      return ExitCodeOf(made.error());
-    }
+  const CreateTopicsArguments& topics = arguments.create_topics;
+  if (topics.wanted) {
+    const auto made =
+        CreateTopics(kafka, topics.partitions, static_cast<int16_t>(topics.replication));
+    if (!made.ok()) return Failed(made.error());
   }
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   KafkaClient client(kafka);
@@ -96,11 +97,7 @@ int RunLive(const RunArguments& arguments) {
     const Reporter reporter(processor, client);
     done = processor.Run(stop_requested);
   }
-  if (!done.ok()) {
-    Say(done.error().message);
-    if (!done.error().remedy.empty()) std::cerr << "  " << done.error().remedy << "\n";
-    return ExitCodeOf(done.error());
-  }
+  if (!done.ok()) return Failed(done.error());
   return kExitDone;
 }
 
