@@ -190,6 +190,7 @@ inline std::vector<Stored> ReadAll(const std::string& brokers, const std::string
                                           {"group.id", "nudge-test-reader"},
                                           {"enable.auto.commit", "false"},
                                           {"enable.partition.eof", "true"},
+                                          {"auto.offset.reset", "earliest"},
                                           {"isolation.level", isolation},
                                           {"fetch.wait.max.ms", "20"}}) {
     rd_kafka_conf_set(configuration, name.c_str(), value.c_str(), text, sizeof text);
@@ -197,8 +198,7 @@ inline std::vector<Stored> ReadAll(const std::string& brokers, const std::string
   rd_kafka_t* const handle = rd_kafka_new(RD_KAFKA_CONSUMER, configuration, text, sizeof text);
   rd_kafka_poll_set_consumer(handle);
   rd_kafka_topic_partition_list_t* const list = rd_kafka_topic_partition_list_new(1);
-  rd_kafka_topic_partition_list_add(list, topic.c_str(), partition)->offset =
-      RD_KAFKA_OFFSET_BEGINNING;
+  rd_kafka_topic_partition_list_add(list, topic.c_str(), partition)->offset = 0;
   rd_kafka_assign(handle, list);
   rd_kafka_topic_partition_list_destroy(list);
   std::vector<Stored> stored;
