@@ -51,10 +51,24 @@ Config ReadFor(const ReplayArguments& arguments) {
   return config;
 }
 
-void RemoveEarlier(const ProcessorOptions& options, const std::string& output) {
+// Where the page goes: a run that is sent elsewhere takes its page along. Empty: none.
+std::string PagePath(const Config& config, const ReplayArguments& arguments) {
+  const std::filesystem::path page = config.report.html;
+  return page.empty() || arguments.output.empty() ? page : arguments.output / page.filename();
+}
+
+// Beside the page; without one, in the output folder.
+std::string JsonPath(const Config& config, const std::filesystem::path& page) {
+  return (page.empty() ? std::filesystem::path(config.output.folder) : page.parent_path()) /
+         "summary.json";
+}
+
+void RemoveEarlier(const ProcessorOptions& options, const std::string& output,
+                   const Summary& summary) {
   std::error_code error;
-  for (const std::string& path : {output + "/outcomes.jsonl", output + "/dead_letters.jsonl"}) {
-    std::filesystem::remove(path, error);
+  for (const std::string& path :
+       {output + "/outcomes.jsonl", output + "/dead_letters.jsonl", summary.html, summary.json}) {
+    if (!path.empty()) std::filesystem::remove(path, error);
   }
   for (const std::string& folder : {options.state_folder, options.executor.snapshot_folder}) {
     if (!folder.empty()) std::filesystem::remove_all(folder, error);
@@ -102,6 +116,25 @@ void MeasureHeldOut(const Config& config, const HeldOut& held_out, Backend& back
   summary.adapter = *learnt;
 }
 
+// "model SmolLM2-135M-Instruct.Q4_1; trains: yes": what a file calls itself inside is
+// often no name.
+std::string ModelLine(const Config& config, const Backend& backend) {
+  if (config.model.backend != "local") return backend.description();
+  const Result<Nothing> trains = backend.CanLearn();
+  return "model " + std::filesystem::path(config.model.language_model).stem().string() +
+         "; trains: " + (trains.ok() ? "yes" : "no, " + trains.error().message);
+}
+
+void Print(Report& report, const Summary& summary) {
+  report.PrintSummary(std::cout, summary);
+  const Result<Nothing> page =
+      summary.html.empty() ? Nothing{} : report.WriteHtml(summary.html, summary);
+  const Result<Nothing> json = report.WriteJson(summary.json, summary);
+  for (const Result<Nothing>& written : {page, json}) {
+    if (!written.ok()) std::cerr << "nudge: " << written.error().message << "\n";
+  }
+}
+
 int Interrupted(const ReplayArguments& arguments, uint64_t events) {
   std::cerr << "\nnudge: interrupted after " << events
             << " events; they are committed: run the same command"
@@ -114,7 +147,10 @@ int Interrupted(const ReplayArguments& arguments, uint64_t events) {
 int Replay(const ReplayArguments& arguments) {
   const Config config = ReadFor(arguments);
   const ProcessorOptions options = ToProcessorOptions(config);
-  if (arguments.fresh) RemoveEarlier(options, config.output.folder);
+  Summary summary;
+  summary.html = PagePath(config, arguments);
+  summary.json = JsonPath(config, summary.html);
+  if (arguments.fresh) RemoveEarlier(options, config.output.folder, summary);
   const HeldOut held_out =
       config.report.held_out.empty() ? HeldOut{} : ReadHeldOut(config.report.held_out);
   const std::unique_ptr<Backend> backend = MakeBackend(config);
@@ -146,7 +182,6 @@ int Replay(const ReplayArguments& arguments) {
   if (stop_requested)
     return Interrupted(arguments, done->empty() ? 0 : done->begin()->second.events);
 
-  Summary summary;
   summary.elapsed_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   summary.graph = &processor.metrics();
@@ -156,19 +191,14 @@ int Replay(const ReplayArguments& arguments) {
   for (const auto& [number, partition] : *done) {
     summary.chains[number] = {partition.events, partition.chain};
   }
-  summary.snapshot_folder = options.executor.snapshot_folder;
-  summary.html = config.report.html;
+  if (std::filesystem::exists(options.executor.snapshot_folder)) {
+    summary.snapshot_folder = options.executor.snapshot_folder;
+  }
   summary.show_answers = config.report.show_answers;
-  summary.model = backend->description();
+  summary.model = ModelLine(config, *backend);
   if (!arguments.quiet) {
     MeasureHeldOut(config, held_out, *backend, processor, summary);
-    report.PrintSummary(std::cout, summary);
-    if (!config.report.html.empty()) {
-      if (const Result<Nothing> written = report.WriteHtml(config.report.html, summary);
-          !written.ok()) {
-        std::cerr << "nudge: " << written.error().message << "\n";
-      }
-    }
+    Print(report, summary);
   } else {
     for (const auto& [number, partition] : *done) {
       std::cout << "outcomes sha256 " << Hex(partition.chain) << "\n";

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <ostream>
 #include <string_view>
 #include <utility>
@@ -32,6 +33,8 @@ constexpr size_t kDeadLetterBytes = 200;
 constexpr size_t kShownAnswers = 3;
 constexpr size_t kShownChains = 4;
 constexpr size_t kNoteLines = 5;
+constexpr size_t kListLines = 3;
+constexpr size_t kNameColumns = 14;
 
 size_t ColumnsOf(UChar32 character) {
   if (u_getCombiningClass(character) != 0) return 0;
@@ -86,16 +89,30 @@ std::string Right(std::string_view text, size_t columns) {
   return std::string(columns - used, ' ') + out;
 }
 
-// "a 3, b 1, ...": the most frequent first.
-std::string Ranked(const std::map<std::string, uint64_t>& counts) {
+// "a 3", "b 1", ...: the most frequent first.
+std::vector<std::string> Ranked(const std::map<std::string, uint64_t>& counts) {
   std::vector<std::pair<std::string, uint64_t>> ranked(counts.begin(), counts.end());
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
-  std::string text;
-  for (const auto& [name, count] : ranked) {
-    text += (text.empty() ? "" : "; ") + name + " " + std::to_string(count);
+  std::vector<std::string> texts;
+  for (const auto& [name, count] : ranked) texts.push_back(name + " " + std::to_string(count));
+  return texts;
+}
+
+// A text of several lines on one: " / " where a line ended.
+std::string OneLine(std::string_view text) {
+  constexpr std::string_view kEnds = "\r\n";
+  std::string out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find_first_of(kEnds, begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    if (line.find_first_not_of(" \t") != std::string_view::npos) {
+      if (!out.empty()) out += " / ";
+      out += line;
+    }
+    begin = end + 1;
   }
-  return text;
+  return out;
 }
 
 // The number in front of `noun`, as respond's receipts begin: "3 chunks indexed".
@@ -132,6 +149,32 @@ class Screen {
 
   void Line(std::string_view text = {}) { out_ << Fit(text, kColumns) << '\n'; }
 
+  // A path is there to be copied: whole, whatever its length.
+  void Path(const std::string& path) {
+    out_ << "  " << Fit(path, std::numeric_limits<size_t>::max() - 3) << '\n';
+  }
+
+  // "  name      a 3; b 1": wrapped between items, to at most kListLines lines and one that counts
+  // the rest.
+  void List(std::string_view name, const std::vector<std::string>& items) {
+    std::string line = "  " + Left(name, kNameColumns - 2);
+    size_t lines = 0;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const std::string item = items[i] + (i + 1 < items.size() ? ";" : "");
+      const bool first = line.size() == kNameColumns;
+      if (!first && line.size() + 1 + item.size() > kColumns) {
+        Line(line);
+        line = std::string(kNameColumns, ' ');
+        if (++lines == kListLines) {
+          Line(line + "and " + std::to_string(items.size() - i) + " more");
+          return;
+        }
+      }
+      line += (line.size() == kNameColumns ? "" : " ") + item;
+    }
+    Line(line);
+  }
+
   void Overview(const RunCounts& counts, const Summary& summary) {
     const double seconds = summary.elapsed_seconds;
     Line(Counted(counts.events, "event") + " in " + Fixed(seconds, 1) + " s" +
@@ -140,7 +183,7 @@ class Screen {
          ": " + Counted(counts.answers, "answer") + ", " + Counted(counts.receipts, "receipt") +
          (counts.duplicates > 0 ? " (" + Counted(counts.duplicates, "duplicate") + ")" : "") +
          ", " + Counted(counts.dead_letters, "dead letter"));
-    if (counts.dead_letters > 0) Line("  refused     " + Ranked(counts.dead_by_code));
+    if (counts.dead_letters > 0) List("refused", Ranked(counts.dead_by_code));
     if (counts.unreadable > 0) {
       Line("  " + Counted(counts.unreadable, "outcome") + " could not be read by the report");
     }
@@ -152,8 +195,9 @@ class Screen {
     Line("  retrieval   " + Counted(counts.documents, "document") + ", " +
          Counted(counts.chunks_added, "chunk") + " indexed; " + std::to_string(counts.cited) +
          " of " + Counted(counts.answers, "answer") + " cite a document");
-    Line("  prompt      " + (counts.answers_by_arm.empty() ? "no answer, no arm chosen"
-                                                           : Ranked(counts.answers_by_arm)));
+    List("prompt", counts.answers_by_arm.empty()
+                       ? std::vector<std::string>{"no answer, no arm chosen"}
+                       : Ranked(counts.answers_by_arm));
     Line("  cache       " + std::to_string(counts.cache_hits) + " of " +
          Counted(counts.answers, "answer") + " given again without asking the model");
     Line("  adapter     " + Counted(counts.lessons_accepted, "lesson") + " accepted, " +
@@ -161,8 +205,8 @@ class Screen {
          std::to_string(counts.lessons_failed) + " failed; " +
          Counted(counts.other_changes, "other change") + "; " +
          Counted(counts.versions, "version") + " made");
-    if (!summary.snapshot_folder.empty()) {
-      Line("  snapshots   " + std::to_string(counts.snapshots) + " in " + summary.snapshot_folder +
+    if (counts.snapshots > 0 || !summary.snapshot_folder.empty()) {
+      Line("  snapshots   " + std::to_string(counts.snapshots) +
            (counts.last_snapshot.empty() ? "" : ", last " + counts.last_snapshot));
     }
   }
@@ -170,19 +214,19 @@ class Screen {
   void Nodes(const Summary& summary) {
     const std::vector<NodeRow> rows = NodeRows(summary);
     if (rows.empty()) return;
-    const auto cell = [](const NodeRow& row, const std::string& calls) {
-      return "  " + Left(row.name, 10) + Right(calls, 9) + Right(row.mean, 11) + Right(row.max, 11);
+    const auto cells = [](std::string_view name, std::string_view calls, std::string_view mean,
+                          std::string_view max) {
+      return "  " + Left(name, 10) + Right(calls, 9) + Right(mean, 11) + Right(max, 11);
+    };
+    const auto cell = [&](const NodeRow& row) {
+      return cells(row.name, std::to_string(row.calls), row.Mean(), row.Max());
     };
     Line();
-    const std::string head = cell({"node", 0, "mean", "max"}, "calls");
+    const std::string head = cells("node", "calls", "mean", "max");
     Line(head + "    " + head);
     const size_t half = (rows.size() + 1) / 2;
     for (size_t i = 0; i < half; ++i) {
-      std::string line = cell(rows[i], std::to_string(rows[i].calls));
-      if (i + half < rows.size()) {
-        line += "    " + cell(rows[i + half], std::to_string(rows[i + half].calls));
-      }
-      Line(line);
+      Line(cell(rows[i]) + (i + half < rows.size() ? "    " + cell(rows[i + half]) : ""));
     }
   }
 
@@ -192,11 +236,12 @@ class Screen {
     Line();
     Line("Before and after, on questions that nobody corrected (* right: in style, with the fact)");
     for (const AnswerRow& row : rows) {
-      Line("  " + row.question->query);
-      if (summary.base) Line(std::string(row.base_hit ? "  * " : "    ") + "base     " + row.base);
-      if (summary.adapter) {
-        Line(std::string(row.adapter_hit ? "  * " : "    ") + "adapter  " + row.adapter);
-      }
+      Line("  " + OneLine(row.question->query));
+      const auto answer = [&](bool hit, const char* name, const std::string& text) {
+        Line(std::string(hit ? "  * " : "    ") + name + OneLine(text));
+      };
+      if (summary.base) answer(row.base_hit, "base     ", row.base);
+      if (summary.adapter) answer(row.adapter_hit, "adapter  ", row.adapter);
     }
   }
 
@@ -224,7 +269,6 @@ class Screen {
     }
     if (!summary.model.empty()) notes.push_back(summary.model);
     notes.insert(notes.end(), summary.notes.begin(), summary.notes.end());
-    if (!summary.html.empty()) notes.push_back("more, with curves: " + summary.html);
     if (notes.empty()) return;
     Line();
     std::vector<std::string> lines;
@@ -235,6 +279,19 @@ class Screen {
     if (lines.size() > kNoteLines) {
       Line("  (" + std::to_string(lines.size() - kNoteLines) + " more lines of notes)");
     }
+  }
+
+  void Files(const RunCounts& counts, const Summary& summary) {
+    std::vector<std::string> paths;
+    if (!summary.html.empty()) paths.push_back(summary.html);
+    if (!summary.json.empty()) paths.push_back(summary.json);
+    if (!summary.snapshot_folder.empty() && !counts.last_snapshot.empty()) {
+      paths.push_back(std::filesystem::path(summary.snapshot_folder) / counts.last_snapshot);
+    }
+    if (paths.empty()) return;
+    Line();
+    Line(std::string("Files") + (summary.html.empty() ? "" : "; the page has the curves"));
+    for (const std::string& path : paths) Path(path);
   }
 
   void Chains(const Summary& summary) {
@@ -259,7 +316,32 @@ class Screen {
 
 Error Unwritable(const std::string& path, const std::string& reason) {
   return {Code::kUnreadableFile, "report: cannot write " + path + ": " + reason,
-          "check the folder of report.html and the space on its disk"};
+          "check that folder and the space on its disk"};
+}
+
+// Under a temporary name first: a reader sees all of it or none.
+Result<Nothing> WriteFile(const std::string& path, const std::string& text) {
+  namespace fs = std::filesystem;
+  std::error_code fault;
+  if (const fs::path folder = fs::path(path).parent_path(); !folder.empty()) {
+    fs::create_directories(folder, fault);
+    if (fault) return Unwritable(path, fault.message());
+  }
+  const std::string temporary = path + ".tmp";
+  errno = 0;
+  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) {
+    const std::string reason = errno != 0 ? std::strerror(errno) : "the disk took it only in part";
+    fs::remove(temporary, fault);
+    return Unwritable(path, reason);
+  }
+  fs::rename(temporary, path, fault);
+  if (!fault) return Nothing{};
+  const std::string reason = fault.message();
+  fs::remove(temporary, fault);
+  return Unwritable(path, reason);
 }
 
 }  // namespace
@@ -396,39 +478,20 @@ void Report::PrintSummary(std::ostream& out, const Summary& summary) {
   screen.Answers(summary);
   screen.Scores(summary);
   screen.Notes(summary);
+  screen.Files(all, summary);
   screen.Chains(summary);
   out.flush();
 }
 
-// ---- The page -----------------------------------------------------------------------------------
+// ---- The files ----------------------------------------------------------------------------------
 
 Result<Nothing> Report::WriteHtml(const std::string& path, const Summary& summary) const {
-  std::string page;
-  {
-    const std::lock_guard lock(mutex_);
-    page = ReportPage(counts_, curves_, dead_letters_, summary);
-  }
-  namespace fs = std::filesystem;
-  std::error_code fault;
-  if (const fs::path folder = fs::path(path).parent_path(); !folder.empty()) {
-    fs::create_directories(folder, fault);
-    if (fault) return Unwritable(path, fault.message());
-  }
-  const std::string temporary = path + ".tmp";
-  errno = 0;
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  file << page;
-  file.close();
-  if (!file) {
-    const std::string reason = errno != 0 ? std::strerror(errno) : "the disk took it only in part";
-    fs::remove(temporary, fault);
-    return Unwritable(path, reason);
-  }
-  fs::rename(temporary, path, fault);
-  if (!fault) return Nothing{};
-  const std::string reason = fault.message();
-  fs::remove(temporary, fault);
-  return Unwritable(path, reason);
+  const std::lock_guard lock(mutex_);
+  return WriteFile(path, ReportPage(counts_, curves_, dead_letters_, summary));
+}
+
+Result<Nothing> Report::WriteJson(const std::string& path, const Summary& summary) const {
+  return WriteFile(path, ReportJson(counts(), summary));
 }
 
 }  // namespace nudge

@@ -1,10 +1,11 @@
-// What a run did, for people: a progress line, a summary of one screen, a page of HTML.
+// What a run did, for people: a progress line, a summary of one screen, a page of HTML; and the
+// summary for programs.
 //
-//   OutcomeLine, LessonEvent -> [Report] -> terminal, report.html
+//   OutcomeLine, LessonEvent -> [Report] -> terminal, report.html, summary.json
 //
 // Nothing here is read by the engine: times are of the wall clock and differ from run to run; what
 // repeats are the outcomes. OnOutcome and OnLesson: any threads, as the hooks of the Processor.
-// Tick: one thread. PrintSummary and WriteHtml: once both hooks are silent.
+// Tick: one thread. PrintSummary, WriteHtml, WriteJson: once both hooks are silent.
 #pragma once
 
 #include <chrono>
@@ -88,6 +89,7 @@ struct Summary {
   std::vector<std::string> notes;  // honest lines: "the base model knows English only"
   std::string snapshot_folder;     // empty: none
   std::string html;                // path of the page, named in the summary; empty: none
+  std::string json;                // the same of summary.json
 
   const HeldOut* held_out = nullptr;
   std::optional<HeldOutScore> base;     // without adapters
@@ -114,13 +116,16 @@ class Report {
   std::string ProgressLine(const Outbox::Progress& progress, size_t lessons_left,
                            double seconds) const;
 
-  // Some 40 lines, at most 48, of at most 100 columns. The last lines are `outcomes sha256 HEX`,
-  // one for each partition (of up to 4).
+  // Some 40 lines, at most 60, of at most 100 columns, but for paths: each is on a line of its own
+  // and whole. The last lines are `outcomes sha256 HEX`, one for each partition (of up to 4).
   void PrintSummary(std::ostream& out, const Summary& summary);
 
   // A page that needs nothing from elsewhere, under a temporary name first. kUnreadableFile if it
   // cannot be written; a page that was there before is then left as it was.
   Result<Nothing> WriteHtml(const std::string& path, const Summary& summary) const;
+
+  // The numbers of PrintSummary as one object of JSON, format 1; written as WriteHtml does.
+  Result<Nothing> WriteJson(const std::string& path, const Summary& summary) const;
 
   RunCounts counts() const;
 

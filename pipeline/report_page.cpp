@@ -17,6 +17,7 @@ constexpr size_t kPageAnswers = 50;
 constexpr size_t kDrawnTenants = 4;
 constexpr size_t kAverageOver = 8;  // lessons
 constexpr size_t kPageChains = 256;
+constexpr size_t kShortName = 40;  // bytes
 
 constexpr char kHead[] = R"html(<!doctype html>
 <html lang="en">
@@ -33,15 +34,28 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0;
+th, td { text-align: left; vertical-align: top; padding: .3rem 1rem .3rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; white-space: pre-wrap; }
-th { color: var(--dim); font-weight: 500; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th { color: var(--dim); font-weight: 500; overflow-wrap: normal; }
+td.w, td.n { white-space: nowrap; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 code { font-size: .85rem; overflow-wrap: anywhere; }
-.dim { color: var(--dim); } .charts { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; flex: 1 1 26rem; } svg { width: 100%; height: auto; }
-svg text { fill: var(--dim); font-size: 11px; } svg .axis { stroke: var(--line); }
-svg polyline { fill: none; stroke-width: 2; } svg .each { stroke-width: 1; opacity: .35; }
+.dim { color: var(--dim); }
+.charts { display: grid; gap: 1.5rem 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
+figure { margin: 0; } svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--dim); font-size: 12px; } svg .axis { stroke: var(--line); }
+svg polyline { fill: none; stroke-width: 3; stroke-linejoin: round;
+  vector-effect: non-scaling-stroke; }
+svg .each { stroke-width: 1.5; opacity: .6; }
+@media (max-width: 44rem) {
+  body { margin: 1rem auto; } svg text { font-size: 16px; }
+  .stack tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  .stack tr.head { display: none; }
+  .stack td, .stack td.n { display: block; padding: .1rem 0; border: 0; text-align: left; }
+  .stack td.w:first-child { color: var(--dim); }
+  .stack td[data-name]::before { content: attr(data-name) ": "; color: var(--dim); }
+}
 </style>
 </head>
 <body>
@@ -49,6 +63,23 @@ svg polyline { fill: none; stroke-width: 2; } svg .each { stroke-width: 1; opaci
 
 std::string Cell(std::string_view text, bool number = false) {
   return (number ? "<td class=\"n\">" : "<td>") + EscapeHtml(text) + "</td>";
+}
+
+// Of a table that narrow screens show as one column, each value behind the name of its column.
+std::string StackedCell(std::string_view column, std::string_view text) {
+  return "<td data-name=\"" + EscapeHtml(column) + "\">" + EscapeHtml(text) + "</td>";
+}
+
+std::string NumberCell(std::string_view column, int64_t number) {
+  return "<td class=\"n\" data-name=\"" + EscapeHtml(column) + "\">" + std::to_string(number) +
+         "</td>";
+}
+
+// The same for a name: on one line, but where others made it too long for that.
+std::string NameCell(std::string_view column, std::string_view text) {
+  return std::string("<td") + (text.size() <= kShortName ? " class=\"w\"" : "") +
+         (column.empty() ? "" : " data-name=\"" + EscapeHtml(column) + "\"") + ">" +
+         EscapeHtml(text) + "</td>";
 }
 
 std::string HeadCell(std::string_view text, bool number = false) {
@@ -180,9 +211,9 @@ std::string Curves(const std::map<TenantId, std::vector<CurvePoint>>& curves) {
 // ---- Tables -------------------------------------------------------------------------------------
 
 std::string CountsTable(const RunCounts& counts) {
-  std::string html = "<table>\n";
+  std::string html = "<table class=\"stack\">\n";
   const auto row = [&](std::string_view name, std::string_view value) {
-    html += "<tr>" + Cell(name) + Cell(value) + "</tr>\n";
+    html += "<tr>" + NameCell({}, name) + Cell(value) + "</tr>\n";
   };
   row("outcomes", Counted(counts.answers, "answer") + ", " + Counted(counts.receipts, "receipt") +
                       " (" + Counted(counts.duplicates, "duplicate") + "), " +
@@ -213,8 +244,8 @@ std::string NodeTable(const Summary& summary) {
                      HeadCell("calls", true) + HeadCell("mean", true) + HeadCell("longest", true) +
                      "</tr>\n";
   for (const NodeRow& row : rows) {
-    html += "<tr>" + Cell(row.name) + Cell(std::to_string(row.calls), true) + Cell(row.mean, true) +
-            Cell(row.max, true) + "</tr>\n";
+    html += "<tr>" + Cell(row.name) + Cell(std::to_string(row.calls), true) +
+            Cell(row.Mean(), true) + Cell(row.Max(), true) + "</tr>\n";
   }
   return html + "</table>\n";
 }
@@ -234,14 +265,14 @@ std::string HeldOutTables(const Summary& summary) {
     html += "</table>\n";
   }
   if (answers.empty()) return html;
-  html += "<h2>Before and after</h2>\n<table>\n<tr>" + HeadCell("question") + HeadCell("base") +
-          HeadCell("adapter") + "</tr>\n";
-  const auto marked = [](bool hit, const std::string& text) {
-    return Cell((hit ? "\u2713 " : "") + text);
+  html += "<h2>Before and after</h2>\n<table class=\"stack\">\n<tr class=\"head\">" +
+          HeadCell("question") + HeadCell("base") + HeadCell("adapter") + "</tr>\n";
+  const auto marked = [](std::string_view name, bool hit, const std::string& text) {
+    return StackedCell(name, (hit ? "\u2713 " : "") + text);
   };
   for (const AnswerRow& row : answers) {
-    html += "<tr>" + Cell(row.question->query) + marked(row.base_hit, row.base) +
-            marked(row.adapter_hit, row.adapter) + "</tr>\n";
+    html += "<tr>" + Cell(row.question->query) + marked("base", row.base_hit, row.base) +
+            marked("adapter", row.adapter_hit, row.adapter) + "</tr>\n";
   }
   return html + "</table>\n<p class=\"dim\">\u2713 right: in style, with the fact.</p>\n";
 }
@@ -252,13 +283,14 @@ std::string DeadLetterTable(const RunCounts& counts, const std::vector<DeadLette
       Heading("Dead letters") +
       Paragraph(std::to_string(rows.size()) + " of " + Counted(counts.dead_letters, "dead letter") +
                 ", with the beginning of each event.") +
-      "<table>\n<tr>" + HeadCell("offset", true) + HeadCell("tenant") + HeadCell("refused by") +
-      HeadCell("why") + HeadCell("event") + "</tr>\n";
+      "<table class=\"stack\">\n<tr class=\"head\">" + HeadCell("partition", true) +
+      HeadCell("offset", true) + HeadCell("tenant") + HeadCell("refused by") + HeadCell("why") +
+      HeadCell("event") + "</tr>\n";
   for (const DeadLetterRow& row : rows) {
-    html += "<tr>" + Cell(std::to_string(row.partition) + "/" + std::to_string(row.offset), true) +
-            Cell(row.tenant) + Cell(row.where) +
-            Cell(row.message + (row.remedy.empty() ? "" : "\n" + row.remedy)) + "<td><code>" +
-            EscapeHtml(row.bytes) + "</code></td></tr>\n";
+    html += "<tr>" + NumberCell("partition", row.partition) + NumberCell("offset", row.offset) +
+            NameCell("tenant", row.tenant) + NameCell("refused by", row.where) +
+            StackedCell("why", row.message + (row.remedy.empty() ? "" : "\n" + row.remedy)) +
+            "<td><code>" + EscapeHtml(row.bytes) + "</code></td></tr>\n";
   }
   return html + "</table>\n";
 }
@@ -300,6 +332,14 @@ std::string Counted(uint64_t count, std::string_view noun) {
   return std::to_string(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
 }
 
+std::string NodeRow::Mean() const {
+  return calls == 0 ? "-" : Time(mean_ns);
+}
+
+std::string NodeRow::Max() const {
+  return calls == 0 ? "-" : Time(max_ns);
+}
+
 std::vector<NodeRow> NodeRows(const Summary& summary) {
   std::vector<NodeRow> rows;
   const auto add = [&](const char* name, const NodeMetrics* node) {
@@ -307,8 +347,7 @@ std::vector<NodeRow> NodeRows(const Summary& summary) {
     const uint64_t calls = node->calls();
     const double mean =
         calls == 0 ? 0 : static_cast<double>(node->total_ns()) / static_cast<double>(calls);
-    rows.push_back({name, calls, calls == 0 ? "-" : Time(mean),
-                    calls == 0 ? "-" : Time(static_cast<double>(node->max_ns()))});
+    rows.push_back({name, calls, mean, static_cast<double>(node->max_ns())});
   };
   const GraphMetrics* graph = summary.graph;
   const auto of = [&](NodeMetrics GraphMetrics::*node) {
@@ -417,9 +456,9 @@ std::string ReportPage(const RunCounts& counts,
                        const std::map<TenantId, std::vector<CurvePoint>>& curves,
                        const std::vector<DeadLetterRow>& dead_letters, const Summary& summary) {
   std::string html = kHead;
-  html += "<h1>What this run did</h1>\n" +
-          Paragraph(Counted(counts.events, "event") + " in " + Fixed(summary.elapsed_seconds, 1) +
-                    " s. " + summary.model);
+  html += "<h1>What this run did</h1>\n" + Paragraph(Counted(counts.events, "event") + " in " +
+                                                     Fixed(summary.elapsed_seconds, 1) + " s");
+  if (!summary.model.empty()) html += Paragraph(summary.model);
   for (const std::string& note : summary.notes) html += Paragraph(note);
   html += CountsTable(counts);
   html += HeldOutTables(summary);

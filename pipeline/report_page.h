@@ -1,7 +1,8 @@
-// The parts that the two faces of the report share, and its page of HTML. Pure functions, any
+// The parts that the faces of the report share, its page of HTML and its JSON. Pure functions, any
 // thread.
 //
 //   RunCounts, curves, dead letters, Summary -> [ReportPage] -> HTML
+//   RunCounts, Summary -> [ReportJson] -> JSON
 #pragma once
 
 #include <map>
@@ -16,8 +17,11 @@ namespace nudge {
 struct NodeRow {
   std::string name;
   uint64_t calls = 0;
-  std::string mean;  // with its unit
-  std::string max;
+  double mean_ns = 0;
+  double max_ns = 0;
+
+  std::string Mean() const;  // with its unit; "-" without calls
+  std::string Max() const;
 };
 std::vector<NodeRow> NodeRows(const Summary& summary);
 
@@ -52,5 +56,9 @@ std::string EscapeHtml(std::string_view text);
 std::string ReportPage(const RunCounts& counts,
                        const std::map<TenantId, std::vector<CurvePoint>>& curves,
                        const std::vector<DeadLetterRow>& dead_letters, const Summary& summary);
+
+// Ends with a newline. Durations are in seconds; what was not measured is null. The same counts,
+// scores and chains for the same run, whatever the clock.
+std::string ReportJson(const RunCounts& counts, const Summary& summary);
 
 }  // namespace nudge

@@ -4,10 +4,13 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "connectors/memory.h"
+#include "pipeline/commands.h"
 #include "pipeline/event_generator.h"
 #include "pipeline/processor.h"
 #include "pipeline/report.h"
@@ -109,6 +112,13 @@ void CheckLacks(const std::string& text, const std::string& part) {
   BOOST_TEST(text.find(part) == std::string::npos, "\"" << part << "\" in\n" << text);
 }
 
+// What stands behind `name` on its line.
+std::string After(const std::string& text, const std::string& name) {
+  const size_t begin = text.find(name);
+  BOOST_TEST_REQUIRE(begin != std::string::npos);
+  return text.substr(begin + name.size(), text.find('\n', begin) - begin - name.size());
+}
+
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -162,7 +172,8 @@ BOOST_AUTO_TEST_CASE(the_summary_says_what_was_counted) {
   CheckHas(text, "house, version 1, greedy 3");
   CheckHas(text, "1 of 3 answers given again");
   CheckHas(text, "2 lessons accepted, 1 refused, 1 failed; 1 other change; 1 version made");
-  CheckHas(text, "1 in out/snapshots, last acme/000001");
+  CheckHas(text, "  snapshots   1, last acme/000001\n");
+  CheckHas(text, "\n  out/snapshots/acme/000001\n");
   CheckHas(text, "  Second?\n    base     It is 45 days.\n  * adapter  Short: 45 Days.\n");
   CheckHas(text, "3.250       0.500\n");
   CheckHas(text, "the base model knows English only");
@@ -195,21 +206,139 @@ BOOST_AUTO_TEST_CASE(the_summary_fits_one_screen_whatever_the_texts) {
   summary.held_out_note = long_text;
   summary.model = std::string(500, 'm');
   summary.html = summary.snapshot_folder = std::string(300, 'p');
+  summary.json = std::string(300, 'j');
   summary.notes = std::vector<std::string>(20, "many words " + std::string(90, 'n'));
   summary.show_answers = 1000;
   for (int i = 0; i < 100; ++i) summary.chains[i] = {1, Sha256(std::to_string(i))};
+  for (int i = 0; i < 100; ++i) {
+    const Error error{static_cast<Code>(i % 8), "no", ""};
+    const std::string stage = "stage-" + std::to_string(i);
+    report.OnOutcome(
+        LineOf({"acme", "/app", "x", "q", MakeDeadLetter(stage, error, "", 9), {}}, i));
+  }
   const std::string text = Print(report, summary);
   CheckLacks(text, "\x1b");
+  const std::string snapshot = summary.snapshot_folder + "/acme/000001";
   std::istringstream lines(text);
   size_t count = 0;
+  size_t paths = 0;
   for (std::string line; std::getline(lines, line); ++count) {
     size_t columns = 0;  // of the texts above: ASCII, or three bytes for two columns
     for (const char c : line) columns += static_cast<unsigned char>(c) < 0x80 ? 1 : 0;
     columns += (line.size() - columns) / 3 * 2;
-    BOOST_TEST(columns <= 100U, line);
+    const bool path = line == "  " + summary.html || line == "  " + summary.json ||
+                      line == "  " + snapshot;  // whole, to be copied
+    paths += path ? 1 : 0;
+    BOOST_TEST((path || columns <= 100U), line);
   }
-  BOOST_TEST(count <= 48U);
+  BOOST_TEST(paths == 3U);
+  BOOST_TEST(count <= 60U);
   CheckHas(text, "outcomes sha256 " + Sha256Hex("99") + " partition 99\n");
+}
+
+BOOST_AUTO_TEST_CASE(long_lists_wrap_between_their_items) {
+  Report report;
+  for (int i = 0; i < 20; ++i) {
+    const std::string stage = "stage-" + std::to_string(10 + i);
+    report.OnOutcome(LineOf(
+        {"acme", "/app", "x", "q", MakeDeadLetter(stage, {Code::kInvalidJson, "", ""}, "", 9), {}},
+        i));
+  }
+  const std::string text = Print(report, {});
+  const std::string indent(14, ' ');
+  CheckHas(text,
+           "\n  refused     stage-10: invalid_json 1; stage-11: invalid_json 1; "
+           "stage-12: invalid_json 1;\n" +
+               indent + "stage-13: ");
+  CheckHas(text, "\n" + indent + "and 11 more\n");
+}
+
+BOOST_AUTO_TEST_CASE(an_answer_of_several_lines_shows_where_they_ended) {
+  Report report;
+  HeldOut held_out = Questions();
+  held_out.questions[1].query = "Second\nquestion?";
+  Summary summary;
+  summary.held_out = &held_out;
+  summary.base = Score(1, "\n1. Ask.\r\n\n \n2. Wait.\n");
+  const std::string text = Print(report, summary);
+  CheckHas(text, "  Second / question?\n    base     1. Ask. / 2. Wait.\n");
+}
+
+BOOST_AUTO_TEST_CASE(the_json_has_the_numbers_of_the_summary) {
+  Report report;
+  Feed(report);
+  const HeldOut held_out = Questions();
+  NodeMetrics node;
+  node.Add(std::chrono::milliseconds(500));
+  node.Add(std::chrono::milliseconds(1500));
+  const NodeMetrics idle;
+  Summary summary;
+  summary.elapsed_seconds = 2.5;
+  summary.model = "a \"model\" \xff";
+  summary.generate = &node;
+  summary.embed = &idle;
+  summary.snapshot_folder = "out/snapshots";
+  summary.held_out = &held_out;
+  summary.base = Score(3.25, "It is 45 days.");
+  summary.adapter = {.5, 0, 0, 6, {}};  // no answers asked for
+  summary.chains[0] = {7, Sha256("seven")};
+  summary.chains[3] = {2, Sha256("two")};
+  const TempFolder folder;
+  const std::string path = folder.path() + "/new/summary.json";
+  BOOST_TEST_REQUIRE(report.WriteJson(path, summary).ok());
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  BOOST_TEST(json["format"] == 1);
+  BOOST_TEST(json["elapsed_seconds"] == 2.5);
+  BOOST_TEST(json["model"] == "a \"model\" \xef\xbf\xbd");
+  const auto counts = json["counts"];
+  BOOST_TEST(counts["events"] == 7);
+  BOOST_TEST(counts["answers"] == 3);
+  BOOST_TEST(counts["answers_by_arm"]["house, version 1, greedy"] == 3);
+  BOOST_TEST(counts["dead_by_code"]["decode: invalid_json"] == 1);
+  BOOST_TEST(counts["duplicates"] == 1);
+  BOOST_TEST(counts["chunks_added"] == 12);
+  BOOST_TEST(counts["lessons_refused"] == 1);
+  BOOST_TEST(counts["snapshots"] == 1);
+  BOOST_TEST_REQUIRE(json["nodes"].size() == 2U);
+  BOOST_TEST(json["nodes"][0]["name"] == "embed");
+  BOOST_TEST(json["nodes"][0]["mean_seconds"].is_null());
+  BOOST_TEST(json["nodes"][1]["calls"] == 2);
+  BOOST_TEST(json["nodes"][1]["mean_seconds"].get<double>() == 1,
+             boost::test_tools::tolerance(1e-9));
+  BOOST_TEST(json["nodes"][1]["max_seconds"].get<double>() == 1.5,
+             boost::test_tools::tolerance(1e-9));
+  BOOST_TEST(json["held_out"]["questions"] == 6);
+  BOOST_TEST(json["held_out"]["style"] == "short");
+  BOOST_TEST(json["held_out"]["base"]["nll_per_token"] == 3.25);
+  BOOST_TEST(json["held_out"]["base"]["style_rate"] == .25);
+  BOOST_TEST(json["held_out"]["base"]["hit_rate"] == .75);
+  BOOST_TEST(json["held_out"]["adapter"]["nll_per_token"] == .5);
+  BOOST_TEST(json["held_out"]["adapter"]["hit_rate"].is_null());
+  BOOST_TEST_REQUIRE(json["chains"].size() == 2U);
+  BOOST_TEST(json["chains"][1]["partition"] == 3);
+  BOOST_TEST(json["chains"][1]["events"] == 2);
+  BOOST_TEST(json["chains"][1]["sha256"] == Sha256Hex("two"));
+  BOOST_TEST(json["snapshot_folder"] == "out/snapshots");
+  BOOST_TEST(json["last_snapshot"] == "acme/000001");
+}
+
+BOOST_AUTO_TEST_CASE(the_page_keeps_short_names_whole_and_lets_long_ones_break) {
+  Report report;
+  Outcome letter{"harbour-pine",
+                 "/app",
+                 "x",
+                 "q",
+                 MakeDeadLetter("decode", {Code::kInvalidJson, "", ""}, "{", 9),
+                 {}};
+  report.OnOutcome(LineOf(letter, 90));
+  letter.tenant = std::string(200, 't');
+  report.OnOutcome(LineOf(letter, 91));
+  const TempFolder folder;
+  BOOST_TEST_REQUIRE(report.WriteHtml(folder.path() + "/report.html", {}).ok());
+  const std::string page = ReadFile(folder.path() + "/report.html");
+  CheckHas(page, "<td class=\"w\" data-name=\"tenant\">harbour-pine</td>");
+  CheckHas(page, "<td data-name=\"tenant\">" + std::string(200, 't') + "</td>");
+  CheckHas(page, "data-name=\"partition\">0</td><td class=\"n\" data-name=\"offset\">90</td>");
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_run_has_a_summary_and_a_page) {
@@ -330,4 +459,50 @@ BOOST_AUTO_TEST_CASE(a_run_of_the_engine_is_counted_as_the_engine_counts) {
   CheckHas(text, "decode");
   CheckHas(text, " per answer, mean over ");
   BOOST_TEST_MESSAGE(text);
+}
+
+BOOST_AUTO_TEST_CASE(a_replay_that_is_sent_elsewhere_takes_its_page_along) {
+  const TempFolder folder;
+  const std::string& at = folder.path();
+  {
+    std::ofstream events(at + "/events.jsonl");
+    for (const std::string& line : EventGenerator({.seed = 3, .events = 20}).All()) {
+      events << line << "\n";
+    }
+    std::ofstream(at + "/config.json")
+        << R"({"input": {"path": "events.jsonl"}, "model": {"backend": "template"},
+               "output": {"folder": ")"
+        << at << R"(/out"},
+               "report": {"html": ")"
+        << at << R"(/pages/page.html"}})";
+  }
+  ReplayArguments arguments;
+  arguments.config_path = at + "/config.json";
+  arguments.fresh = true;
+  const auto replay = [&](const std::string& output) {
+    arguments.output = output;
+    std::ostringstream printed;
+    std::streambuf* const terminal = std::cout.rdbuf(printed.rdbuf());
+    const int code = Replay(arguments);
+    std::cout.rdbuf(terminal);
+    BOOST_TEST(code == kExitDone);
+    return printed.str();
+  };
+  const std::string configured = replay("");
+  CheckHas(configured, "\n  " + at + "/pages/page.html\n  " + at + "/pages/summary.json\n");
+  const std::string page = ReadFile(at + "/pages/page.html");
+  const std::string json = ReadFile(at + "/pages/summary.json");
+  CheckHas(json, After(configured, "outcomes sha256 "));
+
+  const std::string elsewhere = replay(at + "/other");
+  CheckHas(elsewhere, "\n  " + at + "/other/page.html\n  " + at + "/other/summary.json\n");
+  CheckHas(ReadFile(at + "/other/page.html"), "<h1>");
+  CheckHas(ReadFile(at + "/other/summary.json"), After(elsewhere, "outcomes sha256 "));
+  BOOST_TEST(ReadFile(at + "/pages/page.html") == page);
+  BOOST_TEST(ReadFile(at + "/pages/summary.json") == json);
+
+  arguments.quiet = true;  // no summary: that of the run before would be wrong
+  CheckLacks(replay(at + "/other"), "Files");
+  BOOST_TEST(!std::filesystem::exists(at + "/other/page.html"));
+  BOOST_TEST(!std::filesystem::exists(at + "/other/summary.json"));
 }
