@@ -64,7 +64,7 @@ struct Config {
     std::map<std::string, std::string> properties;
     uint64_t fetch_bytes = 64 << 20;
     uint64_t message_bytes = 1'000'000;
-    uint32_t session_timeout_ms = 15'000;
+    uint32_t session_timeout_ms = 45'000;
     uint32_t transaction_timeout_ms = 15'000;
     uint32_t commit_timeout_ms = 120'000;
     uint32_t hand_over_ms = 1'000;

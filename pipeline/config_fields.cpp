@@ -270,34 +270,37 @@ void AddAnswering(Config& c, Fields& fields) {
 
 void AddRunning(Config& c, Fields& fields) {
   using enum Path::Base;
-  Append(fields, {
-                     {"checkpoint.enabled", Flag{&c.checkpoint.enabled}, "", kOperational,
-                      "false: after a stop everything is computed again"},
-                     {"checkpoint.folder", Path{&c.checkpoint.folder, kWorkingFolder}, "",
-                      kOperational, "empty: state/ below output.folder"},
-                     {"checkpoint.every_events", Number{&c.checkpoint.every_events, 1, 1e9}, "",
-                      kOperational, "of a partition"},
-                     {"checkpoint.backup_every_cuts",
-                      Number{&c.checkpoint.backup_every_cuts, 0, 1e9}, "", kOperational,
-                      "a copy of the state, after the first cut and then after so many; 0: none"},
-                     {"checkpoint.at_end", Flag{&c.checkpoint.at_end}, "", kOperational,
-                      "also when the input ends or the process is told to stop"},
+  Append(fields,
+         {
+             {"checkpoint.enabled", Flag{&c.checkpoint.enabled}, "", kOperational,
+              "false: after a stop everything is computed again"},
+             {"checkpoint.folder", Path{&c.checkpoint.folder, kWorkingFolder}, "", kOperational,
+              "empty: state/ below output.folder"},
+             {"checkpoint.every_events", Number{&c.checkpoint.every_events, 1, 1e9}, "",
+              kOperational, "of a partition"},
+             {"checkpoint.backup_every_cuts", Number{&c.checkpoint.backup_every_cuts, 0, 1e9}, "",
+              kOperational,
+              "a copy of the state, after the first cut and then after so many; 0: none"},
+             {"checkpoint.at_end", Flag{&c.checkpoint.at_end}, "", kOperational,
+              "also when the input ends or the process is told to stop"},
 
-                     {"executor.threads", Number{&c.executor.threads, 1, 256}, "", kOperational,
-                      "each with a context of every model"},
-                     {"executor.drain_ms", Number{&c.drain_ms, 0, 3'600'000}, "", kOperational,
-                      "for unfinished work after a stop; the rest is done again next time"},
+             {"executor.threads", Number{&c.executor.threads, 1, 256}, "", kOperational,
+              "each with a context of every model"},
+             {"executor.lessons_waiting_max", Number{&c.executor.lessons_waiting_max, 0, 1e6}, "",
+              kOperational, "beyond which feedback waits until it is learnt, and slows its source"},
+             {"executor.drain_ms", Number{&c.drain_ms, 0, 3'600'000}, "", kOperational,
+              "for unfinished work after a stop; the rest is done again next time"},
 
-                     {"graph.threads", Number{&c.graph_threads, 1, 256}, "", kOperational,
-                      "beside those of the executor"},
+             {"graph.threads", Number{&c.graph_threads, 1, 256}, "", kOperational,
+              "beside those of the executor"},
 
-                     {"report.held_out", Path{&c.report.held_out, kConfigFolder}, "", kOperational,
-                      "questions with answers that are never learnt from, JSON lines; empty: none"},
-                     {"report.html", Path{&c.report.html, kWorkingFolder}, "", kOperational,
-                      "page to write; empty: none"},
-                     {"report.show_answers", Number{&c.report.show_answers, 0, 100}, "",
-                      kOperational, "to held-out questions, before and after"},
-                 });
+             {"report.held_out", Path{&c.report.held_out, kConfigFolder}, "", kOperational,
+              "questions with answers that are never learnt from, JSON lines; empty: none"},
+             {"report.html", Path{&c.report.html, kWorkingFolder}, "", kOperational,
+              "page to write; empty: none"},
+             {"report.show_answers", Number{&c.report.show_answers, 0, 100}, "", kOperational,
+              "to held-out questions, before and after"},
+         });
 }
 
 }  // namespace

@@ -298,6 +298,11 @@ void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> rec
       }
       done(std::move(outcome));
     });
+  } else if (lesson && lessons_left() > options_.lessons_waiting_max) {
+    When<LessonDone>(lesson, [outcome = std::move(plan.outcome),
+                              done = std::move(done)](const LessonDone&) mutable {
+      done(std::move(outcome));  // the same outcome, later
+    });
   } else {
     done(std::move(plan.outcome));
   }

@@ -158,3 +158,54 @@ BOOST_AUTO_TEST_CASE(another_input_under_the_same_output_is_a_divergence) {
     BOOST_TEST(sink.lines().size() == lines.size());
   }
 }
+
+BOOST_AUTO_TEST_CASE(feedback_that_comes_faster_than_it_is_learnt_slows_its_source) {
+  // One question, then feedback about it: every lesson waits for the first, which waits for us.
+  std::vector<std::string> lines;
+  Event event;
+  event.source = "test";
+  event.tenant = "tenant-0";
+  event.id = "question";
+  event.data = Query{"how long is the pier", {}};
+  lines.push_back(EncodeEvent(event));
+  for (int i = 0; i < 200; ++i) {
+    event.id = "feedback-" + std::to_string(i);
+    event.data = Feedback{"question", "", {}, {}, "answer " + std::to_string(i), {}};
+    lines.push_back(EncodeEvent(event));
+  }
+  ProcessorOptions options = Options(2);
+  options.credits.events = 10;
+  options.adapt.snapshot_every_versions = 0;
+  const Run expected = ProcessAll(options, lines);
+
+  options.executor.lessons_waiting_max = 20;
+  std::atomic<bool> released{false};
+  ProcessorHooks hooks;
+  hooks.on_lesson = [&](const LessonEvent&) { released.wait(false); };
+  MemorySource source(lines);
+  MemorySink sink;
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 8});
+  Processor processor(options, hooks, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  std::string chain;
+  std::thread run([&] {
+    const auto summary = processor.Run(stop);
+    if (summary.ok()) chain = Hex(summary->at(0).chain);
+  });
+  // It comes to rest with the lessons that may wait and those that the credits admit; where nothing
+  // holds it back all 201 outcomes are out in this time.
+  uint64_t before = 0;
+  for (int still = 0; still < 10;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const uint64_t now = processor.progress().outcomes;
+    still = now == before && now > 0 ? still + 1 : 0;
+    before = now;
+  }
+  BOOST_TEST(before <= 1U + 20U);
+  BOOST_TEST(processor.executor().lessons_left() <= 20U + 10U);
+  released = true;
+  released.notify_all();
+  run.join();
+  BOOST_TEST(chain == expected.chain);
+  BOOST_TEST(sink.lines().size() == lines.size());
+}
