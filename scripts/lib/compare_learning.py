@@ -1,38 +1,37 @@
-"""Compares summaries of `nudge replay`: the corrected run first, then controls.
+"""Compares the summary.json of runs of `nudge replay`: the corrected run first, then controls.
 
 Prints base, adapter and controls on the held-out questions. Exits with 1 unless the adapter gained,
 and every control gained clearly less: at least HITS fewer of the questions right, and LIKELIHOOD
 times the negative log-likelihood.
 """
 
+import json
 import pathlib
-import re
 import sys
 
-ROWS = {
-    "nll": r"NLL of the ideal answer.*?([0-9.]+) +([0-9.]+)$",
-    "style": r"in the style: .*?([0-9]+) % +([0-9]+) %$",
-    "hits": r"in the style, with the right fact +([0-9]+) % +([0-9]+) %$",
-}
 # One question of 20 is 5 %; over seeds the share moves by some 10 %.
 HITS = 30
 LIKELIHOOD = 1.5
 
 
 def read(path):
-    text = pathlib.Path(path).read_text()
-    found = {name: re.search(pattern, text, re.MULTILINE) for name, pattern in ROWS.items()}
-    missing = [name for name, match in found.items() if not match]
-    if missing:
-        sys.exit(f"{path}: no {', '.join(missing)} in this summary")
-    return {name: tuple(map(float, match.groups())) for name, match in found.items()}
+    """{"nll", "style", "hits"}: (base, adapter) of each; shares in percent."""
+    summary = json.loads(pathlib.Path(path).read_text())
+    try:
+        scores = [summary["held_out"][who] for who in ("base", "adapter")]
+        return {"nll": tuple(score["nll_per_token"] for score in scores),
+                "style": tuple(100 * score["style_rate"] for score in scores),
+                "hits": tuple(100 * score["hit_rate"] for score in scores)}
+    except (KeyError, TypeError):
+        note = summary.get("held_out_note") or "not measured"
+        sys.exit(f"{path}: no held-out scores of base and adapter: {note}")
 
 
 def main():
     corrected, *controls = [read(path) for path in sys.argv[1:]]
     rows = [("base", {name: values[0] for name, values in corrected.items()}),
             ("adapter", {name: values[1] for name, values in corrected.items()})]
-    rows += [(pathlib.Path(path).stem, {name: values[1] for name, values in control.items()})
+    rows += [(pathlib.Path(path).parent.name, {name: values[1] for name, values in control.items()})
              for path, control in zip(sys.argv[2:], controls)]
     print(f"  {'':20} {'NLL, nats/token':>16} {'in style':>10} {'style and fact':>16}")
     for name, row in rows:
