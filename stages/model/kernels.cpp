@@ -9,7 +9,11 @@
 // of a function below computes the same bits.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define NUDGE_INLINE static inline __attribute__((always_inline))
+#ifdef __SANITIZE_THREAD__
+#define NUDGE_CLONES  // what chooses a clone runs before the sanitizer is there, and calls it
+#else
 #define NUDGE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 
 namespace nudge {
 
