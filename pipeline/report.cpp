@@ -161,8 +161,7 @@ class Screen {
     size_t lines = 0;
     for (size_t i = 0; i < items.size(); ++i) {
       const std::string item = items[i] + (i + 1 < items.size() ? ";" : "");
-      const bool first = line.size() == kNameColumns;
-      if (!first && line.size() + 1 + item.size() > kColumns) {
+      if (line.size() > kNameColumns && line.size() + 1 + item.size() > kColumns) {
         Line(line);
         line = std::string(kNameColumns, ' ');
         if (++lines == kListLines) {
@@ -189,7 +188,7 @@ class Screen {
     }
   }
 
-  void Paths(const RunCounts& counts, const Summary& summary) {
+  void Paths(const RunCounts& counts) {
     Line();
     Line("What each path did");
     Line("  retrieval   " + Counted(counts.documents, "document") + ", " +
@@ -205,10 +204,8 @@ class Screen {
          std::to_string(counts.lessons_failed) + " failed; " +
          Counted(counts.other_changes, "other change") + "; " +
          Counted(counts.versions, "version") + " made");
-    if (counts.snapshots > 0 || !summary.snapshot_folder.empty()) {
-      Line("  snapshots   " + std::to_string(counts.snapshots) +
-           (counts.last_snapshot.empty() ? "" : ", last " + counts.last_snapshot));
-    }
+    Line("  snapshots   " + std::to_string(counts.snapshots) +
+         (counts.last_snapshot.empty() ? "" : ", last " + counts.last_snapshot));
   }
 
   void Nodes(const Summary& summary) {
@@ -473,7 +470,7 @@ void Report::PrintSummary(std::ostream& out, const Summary& summary) {
   const RunCounts all = counts();
   Screen screen(out);
   screen.Overview(all, summary);
-  screen.Paths(all, summary);
+  screen.Paths(all);
   screen.Nodes(summary);
   screen.Answers(summary);
   screen.Scores(summary);
