@@ -20,6 +20,17 @@ struct BenchEngineArguments {
 };
 int BenchEngine(const BenchEngineArguments& arguments);
 
+// Live topics, which it makes on the configured brokers and leaves there.
+struct BenchKafkaArguments {
+  std::string config_path;
+  size_t events = 300'000;
+  size_t tenants = 50;
+  size_t dimension = 0;  // as above
+  int partitions = 6;
+  int threads = 2;
+};
+int BenchKafka(const BenchKafkaArguments& arguments);
+
 // A gradient step of the configured language model.
 struct BenchTrainArguments {
   std::string config_path;

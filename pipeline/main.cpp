@@ -108,6 +108,20 @@ int Run(int argc, char** argv) {
       ->check(CLI::Range(1, 256));
   engine_command->callback([&] { exit_code = nudge::BenchEngine(engine); });
 
+  nudge::BenchKafkaArguments live;
+  auto* live_command = bench_command->add_subcommand(
+      "kafka", "live topics without a model, exactly once beside at least once");
+  live_command->add_option("config", live.config_path, "configuration file")->required();
+  live_command->add_option("--events", live.events, "how many")->check(CLI::Range(1, 100'000'000));
+  live_command->add_option("--tenants", live.tenants, "whose events")->check(CLI::Range(1, 10'000));
+  live_command->add_option("--dimension", live.dimension, "of the embedder's stand-in; 0: none")
+      ->check(CLI::Range(0, 4096));
+  live_command->add_option("--partitions", live.partitions, "of each topic")
+      ->check(CLI::Range(1, 1000));
+  live_command->add_option("--threads", live.threads, "of graph and executor")
+      ->check(CLI::Range(1, 256));
+  live_command->callback([&] { exit_code = nudge::BenchKafka(live); });
+
   nudge::BenchTrainArguments train;
   auto* train_command =
       bench_command->add_subcommand("train", "a gradient step of the language model");
