@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy over the project's translation units, those that changed since they were clean.
+
+    lint.py BUILD_FOLDER STAMP_FOLDER JOBS
+
+BUILD_FOLDER has compile_commands.json. A unit that is clean leaves a stamp: the SHA-256 of the check
+list, of clang-tidy's version, and of what the preprocessor makes of the unit (with comments: NOLINT
+is one). Exit 1 if anything was found.
+"""
+import concurrent.futures
+import hashlib
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDERS = ("stages/", "connectors/", "pipeline/")
+# omp.h is g++'s: looked for last, so that everything else is clang's own; one of its attributes takes
+# arguments that clang does not know.
+GCC_HEADERS = pathlib.Path(subprocess.run(["g++", "-print-file-name=include/omp.h"], check=True,
+                                          stdout=subprocess.PIPE, text=True).stdout.strip()).parent
+EXTRA = ("-idirafter", str(GCC_HEADERS), "-D__malloc__(...)=__malloc__")
+
+
+def preprocess(entry):
+    words = shlex.split(entry["command"])[1:]
+    out = words.index("-o")
+    del words[out:out + 2]
+    words.remove("-c")
+    return subprocess.run(["clang++", "-E", "-C", *EXTRA, *words], cwd=entry["directory"],
+                           stdout=subprocess.PIPE, check=True).stdout
+
+
+def lint(entry, build, stamps, common):
+    """What clang-tidy says of one unit; None if it is the one that was clean before."""
+    name = str(pathlib.Path(entry["file"]).relative_to(ROOT))
+    text = preprocess(entry)
+    if text.returncode != 0:
+        return f"{name}: clang cannot read it:\n{text.stderr.decode()}"
+    key = hashlib.sha256(common + text.stdout).hexdigest()
+    stamp = stamps / name.replace("/", "_")
+    if stamp.is_file() and stamp.read_text() == key:
+        return None
+    run = subprocess.run(["clang-tidy", "--quiet", "-p", str(build), entry["file"],
+                          *(f"--extra-arg={word}" for word in EXTRA)], cwd=ROOT,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if run.returncode == 0:
+        stamp.write_text(key)
+        return ""
+    noise = re.compile(r"^\d+ warnings? (generated|treated)|^Suppressed |^Use -header-filter")
+    rest = [line for line in run.stderr.splitlines() if not noise.match(line)]
+    return "\n".join([f"{name}:", run.stdout.strip(), *rest])
+
+
+def main():
+    build, stamps, jobs = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    stamps.mkdir(parents=True, exist_ok=True)
+    version = subprocess.run(["clang-tidy", "--version"], stdout=subprocess.PIPE, check=True).stdout
+    common = (ROOT / ".clang-tidy").read_bytes() + version
+    units = {entry["file"]: entry
+             for entry in json.loads((build / "compile_commands.json").read_text())
+             if entry["file"].startswith(tuple(f"{ROOT}/{folder}" for folder in FOLDERS))}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        said = list(pool.map(lambda entry: lint(entry, build, stamps, common), units.values()))
+    found = [text for text in said if text]
+    print(*found, sep="\n\n", end="\n\n" if found else "")
+    print(f"clang-tidy: {len(units)} files, {said.count(None)} as before, {len(found)} with findings")
+    sys.exit(1 if found else 0)
+
+
+main()
