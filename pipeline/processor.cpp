@@ -319,6 +319,7 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
     if (stop) left -= kPull;
     if (failure() || left.count() <= 0) {
       executor_.Stop();
+      outbox_.Flush(kCommit);  // what is finished counts
       return Nothing{};
     }
   }
