@@ -68,8 +68,8 @@ class Graph {
   // Until every record that was pushed has its outcome in the outbox.
   void WaitForAll();
 
-  // The parts of a barrier that the graph and the executor supply (kBarrierParts of them). No record
-  // of the partition may be inside.
+  // The parts of a barrier that the graph and the executor supply (kBarrierParts of them). No
+  // record of the partition may be inside.
   void AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier);
   static constexpr int kBarrierParts = 7;
 

@@ -154,11 +154,11 @@ struct Origin {
   Sequence sequence;
   uint64_t ticket = 0;         // unique in the process, over all stays of a partition
   std::shared_ptr<Stay> stay;  // null: it never ends
-  int64_t offset = 0;        // in the partition's log: Kafka's offset, or the line of a file
-  std::string key;           // the log's key (Kafka), else empty
-  std::string bytes;         // as received; of a record over the limits only its head
-  std::string bytes_sha256;  // set where bytes is only the head: of all of them
-  uint64_t bytes_total = 0;  // set where bytes is only the head
+  int64_t offset = 0;          // in the partition's log: Kafka's offset, or the line of a file
+  std::string key;             // the log's key (Kafka), else empty
+  std::string bytes;           // as received; of a record over the limits only its head
+  std::string bytes_sha256;    // set where bytes is only the head: of all of them
+  uint64_t bytes_total = 0;    // set where bytes is only the head
 };
 
 // A piece of a document: what is embedded, found and cited.

@@ -31,7 +31,7 @@ def preprocess(entry):
     del words[out:out + 2]
     words.remove("-c")
     return subprocess.run(["clang++", "-E", "-C", *EXTRA, *words], cwd=entry["directory"],
-                           stdout=subprocess.PIPE, check=True).stdout
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def lint(entry, build, stamps, common):
