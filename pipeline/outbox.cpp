@@ -94,6 +94,7 @@ void Outbox::Drop(int32_t partition) {
   }
   saved_events_.erase(partition);
   next_offsets_.erase(partition);
+  if (entries_.empty() && cuts_.empty() && sent_.empty()) written_ = added_;
   sink_.Drop(partition);
 }
 
