@@ -16,7 +16,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Events as they are asked for; those of the generator that have a tenant.
+// Events as they are asked for, none of them malformed: each has a tenant.
 class Generated final : public Source {
  public:
   Generated(size_t events, size_t tenants)
@@ -39,14 +39,10 @@ class Generated final : public Source {
   uint64_t next_ = 0;
 };
 
-struct LiveRun {
-  double events_per_second = 0;
-  double cpu_us = 0;
-};
-
-// The whole topic once; the clock runs from the first outcome that is committed to the last.
-LiveRun RunOnce(const Config& config, const BenchKafkaArguments& arguments, KafkaOptions kafka,
-                const char* name) {
+// The whole topic once, in events/s; the clock runs from the first outcome that is committed to the
+// last. 0: a signal stopped it.
+double RunOnce(const Config& config, const BenchKafkaArguments& arguments, KafkaOptions kafka,
+               const char* name) {
   const ScratchFolder folder;
   kafka.group_id += std::string("-") + name;
   for (std::string* topic :
@@ -81,21 +77,23 @@ LiveRun RunOnce(const Config& config, const BenchKafkaArguments& arguments, Kafk
                            cpu_last = CpuSeconds();
                            stop = true;
                          }
+                         if (stop_requested) stop = true;
                        },
                        {},
                        {}},
                       *backend, source, sink);
   const auto done = processor.Run(stop);
   if (!done.ok()) throw StartError(done.error().message);
+  if (stop_requested) return 0;
   const double seconds = std::chrono::duration<double>(last - first).count();
   const KafkaStatistics statistics = client.statistics();
   const auto events = static_cast<double>(arguments.events);
-  const LiveRun run{events / seconds, 1e6 * (cpu_last - cpu_first) / events};
+  const double cpu_seconds = cpu_last - cpu_first;
   std::printf("  %-14s %9.0f events/s %7.2f us of CPU an event %6llu commits, peak %.0f MB\n", name,
-              run.events_per_second, run.cpu_us,
+              events / seconds, 1e6 * cpu_seconds / events,
               static_cast<unsigned long long>(statistics.commits), PeakMegabytes());
-  PrintCosts(processor.metrics(), processor.executor(), events, cpu_last - cpu_first);
-  return run;
+  PrintCosts(processor.metrics(), processor.executor(), events, cpu_seconds);
+  return events / seconds;
 }
 
 }  // namespace
@@ -118,11 +116,12 @@ int BenchKafka(const BenchKafkaArguments& arguments) {
   if (!published.ok()) throw StartError(published.error().message);
   std::printf("kafka: %zu events of %zu tenants on %d partitions, template backend, topics %s-*\n",
               arguments.events, arguments.tenants, arguments.partitions, prefix.c_str());
-  const LiveRun once = RunOnce(config, arguments, kafka, "exactly-once");
+  const double once = RunOnce(config, arguments, kafka, "exactly-once");
+  if (stop_requested) return kExitInterrupted;
   kafka.delivery = KafkaOptions::Delivery::kAtLeastOnce;
-  const LiveRun at_least = RunOnce(config, arguments, kafka, "at-least-once");
-  std::printf("  exactly once runs at %.0f %% of at least once\n",
-              100 * once.events_per_second / at_least.events_per_second);
+  const double at_least = RunOnce(config, arguments, kafka, "at-least-once");
+  if (stop_requested) return kExitInterrupted;
+  std::printf("  exactly once runs at %.0f %% of at least once\n", 100 * once / at_least);
   return kExitDone;
 }
 
