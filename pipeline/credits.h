@@ -71,14 +71,7 @@ class Credits {
     return !closed_ && Idle(partition);
   }
 
-  // Wakes everybody: nothing is admitted any more.
-  void Close() {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
-    changed_.notify_all();
-  }
-
- private:
+  // What is in flight, for people.
   struct InFlight {
     uint64_t events = 0;
     uint64_t bytes = 0;
@@ -87,7 +80,19 @@ class Credits {
       return events == 0 || (events < limits.events && bytes + more_bytes <= limits.bytes);
     }
   };
+  std::map<int32_t, InFlight> in_flight() const {
+    const std::lock_guard lock(mutex_);
+    return partitions_;
+  }
 
+  // Wakes everybody: nothing is admitted any more.
+  void Close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+
+ private:
   bool Roomy(int32_t partition) const {
     const auto found = partitions_.find(partition);
     return found == partitions_.end() ||
@@ -101,7 +106,7 @@ class Credits {
   }
 
   const CreditLimits limits_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<int32_t, InFlight> partitions_;
   bool closed_ = false;

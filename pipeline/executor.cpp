@@ -60,7 +60,8 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       options_(std::move(options)),
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
-      share_([this](int parts, const std::function<void(int)>& part) { Share(parts, part); }) {
+      share_([this](int parts, const std::function<void(int)>& part) { Share(parts, part); }),
+      running_(options_.threads) {
   for (size_t slot = 0; slot < options_.threads; ++slot) {
     threads_.emplace_back([this, slot] { Work(slot); });
   }
@@ -85,11 +86,11 @@ void Executor::Stop() {
 
 // ---- Threads ------------------------------------------------------------------------------------
 
-void Executor::Enqueue(Priority priority, int32_t partition, std::function<void(size_t slot)> run) {
+void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    queues_[priority].push_back({partition, std::move(run)});
+    queues_[priority].push_back({at, std::move(run)});
   }
   ready_.notify_one();
 }
@@ -107,10 +108,13 @@ void Executor::Work(size_t slot) {
     if (queue != nullptr) {
       Job job = std::move(queue->front());
       queue->pop_front();
+      running_[slot] = {static_cast<JobKind>(queue - queues_.data()), job.at,
+                        std::chrono::steady_clock::now()};
       lock.unlock();
       job.run(slot);
       job.run = nullptr;
       lock.lock();
+      running_[slot].reset();
     } else if (!Assist(lock)) {
       ready_.wait(lock);
     }
@@ -204,15 +208,18 @@ Executor::Owner<T>::~Owner() {
 
 // ---- Embedding ----------------------------------------------------------------------------------
 
-void Executor::EmbedTexts(int32_t partition, std::vector<std::string> texts, bool as_query,
+void Executor::EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
                           EmbedDone done) {
-  Enqueue(as_query ? kEmbedQuery : kEmbedDocument, partition,
+  Enqueue(as_query ? kEmbedQuery : kEmbedDocument, at,
           [this, texts = std::move(texts), as_query, done = std::move(done)](size_t slot) {
             const NodeMetrics::Timer timer(embed_metrics_);
             std::vector<Vector> vectors;
             for (const std::string& text : texts) {
               Result<Vector> vector = backend_.Embed(slot, text, as_query);
-              if (!vector.ok()) return done(vector.error());
+              if (!vector.ok()) {
+                embed_metrics_.CountError();
+                return done(vector.error());
+              }
               vectors.push_back(std::move(*vector));
             }
             done(std::move(vectors));
@@ -325,29 +332,31 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
     Resolve(answer, std::move(given));
     return answer;
   }
-  When<Served>(VersionOf(*tenant, generate.adapter), [=, this, owner = Own(answer),
-                                                      waiting = std::weak_ptr(tenant)](
-                                                         const Served& served) {
-    const TenantPtr asked = waiting.lock();
-    if (!asked) return;
-    Enqueue(kGenerate, at.partition(), [this, asked, owner, answer, generate, served](size_t slot) {
-      const auto cancelled = [&] { return stopping_ || asked->abandoned; };
-      Answer given;
-      given.digest = served.digest();
-      {
-        const NodeMetrics::Timer timer(generate_metrics_);
-        FaultPoint("generation");
-        Result<Completed> completed = backend_.Generate(
-            slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed, cancelled);
-        if (completed.ok()) {
-          given.completed = std::move(*completed);
-        } else {
+  When<Served>(
+      VersionOf(*tenant, generate.adapter),
+      [=, this, owner = Own(answer), waiting = std::weak_ptr(tenant)](const Served& served) {
+        const TenantPtr asked = waiting.lock();
+        if (!asked) return;
+        Enqueue(kGenerate, at, [this, asked, owner, answer, generate, served](size_t slot) {
+          const auto cancelled = [&] { return stopping_ || asked->abandoned; };
+          Answer given;
+          given.digest = served.digest();
+          {
+            const NodeMetrics::Timer timer(generate_metrics_);
+            FaultPoint("generation");
+            Result<Completed> completed =
+                backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
+                                  generate.seed, cancelled);
+            if (completed.ok()) {
+              given.completed = std::move(*completed);
+            } else {
+              generate_metrics_.CountError();
           given.error = completed.error();
-        }
-      }
-      if (!cancelled()) Resolve(answer, std::move(given));
-    });
-  });
+            }
+          }
+          if (!cancelled()) Resolve(answer, std::move(given));
+        });
+      });
   return answer;
 }
 
@@ -396,7 +405,7 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
     When<Answer>(shown, [=, this](const Answer& given) {
       const TenantPtr learning = waiting.lock();
       if (!learning) return;
-      Enqueue(kLearn, at.partition(), [=, this](size_t) {
+      Enqueue(kLearn, at, [=, this](size_t) {
         (void)counted;
         (void)owners;  // until here
         // Versions that earlier lessons make are resolved by now, so both are there.
@@ -420,6 +429,7 @@ LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
     const NodeMetrics::Timer timer(lesson_metrics_);
     FaultPoint("training");
     done = tenant.adapters->Apply(lesson, shown, target, parent, share_);
+    if (done.error) lesson_metrics_.CountError();
   }
   if (tenant.abandoned) return done;
   if (lesson.step.snapshot && lesson.step.makes && done.serves.adapter &&
@@ -456,6 +466,37 @@ bool Executor::WaitForLessons(std::chrono::milliseconds timeout) {
 size_t Executor::lessons_left() {
   const std::lock_guard lock(lessons_mutex_);
   return lessons_left_;
+}
+
+// ---- For people ---------------------------------------------------------------------------------
+
+std::vector<Executor::Running> Executor::running() const {
+  std::vector<Running> running;
+  const std::lock_guard lock(mutex_);
+  for (const std::optional<Running>& job : running_) {
+    if (job) running.push_back(*job);
+  }
+  return running;
+}
+
+std::array<size_t, 4> Executor::waiting_jobs() const {
+  static_assert(kPriorities == kJobKinds.size());
+  std::array<size_t, 4> waiting{};
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < waiting.size(); ++i) waiting[i] = queues_[i].size();
+  return waiting;
+}
+
+std::vector<Executor::TenantView> Executor::TenantsOf(int32_t partition) {
+  std::vector<TenantView> views;
+  const std::lock_guard submitting(submit_mutex_);
+  const auto found = partitions_.find(partition);
+  if (found == partitions_.end()) return views;
+  for (const auto& [id, tenant] : found->second) {
+    const auto& versions = tenant->versions;
+    views.push_back({id, versions.empty() ? 0 : versions.rbegin()->first, versions.size()});
+  }
+  return views;
 }
 
 std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const TenantId& id) {
@@ -523,7 +564,7 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
                                   waiting = std::weak_ptr(kept)](const LessonDone&) {
           const TenantPtr learnt = waiting.lock();
           if (!learnt) return;
-          Enqueue(kLearn, partition, [=, this](size_t) {
+          Enqueue(kLearn, Sequence::Of(partition, 0), [=, this](size_t) {
             (void)owner;  // until here
             Changes changes;
             learnt->adapters->Save(changes);
@@ -550,8 +591,9 @@ void Executor::Abandon(int32_t partition) {
     const std::lock_guard submitting(submit_mutex_);
     const std::lock_guard lock(mutex_);
     for (std::deque<Job>& queue : queues_) {
-      const auto theirs = std::stable_partition(
-          queue.begin(), queue.end(), [&](const Job& job) { return job.partition != partition; });
+      const auto theirs = std::stable_partition(queue.begin(), queue.end(), [&](const Job& job) {
+        return job.at.partition() != partition;
+      });
       std::move(theirs, queue.end(), std::back_inserter(dropped));
       queue.erase(theirs, queue.end());
     }

@@ -20,7 +20,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -64,7 +66,7 @@ class Executor {
   void Stop();
 
   using EmbedDone = std::function<void(Result<std::vector<Vector>>)>;
-  void EmbedTexts(int32_t partition, std::vector<std::string> texts, bool as_query, EmbedDone done);
+  void EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query, EmbedDone done);
 
   // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
   void Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
@@ -89,14 +91,32 @@ class Executor {
   // The tenant's newest version, nullptr where it has none; for reports, once no lesson is left.
   std::shared_ptr<const AdapterVersion> Latest(int32_t partition, const TenantId& tenant);
 
-  const NodeMetrics& generate_metrics() const { return generate_metrics_; }
+  // For people; any thread, at any time.
+  enum class JobKind { kGenerate, kEmbedQuery, kLearn, kEmbedDocument };
+  static constexpr std::array<std::string_view, 4> kJobKinds = {"generate", "embed_query", "learn",
+                                                                "embed_document"};
+  struct Running {
+    JobKind kind{};
+    Sequence at;  // what it is for
+    std::chrono::steady_clock::time_point since;
+  };
+  std::vector<Running> running() const;
+  std::array<size_t, 4> waiting_jobs() const;  // by JobKind
+  struct TenantView {
+    TenantId tenant;
+    Version newest = 0;
+    size_t versions = 0;  // that are kept
+  };
+  std::vector<TenantView> TenantsOf(int32_t partition);  // in the order of their names
+
+  const DurationMetrics& generate_metrics() const { return generate_metrics_; }
   const NodeMetrics& embed_metrics() const { return embed_metrics_; }
-  const NodeMetrics& lesson_metrics() const { return lesson_metrics_; }
+  const DurationMetrics& lesson_metrics() const { return lesson_metrics_; }
 
  private:
   enum Priority { kGenerate, kEmbedQuery, kLearn, kEmbedDocument, kPriorities };
   struct Job {
-    int32_t partition = 0;
+    Sequence at;
     std::function<void(size_t slot)> run;
   };
 
@@ -165,7 +185,7 @@ class Executor {
                        const std::string* shown, const Served& target, const Served& parent);
 
   std::shared_ptr<void> CountLesson();
-  void Enqueue(Priority priority, int32_t partition, std::function<void(size_t slot)> run);
+  void Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run);
   void Work(size_t slot);
   void Share(int parts, const std::function<void(int)>& part);  // the ParallelFor of lessons
   bool Assist(std::unique_lock<std::mutex>& lock);
@@ -184,10 +204,11 @@ class Executor {
   const std::function<void(const Error&)> on_fatal_;
   const ParallelFor share_;
 
-  std::mutex submit_mutex_;  // held while the tenants' maps are used; Stop is the only rival
-  std::mutex mutex_;         // guards everything below, and what tenants' maps hold
+  std::mutex submit_mutex_;   // held while the tenants' maps are used; Stop is the only rival
+  mutable std::mutex mutex_;  // guards everything below, and what tenants' maps hold
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
+  std::vector<std::optional<Running>> running_;  // by slot
   std::map<int32_t, Tenants> partitions_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
   std::atomic<uint64_t> shares_begun_{0};
@@ -197,9 +218,9 @@ class Executor {
   std::condition_variable lessons_done_;
   size_t lessons_left_ = 0;
 
-  NodeMetrics generate_metrics_;
+  DurationMetrics generate_metrics_;
   NodeMetrics embed_metrics_;
-  NodeMetrics lesson_metrics_;
+  DurationMetrics lesson_metrics_;
   std::vector<std::thread> threads_;
 };
 

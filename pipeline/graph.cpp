@@ -44,6 +44,10 @@ struct Order {
     const std::lock_guard lock(mutex);
     order.Drop(partition);
   }
+  std::optional<uint64_t> Next(int32_t partition) {
+    const std::lock_guard lock(mutex);
+    return order.Next(partition);
+  }
   std::mutex mutex;  // partitions come and go while the node runs
   KeyedOrder<Message<T>> order;
   Serial<T, T> node;
@@ -171,8 +175,11 @@ struct Graph::Wiring {
 
   flow::function_node<Message<Received>, Message<Event>> decode{
       graph, flow::unlimited, [this](const Message<Received>& in) noexcept {
-        return RunStage<Event>("decode", metrics.decode, in,
-                               [&](const Received&) { return Decode(*in.origin, options.limits); });
+        return RunStage<Event>("decode", metrics.decode, in, [&](const Received&) {
+          Result<Event> event = Decode(*in.origin, options.limits);
+          if (event.ok()) metrics.events.CountEvent(*event);
+          return event;
+        });
       }};
 
   Async<Event, Prepared> prepare{
@@ -227,6 +234,7 @@ struct Graph::Wiring {
   flow::function_node<Message<Outcome>, Message<OutcomeLine>> encode{
       graph, flow::unlimited, [this](const Message<Outcome>& in) noexcept {
         return RunStage<OutcomeLine>("encode", metrics.encode, in, [&](const Outcome& outcome) {
+          if (!in.recorded) metrics.events.CountOutcome(outcome);
           return EncodeLine(outcome, *in.origin, options.emit);
         });
       }};
@@ -261,7 +269,7 @@ void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
     return;
   }
   executor.EmbedTexts(
-      in.sequence().partition(), std::move(input.texts), input.as_query,
+      in.sequence(), std::move(input.texts), input.as_query,
       [this, out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
           Result<std::vector<Vector>> vectors) noexcept {
         hold->Put(RunStage<Prepared>(
@@ -411,6 +419,16 @@ void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refus
     wiring_->decode.try_put(message);
     wiring_->graph.release_wait();
   });
+}
+
+Graph::Place Graph::PlaceOf(int32_t partition, uint64_t ordinal) const {
+  const auto line = wiring_->line_order.Next(partition);
+  if (!line) return Place::kUnknown;
+  if (*line > ordinal) return Place::kOutbox;
+  const auto gathered = wiring_->gather_order.Next(partition);
+  if (gathered && *gathered > ordinal) return Place::kBeforeEmit;
+  const auto logged = wiring_->log_order.Next(partition);
+  return logged && *logged > ordinal ? Place::kBeforeRespond : Place::kBeforeRecall;
 }
 
 void Graph::WaitForAll() {

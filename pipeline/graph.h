@@ -12,6 +12,7 @@
 
 #include "connectors/source.h"
 #include "pipeline/emit.h"
+#include "pipeline/event_metrics.h"
 #include "pipeline/executor.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
@@ -41,9 +42,10 @@ struct GraphOptions {
   std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
 };
 
-// Time spent in each node, in the order of the figure.
+// Time spent in each node, in the order of the figure, and what came through.
 struct GraphMetrics {
   NodeMetrics decode, prepare, recall, index, adapt, prompt, gather, respond, encode, emit;
+  EventMetrics events;
 };
 
 class Graph {
@@ -64,6 +66,11 @@ class Graph {
   // rides on this record.
   void Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
             std::shared_ptr<const RecordedOutcome> recorded, std::shared_ptr<Barrier> barrier);
+
+  // Between which of the three orders the event is that the partition's outcomes wait for. Any
+  // thread, at any time; for people.
+  enum class Place { kBeforeRecall, kBeforeRespond, kBeforeEmit, kOutbox, kUnknown };
+  Place PlaceOf(int32_t partition, uint64_t ordinal) const;
 
   // Until every record that was pushed has its outcome in the outbox.
   void WaitForAll();

@@ -29,6 +29,12 @@ class KeyedOrder {
   // Drops the partition and all that it held.
   void Drop(int32_t partition) { partitions_.erase(partition); }
 
+  // The ordinal of the message that leaves next; nothing of a partition that is not here.
+  std::optional<uint64_t> Next(int32_t partition) const {
+    const auto found = partitions_.find(partition);
+    return found == partitions_.end() ? std::nullopt : std::optional(found->second.next);
+  }
+
   // Takes a message; calls `emit` for it and for those that waited for it, in order.
   template <class Emit>
   void Put(const M& message, Emit&& emit) {

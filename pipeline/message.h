@@ -64,9 +64,11 @@ Message<Out> RunStage(const char* stage, NodeMetrics& metrics, const Message<In>
     if (result.ok()) {
       out.body = std::make_shared<const Out>(std::move(result).value());
     } else {
+      metrics.CountError();
       out.fault = std::make_shared<const Fault>(Fault{stage, result.error()});
     }
   } catch (const std::exception& exception) {
+    metrics.CountError();
     out.fault = std::make_shared<const Fault>(
         Fault{stage,
               {Code::kInternal, std::string("exception in ") + stage + ": " + exception.what(),

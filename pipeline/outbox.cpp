@@ -39,6 +39,7 @@ void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
   const std::lock_guard lock(mutex_);
   saved_events_[partition] = events;
   next_offsets_[partition] = next_offset;
+  positions_[partition] = {next_offset, next_offset};
 }
 
 void Outbox::Add(Entry entry) {
@@ -94,6 +95,7 @@ void Outbox::Drop(int32_t partition) {
   }
   saved_events_.erase(partition);
   next_offsets_.erase(partition);
+  positions_.erase(partition);
   if (entries_.empty() && cuts_.empty() && sent_.empty()) written_ = added_;
   sink_.Drop(partition);
 }
@@ -101,6 +103,11 @@ void Outbox::Drop(int32_t partition) {
 Outbox::Progress Outbox::progress() const {
   const std::lock_guard lock(mutex_);
   return progress_;
+}
+
+std::map<int32_t, Outbox::Position> Outbox::positions() const {
+  const std::lock_guard lock(mutex_);
+  return positions_;
 }
 
 void Outbox::Work() {
@@ -151,6 +158,7 @@ void Outbox::Count() {
     if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
     if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
   }
+  for (auto& [partition, position] : positions_) position.committed = next_offsets_[partition];
 }
 
 // Cuts are complete in any order (a later one may have fewer lessons to wait for), but each holds
@@ -167,6 +175,10 @@ Result<Nothing> Outbox::WriteCuts() {
       if (Result<Nothing> written = state_->Write(cut); !written.ok()) return written;
     }
     saved_events_[cut.partition] = cut.events;
+    {
+      const std::lock_guard lock(mutex_);
+      positions_[cut.partition].saved = cut.next_offset;
+    }
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
     i = 0;  // one that waited for it may stand before it
   }
@@ -184,6 +196,7 @@ Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
   }
   const auto to_commit = [](const Entry& entry) { return entry.commit; };
   if (std::any_of(sent_.begin(), sent_.end(), to_commit)) {
+    const DurationMetrics::Timer timer(commit_metrics_);
     if (Result<Nothing> committed = sink_.Commit(); !committed.ok()) return committed;
   }
   std::map<int32_t, std::pair<uint64_t, uint64_t>> returned;  // partition -> events, bytes

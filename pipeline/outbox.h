@@ -18,6 +18,7 @@
 #include "connectors/sink.h"
 #include "pipeline/barrier.h"
 #include "pipeline/credits.h"
+#include "pipeline/metrics.h"
 #include "pipeline/state_store.h"
 
 namespace nudge {
@@ -68,6 +69,14 @@ class Outbox {
   // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
   void Drop(int32_t partition);
   Progress progress() const;
+  // Of each partition that was started: the offset after the last committed outcome, and that of
+  // its state on disk.
+  struct Position {
+    int64_t committed = 0;
+    int64_t saved = 0;
+  };
+  std::map<int32_t, Position> positions() const;
+  const DurationMetrics& commit_metrics() const { return commit_metrics_; }
 
  private:
   void Work();
@@ -90,6 +99,8 @@ class Outbox {
   uint64_t added_ = 0;        // entries and cuts, ever
   uint64_t written_ = 0;      // of those, the first ones, done with
   Progress progress_;
+  std::map<int32_t, Position> positions_;
+  DurationMetrics commit_metrics_;
   bool writing_ = false;
   bool failed_ = false;
   bool stopping_ = false;

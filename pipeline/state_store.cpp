@@ -287,6 +287,7 @@ Result<Nothing> StateStore::Install(const std::string& backup, int32_t partition
 }
 
 Result<std::optional<Cut>> StateStore::Newest(int32_t partition, int64_t committed_offset) {
+  const DurationMetrics::Timer timer(metrics_.restores);
   Slot& slot = SlotOf(partition);
   const std::lock_guard lock(slot.mutex);
   CloseSlot(slot);
@@ -329,6 +330,18 @@ Result<std::optional<Cut>> StateStore::Newest(int32_t partition, int64_t committ
 
 // ---- Writing ------------------------------------------------------------------------------------
 
+namespace {
+
+uint64_t BytesOf(const Changes& changes) {
+  uint64_t bytes = 0;
+  for (const Change& change : changes) {
+    bytes += change.id.size() + (change.value ? change.value->size() : 0);
+  }
+  return bytes;
+}
+
+}  // namespace
+
 Result<Nothing> StateStore::Write(const Cut& cut) {
   Slot& slot = SlotOf(cut.partition);
   const std::lock_guard lock(slot.mutex);
@@ -337,6 +350,7 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
                  "state: partition " + std::to_string(cut.partition) + " was not restored", ""};
   }
   StateDatabase& database = *slot.database;
+  const DurationMetrics::Timer timer(metrics_.cuts);
   FaultPoint("checkpoint-before");
   if (auto begun = database.Begin(); !begun.ok()) return begun;
   Result<StateMeta> meta = database.ReadMeta();
@@ -354,7 +368,9 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
   FaultPoint("checkpoint-inside");
   if (written.ok()) written = database.Commit();
   FaultPoint("checkpoint-after");
-  if (!written.ok() || options_.backup_every_cuts == 0) return written;
+  if (!written.ok()) return written;
+  metrics_.cut_bytes.fetch_add(BytesOf(cut.changes), std::memory_order_relaxed);
+  if (options_.backup_every_cuts == 0) return written;
 
   if (slot.cuts_to_backup > 0) --slot.cuts_to_backup;
   const bool is_free = !slot.backup.valid() ||

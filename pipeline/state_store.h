@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "pipeline/barrier.h"
+#include "pipeline/metrics.h"
 #include "pipeline/state_database.h"
 #include "stages/result.h"
 
@@ -31,6 +32,12 @@ struct StateStoreOptions {
   // A partition's first cut is copied, then each time that so many were written since; 0: none.
   uint32_t backup_every_cuts = 100;
   std::optional<int32_t> partition_count;  // of the input topic: another one is refused
+};
+
+struct StateMetrics {
+  DurationMetrics cuts;                // written
+  DurationMetrics restores;            // of partitions, without the log's replay
+  std::atomic<uint64_t> cut_bytes{0};  // of the entries that changed
 };
 
 struct StateFiles {
@@ -66,6 +73,8 @@ class StateStore {
   // kFenced for a cut that does not follow, or where somebody else has restored the partition
   // since; kUnreadableFile for a full disk and the like.
   Result<Nothing> Write(const Cut& cut);
+
+  const StateMetrics& metrics() const { return metrics_; }
 
   // Until no backup is being made.
   void WaitForBackups();
@@ -106,6 +115,7 @@ class StateStore {
   const StateIdentity identity_;
   const StateStoreOptions options_;
   const std::function<void(const std::string&)> on_notice_;
+  StateMetrics metrics_;
   std::mutex mutex_;
   std::map<int32_t, std::unique_ptr<Slot>> slots_;
 };
