@@ -19,16 +19,19 @@
 
 #include "connectors/codec.h"
 #include "connectors/kafka.h"
+#include "tests/kafka_proxy.h"
 #include "tests/temp_folder.h"
 
 namespace nudge::testing {
 
-// One broker on ports and a folder of its own; it ends with this object, or else with the process.
+// One broker on ports and a folder of its own, and a proxy before a listener of its own; it ends
+// with this object, or else with the process.
 class KafkaBroker {
  public:
   KafkaBroker() {
     for (int attempt = 0; attempt < 5; ++attempt) {
       port_ = FreePort();
+      proxy_ = std::make_unique<KafkaProxy>(port_ + 2);
       if (Script("start")) return;
     }
     throw std::runtime_error("no Kafka broker: run scripts/setup --kafka; see " + folder_.path());
@@ -45,6 +48,8 @@ class KafkaBroker {
   void Thaw() { Signal(SIGCONT); }
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  // Whoever connects to its address meets what is armed there.
+  KafkaProxy& proxy() { return *proxy_; }
 
   // The broker of the suite, started when it is first asked for.
   static KafkaBroker& OfTheSuite() {
@@ -75,30 +80,33 @@ class KafkaBroker {
     return is_free;
   }
 
-  // Two in a row below the range that the system gives to connections; suites side by side begin at
-  // different places.
+  // Three in a row below the range that the system gives to connections; suites side by side begin
+  // at different places.
   static int FreePort() {
     constexpr int kFirst = 20'000;
-    constexpr int kCount = 6'000;
+    constexpr int kCount = 4'000;
     static int next = static_cast<int>(getpid()) * 37;
     while (true) {
-      const int port = kFirst + 2 * (next++ % kCount);
-      if (IsFree(port) && IsFree(port + 1)) return port;
+      const int port = kFirst + 3 * (next++ % kCount);
+      if (IsFree(port) && IsFree(port + 1) && IsFree(port + 2)) return port;
     }
   }
 
   bool Script(const std::string& command) const {
-    const std::string line = std::string(NUDGE_SOURCE_DIR) + "/scripts/kafka " + command +
-                             " --folder " + folder_.path() + "/kafka" +
-                             (command == "start" ? " --port " + std::to_string(port_) +
-                                                       " --while " + std::to_string(getpid())
-                                                 : "") +
-                             " >/dev/null";
+    const std::string line =
+        std::string(NUDGE_SOURCE_DIR) + "/scripts/kafka " + command + " --folder " +
+        folder_.path() + "/kafka" +
+        (command == "start"
+             ? " --port " + std::to_string(port_) + " --advertise " +
+                   std::to_string(proxy_->port()) + " --while " + std::to_string(getpid())
+             : "") +
+        " >/dev/null";
     return std::system(line.c_str()) == 0;
   }
 
   const TempFolder folder_;
   int port_ = 0;
+  std::unique_ptr<KafkaProxy> proxy_;
 };
 
 // Topics of its own for each test: "<name>-in" and so on.

@@ -2,7 +2,7 @@
 // What the sink makes of brokers that go away, come back and stand still.
 #include <boost/test/unit_test.hpp>
 
-#include <algorithm>
+#include <iterator>
 #include <thread>
 
 #include "tests/kafka_echo.h"
@@ -11,6 +11,12 @@ namespace nudge {
 namespace {
 
 using namespace testing;  // NOLINT
+
+void ExpectOneOutcomeEach(const KafkaOptions& options, int64_t events) {
+  for (int32_t partition = 0; partition < kPartitions; ++partition) {
+    testing::ExpectOneOutcomeEach(options, partition, events);
+  }
+}
 
 }  // namespace
 
@@ -28,79 +34,78 @@ BOOST_AUTO_TEST_CASE(a_broker_that_restarts_costs_nothing_but_time) {
     starter.join();
     echo.Run(130, 10);
   }
-  for (int32_t partition = 0; partition < kPartitions; ++partition) {
-    ExpectOneOutcomeEach(options, partition, 60);
-  }
+  ExpectOneOutcomeEach(options, 60);
 }
 
-// The broker is frozen in the middle of a commit, for longer than the commit is tried. What it has
-// received by then it does when it thaws. The moment is moved towards where that includes the
-// commit.
+// Each fate that a commit can have when its answer does not come in time, made to happen exactly.
 BOOST_AUTO_TEST_CASE(a_commit_of_unknown_fate_is_settled_by_asking) {
-  KafkaOptions options = Topics("doubt");
-  options.session_timeout = std::chrono::milliseconds(45'000);
-  options.commit_timeout = std::chrono::milliseconds(2'500);
-  constexpr int kRounds = 24;
+  using enum KafkaProxy::Moment;
+  using enum KafkaProxy::Act;
+  struct Fate {
+    const char* name;
+    KafkaProxy::Moment moment;
+    KafkaProxy::Act act;
+    bool is_executed;
+  };
+  constexpr Fate kFates[] = {
+      {"the broker has done it and its answer is lost", kAnswer, kSwallow, true},
+      {"it never arrives", kRequest, kSwallow, false},
+      {"it arrives when a new producer has taken over", kRequest, kHold, false},
+  };
   constexpr int kEach = 6;
-  Fill(options, 0, (kRounds + 2) * kEach / kPartitions);
-  int rounds = 0;
+  KafkaProxy& proxy = KafkaBroker::OfTheSuite().proxy();
+  KafkaOptions options = Topics("doubt");
+  options.brokers = proxy.address();
+  options.commit_timeout = std::chrono::milliseconds(2'500);
+  constexpr int kEvents = 2 * (2 + 2 * std::ssize(kFates));  // in each partition
+  Fill(options, 0, kEvents);
   {
     Echo echo(options);
     echo.Run(2 * kEach, kEach);
-    double early_ms = 0;
-    double late_ms = 2 * echo.client.statistics().commit_ms;
-    uint64_t found = 0;
-    uint64_t sent_again = 0;
-    for (; rounds < kRounds && (found == 0 || sent_again == 0); ++rounds) {
-      echo.Run(kEach, 10'000);
-      const double delay_ms = (early_ms + late_ms) / 2;
-      std::thread freezer([&] {
-        std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(delay_ms));
-        KafkaBroker::OfTheSuite().Freeze();
-      });
-      const Result<Nothing> cut_short = echo.sink.Commit();
-      freezer.join();
-      KafkaBroker::OfTheSuite().Thaw();
-      if (cut_short.ok()) {
-        late_ms = std::max(delay_ms, early_ms + 1);
-        continue;
+    for (const Fate& fate : kFates) {
+      BOOST_TEST_CONTEXT(fate.name) {
+        const KafkaStatistics before = echo.client.statistics();
+        echo.Run(kEach, 10'000);
+        proxy.Arm(KafkaApi::kEndTxn, fate.moment, fate.act, 1, KafkaProxy::kForEver);
+        const Result<Nothing> cut_short = echo.sink.Commit();
+        BOOST_TEST(proxy.bites() > 0);
+        proxy.Disarm();
+        BOOST_REQUIRE(!cut_short.ok());
+        BOOST_TEST((cut_short.error().code == Code::kUnavailable), cut_short.error().message);
+        echo.Commit();
+        BOOST_TEST(proxy.Release());
+        const KafkaStatistics after = echo.client.statistics();
+        BOOST_TEST(after.found_committed - before.found_committed == (fate.is_executed ? 1u : 0u));
+        BOOST_TEST(after.committed_events - before.committed_events == size_t{kEach});
+        echo.Run(kEach, kEach);
       }
-      BOOST_TEST((cut_short.error().code == Code::kUnavailable), cut_short.error().message);
-      Result<Nothing> committed = echo.sink.Commit();
-      for (int i = 0; i < 20 && !committed.ok(); ++i) committed = echo.sink.Commit();
-      BOOST_REQUIRE_MESSAGE(committed.ok(), Why(committed));
-      const uint64_t before = found;
-      found = echo.client.statistics().found_committed;
-      if (found > before) continue;
-      ++sent_again;
-      early_ms = delay_ms;
-      late_ms = std::max(late_ms, early_ms + 5);
     }
-    BOOST_TEST_MESSAGE(rounds << " rounds: " << found << " commits had succeeded, " << sent_again
-                              << " were sent again");
-    BOOST_TEST(found > 0u);  // else the test proves nothing
-    BOOST_TEST(sent_again > 0u);
   }
-  for (int32_t partition = 0; partition < kPartitions; ++partition) {
-    KafkaClient client(options);
-    KafkaSink sink(client);
-    int64_t outcomes = 0;
-    const Result<Nothing> read = sink.ReadBack(partition, 0, [&](std::string_view) {
-      ++outcomes;
-      return Result<Nothing>(Nothing{});
-    });
-    BOOST_TEST(read.ok(), Why(read));
-    const Result<std::optional<Tail>> tail = sink.Last(partition);
-    BOOST_REQUIRE(tail.ok());
-    if (!*tail) continue;
-    BOOST_TEST(outcomes == (*tail)->offset + 1);
-    size_t visible = 0;
-    for (const std::string& topic :
-         {options.response_topic, options.receipt_topic, options.dead_letter_topic}) {
-      visible += ReadAll(options.brokers, topic, partition).size();
-    }
-    BOOST_TEST(visible == static_cast<size_t>(outcomes));
+  options.brokers = Address();
+  ExpectOneOutcomeEach(options, kEvents);
+}
+
+// The whole broker stands still for longer than the commit is tried.
+BOOST_AUTO_TEST_CASE(a_broker_that_stands_still_through_a_commit_costs_nothing_but_time) {
+  KafkaOptions options = Topics("frozen");
+  options.session_timeout = std::chrono::milliseconds(45'000);
+  options.commit_timeout = std::chrono::milliseconds(2'500);
+  Fill(options, 0, 10);
+  {
+    Echo echo(options);
+    echo.Run(15, 5);
+    echo.Run(6, 100);
+    KafkaBroker::OfTheSuite().Freeze();
+    const Result<Nothing> cut_short = echo.sink.Commit();
+    KafkaBroker::OfTheSuite().Thaw();
+    BOOST_REQUIRE(!cut_short.ok());
+    BOOST_TEST((cut_short.error().code == Code::kUnavailable), cut_short.error().message);
+    Result<Nothing> committed = echo.sink.Commit();
+    for (int i = 0; i < 20 && !committed.ok(); ++i) committed = echo.sink.Commit();
+    BOOST_REQUIRE_MESSAGE(committed.ok(), Why(committed));
+    echo.Run(9, 3);
   }
+  ExpectOneOutcomeEach(options, 10);
 }
 
 }  // namespace nudge
