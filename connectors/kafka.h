@@ -87,6 +87,7 @@ struct KafkaStatistics {
   std::map<int32_t, Partition> partitions;  // those assigned
   uint64_t received_bytes = 0;              // from all brokers, as on the wire
   double round_trip_ms = 0;                 // mean over the last interval, of the slowest broker
+  uint32_t brokers_up = 0;                  // to which there is a connection
   uint64_t rebalances = 0;
   // The sink's, since start.
   uint64_t commits = 0;

@@ -177,7 +177,11 @@ void KafkaClient::Shared::ReadStatistics(std::string_view text) {
   statistics.received_bytes = json.value("rx_bytes", uint64_t{0});
   statistics.round_trip_ms = 0;
   const nlohmann::json brokers = json.value("brokers", none);
+  statistics.brokers_up = 0;
   for (const auto& [name, broker] : brokers.items()) {
+    // Others are names for one of these, such as that of the group's coordinator.
+    const bool is_real = broker.value("nodeid", -1) >= 0;
+    if (is_real && broker.value("state", "") == "UP") ++statistics.brokers_up;
     const double mean_us = broker.value("rtt", none).value("avg", 0.0);
     statistics.round_trip_ms =
         std::max(statistics.round_trip_ms, mean_us / kMicrosecondsPerMillisecond);

@@ -456,6 +456,8 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.backup_every_cuts = config.checkpoint.backup_every_cuts;
   options.drain = std::chrono::milliseconds(config.drain_ms);
   options.hand_over = std::chrono::milliseconds(config.kafka.hand_over_ms);
+  options.watchdog.silent = std::chrono::milliseconds(config.watchdog.silent_ms);
+  options.watchdog.poll = std::chrono::milliseconds(config.watchdog.poll_ms);
   return options;
 }
 

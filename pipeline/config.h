@@ -86,6 +86,14 @@ struct Config {
     uint32_t backup_every_cuts = 100;
     bool at_end = true;
   };
+  struct Monitor {
+    std::string address = "127.0.0.1";
+    uint32_t port = 0;  // 0: none
+  };
+  struct Watchdog {
+    uint32_t silent_ms = 60'000;  // 0: is not watched
+    uint32_t poll_ms = 30'000;    // 0: is not watched
+  };
   struct Report {
     std::string held_out;  // empty: none
     std::string html;      // empty: none
@@ -112,6 +120,8 @@ struct Config {
   ExecutorOptions executor;
   uint32_t graph_threads = 2;
   uint32_t drain_ms = 30'000;
+  Monitor monitor;
+  Watchdog watchdog;
   Report report;
 };
 

@@ -294,6 +294,17 @@ void AddRunning(Config& c, Fields& fields) {
              {"graph.threads", Number{&c.graph_threads, 1, 256}, "", kOperational,
               "beside those of the executor"},
 
+             {"monitor.address", Text{&c.monitor.address, 1, 253}, "bytes", kOperational,
+              "to listen at; there is no authentication, so loopback or a network of your own"},
+             {"monitor.port", Number{&c.monitor.port, 0, 65535}, "", kOperational,
+              "of /metrics, /healthz, /readyz and /status; 0: none"},
+
+             {"watchdog.silent_ms", Number{&c.watchdog.silent_ms, 0, 86'400'000}, "", kOperational,
+              "without a committed outcome of a partition that has events in flight, until it is "
+              "said where the oldest is; 0: never"},
+             {"watchdog.poll_ms", Number{&c.watchdog.poll_ms, 0, 86'400'000}, "", kOperational,
+              "in which the source is not asked for events, until it is said; 0: never"},
+
              {"report.held_out", Path{&c.report.held_out, kConfigFolder}, "", kOperational,
               "questions with answers that are never learnt from, JSON lines; empty: none"},
              {"report.html", Path{&c.report.html, kWorkingFolder}, "", kOperational,
@@ -321,6 +332,8 @@ const std::vector<Section>& Sections() {
       {"checkpoint", "What is kept to go on after a stop."},
       {"executor", "The threads of the models."},
       {"graph", "The threads of everything else."},
+      {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
+      {"watchdog", "When a run that stands still says so."},
       {"report", "What is measured and shown beside the outcomes."},
   };
   return kSections;

@@ -14,6 +14,8 @@ constexpr std::chrono::milliseconds kPull{100};  // how late a stop may be seen
 // What is finished may take this long to be committed, whatever the limit for the rest.
 constexpr std::chrono::milliseconds kCommit{5'000};
 
+constexpr size_t kRecentEvents = 1 << 16;  // remembered per partition, at most
+
 ChatFormat FormatOf(Backend& backend) {
   return {[&backend](const std::vector<ChatMessage>& chat) { return backend.CountTokens(chat); },
           backend.window_tokens()};
@@ -50,14 +52,16 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       backend_(backend),
       source_(source),
       sink_(sink),
+      on_notice_(std::move(hooks.on_notice)),
+      fingerprint_(backend.Fingerprint()),
       state_(options_.state_folder.empty()
                  ? nullptr
                  : std::make_unique<StateStore>(
                        options_.state_folder,
-                       StateIdentity{backend.Fingerprint(), options_.configuration_sha256},
+                       StateIdentity{fingerprint_, options_.configuration_sha256},
                        StateStoreOptions{.backup_every_cuts = options_.backup_every_cuts,
                                          .partition_count = options_.partition_count},
-                       std::move(hooks.on_notice))),
+                       on_notice_)),
       credits_(options_.credits),
       executor_(backend, options_.executor, std::move(hooks.on_lesson),
                 [this](const Error& error) { Fail(error); }),
@@ -71,7 +75,12 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       respond_(FormatOf(backend), options_.respond),
       emit_(outbox_, [this](const Error& error) { Fail(error); }),
       graph_({prepare_, recall_, index_, adapt_, prompt_, respond_, emit_}, executor_,
-             GraphOptionsFor(options_.graph, backend), metrics_) {
+             GraphOptionsFor(options_.graph, backend), metrics_),
+      watchdog_(options_.watchdog, {[this] { return WatchdogLook(); },
+                                    [this](int32_t number) { return ExplainSilence(number); },
+                                    [this](const std::string& sentence) {
+                                      if (on_notice_) on_notice_(sentence);
+                                    }}) {
   ENSURE(options_.adapt.versions_kept == options_.executor.versions_kept);
   source_.Listen(*this);
 }
@@ -98,6 +107,7 @@ std::optional<Error> Processor::failure() const {
 Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
   const Outbox::Pause pause(outbox_);
   for (const int32_t number : partitions) {
+    const PumpBoard::Doing doing(board_, "restoring partition " + std::to_string(number));
     if (Result<Nothing> restored = Restore(number); !restored.ok()) return restored;
   }
   return Nothing{};
@@ -107,6 +117,7 @@ Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
 // committed, and the rest is left to the next owner.
 Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
   FaultPoint("revoke");
+  const PumpBoard::Doing doing(board_, "handing partitions over");
   const auto deadline = std::chrono::steady_clock::now() + options_.hand_over;
   for (const int32_t number : partitions) {
     const auto found = partitions_.find(number);
@@ -132,6 +143,7 @@ void Processor::Lost(std::span<const int32_t> partitions) {
 // What is left of a partition whose stay is over.
 void Processor::Forget(int32_t number) {
   if (partitions_.erase(number) == 0) return;
+  board_.Remove(number);
   blocked_.erase(number);
   graph_.Drop(number);
   const Outbox::Pause pause(outbox_);
@@ -183,6 +195,10 @@ Result<Nothing> Processor::Restore(int32_t number) {
   if (!read.ok()) return read;
 
   partition.next_ordinal = partition.last_barrier = cut.events;
+  partition.recent = RecentEvents(std::clamp<size_t>(options_.credits.events, 1, kRecentEvents));
+  partition.facts = board_.Add(number, partition.committed_offset);
+  partition.facts->next_offset = cut.next_offset;
+  partition.facts->replaying_events = partition.recorded.size();
   outbox_.Start(number, cut.events, cut.next_offset);
   graph_.Start(number, cut.events, cut.next_offset, cut.chain);
   return source_.Seek(number, cut.next_offset);
@@ -191,9 +207,13 @@ Result<Nothing> Processor::Restore(int32_t number) {
 // ---- The run ------------------------------------------------------------------------------------
 
 Result<std::map<int32_t, PartitionSummary>> Processor::Run(const std::atomic<bool>& stop) {
+  phase_ = RunView::Phase::kServing;
+  watchdog_.Start();
   Result<Nothing> pumped = Pump(stop);
   if (!pumped.ok()) Fail(pumped.error());
+  phase_ = RunView::Phase::kDraining;
   Result<Nothing> drained = Drain(stop);
+  watchdog_.Stop();
   if (const std::optional<Error> error = failure()) return *error;
   if (!drained.ok()) return drained.error();
   std::map<int32_t, PartitionSummary> summary;
@@ -215,6 +235,8 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
       if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
     }
     Result<Source::Pull> pull = source_.Next(record, PullTime());
+    board_.CountPoll();
+    board_.Answer([this](int32_t number) { return FindOldest(number); });
     if (!pull.ok()) return pull.error();
     if (*pull == Source::Pull::kEnd) {
       if (blocked_.empty()) break;
@@ -288,6 +310,7 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
     FaultPoint("replay");
     recorded = std::move(found->second);
     partition.recorded.erase(found);
+    partition.facts->replaying_events.store(partition.recorded.size(), std::memory_order_relaxed);
   }
   auto origin = std::make_shared<Origin>();
   origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);
@@ -308,6 +331,8 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
                                         });
     partition.last_barrier = partition.next_ordinal;
   }
+  partition.facts->next_offset.store(record.offset + 1, std::memory_order_relaxed);
+  partition.recent.Add(origin, watchdog_.coarse_ms());
   graph_.Push(std::move(origin), record.refusal, std::move(recorded), std::move(barrier));
   return Nothing{};
 }
@@ -316,6 +341,7 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
   // Without a stop the work that is inside takes the time that it takes.
   std::chrono::milliseconds left = options_.drain;
   while (!credits_.WaitUntilIdle(kPull) || !executor_.WaitForLessons(kPull)) {
+    board_.Answer([this](int32_t number) { return FindOldest(number); });
     if (stop) left -= kPull;
     if (failure() || left.count() <= 0) {
       executor_.Stop();

@@ -3,7 +3,7 @@
 // Restores each partition that the source announces (newest state at or below what was committed,
 // then the log in between, checked against the recorded outcomes), pushes records within credits,
 // takes cuts, and drains at the end. Everything is owned here, nothing outlives Run.
-// Run: one thread, once. Stats: any thread, while Run runs.
+// Run: one thread, once. View: any thread, at any time.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,10 @@
 #include "pipeline/credits.h"
 #include "pipeline/graph.h"
 #include "pipeline/outbox.h"
+#include "pipeline/pump_board.h"
+#include "pipeline/run_view.h"
 #include "pipeline/state_store.h"
+#include "pipeline/watchdog.h"
 
 namespace nudge {
 
@@ -41,13 +44,15 @@ struct ProcessorOptions {
   uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
   std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
   std::chrono::milliseconds hand_over{1'000};  // the same, of a partition that is taken away
+  WatchdogOptions watchdog;                    // of Run
 };
 
 // What the outside may see of a run; never read by it.
 struct ProcessorHooks {
   std::function<void(const OutcomeLine&)> on_outcome;  // on the writing thread, in log order
   std::function<void(const LessonEvent&)> on_lesson;   // on executor threads
-  std::function<void(const std::string&)> on_notice;   // of the state, see StateStore: any thread
+  // Of the state (see StateStore) and of the watchdog: any thread.
+  std::function<void(const std::string&)> on_notice;
 };
 
 struct PartitionSummary {
@@ -69,6 +74,9 @@ class Processor final : private PartitionListener {
   // in partition 0. It leaves traces in the stages, so nothing may run after it.
   Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
 
+  // Where the run stands, but for what is Kafka's.
+  RunView View();
+
   Outbox::Progress progress() const { return outbox_.progress(); }
   const GraphMetrics& metrics() const { return metrics_; }
   Executor& executor() { return executor_; }
@@ -81,6 +89,8 @@ class Processor final : private PartitionListener {
     int64_t committed_offset = 0;
     std::shared_ptr<Stay> stay;
     std::deque<Record> waiting;  // for credits; a paused source adds few to them
+    RecentEvents recent;
+    std::shared_ptr<PumpBoard::Facts> facts;
   };
 
   Result<Nothing> Assigned(std::span<const int32_t> partitions) override;
@@ -99,11 +109,21 @@ class Processor final : private PartitionListener {
   void Fail(const Error& error);
   std::optional<Error> failure() const;
 
+  Watchdog::Look WatchdogLook();
+  void ViewCounters(RunView& view) const;
+  std::optional<PumpBoard::Oldest> FindOldest(int32_t number);
+  std::string ExplainSilence(int32_t number);
+  std::string WhereIs(int32_t number, uint64_t ordinal) const;
+
   const ProcessorOptions options_;
   Backend& backend_;
   Source& source_;
   Sink& sink_;
+  const std::function<void(const std::string&)> on_notice_;
+  const std::string fingerprint_;
   GraphMetrics metrics_;
+  PumpBoard board_;
+  std::atomic<RunView::Phase> phase_{RunView::Phase::kStarting};
   std::map<int32_t, Partition> partitions_;
   std::set<int32_t> blocked_;  // those with records that wait for credits; they are paused
   uint64_t next_ticket_ = 0;
@@ -121,7 +141,8 @@ class Processor final : private PartitionListener {
   Prompt prompt_;
   Respond respond_;
   Emit emit_;
-  Graph graph_;  // last: it waits for its messages, which use all of the above
+  Graph graph_;        // it waits for its messages, which use all of the above
+  Watchdog watchdog_;  // last: it looks at all of the above
 };
 
 }  // namespace nudge

@@ -8,6 +8,7 @@
 #include "connectors/file_source.h"
 #include "pipeline/commands.h"
 #include "pipeline/held_out.h"
+#include "pipeline/monitor.h"
 #include "pipeline/processor.h"
 #include "pipeline/report.h"
 
@@ -147,6 +148,10 @@ int Interrupted(const ReplayArguments& arguments, uint64_t events) {
 int Replay(const ReplayArguments& arguments) {
   const Config config = ReadFor(arguments);
   const ProcessorOptions options = ToProcessorOptions(config);
+  std::optional<Monitor> monitor;
+  if (config.monitor.port > 0) {
+    monitor.emplace(config.monitor.address, static_cast<uint16_t>(config.monitor.port));
+  }
   Summary summary;
   summary.html = PagePath(config, arguments);
   summary.json = JsonPath(config, summary.html);
@@ -170,6 +175,8 @@ int Replay(const ReplayArguments& arguments) {
       *backend, source, sink);
   Result<std::map<int32_t, PartitionSummary>> done = Error{};
   {
+    std::optional<Monitor::Watch> watch;
+    if (monitor) watch.emplace(*monitor, [&] { return processor.View(); });
     std::optional<Ticker> ticker;
     if (!arguments.quiet) ticker.emplace(report, processor);
     done = processor.Run(stop_requested);

@@ -6,6 +6,7 @@
 
 #include "connectors/kafka.h"
 #include "pipeline/commands.h"
+#include "pipeline/monitor.h"
 #include "pipeline/processor.h"
 
 namespace nudge {
@@ -63,6 +64,13 @@ class Reporter {
   std::thread thread_;
 };
 
+RunView ViewOf(Processor& processor, const KafkaClient& client) {
+  RunView view = processor.View();
+  const KafkaOptions& options = client.options();
+  view.kafka = {options.group_id, options.instance_id, options.input_topic, client.statistics()};
+  return view;
+}
+
 int Failed(const Error& error) {
   Say(error.message);
   if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
@@ -77,6 +85,12 @@ int RunLive(const RunArguments& arguments) {
   RequireInputs(config);
   KafkaOptions kafka = ToKafkaOptions(config);
   kafka.log = [](std::string_view line) { Say("kafka: " + std::string(line)); };
+  std::optional<Monitor> monitor;
+  if (config.monitor.port > 0) {
+    monitor.emplace(config.monitor.address, static_cast<uint16_t>(config.monitor.port));
+    Say("monitor: http://" + config.monitor.address + ":" + std::to_string(monitor->port()) +
+        "/status");
+  }
   const CreateTopicsArguments& topics = arguments.create_topics;
   if (topics.wanted) {
     const auto made =
@@ -95,6 +109,8 @@ int RunLive(const RunArguments& arguments) {
   Result<std::map<int32_t, PartitionSummary>> done = Error{};
   {
     const Reporter reporter(processor, client);
+    std::optional<Monitor::Watch> watch;
+    if (monitor) watch.emplace(*monitor, [&] { return ViewOf(processor, client); });
     done = processor.Run(stop_requested);
   }
   if (!done.ok()) return Failed(done.error());

@@ -65,6 +65,7 @@ const std::vector<std::string> kTbb = {"tbb/", "oneapi/"};
 const std::vector<std::string> kJson = {"nlohmann/", "simdjson"};
 const std::vector<std::string> kKafka = {"librdkafka/"};
 const std::vector<std::string> kModels = {"llama", "ggml", "gguf.h", "oneapi/dnnl", "dnnl"};
+const std::vector<std::string> kWeb = {"httplib", "prometheus/"};
 const std::vector<std::string> kThreads = {"thread", "mutex", "condition_variable", "future"};
 
 }  // namespace
@@ -98,7 +99,7 @@ BOOST_AUTO_TEST_CASE(the_pipeline_leaves_models_json_and_kafka_to_their_layers) 
 BOOST_AUTO_TEST_CASE(heavy_headers_stay_out_of_headers) {
   for (const char* folder : {"stages", "connectors", "pipeline"}) {
     const auto files = Headers(Sources(folder));
-    for (const auto& forbidden : {kTbb, kJson, kKafka, kModels}) ExpectNone(files, forbidden);
+    for (const auto& forbidden : {kTbb, kJson, kKafka, kModels, kWeb}) ExpectNone(files, forbidden);
   }
 }
 
@@ -106,6 +107,17 @@ BOOST_AUTO_TEST_CASE(only_the_graph_knows_tbb) {
   for (const File& file : Sources("pipeline")) {
     for (const std::string& include : file.includes) {
       if (StartsWithAny(include, kTbb)) BOOST_TEST(file.path == "pipeline/graph.cpp");
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(only_the_monitor_knows_http_and_only_the_view_prometheus) {
+  for (const char* folder : {"stages", "connectors", "pipeline"}) {
+    for (const File& file : Sources(folder)) {
+      for (const std::string& include : file.includes) {
+        if (include == "httplib.h") BOOST_TEST(file.path == "pipeline/monitor.cpp");
+        if (include.starts_with("prometheus/")) BOOST_TEST(file.path == "pipeline/run_view.cpp");
+      }
     }
   }
 }
