@@ -43,6 +43,12 @@ class KafkaBroker {
   void Stop() { Require(Script("stop")); }
   void Start() { Require(Script("start")); }
 
+  // As a crash would end it.
+  void Kill() {
+    Signal(SIGKILL);
+    while (Script("status")) usleep(10'000);
+  }
+
   // The broker's process stands still, with its connections open, until Thaw.
   void Freeze() { Signal(SIGSTOP); }
   void Thaw() { Signal(SIGCONT); }

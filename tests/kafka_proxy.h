@@ -61,6 +61,7 @@ class KafkaProxy {
   enum class Act {
     kCut,      // the connection ends there, and with it what is under way in it
     kSwallow,  // this frame is lost, the connection goes on
+    kWatch,    // nothing: it is counted
     kHold,     // this frame and those after it in the same direction of the connection wait for
                // Release or CutAll; a held request is delivered even if its sender has died
   };
@@ -114,10 +115,10 @@ class KafkaProxy {
     const std::lock_guard lock(mutex_);
     return bites_;
   }
-  // Until it has happened at least once; false: it did not, in that time.
-  bool WaitForBite(std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
+  // Until it has happened that often; false: it did not, in that time.
+  bool WaitForBites(int count = 1, std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, timeout, [&] { return bites_ > 0; });
+    return changed_.wait_for(lock, timeout, [&] { return bites_ >= count; });
   }
 
   // Disarms; what is held goes on its way. Returns once the requests of senders that have died are
@@ -356,8 +357,8 @@ class KafkaProxy {
     if (Bites(api, moment)) {
       if (rule_.act == Act::kCut) connection.is_over = true;
       if (rule_.act == Act::kSwallow && is_request) connection.asked.erase(id);
-      if (rule_.act != Act::kHold) return true;
-      flow.is_held = true;
+      if (rule_.act == Act::kCut || rule_.act == Act::kSwallow) return true;
+      if (rule_.act == Act::kHold) flow.is_held = true;
     }
     (flow.is_held ? flow.held : flow.out) += frame;
     return true;
