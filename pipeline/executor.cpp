@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "pipeline/emit.h"
 #include "stages/fault_point.h"
 
 namespace nudge {
@@ -11,6 +12,8 @@ namespace {
 
 constexpr uint8_t kFormat = 1;
 constexpr int kLingerSpins = 4000;  // ~50 us: the gap between two loops of a lesson
+// What a lesson gets before it gives its thread away once more: under any load it goes on.
+constexpr std::chrono::milliseconds kLessonTurn{20};
 
 std::string NumberName(uint64_t number) {
   std::string digits = std::to_string(number);
@@ -51,6 +54,12 @@ class Parts {
   std::function<void(Changes)> done_;
 };
 
+// An answer that its outcome had no room for was given nevertheless: recovery gives it again.
+bool WasTooLarge(const Outcome& recorded) {
+  const auto* letter = std::get_if<DeadLetter>(&recorded.what);
+  return letter != nullptr && letter->stage == kEncodeStage;
+}
+
 }  // namespace
 
 Executor::Executor(Backend& backend, ExecutorOptions options,
@@ -60,8 +69,14 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       options_(std::move(options)),
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
-      share_([this](int parts, const std::function<void(int)>& part) { Share(parts, part); }),
+      turns_(options_.threads),
       running_(options_.threads) {
+  for (size_t slot = 0; slot < options_.threads; ++slot) {
+    shares_.emplace_back([this, slot](int parts, const std::function<void(int)>& part) {
+      Share(slot, parts, part);
+    });
+  }
+  if (backend_.instant()) return;
   for (size_t slot = 0; slot < options_.threads; ++slot) {
     threads_.emplace_back([this, slot] { Work(slot); });
   }
@@ -87,10 +102,15 @@ void Executor::Stop() {
 // ---- Threads ------------------------------------------------------------------------------------
 
 void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run) {
+  if (backend_.instant()) {
+    if (!stopping_) run(0);
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
     queues_[priority].push_back({at, std::move(run)});
+    CountUrgent();
   }
   ready_.notify_one();
 }
@@ -98,27 +118,40 @@ void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t
 void Executor::Work(size_t slot) {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    std::deque<Job>* queue = nullptr;
-    for (std::deque<Job>& candidate : queues_) {
-      if (!candidate.empty()) {
-        queue = &candidate;
-        break;
-      }
-    }
-    if (queue != nullptr) {
-      Job job = std::move(queue->front());
-      queue->pop_front();
-      running_[slot] = {static_cast<JobKind>(queue - queues_.data()), job.at,
-                        std::chrono::steady_clock::now()};
-      lock.unlock();
-      job.run(slot);
-      job.run = nullptr;
-      lock.lock();
-      running_[slot].reset();
-    } else if (!Assist(lock)) {
-      ready_.wait(lock);
-    }
+    if (!RunJob(lock, slot, kPriorities) && !Assist(lock)) ready_.wait(lock);
   }
+}
+
+// Runs the first job of the priorities before `end`. False: there is none.
+bool Executor::RunJob(std::unique_lock<std::mutex>& lock, size_t slot, Priority end) {
+  size_t kind = 0;
+  while (kind < end && queues_[kind].empty()) ++kind;
+  if (kind == end) return false;
+  Job job = std::move(queues_[kind].front());
+  queues_[kind].pop_front();
+  CountUrgent();
+  const std::optional<Running> interrupted = running_[slot];
+  running_[slot] = {static_cast<JobKind>(kind), job.at, std::chrono::steady_clock::now()};
+  lock.unlock();
+  job.run(slot);
+  job.run = nullptr;
+  lock.lock();
+  running_[slot] = interrupted;
+  return true;
+}
+
+void Executor::CountUrgent() {
+  urgent_.store(queues_[kGenerate].size() + queues_[kEmbedQuery].size(), std::memory_order_relaxed);
+}
+
+// On a lesson's thread, between two parts: one urgent job, unless a free thread will take it or it
+// is the lesson's turn. The lesson uses nothing of its slot, so the job may.
+void Executor::Yield(size_t slot) {
+  if (std::chrono::steady_clock::now() < turns_[slot]) return;
+  std::unique_lock lock(mutex_);
+  const auto free = std::count(running_.begin(), running_.end(), std::nullopt);
+  if (stopping_ || urgent_ <= static_cast<size_t>(free)) return;
+  if (RunJob(lock, slot, kLearn)) turns_[slot] = std::chrono::steady_clock::now() + kLessonTurn;
 }
 
 // Takes parts of a lesson's loop, if there is one. False: there was nothing to do.
@@ -127,7 +160,8 @@ bool Executor::Assist(std::unique_lock<std::mutex>& lock) {
   if (!shared || shared->next.load(std::memory_order_relaxed) >= shared->parts) return false;
   lock.unlock();
   int finished = 0;
-  for (int i; (i = shared->next.fetch_add(1)) < shared->parts;) {
+  const auto urgent = [this] { return urgent_.load(std::memory_order_relaxed) > 0; };
+  for (int i; !urgent() && (i = shared->next.fetch_add(1)) < shared->parts;) {
     (*shared->part)(i);
     ++finished;
   }
@@ -136,7 +170,7 @@ bool Executor::Assist(std::unique_lock<std::mutex>& lock) {
   }
   // The lesson's next loop comes within microseconds: a short look is cheaper than to sleep and
   // wake.
-  for (int spin = 0; spin < kLingerSpins; ++spin) {
+  for (int spin = 0; spin < kLingerSpins && !urgent(); ++spin) {
     if (shares_begun_.load(std::memory_order_relaxed) != shared->number) break;
     __builtin_ia32_pause();
   }
@@ -144,7 +178,7 @@ bool Executor::Assist(std::unique_lock<std::mutex>& lock) {
   return true;
 }
 
-void Executor::Share(int parts, const std::function<void(int)>& part) {
+void Executor::Share(size_t slot, int parts, const std::function<void(int)>& part) {
   const auto shared = std::make_shared<Shared>();
   shared->parts = parts;
   shared->part = &part;
@@ -161,6 +195,7 @@ void Executor::Share(int parts, const std::function<void(int)>& part) {
   if (mine) ready_.notify_all();
   int finished = 0;
   for (int i; (i = shared->next.fetch_add(1)) < parts;) {
+    if (urgent_.load(std::memory_order_relaxed) > 0) Yield(slot);
     part(i);
     ++finished;
   }
@@ -177,11 +212,17 @@ void Executor::Share(int parts, const std::function<void(int)>& part) {
 }
 
 template <class T>
-void Executor::When(const CellPtr<T>& cell, std::function<void(const T&)> then) {
+bool Executor::IsThere(const CellPtr<T>& cell) {
+  const std::lock_guard lock(mutex_);
+  return cell->value.has_value();
+}
+
+template <class T, class Then>
+void Executor::When(const CellPtr<T>& cell, Then&& then) {
   {
     const std::lock_guard lock(mutex_);
     if (!cell->value) {
-      cell->waiting.push_back(std::move(then));
+      cell->waiting.emplace_back(std::forward<Then>(then));
       return;
     }
   }
@@ -208,22 +249,30 @@ Executor::Owner<T>::~Owner() {
 
 // ---- Embedding ----------------------------------------------------------------------------------
 
-void Executor::EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
-                          EmbedDone done) {
+std::optional<Executor::Vectors> Executor::EmbedTexts(Sequence at, std::vector<std::string> texts,
+                                                      bool as_query,
+                                                      std::function<void(Vectors)> done) {
+  if (backend_.instant()) return Embed(0, texts, as_query);
   Enqueue(as_query ? kEmbedQuery : kEmbedDocument, at,
           [this, texts = std::move(texts), as_query, done = std::move(done)](size_t slot) {
-            const NodeMetrics::Timer timer(embed_metrics_);
-            std::vector<Vector> vectors;
-            for (const std::string& text : texts) {
-              Result<Vector> vector = backend_.Embed(slot, text, as_query);
-              if (!vector.ok()) {
-                embed_metrics_.CountError();
-                return done(vector.error());
-              }
-              vectors.push_back(std::move(*vector));
-            }
-            done(std::move(vectors));
+            done(Embed(slot, texts, as_query));
           });
+  return std::nullopt;
+}
+
+Executor::Vectors Executor::Embed(size_t slot, const std::vector<std::string>& texts,
+                                  bool as_query) {
+  const NodeMetrics::Timer timer(embed_metrics_);
+  std::vector<Vector> vectors;
+  for (const std::string& text : texts) {
+    Result<Vector> vector = backend_.Embed(slot, text, as_query);
+    if (!vector.ok()) {
+      embed_metrics_.CountError();
+      return vector.error();
+    }
+    vectors.push_back(std::move(*vector));
+  }
+  return vectors;
 }
 
 // ---- Plans --------------------------------------------------------------------------------------
@@ -257,12 +306,13 @@ Executor::CellPtr<Executor::Answer> Executor::AnswerOf(Tenant& tenant, Sequence 
   return missing;
 }
 
-void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
-                      std::function<void(Outcome)> done) {
+std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
+                                        std::shared_ptr<const Outcome> recorded,
+                                        std::function<void(Outcome)> done) {
   const std::lock_guard submitting(submit_mutex_);
-  if (stopping_) return;
+  if (stopping_) return std::nullopt;
   if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty()) {
-    return done(std::move(plan.outcome));
+    return std::move(plan.outcome);
   }
   const TenantId id = plan.outcome.tenant;
   const TenantPtr kept = TenantOf(at.partition(), id);
@@ -270,7 +320,7 @@ void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> rec
   CellPtr<Answer> answer;
   CellPtr<LessonDone> lesson;
   if (plan.generate) {
-    answer = SubmitGenerate(at, kept, *plan.generate, recorded.get());
+    answer = SubmitGenerate(at, kept, std::move(*plan.generate), recorded.get());
   } else if (plan.answer_of) {
     answer = AnswerOf(tenant, *plan.answer_of);
   }
@@ -282,46 +332,63 @@ void Executor::Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> rec
       if (entry->second) tenant.dirty_answers.erase(entry);  // it was never saved
     }
   }
+  return WhenDone(std::move(plan), answer, lesson, std::move(done));
+}
+
+// The outcome once what it needs is there.
+std::optional<Outcome> Executor::WhenDone(Plan plan, const CellPtr<Answer>& answer,
+                                          const CellPtr<LessonDone>& lesson,
+                                          std::function<void(Outcome)> done) {
+  const auto later = [&](auto complete) {
+    return [outcome = std::move(plan.outcome), done = std::move(done),
+            complete](const auto& given) mutable {
+      complete(outcome, given);
+      done(std::move(outcome));
+    };
+  };
   if (answer) {
-    When<Answer>(answer, [outcome = std::move(plan.outcome),
-                          done = std::move(done)](const Answer& given) mutable {
+    const auto complete = [](Outcome& outcome, const Answer& given) {
       if (given.error) {
         outcome.what = DeadLetter{"generate", *given.error, "", "", 0};
-      } else {
-        auto& response = std::get<Response>(outcome.what);
-        response.text = given.completed.text;
-        response.adapter_digest = given.digest;
-        response.prompt_tokens = given.completed.prompt_tokens;
-        response.completion_tokens = given.completed.completion_tokens;
+        return;
       }
-      done(std::move(outcome));
-    });
+      auto& response = std::get<Response>(outcome.what);
+      response.text = given.completed.text;
+      response.adapter_digest = given.digest;
+      response.prompt_tokens = given.completed.prompt_tokens;
+      response.completion_tokens = given.completed.completion_tokens;
+    };
+    if (!IsThere(answer)) {
+      When(answer, later(complete));
+      return std::nullopt;
+    }
+    complete(plan.outcome, *answer->value);
   } else if (lesson && plan.waits_for_lesson) {
-    When<LessonDone>(lesson, [outcome = std::move(plan.outcome),
-                              done = std::move(done)](const LessonDone& lesson_done) mutable {
+    const auto complete = [](Outcome& outcome, const LessonDone& lesson_done) {
       if (lesson_done.snapshot) outcome.snapshots.push_back(*lesson_done.snapshot);
       if (lesson_done.error && std::holds_alternative<Applied>(outcome.what)) {
         outcome.what = DeadLetter{"adapt", *lesson_done.error, "", "", 0};
       }
-      done(std::move(outcome));
-    });
+    };
+    if (!IsThere(lesson)) {
+      When(lesson, later(complete));
+      return std::nullopt;
+    }
+    complete(plan.outcome, *lesson->value);
   } else if (lesson && lessons_left() > options_.lessons_waiting_max) {
-    When<LessonDone>(lesson, [outcome = std::move(plan.outcome),
-                              done = std::move(done)](const LessonDone&) mutable {
-      done(std::move(outcome));  // the same outcome, later
-    });
-  } else {
-    done(std::move(plan.outcome));
+    When(lesson, later([](Outcome&, const LessonDone&) {}));  // the same outcome, later
+    return std::nullopt;
   }
+  return std::move(plan.outcome);
 }
 
 Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const TenantPtr& tenant,
-                                                             const Generate& generate,
+                                                             Generate generate,
                                                              const Outcome* recorded) {
   const auto answer = std::make_shared<Cell<Answer>>();
   tenant->answers[at] = answer;
   tenant->dirty_answers[at] = true;
-  if (recorded != nullptr) {
+  if (recorded != nullptr && !WasTooLarge(*recorded)) {
     Answer given;
     if (const auto* response = std::get_if<Response>(&recorded->what)) {
       given.completed = {response->text, response->prompt_tokens, response->completion_tokens};
@@ -332,31 +399,32 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
     Resolve(answer, std::move(given));
     return answer;
   }
-  When<Served>(
-      VersionOf(*tenant, generate.adapter),
-      [=, this, owner = Own(answer), waiting = std::weak_ptr(tenant)](const Served& served) {
-        const TenantPtr asked = waiting.lock();
-        if (!asked) return;
-        Enqueue(kGenerate, at, [this, asked, owner, answer, generate, served](size_t slot) {
-          const auto cancelled = [&] { return stopping_ || asked->abandoned; };
-          Answer given;
-          given.digest = served.digest();
-          {
-            const NodeMetrics::Timer timer(generate_metrics_);
-            FaultPoint("generation");
-            Result<Completed> completed =
-                backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
-                                  generate.seed, cancelled);
-            if (completed.ok()) {
-              given.completed = std::move(*completed);
-            } else {
-              generate_metrics_.CountError();
-          given.error = completed.error();
-            }
-          }
-          if (!cancelled()) Resolve(answer, std::move(given));
-        });
-      });
+  When(VersionOf(*tenant, generate.adapter),
+       [=, this, owner = Own(answer), waiting = std::weak_ptr(tenant),
+        generate = std::move(generate)](const Served& served) mutable {
+         const TenantPtr asked = waiting.lock();
+         if (!asked) return;
+         Enqueue(kGenerate, at, [=, this, generate = std::move(generate)](size_t slot) {
+           (void)owner;  // until here
+           const auto cancelled = [&] { return stopping_ || asked->abandoned; };
+           Answer given;
+           given.digest = served.digest();
+           {
+             const NodeMetrics::Timer timer(generate_metrics_);
+             FaultPoint("generation");
+             Result<Completed> completed =
+                 backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
+                                   generate.seed, cancelled);
+             if (completed.ok()) {
+               given.completed = std::move(*completed);
+             } else {
+               generate_metrics_.CountError();
+               given.error = completed.error();
+             }
+           }
+           if (!cancelled()) Resolve(answer, std::move(given));
+         });
+       });
   return answer;
 }
 
@@ -399,36 +467,36 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
   const CellPtr<Served> parent = VersionOf(tenant, lesson.parent);
   if (lesson.step.makes) KeepVersions(tenant, lesson, made);
 
-  When<LessonDone>(before, [=, this, counted = CountLesson(), waiting = std::weak_ptr(kept),
-                            owners = std::pair(Own(made), Own(done)),
-                            lesson = std::move(lesson)](const LessonDone&) {
-    When<Answer>(shown, [=, this](const Answer& given) {
-      const TenantPtr learning = waiting.lock();
-      if (!learning) return;
-      Enqueue(kLearn, at, [=, this](size_t) {
-        (void)counted;
-        (void)owners;  // until here
-        // Versions that earlier lessons make are resolved by now, so both are there.
-        LessonDone result =
-            RunLesson(at, id, *learning, lesson, given.error ? nullptr : &given.completed.text,
-                      *target->value, *parent->value);
-        if (learning->abandoned) return;
-        if (lesson.step.makes) Resolve(made, result.serves);
-        Resolve(done, std::move(result));
-      });
-    });
-  });
+  When(before,
+       [=, this, counted = CountLesson(), waiting = std::weak_ptr(kept),
+        owners = std::pair(Own(made), Own(done)), lesson = std::move(lesson)](const LessonDone&) {
+         When(shown, [=, this](const Answer& given) {
+           const TenantPtr learning = waiting.lock();
+           if (!learning) return;
+           Enqueue(kLearn, at, [=, this](size_t slot) {
+             (void)counted;
+             (void)owners;  // until here
+             // Versions that earlier lessons make are resolved by now, so both are there.
+             LessonDone result = RunLesson(slot, at, id, *learning, lesson,
+                                           given.error ? nullptr : &given.completed.text,
+                                           *target->value, *parent->value);
+             if (learning->abandoned) return;
+             if (lesson.step.makes) Resolve(made, result.serves);
+             Resolve(done, std::move(result));
+           });
+         });
+       });
   return done;
 }
 
-LessonDone Executor::RunLesson(Sequence at, const TenantId& id, Tenant& tenant,
+LessonDone Executor::RunLesson(size_t slot, Sequence at, const TenantId& id, Tenant& tenant,
                                const Lesson& lesson, const std::string* shown, const Served& target,
                                const Served& parent) {
   LessonDone done;
   {
     const NodeMetrics::Timer timer(lesson_metrics_);
     FaultPoint("training");
-    done = tenant.adapters->Apply(lesson, shown, target, parent, share_);
+    done = tenant.adapters->Apply(lesson, shown, target, parent, shares_[slot]);
     if (done.error) lesson_metrics_.CountError();
   }
   if (tenant.abandoned) return done;
@@ -520,7 +588,7 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
       const CellPtr<Served> cell = changed ? tenant->versions.at(version) : nullptr;
       asked.push_back([=, this](const std::shared_ptr<Parts>& parts, size_t index) {
         if (!cell) return parts->Fill(index, {entry});
-        When<Served>(cell, [=](const Served& served) {
+        When(cell, [=](const Served& served) {
           ByteWriter out;
           out.U8(kFormat);
           out.U64(served.journal_end);
@@ -544,7 +612,7 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
       const CellPtr<Answer> cell = kept ? tenant->answers.at(at) : nullptr;
       asked.push_back([=, this](const std::shared_ptr<Parts>& parts, size_t index) {
         if (!cell) return parts->Fill(index, {entry});
-        When<Answer>(cell, [=](const Answer& answer) {
+        When(cell, [=](const Answer& answer) {
           ByteWriter out;
           out.U8(kFormat);
           out.U8(answer.error.has_value());
@@ -560,18 +628,18 @@ void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
       asked.push_back([=, this, kept = tenant](const std::shared_ptr<Parts>& parts, size_t index) {
         const auto saved = std::make_shared<Cell<LessonDone>>();
         const CellPtr<LessonDone> before = std::exchange(kept->last_lesson, saved);
-        When<LessonDone>(before, [=, this, owner = Own(saved),
-                                  waiting = std::weak_ptr(kept)](const LessonDone&) {
-          const TenantPtr learnt = waiting.lock();
-          if (!learnt) return;
-          Enqueue(kLearn, Sequence::Of(partition, 0), [=, this](size_t) {
-            (void)owner;  // until here
-            Changes changes;
-            learnt->adapters->Save(changes);
-            Resolve(saved, LessonDone{});
-            parts->Fill(index, std::move(changes));
-          });
-        });
+        When(before,
+             [=, this, owner = Own(saved), waiting = std::weak_ptr(kept)](const LessonDone&) {
+               const TenantPtr learnt = waiting.lock();
+               if (!learnt) return;
+               Enqueue(kLearn, Sequence::Of(partition, 0), [=, this](size_t) {
+                 (void)owner;  // until here
+                 Changes changes;
+                 learnt->adapters->Save(changes);
+                 Resolve(saved, LessonDone{});
+                 parts->Fill(index, std::move(changes));
+               });
+             });
       });
     }
     tenant->dirty_versions.clear();
@@ -597,6 +665,7 @@ void Executor::Abandon(int32_t partition) {
       std::move(theirs, queue.end(), std::back_inserter(dropped));
       queue.erase(theirs, queue.end());
     }
+    CountUrgent();
     if (const auto found = partitions_.find(partition); found != partitions_.end()) {
       tenants = std::move(found->second);
       partitions_.erase(found);

@@ -4,11 +4,16 @@
 // before it, the answer that it speaks of. All of these lie further back in the log, so no two jobs
 // can wait for each other, and what a job computes depends on the log alone, never on which thread
 // was free first. Ready jobs run by priority: generate, embed a query, learn, embed a document.
-// A lesson's inner loops are shared with threads that have nothing else to do.
+// A lesson's inner loops are shared with threads that have nothing else to do. An answer or a query
+// that finds no thread free does not wait for the end of a lesson: between two parts of its loops
+// the lesson's own thread does that job first. Bytes stay the same: parts know nothing of it.
+//
+// A backend that is instant needs no threads: its jobs are done in the call that submits them,
+// since a hop to a thread and back costs ten times what they do.
 //
 // Submit and AddBarrier are called in log order per partition (by respond's node); everything else
-// from any thread. None of them waits for a model. `done` runs on an executor thread, or in the
-// call itself where there is nothing to wait for.
+// from any thread. None of them waits for a model: what is there at once is returned, else `done`
+// gets it on an executor thread.
 #pragma once
 
 #include <array>
@@ -65,12 +70,14 @@ class Executor {
   // now on; their `done` is destroyed without being called. Idempotent; any thread but its own.
   void Stop();
 
-  using EmbedDone = std::function<void(Result<std::vector<Vector>>)>;
-  void EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query, EmbedDone done);
+  using Vectors = Result<std::vector<Vector>>;  // of each text
+  std::optional<Vectors> EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
+                                    std::function<void(Vectors)> done);
 
   // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
-  void Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
-              std::function<void(Outcome)> done);
+  // Nothing is returned, and `done` never called, once Stop was called.
+  std::optional<Outcome> Submit(Sequence at, Plan plan, std::shared_ptr<const Outcome> recorded,
+                                std::function<void(Outcome)> done);
 
   // Adds to the barrier what the learners and answers of the partition are after every job that was
   // submitted before this call.
@@ -169,25 +176,37 @@ class Executor {
   using Tenants = std::map<TenantId, TenantPtr>;
 
   template <class T>
-  void When(const CellPtr<T>& cell, std::function<void(const T&)> then);
+  bool IsThere(const CellPtr<T>& cell);
+  template <class T, class Then>
+  void When(const CellPtr<T>& cell, Then&& then);
   template <class T>
   void Resolve(const CellPtr<T>& cell, T value);
 
   TenantPtr TenantOf(int32_t partition, const TenantId& tenant);
   CellPtr<Served> VersionOf(Tenant& tenant, Version version);
   CellPtr<Answer> AnswerOf(Tenant& tenant, Sequence at);
-  CellPtr<Answer> SubmitGenerate(Sequence at, const TenantPtr& tenant, const Generate& generate,
+  CellPtr<Answer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
                                  const Outcome* recorded);
   CellPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
                                    Lesson lesson);
   void KeepVersions(Tenant& tenant, const Lesson& lesson, const CellPtr<Served>& made);
-  LessonDone RunLesson(Sequence at, const TenantId& id, Tenant& tenant, const Lesson& lesson,
-                       const std::string* shown, const Served& target, const Served& parent);
+  LessonDone RunLesson(size_t slot, Sequence at, const TenantId& id, Tenant& tenant,
+                       const Lesson& lesson, const std::string* shown, const Served& target,
+                       const Served& parent);
+
+  std::optional<Outcome> WhenDone(Plan plan, const CellPtr<Answer>& answer,
+                                  const CellPtr<LessonDone>& lesson,
+                                  std::function<void(Outcome)> done);
+  Vectors Embed(size_t slot, const std::vector<std::string>& texts, bool as_query);
 
   std::shared_ptr<void> CountLesson();
   void Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run);
   void Work(size_t slot);
-  void Share(int parts, const std::function<void(int)>& part);  // the ParallelFor of lessons
+  bool RunJob(std::unique_lock<std::mutex>& lock, size_t slot, Priority end);
+  void CountUrgent();
+  void Yield(size_t slot);
+  // The ParallelFor of lessons.
+  void Share(size_t slot, int parts, const std::function<void(int)>& part);
   bool Assist(std::unique_lock<std::mutex>& lock);
 
   struct Shared {
@@ -202,12 +221,14 @@ class Executor {
   const ExecutorOptions options_;
   const std::function<void(const LessonEvent&)> on_lesson_;
   const std::function<void(const Error&)> on_fatal_;
-  const ParallelFor share_;
+  std::vector<ParallelFor> shares_;                           // by slot
+  std::vector<std::chrono::steady_clock::time_point> turns_;  // by slot: Yield's, for its thread
 
   std::mutex submit_mutex_;   // held while the tenants' maps are used; Stop is the only rival
   mutable std::mutex mutex_;  // guards everything below, and what tenants' maps hold
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
+  std::atomic<size_t> urgent_{0};  // queued jobs that wait for no lesson: written under the lock
   std::vector<std::optional<Running>> running_;  // by slot
   std::map<int32_t, Tenants> partitions_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away

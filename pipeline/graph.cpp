@@ -235,7 +235,9 @@ struct Graph::Wiring {
       graph, flow::unlimited, [this](const Message<Outcome>& in) noexcept {
         return RunStage<OutcomeLine>("encode", metrics.encode, in, [&](const Outcome& outcome) {
           if (!in.recorded) metrics.events.CountOutcome(outcome);
-          return EncodeLine(outcome, *in.origin, options.emit);
+          OutcomeLine line = EncodeLine(outcome, *in.origin, options.emit);
+          if (line.kind != KindOf(outcome)) metrics.encode.CountError();  // it was too large
+          return line;
         });
       }};
 
@@ -268,19 +270,21 @@ void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
     gateway.try_put(out);
     return;
   }
-  executor.EmbedTexts(
+  const auto attach = [this, out](Executor::Vectors vectors) {
+    return RunStage<Prepared>(
+        "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
+          if (!vectors.ok()) return vectors.error();
+          Prepared prepared = cleaned;
+          Result<Nothing> attached = preparer.Attach(prepared, std::move(*vectors));
+          if (!attached.ok()) return attached.error();
+          return prepared;
+        });
+  };
+  std::optional<Executor::Vectors> vectors = executor.EmbedTexts(
       in.sequence(), std::move(input.texts), input.as_query,
-      [this, out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
-          Result<std::vector<Vector>> vectors) noexcept {
-        hold->Put(RunStage<Prepared>(
-            "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
-              if (!vectors.ok()) return vectors.error();
-              Prepared prepared = cleaned;
-              Result<Nothing> attached = preparer.Attach(prepared, std::move(*vectors));
-              if (!attached.ok()) return attached.error();
-              return prepared;
-            }));
-      });
+      [attach, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
+          Executor::Vectors given) noexcept { hold->Put(attach(std::move(given))); });
+  if (vectors) gateway.try_put(attach(std::move(*vectors)));
 }
 
 Message<Gathered> Graph::Wiring::Gather(const Branches& in) {
@@ -300,37 +304,37 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
   const Sequence at = in.sequence();
   // Held over the executor's part too: a partition that is taken away loses both at once.
   const std::lock_guard lock(responder.mutex);
+  Message<Outcome> out = in.template WithoutBody<Outcome>();
   const auto planned = RunStage<Nothing>(
       "respond", metrics.respond, in, [&](const Gathered& gathered) -> Result<Nothing> {
         Result<Plan> plan = responder.stage.Apply(at, *in.origin, gathered);
         if (!plan.ok()) return plan.error();
         std::shared_ptr<const Outcome> recorded;
         if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
-        executor.Submit(
+        std::optional<Outcome> outcome = executor.Submit(
             at, std::move(*plan), std::move(recorded),
-            [out = in.template WithoutBody<Outcome>(),
-             hold = std::make_shared<Hold<Gateway>>(arena, gateway)](Outcome outcome) mutable {
-              out.body = std::make_shared<const Outcome>(std::move(outcome));
+            [out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](Outcome given) mutable {
+              out.body = std::make_shared<const Outcome>(std::move(given));
               hold->Put(out);
             });
+        if (outcome) out.body = std::make_shared<const Outcome>(std::move(*outcome));
         return Nothing{};
       });
   if (in.abandoned()) return;
   Checkpoint("respond", responder.stage, in);
   if (in.barrier) executor.AddBarrier(at.partition(), in.barrier);
-  if (!planned.fault) return;
-
-  EventHead head = PeekHead(in.origin->bytes, options.limits);
-  Message<Outcome> letter = in.template WithoutBody<Outcome>();
-  letter.fault = nullptr;  // the letter says it
-  letter.body = std::make_shared<const Outcome>(
-      Outcome{std::move(head.tenant),
-              std::move(head.source),
-              std::move(head.id),
-              std::move(head.type),
-              DeadLetter{planned.fault->stage, planned.fault->error, {}, {}, 0},
-              {}});
-  gateway.try_put(letter);
+  if (planned.fault) {
+    EventHead head = PeekHead(in.origin->bytes, options.limits);
+    out.fault = nullptr;  // the letter says it
+    out.body = std::make_shared<const Outcome>(
+        Outcome{std::move(head.tenant),
+                std::move(head.source),
+                std::move(head.id),
+                std::move(head.type),
+                DeadLetter{planned.fault->stage, planned.fault->error, {}, {}, 0},
+                {}});
+  }
+  if (out.body) gateway.try_put(out);
 }
 
 // ---- The graph from outside

@@ -98,6 +98,9 @@ class Backend {
   // For people: which model answers, and whether it trains.
   virtual std::string description() const = 0;
 
+  // Its calls take microseconds and may come from any threads at once, whatever their slots.
+  virtual bool instant() const { return false; }
+
   // 0: this backend has no embedder, vectors stay empty.
   virtual size_t dimension() const = 0;
   virtual std::string embedder_identity() const = 0;

@@ -93,6 +93,7 @@ class TemplateBackend final : public Backend {
   std::string description() const override {
     return "the template backend: no model, answers are hashes, nothing is learnt";
   }
+  bool instant() const override { return options_.instant && !options_.before_each_call; }
   size_t dimension() const override { return options_.dimension; }
   std::string embedder_identity() const override {
     return "template/" + std::to_string(options_.dimension);
