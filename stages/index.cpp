@@ -165,6 +165,7 @@ struct Index::Scratch {
   std::vector<Ranked> dense_list;
   std::vector<Ranked> lexical_list;
   std::vector<Ranked> fused;
+  std::vector<uint8_t> listed;  // by slot; all 0 between searches
 };
 
 // The documents of one tenant. The flat part that the header speaks of is rows_, lexical_ and
@@ -349,12 +350,13 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
   // Both lists together, each slot once; scratch's scores tell the two parts of every one.
   std::vector<Ranked>& fused = scratch.fused;
   fused.assign(scratch.lexical_list.begin(), scratch.lexical_list.end());
-  fused.insert(fused.end(), scratch.dense_list.begin(), scratch.dense_list.end());
-  const auto by_slot = [](const Ranked& x, const Ranked& y) { return x.slot < y.slot; };
-  const auto same_slot = [](const Ranked& x, const Ranked& y) { return x.slot == y.slot; };
   if (with_dense) {
-    std::sort(fused.begin(), fused.end(), by_slot);
-    fused.erase(std::unique(fused.begin(), fused.end(), same_slot), fused.end());
+    scratch.listed.resize(std::max(scratch.listed.size(), owners_.size()));
+    for (const Ranked& ranked : scratch.lexical_list) scratch.listed[ranked.slot] = true;
+    for (const Ranked& ranked : scratch.dense_list) {
+      if (!scratch.listed[ranked.slot]) fused.push_back(ranked);
+    }
+    for (const Ranked& ranked : scratch.lexical_list) scratch.listed[ranked.slot] = false;
   }
   for (Ranked& ranked : fused) {
     const double lexical = lexical_scale(scratch.lexical.of_slot[ranked.slot]);

@@ -10,6 +10,7 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+constexpr uint8_t kShownFormat = 2;
 constexpr char kRecordKind[] = "query_record";
 constexpr char kCachedKind[] = "cached_answer";
 constexpr char kShownKind[] = "shown_chat";
@@ -127,20 +128,6 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
   return plan;
 }
 
-Plan Respond::Refuse(Sequence, const Origin& origin, const Head& head, std::string_view stage,
-                     const Error& error) const {
-  DeadLetter letter;
-  letter.stage = stage;
-  letter.error = error;
-  letter.bytes = origin.bytes.substr(0, options_.dead_letter_bytes);
-  const bool whole = origin.bytes_sha256.empty();
-  letter.bytes_sha256 = whole ? Sha256Hex(origin.bytes) : origin.bytes_sha256;
-  letter.bytes_total = whole ? origin.bytes.size() : origin.bytes_total;
-  Plan plan;
-  plan.outcome = {head.tenant, head.source, head.id, head.type, std::move(letter), {}};
-  return plan;
-}
-
 // ---- Queries ------------------------------------------------------------------------------------
 
 Result<Plan> Respond::Ask(Sequence at, const Gathered& gathered) {
@@ -160,9 +147,11 @@ Result<Plan> Respond::Ask(Sequence at, const Gathered& gathered) {
   Record record{at.value, event.user, {}};
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   const bool cacheable = Cacheable(query, planned);
+  Cached rest;
   if (cacheable) {
     record.cache_key = KeyOf(query, planned);
-    response.cache_why = WhyNotCached(tenant, record.cache_key, gathered);
+    rest = Rest(gathered);
+    response.cache_why = WhyNotCached(tenant, record.cache_key, planned, rest);
     response.cache_hit = response.cache_why.empty();
   } else {
     response.cache_why = options_.cache_entries_per_tenant == 0 ? "the cache is off"
@@ -195,10 +184,9 @@ Result<Plan> Respond::Ask(Sequence at, const Gathered& gathered) {
     const CacheKey key = record.cache_key;
     Remember(*tenant, at, std::move(record), plan);
     if (cacheable) {
-      Cached cached = Rest(gathered);
-      cached.answer = cached.used = at.value;
-      cached.passages_shown = static_cast<uint32_t>(assembled->passages_shown);
-      PutCached(*tenant, key, std::move(cached), plan);
+      rest.answer = rest.used = at.value;
+      rest.passages_shown = static_cast<uint32_t>(assembled->passages_shown);
+      PutCached(*tenant, key, std::move(rest), plan);
     }
   }
   plan.outcome = {event.tenant, event.source, event.id, "nudge.query", std::move(response), {}};
@@ -328,17 +316,16 @@ Respond::CacheKey Respond::KeyOf(const Query& query, const Planned& planned) {
 }
 
 // Empty: the entry at key holds.
-std::string Respond::WhyNotCached(const Tenant* tenant, const CacheKey& key,
-                                  const Gathered& gathered) const {
+std::string Respond::WhyNotCached(const Tenant* tenant, const CacheKey& key, const Planned& planned,
+                                  const Cached& now) {
   if (tenant == nullptr) return "first time asked";
-  if (const Cached* cached = tenant->cache.Find(key)) return WhyStale(*cached, gathered);
+  if (const Cached* cached = tenant->cache.Find(key)) return WhyStale(*cached, now);
   const auto other = tenant->cache.rows().lower_bound({key[0], key[1], 0});
   if (other == tenant->cache.rows().end() || other->first[0] != key[0] ||
       other->first[1] != key[1]) {
     return "first time asked";
   }
   const Cached& cached = other->second.value;
-  const Planned& planned = *gathered.planned;
   if (cached.prompt_id != planned.prompt_id) {
     return "prompt " + cached.prompt_id + " -> " + planned.prompt_id;
   }
@@ -348,9 +335,8 @@ std::string Respond::WhyNotCached(const Tenant* tenant, const CacheKey& key,
   return cached.decoding != planned.decoding ? "decoding options changed" : "another seed";
 }
 
-std::string Respond::WhyStale(const Cached& cached, const Gathered& gathered) {
+std::string Respond::WhyStale(const Cached& cached, const Cached& now) {
   if (cached.rejected) return "the earlier answer got negative feedback";
-  const Cached now = Rest(gathered);
   if (cached.adapter != now.adapter) return Moved("adapter", cached.adapter, now.adapter);
   if (cached.prompt_version != now.prompt_version) {
     return Moved("prompt " + now.prompt_id, cached.prompt_version, now.prompt_version);
@@ -560,12 +546,7 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
     const bool shots_too = gathered.planned->examples_changed > 0;
     std::set<uint64_t> gone;
     for (const auto& [answer, row] : tenant->answers.rows()) {
-      const Shown shown = *DecodeShown(row.value);
-      const bool theirs =
-          !forget.user.empty() && (shown.user == forget.user || (shots_too && shown.few_shots));
-      if (theirs || (!forget.document_id.empty() && shown.documents.contains(forget.document_id))) {
-        gone.insert(answer);
-      }
+      if (Concerns(row.value, forget, shots_too)) gone.insert(gone.end(), answer);
     }
     std::vector<uint64_t> records;
     for (const auto& [sequence, row] : tenant->records.rows()) {
@@ -603,36 +584,51 @@ void Respond::Purge(Sequence at, const Forget& forget, const Gathered& gathered,
 
 std::string Respond::EncodeShown(const Shown& shown) {
   ByteWriter writer;
-  writer.U8(kFormat);
+  writer.U8(kShownFormat);
+  writer.Text(shown.user);
+  writer.U8(shown.few_shots);
+  writer.U64(shown.documents.size());
+  for (const std::string& document_id : shown.documents) writer.Text(document_id);
   writer.U64(shown.chat.size());
   for (const ChatMessage& message : shown.chat) {
     writer.Text(message.role);
     writer.Text(message.text);
   }
-  writer.U64(shown.documents.size());
-  for (const std::string& document_id : shown.documents) writer.Text(document_id);
-  writer.Text(shown.user);
-  writer.U8(shown.few_shots);
   return writer.Take();
 }
 
 std::optional<Respond::Shown> Respond::DecodeShown(std::string_view bytes) {
   ByteReader reader(bytes);
-  if (reader.U8() != kFormat) return std::nullopt;
+  if (reader.U8() != kShownFormat) return std::nullopt;
   Shown shown;
+  shown.user = reader.Text();
+  shown.few_shots = reader.U8() != 0;
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    shown.documents.insert(reader.Text());
+  }
   for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
     ChatMessage message;
     message.role = reader.Text();
     message.text = reader.Text();
     shown.chat.push_back(std::move(message));
   }
-  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-    shown.documents.insert(reader.Text());
-  }
-  shown.user = reader.Text();
-  shown.few_shots = reader.U8() != 0;
   if (!reader.complete()) return std::nullopt;
   return shown;
+}
+
+// Of bytes that EncodeShown made: whether the answer has to do with what is forgotten. Reads their
+// first part, without a copy.
+bool Respond::Concerns(std::string_view shown, const Forget& forget, bool shots_too) {
+  ByteReader reader(shown);
+  reader.U8();
+  const std::string_view user = reader.View();
+  const bool few_shots = reader.U8() != 0;
+  if (!forget.user.empty() && (user == forget.user || (shots_too && few_shots))) return true;
+  if (forget.document_id.empty()) return false;
+  for (uint64_t left = reader.U64(); left > 0; --left) {
+    if (reader.View() == forget.document_id) return true;
+  }
+  return false;
 }
 
 std::string Respond::EncodePassages(const std::vector<Passage>& passages) {
@@ -693,7 +689,8 @@ void Respond::Save(int32_t partition, Changes& changes) {
 
 Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
-  if (reader.U8() != kFormat) return UnreadableEntry(entry);
+  const uint8_t format = reader.U8();
+  if (format != (entry.kind == kShownKind ? kShownFormat : kFormat)) return UnreadableEntry(entry);
   const std::optional<uint64_t> number = NumberOfRow(entry.id);
   const auto key = NumbersOfRow<3>(entry.id);
   Tenant& tenant = tenants_.Make(partition, entry.tenant);

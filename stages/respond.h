@@ -53,20 +53,11 @@ struct ChatFormat {
   size_t window_tokens = 2048;  // chat and answer together
 };
 
-// Whose event it is; empty where it could not be read.
-struct Head {
-  TenantId tenant;
-  std::string source;
-  std::string id;
-  std::string type;
-};
-
 struct RespondOptions {
   size_t prompt_tokens_max = 1024;
   size_t records_per_tenant = 1'000;
   size_t cache_entries_per_tenant = 1'000;  // 0: no cache
-  size_t dead_letter_bytes = 4'096;
-  bool learning = true;  // as adapt.enabled: for what receipts say
+  bool learning = true;                     // as adapt.enabled: for what receipts say
 };
 
 class Respond {
@@ -77,10 +68,6 @@ class Respond {
   // gathered: no pointer in it is null. The only error is kTooLarge, of a query whose system
   // prompt, question and max_tokens do not fit the window; the state is as before.
   Result<Plan> Apply(Sequence at, const Origin& origin, const Gathered& gathered);
-
-  // A dead letter, for an event that `stage` refused. Any thread.
-  Plan Refuse(Sequence at, const Origin& origin, const Head& head, std::string_view stage,
-              const Error& error) const;
 
   void Save(int32_t partition, Changes& changes);
   Result<Nothing> Load(int32_t partition, const Change& entry);
@@ -144,12 +131,13 @@ class Respond {
 
   bool Cacheable(const Query& query, const Planned& planned) const;
   static CacheKey KeyOf(const Query& query, const Planned& planned);
-  std::string WhyNotCached(const Tenant* tenant, const CacheKey& key,
-                           const Gathered& gathered) const;
-  static std::string WhyStale(const Cached& cached, const Gathered& gathered);
+  static std::string WhyNotCached(const Tenant* tenant, const CacheKey& key, const Planned& planned,
+                                  const Cached& now);
+  static std::string WhyStale(const Cached& cached, const Cached& now);
   static Cached Rest(const Gathered& gathered);
   static std::string EncodeShown(const Shown& shown);
   static std::optional<Shown> DecodeShown(std::string_view bytes);
+  static bool Concerns(std::string_view shown, const Forget& forget, bool shots_too);
   static std::string EncodePassages(const std::vector<Passage>& passages);
   static std::vector<PassageId> DecodePassages(std::string_view bytes);
   void Remember(Tenant& tenant, Sequence at, Record record, Plan& plan) const;

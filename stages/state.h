@@ -62,7 +62,8 @@ class ByteReader {
   uint32_t U32() { return Fixed<uint32_t>(); }
   uint64_t U64() { return Fixed<uint64_t>(); }
   double F64() { return Fixed<double>(); }
-  std::string Text() { return std::string(Take(U64())); }
+  std::string Text() { return std::string(View()); }
+  std::string_view View() { return Take(U64()); }  // as long as the bytes live
   std::vector<float> Floats() {
     const uint64_t count = U64();
     if (count > bytes_.size() / sizeof(float)) {
