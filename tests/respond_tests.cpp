@@ -752,31 +752,6 @@ BOOST_AUTO_TEST_CASE(forgetting_a_document_takes_the_answers_that_it_was_shown_f
   BOOST_TEST(desk.Why(Question("one")) == "first time asked");
 }
 
-// ---- Dead letters -------------------------------------------------------------------------------
-
-BOOST_AUTO_TEST_CASE(a_dead_letter_carries_the_head_of_the_bytes_and_the_digest_of_all) {
-  const Desk desk({.dead_letter_bytes = 5});
-  Origin origin;
-  origin.bytes =
-      "abcd\xC3\xA9"
-      "f";
-  const Error error{Code::kInvalidEvent, "type: missing", "add it"};
-  Plan plan = desk.respond.Refuse({}, origin, {"acme", "/s", "1", "nudge.query"}, "decode", error);
-  const DeadLetter& letter = std::get<DeadLetter>(plan.outcome.what);
-  BOOST_TEST(letter.bytes == "abcd\xC3");
-  BOOST_TEST(letter.bytes_sha256 == Sha256Hex(origin.bytes));
-  BOOST_TEST(letter.bytes_total == 7U);
-  BOOST_TEST(letter.stage == "decode");
-  BOOST_TEST((letter.error == error));
-  BOOST_TEST(plan.outcome.tenant == "acme");
-  BOOST_TEST(plan.outcome.type == "nudge.query");
-  origin.bytes_sha256 = "of all";
-  origin.bytes_total = 99;
-  plan = desk.respond.Refuse({}, origin, {}, "decode", error);
-  BOOST_TEST(std::get<DeadLetter>(plan.outcome.what).bytes_sha256 == "of all");
-  BOOST_TEST(std::get<DeadLetter>(plan.outcome.what).bytes_total == 99U);
-}
-
 // ---- All four stages in a row -------------------------------------------------------------------
 
 namespace {
