@@ -79,7 +79,8 @@ int BenchEngine(const BenchEngineArguments& arguments) {
   const uint64_t bytes = WriteRecording(recording, arguments);
   std::printf(
       "engine: %zu events of %zu tenants with up to %zu documents each, %.0f bytes a line, file to "
-      "file\n  template backend: hashes stand in for answers and lessons, ",
+      "file\n  template backend: hashes, made where they are asked for, stand in for answers and "
+      "lessons, ",
       arguments.events, arguments.tenants, arguments.documents,
       static_cast<double>(bytes) / static_cast<double>(arguments.events));
   if (arguments.dimension > 0) {
