@@ -60,21 +60,26 @@ BOOST_AUTO_TEST_CASE(rotation_agrees_with_its_twin_and_backward_undoes_forward) 
       cosine[i] = std::cos(static_cast<float>(i));
       sine[i] = std::sin(static_cast<float>(i));
     }
-    for (const Rotation rotation : {Rotation::kForward, Rotation::kBackward}) {
-      std::vector<float> y(rows * width), expected(rows * width);
-      RotatePairs(rotation, x.data(), width + 3, rows, width, cosine.data(), sine.data(), 0.3f,
-                  y.data(), width);
-      reference::RotatePairs(rotation, x.data(), width + 3, rows, width, cosine.data(), sine.data(),
-                             0.3f, expected.data(), width);
-      BOOST_TEST(Worst(y, expected) < 3e-7);
+    using Rotate = decltype(&RotatePairs);
+    for (const auto& [rotate, twin] :
+         {std::pair<Rotate, Rotate>{RotatePairs, reference::RotatePairs},
+          std::pair<Rotate, Rotate>{RotateHalves, reference::RotateHalves}}) {
+      for (const Rotation rotation : {Rotation::kForward, Rotation::kBackward}) {
+        std::vector<float> y(rows * width), expected(rows * width);
+        rotate(rotation, x.data(), width + 3, rows, width, cosine.data(), sine.data(), 0.3f,
+               y.data(), width);
+        twin(rotation, x.data(), width + 3, rows, width, cosine.data(), sine.data(), 0.3f,
+             expected.data(), width);
+        BOOST_TEST(Worst(y, expected) < 3e-7);
+      }
+      const auto dense = RandomValues(rows * width, 2);
+      auto there_and_back = dense;
+      for (const Rotation rotation : {Rotation::kForward, Rotation::kBackward}) {
+        rotate(rotation, there_and_back.data(), width, rows, width, cosine.data(), sine.data(), 1,
+               there_and_back.data(), width);
+      }
+      BOOST_TEST(Worst(there_and_back, dense) < 1e-6);
     }
-    const auto dense = RandomValues(rows * width, 2);
-    auto there_and_back = dense;
-    for (const Rotation rotation : {Rotation::kForward, Rotation::kBackward}) {
-      RotatePairs(rotation, there_and_back.data(), width, rows, width, cosine.data(), sine.data(),
-                  1, there_and_back.data(), width);
-    }
-    BOOST_TEST(Worst(there_and_back, dense) < 1e-6);
   }
 }
 

@@ -66,7 +66,8 @@ struct TinyLlama {
   size_t layers = 2, hidden = 36, heads = 4, kv_heads = 2, head_dim = 8, feed_forward = 44;
   size_t vocabulary = 67, context = 512;
   bool tied = true;
-  std::string architecture = "llama";
+  std::string architecture = "llama";  // or "qwen2" (q, k, v biases), "qwen3" (norms of heads)
+  std::string left_out, extra;         // a tensor that Write forgets, and one that it makes up
   std::map<std::string, std::vector<float>> tensors;  // [out, in], row-major
 
   size_t Query() const { return heads * head_dim; }
@@ -84,6 +85,15 @@ struct TinyLlama {
       layout.push_back({block + "attn_k.weight", {Key(), hidden}});
       layout.push_back({block + "attn_v.weight", {Key(), hidden}});
       layout.push_back({block + "attn_output.weight", {hidden, Query()}});
+      if (architecture == "qwen2") {
+        layout.push_back({block + "attn_q.bias", {1, Query()}});
+        layout.push_back({block + "attn_k.bias", {1, Key()}});
+        layout.push_back({block + "attn_v.bias", {1, Key()}});
+      }
+      if (architecture == "qwen3") {
+        layout.push_back({block + "attn_q_norm.weight", {1, head_dim}});
+        layout.push_back({block + "attn_k_norm.weight", {1, head_dim}});
+      }
       layout.push_back({block + "ffn_norm.weight", {1, hidden}});
       layout.push_back({block + "ffn_gate.weight", {feed_forward, hidden}});
       layout.push_back({block + "ffn_up.weight", {feed_forward, hidden}});
@@ -124,24 +134,32 @@ struct TinyLlama {
     for (const auto& [name, values] : tensors) bytes += values.size() * sizeof(float) + 1024;
     ggml_context* memory = ggml_init({bytes, nullptr, false});
     gguf_context* file = gguf_init_empty();
-    const auto number = [&](const char* key, size_t value) {
-      gguf_set_val_u32(file, key, static_cast<uint32_t>(value));
+    const auto key = [&](const char* name) { return architecture + "." + name; };
+    const auto number = [&](const char* name, size_t value) {
+      gguf_set_val_u32(file, key(name).c_str(), static_cast<uint32_t>(value));
     };
     gguf_set_val_str(file, "general.architecture", architecture.c_str());
-    number("llama.block_count", layers);
-    number("llama.context_length", context);
-    number("llama.embedding_length", hidden);
-    number("llama.feed_forward_length", feed_forward);
-    number("llama.attention.head_count", heads);
-    number("llama.attention.head_count_kv", kv_heads);
-    number("llama.attention.key_length", head_dim);
-    number("llama.attention.value_length", head_dim);
-    number("llama.rope.dimension_count", head_dim);
-    number("llama.vocab_size", vocabulary);
-    gguf_set_val_f32(file, "llama.rope.freq_base", 1000.0f);
-    gguf_set_val_f32(file, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    number("block_count", layers);
+    number("context_length", context);
+    number("embedding_length", hidden);
+    number("feed_forward_length", feed_forward);
+    number("attention.head_count", heads);
+    number("attention.head_count_kv", kv_heads);
+    number("attention.key_length", head_dim);
+    number("attention.value_length", head_dim);
+    number("rope.dimension_count", head_dim);
+    number("vocab_size", vocabulary);
+    gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
+    gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
     gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    if (!extra.empty()) {
+      ggml_tensor* tensor = ggml_new_tensor_1d(memory, GGML_TYPE_F32, 4);
+      ggml_set_name(tensor, extra.c_str());
+      std::fill_n(static_cast<float*>(tensor->data), 4, 0.0f);
+      gguf_add_tensor(file, tensor);
+    }
     for (const auto& [name, size] : Layout()) {
+      if (name == left_out) continue;
       const auto [rows, width] = size;
       const ggml_type stored = rows == 1 ? GGML_TYPE_F32 : type;
       ggml_tensor* tensor = rows == 1
@@ -176,8 +194,8 @@ inline void ClearB(LoraWeights& weights) {
   }
 }
 
-// The model of TinyLlama with an adapter, one sequence at a time, written from the formulas in
-// double precision with nothing in common with the trainer.
+// The model of TinyLlama, of any of its architectures, with an adapter, one sequence at a time,
+// written from the formulas in double precision with nothing in common with the trainer.
 class DoubleLlama {
  public:
   using Rows = std::vector<std::vector<double>>;
@@ -199,9 +217,14 @@ class DoubleLlama {
         return Linear(rows, model_.tensors.at(block + name + ".weight"), l, module, adapter);
       };
       const Rows h = Norm(x, model_.tensors.at(block + "attn_norm.weight"));
-      const Rows attended = Attention(Rotate(apply(h, LoraModule::kQuery, "attn_q"), model_.heads),
-                                      Rotate(apply(h, LoraModule::kKey, "attn_k"), model_.kv_heads),
-                                      apply(h, LoraModule::kValue, "attn_v"));
+      const auto heads = [&](LoraModule module, const std::string& name, size_t count) {
+        const Rows rows = Biased(apply(h, module, name), block + name + ".bias");
+        return Rotate(HeadNorm(rows, block + name + "_norm.weight"), count);
+      };
+      const Rows attended =
+          Attention(heads(LoraModule::kQuery, "attn_q", model_.heads),
+                    heads(LoraModule::kKey, "attn_k", model_.kv_heads),
+                    Biased(apply(h, LoraModule::kValue, "attn_v"), block + "attn_v.bias"));
       x = Sum(x, apply(attended, LoraModule::kOutput, "attn_output"));
       const Rows h2 = Norm(x, model_.tensors.at(block + "ffn_norm.weight"));
       Rows gate = apply(h2, LoraModule::kGate, "ffn_gate");
@@ -269,6 +292,30 @@ class DoubleLlama {
     return x;
   }
 
+  Rows Biased(Rows x, const std::string& name) const {
+    const auto bias = model_.tensors.find(name);
+    if (bias == model_.tensors.end()) return x;
+    for (auto& row : x) {
+      for (size_t i = 0; i < row.size(); ++i) row[i] += static_cast<double>(bias->second[i]);
+    }
+    return x;
+  }
+
+  // Each head of each row by itself through Norm.
+  Rows HeadNorm(Rows x, const std::string& name) const {
+    const auto weight = model_.tensors.find(name);
+    if (weight == model_.tensors.end()) return x;
+    for (auto& row : x) {
+      for (size_t begin = 0; begin < row.size(); begin += model_.head_dim) {
+        const auto from = row.begin() + static_cast<std::ptrdiff_t>(begin);
+        const Rows head =
+            Norm({{from, from + static_cast<std::ptrdiff_t>(model_.head_dim)}}, weight->second);
+        std::copy(head[0].begin(), head[0].end(), from);
+      }
+    }
+    return x;
+  }
+
   Rows Linear(const Rows& x, const std::vector<float>& weight, size_t layer, LoraModule module,
               const std::vector<double>& adapter) const {
     const size_t in = x[0].size();
@@ -299,8 +346,10 @@ class DoubleLlama {
     for (size_t t = 0; t < x.size(); ++t) {
       for (size_t head = 0; head < heads; ++head) {
         for (size_t i = 0; i < model_.head_dim / 2; ++i) {
-          double& a = x[t][head * model_.head_dim + 2 * i];
-          double& b = x[t][head * model_.head_dim + 2 * i + 1];
+          const bool adjacent = model_.architecture == "llama";
+          double* of_head = x[t].data() + head * model_.head_dim;
+          double& a = of_head[adjacent ? 2 * i : i];
+          double& b = of_head[adjacent ? 2 * i + 1 : model_.head_dim / 2 + i];
           const double angle =
               static_cast<double>(t) * std::pow(1000.0, -2.0 * static_cast<double>(i) /
                                                             static_cast<double>(model_.head_dim));

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 
+#include "stages/model/adapter_file.h"
 #include "stages/model/frozen_weights.h"
 #include "stages/model/trainer.h"
 #include "tests/trainer_helpers.h"
@@ -36,7 +37,14 @@ struct Tiny {
   std::shared_ptr<const FrozenWeights> weights;
   LoraWeights adapter;
 
-  explicit Tiny(std::array<bool, kLoraModules> enabled = kAllModules, bool tied = true) {
+  explicit Tiny(std::array<bool, kLoraModules> enabled = kAllModules, bool tied = true,
+                const std::string& architecture = "llama") {
+    model.architecture = architecture;
+    if (architecture == "qwen2") {  // llama.cpp serves it with heads that fill the hidden state
+      model.heads = 2;
+      model.kv_heads = 1;
+      model.head_dim = 18;
+    }
     model.tied = tied;
     model.Fill(7);
     weights = LoadTiny(model);
@@ -115,6 +123,19 @@ BOOST_AUTO_TEST_CASE(every_entry_of_the_anchor_gradient_is_a_central_difference)
 BOOST_AUTO_TEST_CASE(gradients_are_right_with_some_modules_only_and_with_an_untied_head) {
   const Tiny tiny({true, false, false, true, false, true, false}, false);
   CheckAgainstDifferences(tiny, MakeSequence(Objective::kCrossEntropy, 9, 4, 5));
+}
+
+BOOST_AUTO_TEST_CASE(gradients_of_qwen2_and_qwen3_are_central_differences_for_every_objective) {
+  for (const char* architecture : {"qwen2", "qwen3"}) {
+    for (const bool tied : {true, false}) {
+      BOOST_TEST_MESSAGE(architecture << (tied ? ", tied head" : ", head of its own"));
+      const Tiny tiny(kAllModules, tied, architecture);
+      CheckAgainstDifferences(tiny, MakeSequence(Objective::kCrossEntropy, 12, 5, 1));
+      if (tied) continue;
+      CheckAgainstDifferences(tiny, MakeSequence(Objective::kDown, 9, 4, 2));
+      CheckAgainstDifferences(tiny, MakeSequence(Objective::kAnchor, 8, 3, 3));
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_packed_step_is_the_weighted_sum_of_its_sequences) {
@@ -211,9 +232,11 @@ BOOST_AUTO_TEST_CASE(a_row_sees_nothing_after_it_and_nothing_of_other_sequences)
              0);
 }
 
-// llama.cpp's logits at every position of one sequence, in f32 throughout.
+// llama.cpp's logits at every position of one sequence, in f32 throughout; with an adapter file's
+// bytes, as it serves them.
 std::vector<float> LlamaCppLogits(const std::filesystem::path& path,
-                                  const std::vector<int32_t>& tokens, size_t vocabulary) {
+                                  const std::vector<int32_t>& tokens, size_t vocabulary,
+                                  std::string adapter_file = "") {
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_model* model = llama_model_load_from_file(path.c_str(), llama_model_default_params());
   BOOST_REQUIRE(model != nullptr);
@@ -224,6 +247,15 @@ std::vector<float> LlamaCppLogits(const std::filesystem::path& path,
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
   llama_context* context = llama_init_from_model(model, params);
   BOOST_REQUIRE(context != nullptr);
+  llama_adapter_lora* adapter = nullptr;
+  if (!adapter_file.empty()) {
+    std::FILE* file = fmemopen(adapter_file.data(), adapter_file.size(), "rb");
+    adapter = llama_adapter_lora_init_from_file_ptr(model, file);
+    std::fclose(file);
+    BOOST_REQUIRE(adapter != nullptr);
+    float scale = 1;
+    BOOST_REQUIRE(llama_set_adapters_lora(context, &adapter, 1, &scale) == 0);
+  }
   llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
   for (size_t i = 0; i < tokens.size(); ++i) {
     batch.token[i] = tokens[i];
@@ -238,30 +270,74 @@ std::vector<float> LlamaCppLogits(const std::filesystem::path& path,
   std::vector<float> result(logits, logits + tokens.size() * vocabulary);
   llama_batch_free(batch);
   llama_free(context);
+  if (adapter != nullptr) llama_adapter_lora_free(adapter);
   llama_model_free(model);
   return result;
 }
 
-BOOST_AUTO_TEST_CASE(logits_agree_with_llama_cpp_and_with_the_formulas_in_double) {
-  for (const bool tied : {true, false}) {
-    const Tiny tiny(kAllModules, tied);
-    const TemporaryFile file("tiny-logits.gguf");
-    tiny.model.Write(file.path());
-    const auto tokens = RandomTokens(60, 67, 12);
-    Trainer trainer = tiny.MakeTrainer();
-    const auto ours = trainer.Logits(tokens, nullptr, SerialFor());
-    BOOST_REQUIRE(ours.ok());
-    const auto theirs = LlamaCppLogits(file.path(), tokens, 67);
-    const auto twin = DoubleLlama(tiny.model, tiny.adapter.shape).Logits(tokens, {});
-    double worst = 0, worst_twin = 0;
-    for (size_t i = 0; i < theirs.size(); ++i) {
-      const auto logit = static_cast<double>((*ours)[i]);
-      worst = std::max(worst, std::fabs(logit - static_cast<double>(theirs[i])));
-      worst_twin = std::max(worst_twin, std::fabs(logit - twin[i / 67][i % 67]));
+double WorstDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  BOOST_REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  }
+  return worst;
+}
+
+std::vector<float> Flat(const DoubleLlama::Rows& rows) {
+  std::vector<float> flat;
+  for (const auto& row : rows) {
+    for (const double value : row) flat.push_back(static_cast<float>(value));
+  }
+  return flat;
+}
+
+BOOST_AUTO_TEST_CASE(logits_agree_with_llama_cpp_and_the_formulas_of_every_architecture) {
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    for (const bool tied : {true, false}) {
+      const Tiny tiny(kAllModules, tied, architecture);
+      const TemporaryFile file("tiny-logits.gguf");
+      tiny.model.Write(file.path());
+      const auto tokens = RandomTokens(60, 67, 12);
+      Trainer trainer = tiny.MakeTrainer();
+      const auto ours = trainer.Logits(tokens, nullptr, SerialFor());
+      BOOST_REQUIRE(ours.ok());
+      const double theirs = WorstDifference(*ours, LlamaCppLogits(file.path(), tokens, 67));
+      const double twin = WorstDifference(
+          *ours, Flat(DoubleLlama(tiny.model, tiny.adapter.shape).Logits(tokens, {})));
+      BOOST_TEST_MESSAGE(architecture << (tied ? ", tied" : "") << ": against llama.cpp " << theirs
+                                      << ", against double " << twin);
+      BOOST_TEST(theirs < 2e-5);
+      BOOST_TEST(twin < 1e-5);
     }
-    BOOST_TEST_MESSAGE("against llama.cpp " << worst << ", against double " << worst_twin);
-    BOOST_TEST(worst < 2e-5);
-    BOOST_TEST(worst_twin < 1e-5);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(llama_cpp_serves_an_adapter_of_every_architecture_as_it_was_trained) {
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    for (const auto& modules : {kAllModules, {false, false, false, false, true, true, true}}) {
+      const Tiny tiny(modules, true, architecture);
+      BOOST_TEST(tiny.weights->architecture() == architecture);
+      const TemporaryFile file("tiny-served.gguf");
+      tiny.model.Write(file.path());
+      AdapterManifest manifest;
+      manifest.tenant = "tiny";
+      manifest.digest = manifest.base_sha256 = Digest(tiny.adapter);
+      manifest.base_architecture = architecture;
+      const auto bytes =
+          EncodeGguf(tiny.adapter, manifest, {AdapterPrecision::kF32, /*sealed=*/false});
+      BOOST_REQUIRE_MESSAGE(bytes.ok(), (bytes ? "" : bytes.error().message));
+      const auto tokens = RandomTokens(60, 67, 13);
+      Trainer trainer = tiny.MakeTrainer();
+      const auto trained = trainer.Logits(tokens, &tiny.adapter, SerialFor());
+      const auto base = trainer.Logits(tokens, nullptr, SerialFor());
+      BOOST_REQUIRE((trained.ok() && base.ok()));
+      const double served =
+          WorstDifference(*trained, LlamaCppLogits(file.path(), tokens, 67, *bytes));
+      BOOST_TEST_MESSAGE(architecture << ": served and trained are " << served << " apart");
+      BOOST_TEST(served < 3e-5);
+      BOOST_TEST(WorstDifference(*trained, *base) > 0.1);
+    }
   }
 }
 
@@ -312,14 +388,52 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_missing_or_truncated_anywhere_is_unreadable)
 
 BOOST_AUTO_TEST_CASE(another_architecture_is_served_not_trained) {
   TinyLlama model;
-  model.architecture = "qwen2";
+  model.architecture = "gemma";
   model.Fill(1);
-  const TemporaryFile file("qwen2.gguf");
+  const TemporaryFile file("gemma.gguf");
   model.Write(file.path());
   const Error error = LoadError(file.path());
   BOOST_CHECK(error.code == Code::kUnsupportedModel);
-  BOOST_TEST(error.message.find("training needs architecture llama; this file is qwen2: it can be "
-                                "served, not trained") != std::string::npos);
+  BOOST_TEST(error.message.find("training needs architecture llama, qwen2 or qwen3; this file is "
+                                "gemma: it can be served, not trained") != std::string::npos);
+}
+
+// The header says what Load would say, before a weight is read.
+BOOST_AUTO_TEST_CASE(a_file_that_does_not_fit_its_architecture_is_refused_by_its_header_alone) {
+  const auto refuse = [](const char* architecture, const auto& change, Code code,
+                         const std::string& word) {
+    TinyLlama model;
+    model.architecture = architecture;
+    model.Fill(1);
+    change(model);
+    const TemporaryFile file("misfit.gguf");
+    model.Write(file.path());
+    const auto checked = FrozenWeights::Check(file.path());
+    BOOST_REQUIRE(!checked.ok());
+    BOOST_CHECK(checked.error().code == code);
+    BOOST_TEST(checked.error().message.find(word) != std::string::npos, checked.error().message);
+    BOOST_TEST(LoadError(file.path()).message == checked.error().message);
+  };
+  const auto left_out = [](const char* name) {
+    return [name](TinyLlama& model) { model.left_out = name; };
+  };
+  refuse("llama", left_out("blk.1.ffn_up.weight"), Code::kUnreadableFile, "is missing");
+  refuse("qwen3", left_out("blk.0.attn_k_norm.weight"), Code::kUnreadableFile, "is missing");
+  refuse("qwen2", left_out("blk.1.attn_v.bias"), Code::kUnreadableFile, "is missing");
+  refuse("qwen2", left_out("blk.1.attn_q.bias"), Code::kUnsupportedModel,
+         "does not know what tensor blk.1.attn_k.bias does");
+  refuse(
+      "llama", [](TinyLlama& model) { model.extra = "blk.0.attn_sinks.weight"; },
+      Code::kUnsupportedModel, "does not know what tensor blk.0.attn_sinks.weight does");
+  TinyLlama whole;
+  whole.architecture = "qwen3";
+  whole.Fill(1);
+  const TemporaryFile file("whole.gguf");
+  whole.Write(file.path());
+  const auto shape = FrozenWeights::Check(file.path());
+  BOOST_REQUIRE(shape.ok());
+  BOOST_TEST(shape->head_dim == 8u);
+  BOOST_TEST((shape->rotary_pairs == RotaryPairs::kHalves));
 }
 
 BOOST_AUTO_TEST_CASE(weights_that_are_not_finite_are_refused_by_name) {

@@ -8,11 +8,14 @@
 
 #include <cstddef>
 
+#include "stages/model/frozen_weights.h"
+
 namespace nudge {
 
 inline constexpr size_t kQueryBlock = 32;
 
-// One head's view of a sequence. q, k and v are columns of one matrix of `stride`, before rotation.
+// One head's view of a sequence. q, k and v are columns of one matrix of `stride`, before the norm
+// of heads and rotation.
 struct HeadView {
   size_t length;  // rows of the sequence
   size_t head_dim;
@@ -22,6 +25,10 @@ struct HeadView {
   const float* v;
   const float* cosine;  // [length, head_dim / 2], positions from 0
   const float* sine;
+  RotaryPairs pairs = RotaryPairs::kAdjacent;
+  const float* q_norm = nullptr;  // weight [head_dim] of an RMS norm of each q; null: no norm
+  const float* k_norm = nullptr;  // of each k
+  float norm_epsilon = 0;
 };
 
 // Floats of scratch that either pass needs for `length` rows.
@@ -32,7 +39,7 @@ void AttentionForward(const HeadView& head, float* scratch, float* output, size_
                       float* log_sum);
 
 // The gradient of AttentionForward for d_output (of output's stride). Writes d_q [length, head_dim]
-// (stride d_q_stride), d_k and d_v (stride d_key_stride), all before rotation.
+// (stride d_q_stride), d_k and d_v (stride d_key_stride), all before norm and rotation.
 void AttentionBackward(const HeadView& head, const float* output, const float* d_output,
                        size_t output_stride, const float* log_sum, float* scratch, float* d_q,
                        size_t d_q_stride, float* d_k, float* d_v, size_t d_key_stride);

@@ -37,31 +37,37 @@ class LlamaReader {
     if (!file_ || ignored) Unreadable("cannot be opened");
   }
 
-  std::shared_ptr<const FrozenWeights> Read() {
-    const std::string architecture = Text("general.architecture");
-    if (architecture != "llama") {
-      Unsupported("training needs architecture llama; this file is " + architecture +
-                  ": it can be served, not trained");
+  // Everything that the header can tell; nothing after this but damaged numbers is refused.
+  LlamaShape Check() {
+    architecture_ = Text("general.architecture");
+    if (architecture_ != "llama" && architecture_ != "qwen2" && architecture_ != "qwen3") {
+      Unsupported("training needs architecture llama, qwen2 or qwen3; this file is " +
+                  architecture_ + ": it can be served, not trained");
     }
+    const LlamaShape shape = ReadShape();
+    RefuseVariants(shape);
+    CheckTensors(shape);
+    return shape;
+  }
+
+  std::shared_ptr<const FrozenWeights> Read() {
     auto weights = std::make_shared<FrozenWeights>();
     LlamaShape& shape = weights->shape_;
-    shape = ReadShape();
-    RefuseVariants(shape);
-
+    shape = Check();
+    weights->architecture_ = architecture_;
     weights->embedding_ = FrozenMatrix(shape.vocabulary, shape.hidden);
-    ReadInto("token_embd.weight", shape.vocabulary, shape.hidden, weights->embedding_.values());
-    weights->untied_ = gguf_find_tensor(header_.get(), "output.weight") >= 0;
+    ReadInto("token_embd.weight", weights->embedding_.values());
+    weights->untied_ = Has("output.weight");
     if (weights->untied_) {
       weights->head_ = FrozenMatrix(shape.vocabulary, shape.hidden);
-      ReadInto("output.weight", shape.vocabulary, shape.hidden, weights->head_.values());
+      ReadInto("output.weight", weights->head_.values());
     }
     weights->final_norm_ = ReadVector("output_norm.weight", shape.hidden);
     weights->rope_factors_.assign(shape.head_dim / 2, 1.0f);
-    if (gguf_find_tensor(header_.get(), "rope_freqs.weight") >= 0) {
+    if (Has("rope_freqs.weight")) {
       weights->rope_factors_ = ReadVector("rope_freqs.weight", shape.head_dim / 2);
     }
     for (size_t l = 0; l < shape.layers; ++l) weights->layers_.push_back(ReadLayer(l, shape));
-    RefuseUnusedTensors();
     return weights;
   }
 
@@ -72,87 +78,183 @@ class LlamaReader {
   }
 
   [[noreturn]] void Unsupported(const std::string& what) const {
-    throw LoadFailure{{Code::kUnsupportedModel, path_.string() + ": " + what,
-                       "serve this model with adapt off, or train a plain llama model"}};
+    throw LoadFailure{
+        {Code::kUnsupportedModel, path_.string() + ": " + what,
+         "serve this model with adapt off, or train one that nudge inspect says trains"}};
   }
 
-  std::string Text(const char* key) const {
-    const int64_t id = gguf_find_key(header_.get(), key);
+  bool Has(const std::string& tensor) const {
+    return gguf_find_tensor(header_.get(), tensor.c_str()) >= 0;
+  }
+
+  // A key of this architecture: "block_count" is llama.block_count.
+  std::string Key(const std::string& name) const { return architecture_ + "." + name; }
+
+  std::string Text(const std::string& key) const {
+    const int64_t id = gguf_find_key(header_.get(), key.c_str());
     if (id < 0 || gguf_get_kv_type(header_.get(), id) != GGUF_TYPE_STRING) {
-      Unreadable(std::string("key ") + key + " is missing");
+      Unreadable("key " + key + " is missing");
     }
     return gguf_get_val_str(header_.get(), id);
   }
 
-  std::optional<uint64_t> Integer(const char* key, uint64_t most) const {
-    const int64_t id = gguf_find_key(header_.get(), key);
+  std::optional<uint64_t> Integer(const std::string& name, uint64_t most) const {
+    const std::string key = Key(name);
+    const int64_t id = gguf_find_key(header_.get(), key.c_str());
     if (id < 0) return std::nullopt;
     const gguf_type type = gguf_get_kv_type(header_.get(), id);
-    if (type != GGUF_TYPE_UINT32) Unsupported(std::string(key) + " is no single 32-bit number");
+    if (type != GGUF_TYPE_UINT32) Unsupported(key + " is no single 32-bit number");
     const uint64_t value = gguf_get_val_u32(header_.get(), id);
-    if (value > most) Unsupported(std::string(key) + " " + std::to_string(value) + " is too large");
+    if (value > most) Unsupported(key + " " + std::to_string(value) + " is too large");
     return value;
   }
 
-  size_t Size(const char* key, uint64_t most) const {
-    const auto value = Integer(key, most);
-    if (!value || *value == 0) Unreadable(std::string("key ") + key + " is missing or 0");
+  size_t Size(const std::string& name, uint64_t most) const {
+    const auto value = Integer(name, most);
+    if (!value || *value == 0) Unreadable("key " + Key(name) + " is missing or 0");
     return *value;
   }
 
-  std::optional<float> Number(const char* key) const {
-    const int64_t id = gguf_find_key(header_.get(), key);
+  std::optional<float> Number(const std::string& name) const {
+    const std::string key = Key(name);
+    const int64_t id = gguf_find_key(header_.get(), key.c_str());
     if (id < 0) return std::nullopt;
     if (gguf_get_kv_type(header_.get(), id) != GGUF_TYPE_FLOAT32) {
-      Unreadable(std::string("key ") + key + " is not a 32-bit float");
+      Unreadable("key " + key + " is not a 32-bit float");
     }
     return gguf_get_val_f32(header_.get(), id);
   }
 
   LlamaShape ReadShape() const {
     LlamaShape shape;
-    shape.layers = Size("llama.block_count", kMostLayers);
-    shape.hidden = Size("llama.embedding_length", kMostWidth);
-    shape.heads = Size("llama.attention.head_count", kMostWidth);
-    shape.kv_heads = Integer("llama.attention.head_count_kv", kMostWidth).value_or(shape.heads);
-    shape.feed_forward = Size("llama.feed_forward_length", kMostWidth);
-    shape.context = Size("llama.context_length", UINT32_MAX);
+    shape.layers = Size("block_count", kMostLayers);
+    shape.hidden = Size("embedding_length", kMostWidth);
+    shape.heads = Size("attention.head_count", kMostWidth);
+    shape.kv_heads = Integer("attention.head_count_kv", kMostWidth).value_or(shape.heads);
+    shape.feed_forward = Size("feed_forward_length", kMostWidth);
+    shape.context = Size("context_length", UINT32_MAX);
     shape.head_dim =
-        Integer("llama.attention.key_length", kMostWidth).value_or(shape.hidden / shape.heads);
-    shape.rope_theta = Number("llama.rope.freq_base").value_or(10000.0f);
-    const auto epsilon = Number("llama.attention.layer_norm_rms_epsilon");
-    if (!epsilon) Unreadable("key llama.attention.layer_norm_rms_epsilon is missing");
+        Integer("attention.key_length", kMostWidth).value_or(shape.hidden / shape.heads);
+    shape.rope_theta = Number("rope.freq_base").value_or(10000.0f);
+    const auto epsilon = Number("attention.layer_norm_rms_epsilon");
+    if (!epsilon) Unreadable("key " + Key("attention.layer_norm_rms_epsilon") + " is missing");
     shape.norm_epsilon = *epsilon;
     const int64_t embedding = gguf_find_tensor(header_.get(), "token_embd.weight");
     if (embedding < 0) Unreadable("tensor token_embd.weight is missing");
     const int64_t vocabulary = gguf_get_tensor_ne(header_.get(), embedding)[1];
     if (vocabulary < 1 || vocabulary > INT32_MAX) Unreadable("token_embd.weight has no rows");
     shape.vocabulary = static_cast<size_t>(vocabulary);
+    shape.rotary_pairs = architecture_ == "llama" ? RotaryPairs::kAdjacent : RotaryPairs::kHalves;
     return shape;
   }
 
   void RefuseVariants(const LlamaShape& shape) const {
-    if (Integer("llama.expert_count", UINT32_MAX).value_or(0) != 0) {
+    if (Integer("expert_count", UINT32_MAX).value_or(0) != 0) {
       Unsupported("a model with experts can be served, not trained");
     }
     if (shape.kv_heads == 0 || shape.heads % shape.kv_heads != 0) {
       Unsupported("the number of key heads does not divide the number of heads");
     }
-    const uint64_t rotated =
-        Integer("llama.rope.dimension_count", kMostWidth).value_or(shape.head_dim);
+    const uint64_t rotated = Integer("rope.dimension_count", kMostWidth).value_or(shape.head_dim);
     const uint64_t value_dim =
-        Integer("llama.attention.value_length", kMostWidth).value_or(shape.head_dim);
+        Integer("attention.value_length", kMostWidth).value_or(shape.head_dim);
     if (shape.head_dim % 2 != 0 || rotated != shape.head_dim || value_dim != shape.head_dim) {
       Unsupported("training needs heads that are rotated as a whole, with keys as long as values");
     }
-    if (gguf_find_key(header_.get(), "llama.rope.scaling.type") >= 0 &&
-        Text("llama.rope.scaling.type") != "none") {
-      Unsupported("training knows no rope scaling of type " + Text("llama.rope.scaling.type"));
+    const std::string scaling = Key("rope.scaling.type");
+    if (gguf_find_key(header_.get(), scaling.c_str()) >= 0 && Text(scaling) != "none") {
+      Unsupported("training knows no rope scaling of type " + Text(scaling));
     }
-    for (const char* key : {"llama.rope.scale_linear", "llama.attention.scale"}) {
-      const float value = Number(key).value_or(0);
-      if (value != 0 && value != 1) Unsupported(std::string("training does not know ") + key);
+    for (const char* name : {"rope.scale_linear", "attention.scale"}) {
+      const float value = Number(name).value_or(0);
+      if (value != 0 && value != 1) Unsupported("training does not know " + Key(name));
     }
+  }
+
+  struct Expected {
+    std::string name;
+    size_t rows;
+    size_t width;
+  };
+
+  std::vector<Expected> TensorsOf(const LlamaShape& shape) const {
+    const size_t q = shape.QueryWidth();
+    const size_t k = shape.KeyWidth();
+    const size_t h = shape.hidden;
+    const size_t f = shape.feed_forward;
+    std::vector<Expected> tensors = {{"token_embd.weight", shape.vocabulary, h},
+                                     {"output_norm.weight", 1, h}};
+    if (Has("output.weight")) tensors.push_back({"output.weight", shape.vocabulary, h});
+    if (Has("rope_freqs.weight")) tensors.push_back({"rope_freqs.weight", 1, shape.head_dim / 2});
+    for (size_t l = 0; l < shape.layers; ++l) {
+      const std::string block = "blk." + std::to_string(l) + ".";
+      tensors.insert(tensors.end(), {{block + "attn_norm.weight", 1, h},
+                                     {block + "attn_q.weight", q, h},
+                                     {block + "attn_k.weight", k, h},
+                                     {block + "attn_v.weight", k, h},
+                                     {block + "attn_output.weight", h, q},
+                                     {block + "ffn_norm.weight", 1, h},
+                                     {block + "ffn_gate.weight", f, h},
+                                     {block + "ffn_up.weight", f, h},
+                                     {block + "ffn_down.weight", h, f}});
+      if (HasBias(block)) {
+        tensors.insert(tensors.end(), {{block + "attn_q.bias", 1, q},
+                                       {block + "attn_k.bias", 1, k},
+                                       {block + "attn_v.bias", 1, k}});
+      }
+      if (HasHeadNorms()) {
+        tensors.insert(tensors.end(), {{block + "attn_q_norm.weight", 1, shape.head_dim},
+                                       {block + "attn_k_norm.weight", 1, shape.head_dim}});
+      }
+    }
+    return tensors;
+  }
+
+  // Biases come for q, k and v together.
+  bool HasBias(const std::string& block) const { return Has(block + "attn_q.bias"); }
+  bool HasHeadNorms() const { return architecture_ == "qwen3"; }
+
+  // Every tensor that the model needs is there, whole and of a type that can be widened, and there
+  // is no other.
+  void CheckTensors(const LlamaShape& shape) const {
+    std::set<std::string> known;
+    for (const Expected& expected : TensorsOf(shape)) {
+      known.insert(expected.name);
+      CheckTensor(expected);
+    }
+    for (int64_t id = 0; id < gguf_get_n_tensors(header_.get()); ++id) {
+      const std::string name = gguf_get_tensor_name(header_.get(), id);
+      if (!known.contains(name))
+        Unsupported("training does not know what tensor " + name + " does");
+    }
+  }
+
+  void CheckTensor(const Expected& expected) const {
+    const std::string& name = expected.name;
+    const int64_t id = gguf_find_tensor(header_.get(), name.c_str());
+    if (id < 0) Unreadable("tensor " + name + " is missing");
+    const int64_t* extent = gguf_get_tensor_ne(header_.get(), id);
+    if (extent[0] != static_cast<int64_t>(expected.width) ||
+        extent[1] != static_cast<int64_t>(expected.rows) || extent[2] != 1 || extent[3] != 1) {
+      Unreadable("tensor " + name + " is not " + std::to_string(expected.rows) + " x " +
+                 std::to_string(expected.width));
+    }
+    const ggml_type type = gguf_get_tensor_type(header_.get(), id);
+    if (type != GGML_TYPE_F32 && ggml_get_type_traits(type)->to_float == nullptr) {
+      Unsupported("tensor " + name + " has type " + ggml_type_name(type));
+    }
+    const size_t begin = Begin(id);
+    if (begin > file_bytes_ || RowBytes(id) * expected.rows > file_bytes_ - begin) {
+      Unreadable("truncated in tensor " + name);
+    }
+  }
+
+  size_t Begin(int64_t id) const {
+    return gguf_get_data_offset(header_.get()) + gguf_get_tensor_offset(header_.get(), id);
+  }
+  size_t RowBytes(int64_t id) const {
+    return ggml_row_size(gguf_get_tensor_type(header_.get(), id),
+                         gguf_get_tensor_ne(header_.get(), id)[0]);
   }
 
   LlamaLayer ReadLayer(size_t index, const LlamaShape& shape) {
@@ -165,51 +267,49 @@ class LlamaReader {
     layer.attention_norm = ReadVector(block + "attn_norm.weight", h);
     layer.query_key_value = FrozenMatrix(shape.AttentionWidth(), h);
     const std::span<float> qkv = layer.query_key_value.values();
-    ReadInto(block + "attn_q.weight", q, h, qkv.subspan(0, q * h));
-    ReadInto(block + "attn_k.weight", k, h, qkv.subspan(q * h, k * h));
-    ReadInto(block + "attn_v.weight", k, h, qkv.subspan((q + k) * h, k * h));
+    ReadInto(block + "attn_q.weight", qkv.subspan(0, q * h));
+    ReadInto(block + "attn_k.weight", qkv.subspan(q * h, k * h));
+    ReadInto(block + "attn_v.weight", qkv.subspan((q + k) * h, k * h));
+    if (HasBias(block)) {
+      layer.attention_bias.resize(shape.AttentionWidth());
+      const std::span<float> bias = layer.attention_bias;
+      ReadInto(block + "attn_q.bias", bias.subspan(0, q));
+      ReadInto(block + "attn_k.bias", bias.subspan(q, k));
+      ReadInto(block + "attn_v.bias", bias.subspan(q + k, k));
+    }
+    if (HasHeadNorms()) {
+      layer.query_norm = ReadVector(block + "attn_q_norm.weight", shape.head_dim);
+      layer.key_norm = ReadVector(block + "attn_k_norm.weight", shape.head_dim);
+    }
     layer.output = FrozenMatrix(h, q);
-    ReadInto(block + "attn_output.weight", h, q, layer.output.values());
+    ReadInto(block + "attn_output.weight", layer.output.values());
     layer.feed_norm = ReadVector(block + "ffn_norm.weight", h);
     layer.gate_up = FrozenMatrix(2 * f, h);
-    ReadInto(block + "ffn_gate.weight", f, h, layer.gate_up.values().subspan(0, f * h));
-    ReadInto(block + "ffn_up.weight", f, h, layer.gate_up.values().subspan(f * h, f * h));
+    ReadInto(block + "ffn_gate.weight", layer.gate_up.values().subspan(0, f * h));
+    ReadInto(block + "ffn_up.weight", layer.gate_up.values().subspan(f * h, f * h));
     layer.down = FrozenMatrix(h, f);
-    ReadInto(block + "ffn_down.weight", h, f, layer.down.values());
+    ReadInto(block + "ffn_down.weight", layer.down.values());
     return layer;
   }
 
   std::vector<float> ReadVector(const std::string& name, size_t width) {
     std::vector<float> values(width);
-    ReadInto(name, 1, width, values);
+    ReadInto(name, values);
     return values;
   }
 
-  // Reads a tensor as f32, a chunk of whole rows at a time.
-  void ReadInto(const std::string& name, size_t rows, size_t width, std::span<float> values) {
+  // Reads a tensor that CheckTensor has seen as f32, row by row.
+  void ReadInto(const std::string& name, std::span<float> values) {
     const int64_t id = gguf_find_tensor(header_.get(), name.c_str());
-    if (id < 0) Unreadable("tensor " + name + " is missing");
-    used_.insert(name);
-    const int64_t* extent = gguf_get_tensor_ne(header_.get(), id);
-    if (extent[0] != static_cast<int64_t>(width) || extent[1] != static_cast<int64_t>(rows) ||
-        extent[2] != 1 || extent[3] != 1) {
-      Unreadable("tensor " + name + " is not " + std::to_string(rows) + " x " +
-                 std::to_string(width));
-    }
     const ggml_type type = gguf_get_tensor_type(header_.get(), id);
     const auto to_float = ggml_get_type_traits(type)->to_float;
-    if (type != GGML_TYPE_F32 && to_float == nullptr) {
-      Unsupported("tensor " + name + " has type " + ggml_type_name(type));
-    }
-    const size_t row_bytes = ggml_row_size(type, static_cast<int64_t>(width));
-    const size_t begin =
-        gguf_get_data_offset(header_.get()) + gguf_get_tensor_offset(header_.get(), id);
-    if (begin > file_bytes_ || row_bytes * rows > file_bytes_ - begin ||
-        fseeko(file_.get(), static_cast<off_t>(begin), SEEK_SET) != 0) {
+    const auto width = static_cast<size_t>(gguf_get_tensor_ne(header_.get(), id)[0]);
+    const size_t row_bytes = RowBytes(id);
+    if (fseeko(file_.get(), static_cast<off_t>(Begin(id)), SEEK_SET) != 0) {
       Unreadable("truncated in tensor " + name);
     }
     buffer_.resize(row_bytes);
-    for (size_t row = 0; row < rows; ++row) {
+    for (size_t row = 0; row < values.size() / width; ++row) {
       float* to = values.data() + row * width;
       void* from = type == GGML_TYPE_F32 ? static_cast<void*>(to) : buffer_.data();
       if (std::fread(from, 1, row_bytes, file_.get()) != row_bytes) {
@@ -222,14 +322,6 @@ class LlamaReader {
     }
   }
 
-  void RefuseUnusedTensors() const {
-    for (int64_t id = 0; id < gguf_get_n_tensors(header_.get()); ++id) {
-      const std::string name = gguf_get_tensor_name(header_.get(), id);
-      if (!used_.contains(name))
-        Unsupported("training does not know what tensor " + name + " does");
-    }
-  }
-
   struct FreeHeader {
     void operator()(gguf_context* context) const { gguf_free(context); }
   };
@@ -238,8 +330,8 @@ class LlamaReader {
   std::unique_ptr<gguf_context, FreeHeader> header_;
   std::unique_ptr<FILE, int (*)(FILE*)> file_;
   uintmax_t file_bytes_ = 0;
+  std::string architecture_;
   std::vector<uint8_t> buffer_;
-  std::set<std::string> used_;
 };
 
 Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::Load(
@@ -251,6 +343,14 @@ Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::Load(
   } catch (const std::bad_alloc&) {
     return Error{Code::kUnsupportedModel, path.string() + ": does not fit in memory as f32",
                  "train a smaller model, or give the machine more memory"};
+  }
+}
+
+Result<LlamaShape> FrozenWeights::Check(const std::filesystem::path& path) {
+  try {
+    return LlamaReader(path).Check();
+  } catch (const LoadFailure& failure) {
+    return failure.error;
   }
 }
 
@@ -279,7 +379,8 @@ size_t FrozenWeights::bytes() const {
   for (const LlamaLayer& layer : layers_) {
     floats += layer.query_key_value.values().size() + layer.output.values().size() +
               layer.gate_up.values().size() + layer.down.values().size() +
-              layer.attention_norm.size() + layer.feed_norm.size();
+              layer.attention_norm.size() + layer.feed_norm.size() + layer.attention_bias.size() +
+              layer.query_norm.size() + layer.key_norm.size();
   }
   return floats * sizeof(float);
 }

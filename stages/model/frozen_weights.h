@@ -1,4 +1,5 @@
-// The base model that adapters are trained on: the weights of a Llama GGUF file as f32.
+// The base model that adapters are trained on: the weights of a GGUF file of the Llama family
+// (`llama`, `qwen2`, `qwen3`) as f32.
 //
 // One instance is shared by all tenants. Loading runs on one thread at start-up; afterwards the
 // value never changes and any thread may read it.
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "stages/model/gemm.h"
@@ -17,6 +19,12 @@
 #include "stages/result.h"
 
 namespace nudge {
+
+// Which numbers of a head the rotary embedding turns together, with h half of head_dim.
+enum class RotaryPairs : uint8_t {
+  kAdjacent,  // (2 i, 2 i + 1): llama, whose GGUF interleaves the halves of each head
+  kHalves,    // (i, h + i): qwen2 and qwen3, as at Hugging Face
+};
 
 struct LlamaShape {
   size_t layers = 0;
@@ -29,6 +37,7 @@ struct LlamaShape {
   size_t context = 0;    // positions that the model was made for
   float rope_theta = 0;  // base of the rotation's wavelengths
   float norm_epsilon = 0;
+  RotaryPairs rotary_pairs = RotaryPairs::kAdjacent;
 
   size_t QueryWidth() const { return heads * head_dim; }
   size_t KeyWidth() const { return kv_heads * head_dim; }
@@ -40,6 +49,9 @@ struct LlamaShape {
 struct LlamaLayer {
   std::vector<float> attention_norm;  // [hidden]
   FrozenMatrix query_key_value;       // [query + 2 key widths, hidden]
+  std::vector<float> attention_bias;  // [query + 2 key widths], added to q k v; empty: none
+  std::vector<float> query_norm;      // [head_dim], of each head before rotation; empty: none
+  std::vector<float> key_norm;        // [head_dim]
   FrozenMatrix output;                // [hidden, query width]
   std::vector<float> feed_norm;       // [hidden]
   FrozenMatrix gate_up;               // [2 feed_forward, hidden]
@@ -48,12 +60,18 @@ struct LlamaLayer {
 
 class FrozenWeights {
  public:
-  // Reads a GGUF of architecture `llama` in any tensor type that ggml can turn into f32.
+  // Reads a GGUF of architecture `llama`, `qwen2` or `qwen3` in any tensor type that ggml can turn
+  // into f32.
   // Errors: kUnreadableFile (missing, not GGUF, truncated, a tensor missing or of the wrong size, a
-  // number that is not finite), kUnsupportedModel (another architecture, experts, biases, scaled
-  // rotation).
+  // number that is not finite), kUnsupportedModel (another architecture, experts, scaled rotation,
+  // a tensor that the trainer does not know or cannot widen).
   static Result<std::shared_ptr<const FrozenWeights>> Load(const std::filesystem::path& path);
 
+  // What Load would say of the file, by its header alone: milliseconds, and no weights in memory.
+  // Only numbers that are not finite go unseen.
+  static Result<LlamaShape> Check(const std::filesystem::path& path);
+
+  const std::string& architecture() const { return architecture_; }  // "llama", "qwen2", "qwen3"
   const LlamaShape& shape() const { return shape_; }
   std::span<const LlamaLayer> layers() const { return layers_; }
   std::span<const float> final_norm() const { return final_norm_; }          // [hidden]
@@ -75,6 +93,7 @@ class FrozenWeights {
  private:
   friend class LlamaReader;
 
+  std::string architecture_;
   LlamaShape shape_;
   std::vector<LlamaLayer> layers_;
   std::vector<float> final_norm_;

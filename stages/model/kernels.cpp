@@ -229,6 +229,25 @@ NUDGE_CLONES void SwiGlu(const float* gate, const float* up, size_t stride, size
                          size_t columns, float* y, size_t y_stride) {
   for (size_t r = 0; r < rows; ++r, gate += stride, up += stride, y += y_stride) {
     size_t i = 0;
+NUDGE_CLONES void RotateHalves(Rotation rotation, const float* x, size_t x_stride, size_t rows,
+                               size_t head_dim, const float* cosine, const float* sine, float scale,
+                               float* y, size_t y_stride) {
+  const float sign = rotation == Rotation::kForward ? scale : -scale;
+  const size_t half = head_dim / 2;
+  for (size_t r = 0; r < rows; ++r) {
+    const float* c = cosine + r * half;
+    const float* s = sine + r * half;
+    const float* from = x + r * x_stride;
+    float* to = y + r * y_stride;
+    for (size_t i = 0; i < half; ++i) {
+      const float a = from[i];
+      const float b = from[half + i];
+      to[i] = a * (c[i] * scale) - b * (s[i] * sign);
+      to[half + i] = a * (s[i] * sign) + b * (c[i] * scale);
+    }
+  }
+}
+
     for (; i + kLanes <= columns; i += kLanes) {
       const Vec g = Load(gate + i);
       Store(g * Sigmoid(g) * Load(up + i), y + i);

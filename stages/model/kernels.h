@@ -27,6 +27,10 @@ enum class Rotation : bool { kForward, kBackward };
 void RotatePairs(Rotation rotation, const float* x, size_t x_stride, size_t rows, size_t head_dim,
                  const float* cosine, const float* sine, float scale, float* y, size_t y_stride);
 
+// The same over the pairs (i, head_dim / 2 + i), as Hugging Face lays out q and k.
+void RotateHalves(Rotation rotation, const float* x, size_t x_stride, size_t rows, size_t head_dim,
+                  const float* cosine, const float* sine, float scale, float* y, size_t y_stride);
+
 // y = silu(gate) * up, over `columns` of `rows` rows (Shazeer 2020).
 void SwiGlu(const float* gate, const float* up, size_t stride, size_t rows, size_t columns,
             float* y, size_t y_stride);

@@ -75,6 +75,22 @@ void RotatePairs(Rotation rotation, const float* x, size_t x_stride, size_t rows
   }
 }
 
+void RotateHalves(Rotation rotation, const float* x, size_t x_stride, size_t rows, size_t head_dim,
+                  const float* cosine, const float* sine, float scale, float* y, size_t y_stride) {
+  const double sign = rotation == Rotation::kForward ? 1 : -1;
+  const size_t half = head_dim / 2;
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < half; ++i) {
+      const double c = Wide(cosine[r * half + i]);
+      const double s = sign * Wide(sine[r * half + i]);
+      const double a = Wide(x[r * x_stride + i]);
+      const double b = Wide(x[r * x_stride + half + i]);
+      y[r * y_stride + i] = Narrow(Wide(scale) * (a * c - b * s));
+      y[r * y_stride + half + i] = Narrow(Wide(scale) * (a * s + b * c));
+    }
+  }
+}
+
 void SwiGlu(const float* gate, const float* up, size_t stride, size_t rows, size_t columns,
             float* y, size_t y_stride) {
   for (size_t r = 0; r < rows; ++r) {

@@ -12,6 +12,8 @@ void RmsNormBackward(const float* x, const float* weight, const float* dy, size_
                      size_t width, float epsilon, float* dx);
 void RotatePairs(Rotation rotation, const float* x, size_t x_stride, size_t rows, size_t head_dim,
                  const float* cosine, const float* sine, float scale, float* y, size_t y_stride);
+void RotateHalves(Rotation rotation, const float* x, size_t x_stride, size_t rows, size_t head_dim,
+                  const float* cosine, const float* sine, float scale, float* y, size_t y_stride);
 void SwiGlu(const float* gate, const float* up, size_t stride, size_t rows, size_t columns,
             float* y, size_t y_stride);
 void SwiGluBackward(const float* gate, const float* up, size_t stride, const float* dy,

@@ -156,8 +156,14 @@ void LlamaPass::Multiply(const Product& product, size_t rows, const float* x, si
         std::copy_n(residual + row * y_stride + tile.column, tile.columns,
                     y + row * y_stride + tile.column);
       }
+    } else if (!product.bias.empty()) {
+      for (size_t row = tile.row; row < tile.row + tile.rows; ++row) {
+        std::copy_n(product.bias.data() + tile.column, tile.columns,
+                    y + row * y_stride + tile.column);
+      }
     }
-    product.weight->Forward(tile, x, x_stride, residual != nullptr, y, y_stride);
+    const bool adds = residual != nullptr || !product.bias.empty();
+    product.weight->Forward(tile, x, x_stride, adds, y, y_stride);
     for (const Slice& slice : product.slices) {
       if (!adapter_.Has(slice.module)) continue;
       const size_t out = adapter_.weights->shape.out[static_cast<size_t>(slice.module)];
@@ -246,18 +252,34 @@ void LlamaPass::MultiplyBackward(const Product& product, size_t rows, const floa
   });
 }
 
-void LlamaPass::Attend(const Batch& batch, const Kept& kept, const ParallelFor& parallel) {
+HeadView LlamaPass::ViewOf(size_t index, const Kept& kept, const PackedSequence& sequence,
+                           size_t head) const {
+  const LlamaLayer& layer = weights_->layers()[index];
   const size_t d = shape_.head_dim;
-  const size_t group = shape_.heads / shape_.kv_heads;
-  const size_t stride = shape_.AttentionWidth();
+  const float* qkv = kept.qkv + sequence.begin * shape_.AttentionWidth();
+  const float* keys = qkv + shape_.QueryWidth() + head / (shape_.heads / shape_.kv_heads) * d;
+  return {.length = sequence.length,
+          .head_dim = d,
+          .stride = shape_.AttentionWidth(),
+          .q = qkv + head * d,
+          .k = keys,
+          .v = keys + shape_.KeyWidth(),
+          .cosine = cosine_,
+          .sine = sine_,
+          .pairs = shape_.rotary_pairs,
+          .q_norm = layer.query_norm.empty() ? nullptr : layer.query_norm.data(),
+          .k_norm = layer.key_norm.empty() ? nullptr : layer.key_norm.data(),
+          .norm_epsilon = shape_.norm_epsilon};
+}
+
+void LlamaPass::Attend(const Batch& batch, size_t layer, const Kept& kept,
+                       const ParallelFor& parallel) {
+  const size_t d = shape_.head_dim;
   const size_t query = shape_.QueryWidth();
   RunParts(parallel, batch.sequences.size() * shape_.heads, [&](size_t part) {
     const PackedSequence& sequence = batch.sequences[part / shape_.heads];
     const size_t head = part % shape_.heads;
-    const float* qkv = kept.qkv + sequence.begin * stride;
-    const float* keys = qkv + query + head / group * d;
-    const HeadView view{sequence.length,          d,       stride, qkv + head * d, keys,
-                        keys + shape_.KeyWidth(), cosine_, sine_};
+    const HeadView view = ViewOf(layer, kept, sequence, head);
     AttentionForward(view,
                      scratch_ + shape_.heads * AttentionScratch(sequence.begin, d) +
                          head * AttentionScratch(sequence.length, d),
@@ -266,18 +288,15 @@ void LlamaPass::Attend(const Batch& batch, const Kept& kept, const ParallelFor& 
   });
 }
 
-void LlamaPass::AttendBackward(const Batch& batch, const Kept& kept, const ParallelFor& parallel) {
+void LlamaPass::AttendBackward(const Batch& batch, size_t layer, const Kept& kept,
+                               const ParallelFor& parallel) {
   const size_t d = shape_.head_dim;
-  const size_t group = shape_.heads / shape_.kv_heads;
   const size_t stride = shape_.AttentionWidth();
   const size_t query = shape_.QueryWidth();
   RunParts(parallel, batch.sequences.size() * shape_.heads, [&](size_t part) {
     const PackedSequence& sequence = batch.sequences[part / shape_.heads];
     const size_t head = part % shape_.heads;
-    const float* qkv = kept.qkv + sequence.begin * stride;
-    const float* keys = qkv + query + head / group * d;
-    const HeadView view{sequence.length,          d,       stride, qkv + head * d, keys,
-                        keys + shape_.KeyWidth(), cosine_, sine_};
+    const HeadView view = ViewOf(layer, kept, sequence, head);
     const size_t at = sequence.begin * query + head * d;
     float* memory = scratch_ + shape_.heads * AttentionScratch(sequence.begin, d) +
                     head * AttentionScratch(sequence.length, d);
@@ -311,7 +330,7 @@ void LlamaPass::ForwardLayer(const Batch& batch, size_t index, const Kept& kept,
   const size_t hidden = shape_.hidden;
   const size_t query = shape_.QueryWidth();
   const size_t feed = shape_.feed_forward;
-  const Product qkv{&layer.query_key_value, qkv_slices_, index};
+  const Product qkv{&layer.query_key_value, qkv_slices_, index, layer.attention_bias};
   const Product output{&layer.output, output_slices_, index};
   const Product gate_up{&layer.gate_up, gate_up_slices_, index};
   const Product down{&layer.down, down_slices_, index};
@@ -322,7 +341,7 @@ void LlamaPass::ForwardLayer(const Batch& batch, size_t index, const Kept& kept,
     Lower(qkv, normed_, hidden, begin, count, kept.low);
   });
   Multiply(qkv, rows, normed_, hidden, kept.low, nullptr, kept.qkv, parallel);
-  Attend(batch, kept, parallel);
+  Attend(batch, index, kept, parallel);
   RunRows(parallel, rows, [&](size_t begin, size_t count) {
     Lower(output, kept.attended, query, begin, count, kept.low);
   });
@@ -408,7 +427,7 @@ void LlamaPass::BackwardAttention(const Batch& batch, size_t index, const Kept& 
           [&](size_t begin, size_t count) { LowerGradient(output, d_x_, hidden, begin, count); });
   MultiplyBackward(output, rows, kept.attended, shape_.QueryWidth(), d_x_, hidden, kept.low,
                    d_attended_, gradient, parallel, [](const Tiles::Tile&) {});
-  AttendBackward(batch, kept, parallel);
+  AttendBackward(batch, index, kept, parallel);
   RunRows(parallel, rows, [&](size_t begin, size_t count) {
     SumSharedKeys(begin, count);
     LowerGradient(qkv, d_qkv_, attention, begin, count);

@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "stages/model/attention.h"
 #include "stages/model/frozen_weights.h"
 #include "stages/model/gemm.h"
 #include "stages/model/lora.h"
@@ -75,6 +76,7 @@ class LlamaPass {
     const FrozenMatrix* weight;
     std::span<const Slice> slices;
     size_t layer;
+    std::span<const float> bias = {};  // [out] of weight; empty: none
   };
 
   // The adapter in use, with the places of its matrices.
@@ -98,7 +100,7 @@ class LlamaPass {
   // low = x A^T for each slice, on rows [begin, begin + rows) of x.
   void Lower(const Product& product, const float* x, size_t x_stride, size_t begin, size_t rows,
              float* low) const;
-  // Y = X W^T + scale low B^T (+ residual), all rows.
+  // Y = X W^T + scale low B^T (+ residual, or + bias), all rows.
   void Multiply(const Product& product, size_t rows, const float* x, size_t x_stride,
                 const float* low, const float* residual, float* y, const ParallelFor& parallel);
   // d_low = scale dY B for each slice, on rows [begin, begin + rows) of dY.
@@ -120,12 +122,16 @@ class LlamaPass {
 
   void ForwardLayer(const Batch& batch, size_t layer, const Kept& kept, float* next_x,
                     const ParallelFor& parallel);
-  void Attend(const Batch& batch, const Kept& kept, const ParallelFor& parallel);
+  // A head's columns of a sequence's q, k and v.
+  HeadView ViewOf(size_t layer, const Kept& kept, const PackedSequence& sequence,
+                  size_t head) const;
+  void Attend(const Batch& batch, size_t layer, const Kept& kept, const ParallelFor& parallel);
   void BackwardFeedForward(size_t rows, size_t layer, const Kept& kept, float* gradient,
                            const ParallelFor& parallel);
   void BackwardAttention(const Batch& batch, size_t layer, const Kept& kept, float* gradient,
                          const ParallelFor& parallel);
-  void AttendBackward(const Batch& batch, const Kept& kept, const ParallelFor& parallel);
+  void AttendBackward(const Batch& batch, size_t layer, const Kept& kept,
+                      const ParallelFor& parallel);
   void SumSharedKeys(size_t begin, size_t rows);
 
   std::shared_ptr<const FrozenWeights> weights_;
