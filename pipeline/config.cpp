@@ -375,6 +375,13 @@ void CheckTogether(Config& config, Problems& problems) {
                                          " is below index.passages, which is " +
                                          std::to_string(config.index.passages));
   }
+  // Key and chain are counted in outcome_bytes.
+  if (sound({"limits.outcome_bytes", "kafka.message_bytes"}) && !config.kafka.brokers.empty() &&
+      config.emit.outcome_bytes > config.kafka.message_bytes) {
+    problems.Add("limits.outcome_bytes", std::to_string(config.emit.outcome_bytes) +
+                                             " is above kafka.message_bytes, which is " +
+                                             std::to_string(config.kafka.message_bytes));
+  }
   CheckPresets(config, problems);
 }
 
@@ -438,7 +445,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.prompt = config.prompt;
   options.respond = config.respond;
   options.respond.learning = config.adapt.enabled;
-  options.graph.emit.dead_letter_bytes = config.respond.dead_letter_bytes;
+  options.graph.emit = config.emit;
   options.graph.threads = config.graph_threads;
   options.graph.limits = config.limits;
   options.executor = config.executor;

@@ -115,7 +115,8 @@ struct Config {
   std::string import_folder;  // of adapters that events bring in; empty: imports are refused
   TenantAdaptersOptions adapters;
   PromptOptions prompt;
-  RespondOptions respond;  // dead_letter_bytes holds for emit too
+  RespondOptions respond;
+  EmitOptions emit;
   Checkpoint checkpoint;
   ExecutorOptions executor;
   uint32_t graph_threads = 2;

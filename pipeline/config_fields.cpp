@@ -113,8 +113,11 @@ void AddLimits(Config& c, Fields& fields) {
            "of a document's metadata, keys and values together"},
           {"limits.json_depth", Number{&l.json_depth, 3, 1024}, "levels", kSemantic,
            "of objects and lists inside each other in an event"},
-          {"limits.dead_letter_bytes", Number{&c.respond.dead_letter_bytes, 0, 1 << 20}, "",
-           kSemantic, "of a refused event that its dead letter keeps"},
+          {"limits.dead_letter_bytes", Number{&c.emit.dead_letter_bytes, 0, 1 << 20}, "", kSemantic,
+           "of a refused event that its dead letter keeps"},
+          {"limits.outcome_bytes", Number{&c.emit.outcome_bytes, 1 << 17, 8e6}, "", kSemantic,
+           "of an outcome; a dead letter stands in the place of a larger one. At most "
+           "kafka.message_bytes"},
           {"limits.in_flight_events", Number{&c.in_flight.events, 1, 1'000'000}, "", kOperational,
            "of a partition, read and not yet committed"},
           {"limits.in_flight_bytes", Number{&c.in_flight.bytes, 1 << 10, 64ll << 30}, "",

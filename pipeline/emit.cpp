@@ -4,22 +4,52 @@
 
 namespace nudge {
 
+namespace {
+
+constexpr size_t kChainBytes = 96;  // what AppendChain adds, and to spare
+
+// The dead letter with so many of its event's bytes.
+Outcome LetterFor(const Outcome& outcome, const DeadLetter& letter, const Origin& origin,
+                  size_t keep_bytes) {
+  DeadLetter with_bytes = MakeDeadLetter(letter.stage, letter.error, origin.bytes, keep_bytes);
+  if (origin.bytes_total > 0) {  // the source kept a part of the record only
+    with_bytes.bytes_total = origin.bytes_total;
+    with_bytes.bytes_sha256 = origin.bytes_sha256;
+  }
+  return {outcome.tenant, outcome.source,        outcome.id,
+          outcome.type,   std::move(with_bytes), outcome.snapshots};
+}
+
+DeadLetter TooLarge(size_t size, size_t limit) {
+  return {
+      std::string(kEncodeStage),
+      {Code::kTooLarge,
+       "outcome: " + std::to_string(size) + " bytes are over the limit of " + std::to_string(limit),
+       "what the event did is done, only its outcome is left out: ask for less, or raise "
+       "limits.outcome_bytes and kafka.message_bytes"},
+      {},
+      {},
+      0};
+}
+
+}  // namespace
+
 OutcomeLine EncodeLine(const Outcome& outcome, const Origin& origin, const EmitOptions& options) {
   OutcomeLine line{origin.sequence.partition(), origin.offset, KindOf(outcome), outcome.tenant, {}};
   const auto* letter = std::get_if<DeadLetter>(&outcome.what);
   if (letter == nullptr) {
     EncodeOutcome(outcome, origin, line.bytes);
-    return line;
+  } else {
+    EncodeOutcome(LetterFor(outcome, *letter, origin, options.dead_letter_bytes), origin,
+                  line.bytes);
   }
-  DeadLetter with_bytes =
-      MakeDeadLetter(letter->stage, letter->error, origin.bytes, options.dead_letter_bytes);
-  if (origin.bytes_total > 0) {  // the source kept a part of the record only
-    with_bytes.bytes_total = origin.bytes_total;
-    with_bytes.bytes_sha256 = origin.bytes_sha256;
-  }
-  EncodeOutcome({outcome.tenant, outcome.source, outcome.id, outcome.type, std::move(with_bytes),
-                 outcome.snapshots},
-                origin, line.bytes);
+  const size_t size = line.bytes.size() + line.key.size() + kChainBytes;
+  if (size <= options.outcome_bytes) return line;
+  const DeadLetter too_large = TooLarge(size, options.outcome_bytes);
+  line.kind = OutcomeKind::kDeadLetter;
+  line.bytes.clear();
+  EncodeOutcome(LetterFor(outcome, letter != nullptr ? *letter : too_large, origin, 0), origin,
+                line.bytes);
   return line;
 }
 

@@ -19,9 +19,16 @@ namespace nudge {
 
 struct EmitOptions {
   size_t dead_letter_bytes = 4096;  // of the event's bytes kept in its dead letter
+  size_t outcome_bytes = 900'000;   // of an outcome with key and chain: what the sink can take
 };
 
-// The outcome's line, still without its chain. A dead letter gets the bytes of its event here.
+// The stage of the dead letter of an outcome that was too large.
+inline constexpr std::string_view kEncodeStage = "encode";
+
+// The outcome's line, still without its chain. A dead letter gets the bytes of its event here. In
+// the place of an outcome over outcome_bytes stands a dead letter that says so, of a dead letter
+// that is too large the same one without its event's bytes: what the event did stays done. A
+// function of the outcome and the options alone, so that recovery comes to the same.
 OutcomeLine EncodeLine(const Outcome& outcome, const Origin& origin, const EmitOptions& options);
 
 class Emit {

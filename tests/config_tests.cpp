@@ -470,6 +470,19 @@ BOOST_AUTO_TEST_CASE(inputs_that_are_not_there_are_all_named) {
   BOOST_CHECK_NO_THROW(RequireInputs(Parsed({{"input", {{"path", "-"}}}})));
 }
 
+BOOST_AUTO_TEST_CASE(an_outcome_must_fit_into_a_message) {
+  const Json limits = {{"limits", {{"outcome_bytes", 500'000}}}};
+  Json live = {{"kafka", {{"brokers", "b:1"}, {"message_bytes", 400'000}}}};
+  BOOST_TEST(WrongWith(live) ==
+             "limits.outcome_bytes: 900000 is above kafka.message_bytes, which is 400000");
+  live.merge_patch(limits);
+  BOOST_TEST(WrongWith(live) ==
+             "limits.outcome_bytes: 500000 is above kafka.message_bytes, which is 400000");
+  live["kafka"]["message_bytes"] = 500'000;
+  BOOST_TEST(WrongWith(live) == "");
+  BOOST_TEST(WrongWith({{"kafka", {{"message_bytes", 400'000}}}}) == "");  // none is sent
+}
+
 // ---- Options ------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
@@ -492,7 +505,6 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.recall.chunks_per_tenant == 12U);
   BOOST_TEST(options.index.chunks_per_tenant == 12U);
   BOOST_TEST(options.graph.emit.dead_letter_bytes == 13U);
-  BOOST_TEST(options.respond.dead_letter_bytes == 13U);
   BOOST_TEST(options.credits.events == 14U);
   BOOST_TEST(options.credits.bytes == 2048U);
   BOOST_TEST(options.graph.limits.line_bytes == 4096U);
