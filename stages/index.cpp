@@ -36,7 +36,6 @@ using Rows = std::vector<float, CacheLineAllocator<float>>;
 struct StoredChunk {
   std::string text;
   uint32_t slot = 0;  // in the lexical index
-  uint32_t row = 0;   // in the dense rows, if there are any
 };
 
 struct Document {
@@ -52,6 +51,7 @@ struct Document {
 struct Owner {
   Document* document = nullptr;
   uint32_t chunk = 0;
+  uint32_t row = 0;  // in the dense rows, if there are any
 
   friend bool operator<(const Owner& x, const Owner& y) {
     if (x.document != y.document) return *x.document->id < *y.document->id;
@@ -289,20 +289,20 @@ void Index::Tenant::AddChunks(Document& document, const std::vector<Chunk>& chun
     terms.insert(terms.end(), title_terms.begin(), title_terms.end());
     const uint32_t slot = lexical_.Add(terms);
     if (slot == owners_.size()) owners_.emplace_back();
-    owners_[slot] = {&document, static_cast<uint32_t>(i)};
     const auto row = static_cast<uint32_t>(row_slots_.size());
+    owners_[slot] = {&document, static_cast<uint32_t>(i), row};
     if (options_.dimension > 0) {
       rows_.insert(rows_.end(), chunks[i].vector.begin(), chunks[i].vector.end());
       row_slots_.push_back(slot);
     }
-    document.chunks.push_back({chunks[i].text, slot, row});
+    document.chunks.push_back({chunks[i].text, slot});
   }
 }
 
 void Index::Tenant::RemoveChunks(Document& document) {
   for (const StoredChunk& chunk : document.chunks) {
     lexical_.Remove(chunk.slot);
-    if (options_.dimension > 0) RemoveRow(chunk.row);
+    if (options_.dimension > 0) RemoveRow(owners_[chunk.slot].row);
     owners_[chunk.slot] = {};
   }
   document.chunks = {};
@@ -314,8 +314,7 @@ void Index::Tenant::RemoveRow(uint32_t row) {
   if (row != last) {
     std::copy_n(rows_.data() + last * dimension, dimension, rows_.data() + row * dimension);
     row_slots_[row] = row_slots_[last];
-    const Owner& moved = owners_[row_slots_[row]];
-    moved.document->chunks[moved.chunk].row = row;
+    owners_[row_slots_[row]].row = row;
   }
   rows_.resize(last * dimension);
   row_slots_.pop_back();
@@ -362,9 +361,7 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
     const double lexical = lexical_scale(scratch.lexical.of_slot[ranked.slot]);
     ranked.score = (1 - weight) * lexical;
     if (with_dense) {
-      const Owner& owner = owners_[ranked.slot];
-      const uint32_t row = owner.document->chunks[owner.chunk].row;
-      ranked.score += weight * dense_scale(scratch.products[row]);
+      ranked.score += weight * dense_scale(scratch.products[owners_[ranked.slot].row]);
     }
   }
   const size_t count = std::min<size_t>(options_.passages, fused.size());
@@ -389,7 +386,7 @@ Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
   passage.title = owner.document->title;
   passage.text = chunk.text;
   passage.score = ranked.score;
-  passage.dense = with_dense ? scratch.products[chunk.row] : 0;
+  passage.dense = with_dense ? scratch.products[owner.row] : 0;
   passage.lexical = scratch.lexical.of_slot[ranked.slot];
   return passage;
 }
@@ -408,7 +405,7 @@ std::string Index::Tenant::Encoded(const Document& document) const {
   for (const StoredChunk& chunk : document.chunks) {
     writer.Text(chunk.text);
     Vector vector(options_.dimension);
-    std::copy_n(rows_.data() + size_t{chunk.row} * options_.dimension, vector.size(),
+    std::copy_n(rows_.data() + size_t{owners_[chunk.slot].row} * options_.dimension, vector.size(),
                 vector.begin());
     writer.Floats(vector);
   }

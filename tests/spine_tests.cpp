@@ -47,7 +47,8 @@ std::function<void()> SeededDelay(uint64_t seed) {
 }
 
 Run Process(const ProcessorOptions& options, Source& source, Sink& sink,
-            const TemplateBackendOptions& backend_options = {.dimension = 8}, size_t tenants = 4) {
+            const TemplateBackendOptions& backend_options = {.dimension = 8, .instant = false},
+            size_t tenants = 4) {
   const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
   Processor processor(options, {}, *backend, source, sink);
   const std::atomic<bool> stop{false};
@@ -62,7 +63,7 @@ Run Process(const ProcessorOptions& options, Source& source, Sink& sink,
 }
 
 Run ProcessAll(const ProcessorOptions& options, const std::vector<std::string>& lines,
-               const TemplateBackendOptions& backend_options = {.dimension = 8}) {
+               const TemplateBackendOptions& backend_options = {.dimension = 8, .instant = false}) {
   MemorySource source(lines);
   MemorySink sink;
   return Process(options, source, sink, backend_options);
@@ -86,7 +87,8 @@ BOOST_AUTO_TEST_CASE(every_event_has_exactly_one_outcome) {
 
 BOOST_AUTO_TEST_CASE(threads_and_delays_do_not_change_the_chain) {
   const auto lines = EventGenerator({.seed = 2, .events = 3000}).All();
-  const Run expected = ProcessAll(Options(1), lines);
+  const Run expected =
+      ProcessAll(Options(1), lines, {.dimension = 8});  // no thread but the graph's
   for (const int threads : {1, 2, 4}) {
     TemplateBackendOptions backend{.dimension = 8};
     backend.before_each_call = SeededDelay(static_cast<uint64_t>(threads));
@@ -149,7 +151,8 @@ BOOST_AUTO_TEST_CASE(another_input_under_the_same_output_is_a_divergence) {
     MemorySource first(lines);
     Process(options, first, sink);
     MemorySource other(changed);
-    const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 8});
+    const std::unique_ptr<Backend> backend =
+        MakeTemplateBackend({.dimension = 8, .instant = false});
     Processor processor(options, {}, *backend, other, sink);
     const std::atomic<bool> stop{false};
     const auto summary = processor.Run(stop);
@@ -184,7 +187,7 @@ BOOST_AUTO_TEST_CASE(feedback_that_comes_faster_than_it_is_learnt_slows_its_sour
   hooks.on_lesson = [&](const LessonEvent&) { released.wait(false); };
   MemorySource source(lines);
   MemorySink sink;
-  const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 8});
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 8, .instant = false});
   Processor processor(options, hooks, *backend, source, sink);
   const std::atomic<bool> stop{false};
   std::string chain;
