@@ -1,0 +1,252 @@
+// labels: graph
+// Lessons give their threads to answers and queries that find none free, and lose nothing by it.
+#include <boost/test/unit_test.hpp>
+
+#include <chrono>
+#include <future>
+#include <thread>
+
+#include "pipeline/executor.h"
+#include "pipeline/forwarding_backend.h"
+#include "stages/model/template_backend.h"
+#include "tests/trainer_helpers.h"
+
+using namespace nudge;
+using namespace nudge::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kDeadline = 60s;  // turns a hang into a failure
+
+// A backend with threads whose lessons and answers are what a test makes of them.
+class ScriptedBackend final : public ForwardingBackend {
+ public:
+  using Lesson = std::function<void(const ParallelFor&)>;
+
+  explicit ScriptedBackend(Backend& to, Lesson lesson)
+      : ForwardingBackend(to), lesson_(std::move(lesson)) {}
+
+  std::unique_ptr<BackendLearner> NewLearner(const TenantId& tenant) override {
+    return std::make_unique<Learner>(ForwardingBackend::NewLearner(tenant), lesson_);
+  }
+  Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
+                             const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
+                             const std::function<bool()>& cancelled) override {
+    ++answers_begun;
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled);
+  }
+  Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
+    ++(as_query ? queries_begun : documents_begun);
+    return ForwardingBackend::Embed(slot, text, as_query);
+  }
+
+  std::atomic<int> answers_begun{0}, queries_begun{0}, documents_begun{0};
+
+ private:
+  class Learner final : public BackendLearner {
+   public:
+    Learner(std::unique_ptr<BackendLearner> to, Lesson lesson)
+        : to_(std::move(to)), lesson_(std::move(lesson)) {}
+    Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
+      lesson_(parallel_for);
+      return to_->Step(study, parallel_for);
+    }
+    Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent) override {
+      return to_->Publish(parent);
+    }
+    Result<Nothing> Adopt(const AdapterVersion* version) override { return to_->Adopt(version); }
+    std::string Save() const override { return to_->Save(); }
+
+   private:
+    std::unique_ptr<BackendLearner> to_;
+    const Lesson lesson_;
+  };
+
+  const Lesson lesson_;
+};
+
+Plan AnAnswer(const TenantId& tenant) {
+  Plan plan;
+  plan.outcome.tenant = tenant;
+  plan.outcome.what = Response{};
+  plan.generate = Generate{{{"user", "a question"}}, 0, {}, 1};
+  return plan;
+}
+
+Plan ALesson(const TenantId& tenant, uint64_t number) {
+  Plan plan;
+  plan.outcome.tenant = tenant;
+  plan.outcome.what = Applied{};
+  Exercise exercise;
+  exercise.chat = {{"user", "a question"}};
+  exercise.shown = "an answer";
+  exercise.reward = 1;
+  plan.lesson = Lesson{std::move(exercise),
+                       {number, static_cast<Version>(number), false},
+                       static_cast<Version>(number - 1)};
+  plan.waits_for_lesson = true;
+  return plan;
+}
+
+// The outcome, once it is there.
+std::future<Outcome> Ask(Executor& executor, uint64_t ordinal, Plan plan) {
+  auto promise = std::make_shared<std::promise<Outcome>>();
+  std::future<Outcome> future = promise->get_future();
+  auto now = executor.Submit(Sequence::Of(0, ordinal), std::move(plan), nullptr,
+                             [=](Outcome outcome) { promise->set_value(std::move(outcome)); });
+  if (now) promise->set_value(std::move(*now));
+  return future;
+}
+
+// Parts of 1 ms until `enough`, or the deadline.
+void LearnUntil(const ParallelFor& parallel, const std::function<bool()>& enough) {
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (!enough() && std::chrono::steady_clock::now() < end) {
+    parallel(4, [](int) { std::this_thread::sleep_for(1ms); });
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(an_answer_and_a_query_begin_while_every_thread_learns) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  for (const size_t threads : {size_t{1}, size_t{2}}) {
+    std::promise<void> learning;
+    std::atomic<bool> told{false};
+    std::atomic<bool> answered_before_the_end{false};
+    ScriptedBackend* watched = nullptr;
+    ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+      if (!told.exchange(true)) learning.set_value();
+      LearnUntil(parallel,
+                 [&] { return watched->answers_begun > 0 && watched->queries_begun > 0; });
+      answered_before_the_end = watched->answers_begun > 0 && watched->queries_begun > 0;
+    });
+    watched = &backend;
+    ExecutorOptions options;
+    options.threads = threads;
+    Executor executor(backend, options, {}, {});
+    // Tenants that learn at once, one for each thread.
+    std::vector<std::future<Outcome>> lessons;
+    for (size_t i = 0; i < threads; ++i) {
+      lessons.push_back(Ask(executor, i, ALesson("learns " + std::to_string(i), 1)));
+    }
+    BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+    std::promise<void> embedded;
+    executor.EmbedTexts(Sequence::Of(0, 50), {"a query"}, true,
+                        [&](const Executor::Vectors&) { embedded.set_value(); });
+    std::future<Outcome> answer = Ask(executor, 100, AnAnswer("asks"));
+    BOOST_TEST((answer.wait_for(kDeadline) == std::future_status::ready));
+    BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
+    for (std::future<Outcome>& lesson : lessons) {
+      BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+    }
+    BOOST_TEST(answered_before_the_end);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  std::promise<void> learning;
+  std::atomic<bool> submitted{false};
+  std::atomic<int> documents_before_the_end{-1};
+  ScriptedBackend* watched = nullptr;
+  ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+    learning.set_value();
+    LearnUntil(parallel, [&] { return submitted.load(); });
+    for (int i = 0; i < 50; ++i) parallel(4, [](int) { std::this_thread::sleep_for(1ms); });
+    documents_before_the_end = watched->documents_begun.load();
+  });
+  watched = &backend;
+  ExecutorOptions options;
+  options.threads = 1;
+  Executor executor(backend, options, {}, {});
+  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
+  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+  std::promise<void> embedded;
+  executor.EmbedTexts(Sequence::Of(0, 1), {"a document"}, false,
+                      [&](const Executor::Vectors&) { embedded.set_value(); });
+  submitted = true;
+  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
+  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  BOOST_TEST(documents_before_the_end == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_goes_on_while_more_answers_wait_than_threads_can_give) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  constexpr int kLessonParts = 100;
+  std::promise<void> learning;
+  std::atomic<bool> learnt{false};
+  ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+    learning.set_value();
+    parallel(kLessonParts, [](int) { std::this_thread::sleep_for(1ms); });
+    learnt = true;
+  });
+  ExecutorOptions options;
+  options.threads = 1;
+  Executor executor(backend, options, {}, {});
+  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
+  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+  // An answer is asked for as soon as one is given: the queue is never empty while it learns.
+  uint64_t ordinal = 1;
+  std::deque<std::future<Outcome>> answers;
+  for (int i = 0; i < 3; ++i) answers.push_back(Ask(executor, ordinal++, AnAnswer("asks")));
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (!learnt && std::chrono::steady_clock::now() < end) {
+    BOOST_REQUIRE((answers.front().wait_for(kDeadline) == std::future_status::ready));
+    answers.pop_front();
+    answers.push_back(Ask(executor, ordinal++, AnAnswer("asks")));
+  }
+  BOOST_TEST(learnt);
+  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+}
+
+BOOST_AUTO_TEST_CASE(a_gradient_has_the_same_bytes_with_and_without_answers_in_between) {
+  TinyLlama model;
+  model.Fill(5);
+  const TemporaryFile file("executor.gguf");
+  model.Write(file.path());
+  auto weights = FrozenWeights::Load(file.path());
+  BOOST_REQUIRE(weights.ok());
+  const LoraWeights adapter = RandomAdapter((*weights)->AdapterShape(4, 8, kAllModules), 6, 0.05f);
+  TrainSequence sequence;
+  sequence.tokens = RandomTokens(150, model.vocabulary, 7);
+  sequence.completion_begin = 100;
+  const auto gradient_of = [&](const ParallelFor& parallel) {
+    Trainer trainer(*weights, {.max_tokens = 200, .max_rank = 4});
+    std::vector<float> gradient(adapter.values.size());
+    const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
+    BOOST_REQUIRE(losses.ok());
+    return gradient;
+  };
+  const std::vector<float> alone = gradient_of(SerialFor());
+
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  for (const size_t threads : {size_t{1}, size_t{2}, size_t{4}}) {
+    std::promise<void> learning;
+    int steps = 0;
+    int same = 0;
+    ScriptedBackend* watched = nullptr;
+    ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+      learning.set_value();
+      LearnUntil(parallel, [&] {
+        ++steps;
+        same += gradient_of(parallel) == alone;
+        return watched->answers_begun >= 5;
+      });
+    });
+    watched = &backend;
+    ExecutorOptions options;
+    options.threads = threads;
+    Executor executor(backend, options, {}, {});
+    std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
+    BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+    for (uint64_t i = 1; i <= 5; ++i) {
+      std::future<Outcome> answer = Ask(executor, i, AnAnswer("asks"));
+      BOOST_TEST((answer.wait_for(kDeadline) == std::future_status::ready));
+    }
+    BOOST_REQUIRE((lesson.wait_for(kDeadline) == std::future_status::ready));
+    BOOST_TEST(steps > 0);
+    BOOST_TEST(same == steps);
+  }
+}
