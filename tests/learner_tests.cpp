@@ -1,8 +1,10 @@
 // labels: unit
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
+#include "stages/hash.h"
 #include "stages/model/learner.h"
 #include "tests/trainer_helpers.h"
 
@@ -333,6 +335,82 @@ BOOST_AUTO_TEST_CASE(damaged_and_foreign_states_are_refused) {
   const auto other = load(saved);
   BOOST_REQUIRE(!other.ok());
   BOOST_TEST((other.error().code == Code::kWrongAdapter));
+}
+
+// The bytes with one float of the state replaced, under a checksum that is right.
+std::string WithFloat(std::string saved, size_t at, float value) {
+  saved.resize(saved.size() - 32);
+  std::memcpy(saved.data() + at, &value, sizeof value);
+  const Sha256Digest checksum = Sha256(saved);
+  saved.append(reinterpret_cast<const char*>(checksum.data()), checksum.size());
+  return saved;
+}
+
+BOOST_AUTO_TEST_CASE(a_state_with_a_weight_or_moment_that_is_not_finite_is_refused) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  Teach(world, learner, 0, 4, SerialFor());
+  const std::string saved = learner.Save();
+  const LoraWeights& weights = learner.weights();
+  const std::string_view first_values(reinterpret_cast<const char*>(weights.values.data()), 64);
+  const size_t values = saved.find(first_values);
+  BOOST_REQUIRE(values != std::string::npos);
+  const size_t bytes = weights.values.size() * sizeof(float);
+  // Weights, a length, steps, first moments, a length, second moments.
+  const size_t lengths = (saved.find(first_values) - 8);
+  uint64_t count = 0;
+  std::memcpy(&count, saved.data() + lengths, sizeof count);
+  BOOST_REQUIRE(count == weights.values.size());
+  const size_t firsts = values + bytes + 16;
+  const size_t seconds = firsts + bytes + 8;
+  for (const size_t begin : {values, firsts, seconds}) {
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      const auto load = [&](float value) {
+        return Learner::Load(WithFloat(saved, begin + 40, value), *world.weights, world.options);
+      };
+      BOOST_TEST(load(0.5f).ok());
+      const auto refused = load(bad);
+      BOOST_REQUIRE(!refused.ok());
+      BOOST_TEST((refused.error().code == Code::kUnreadableFile));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(completions_of_one_token_are_learnt) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  LearnExample example = Example(3, 1);
+  example.shown_completion.resize(1);
+  const double before = world.Nll(learner, example.prompt, example.shown_completion);
+  for (int i = 0; i < 5; ++i) BOOST_REQUIRE(world.Step(learner, example).ok());
+  BOOST_TEST(world.Nll(learner, example.prompt, example.shown_completion) < before);
+  example.correction = std::vector<int32_t>{9};
+  BOOST_TEST(world.Step(learner, example).ok());
+}
+
+BOOST_AUTO_TEST_CASE(anchors_that_find_no_room_cost_time_and_change_no_byte) {
+  World world;
+  // Room for the first of six anchors: 8 rows of the base model's 36 hidden numbers.
+  const size_t one = 8 * 36 * sizeof(float);
+  for (const size_t room : {size_t{0}, one, 3 * one}) {
+    Learner kept(*world.weights, world.options);
+    Learner computed(*world.weights, world.options);
+    const auto pool = AnchorPool::Make(world.anchors.sequences(), world.trainer, SerialFor(), room);
+    BOOST_REQUIRE(pool.ok());
+    size_t with_states = 0;
+    for (const TrainSequence& anchor : pool->sequences()) {
+      with_states += anchor.base_hidden != nullptr;
+    }
+    BOOST_TEST(with_states == (room == 0 ? 0u : room == one ? 1u : 2u));
+    for (uint64_t i = 0; i < 4; ++i) {
+      BOOST_REQUIRE(world.Step(kept, Correction(i)).ok());
+      BOOST_REQUIRE(computed.Step(Correction(i), world.trainer, *pool, SerialFor()).ok());
+    }
+    BOOST_TEST((kept.Save() == computed.Save()));
+  }
+  auto sequences = world.anchors.sequences();
+  sequences[3].completion_begin = 0;
+  BOOST_TEST(!AnchorPool::Make(sequences, world.trainer, SerialFor(), 0).ok());
 }
 
 BOOST_AUTO_TEST_CASE(a_learner_goes_on_from_weights_of_its_shape_only) {

@@ -6,6 +6,7 @@
 
 #include "stages/model/gemm.h"
 #include "stages/model/kernels.h"
+#include "stages/model/part_times.h"
 
 namespace nudge {
 
@@ -85,6 +86,7 @@ size_t AttentionScratch(size_t length, size_t head_dim) {
 
 void AttentionForward(const HeadView& head, float* memory, float* output, size_t output_stride,
                       float* log_sum) {
+  const PartTimer timer(StepPart::kAttention);
   const size_t d = head.head_dim;
   const Scratch scratch(memory, head.length, d);
   PositionQueriesAndKeys(head, scratch);
@@ -102,6 +104,7 @@ void AttentionForward(const HeadView& head, float* memory, float* output, size_t
 void AttentionBackward(const HeadView& head, const float* output, const float* d_output,
                        size_t output_stride, const float* log_sum, float* memory, float* d_q,
                        size_t d_q_stride, float* d_k, float* d_v, size_t d_key_stride) {
+  const PartTimer timer(StepPart::kAttention);
   const size_t d = head.head_dim;
   const Scratch scratch(memory, head.length, d);
   PositionQueriesAndKeys(head, scratch);

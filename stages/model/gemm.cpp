@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "stages/model/part_times.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -48,6 +49,7 @@ void Multiply(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, 
               float alpha, const float* a, size_t a_stride, const float* b, size_t b_stride,
               float beta, float* c, size_t c_stride) {
   if (m == 0 || n == 0) return;
+  const PartTimer timer(StepPart::kLora);  // the outermost timer counts
   const OneThread guard;
   const auto status =
       dnnl_sgemm(Letter(transpose_a), Letter(transpose_b), static_cast<dnnl_dim_t>(m),
@@ -106,6 +108,7 @@ FrozenMatrix::FrozenMatrix(size_t out, size_t in)
 
 void FrozenMatrix::Forward(const Tiles::Tile& tile, const float* x, size_t x_stride,
                            bool accumulate, float* y, size_t y_stride) const {
+  const PartTimer timer(StepPart::kFrozen);
   Multiply(Transpose::kNo, Transpose::kYes, tile.rows, tile.columns, in_, 1,
            x + tile.row * x_stride, x_stride, values_.get() + tile.column * in_, in_,
            accumulate ? 1.0f : 0.0f, y + tile.row * y_stride + tile.column, y_stride);
@@ -113,6 +116,7 @@ void FrozenMatrix::Forward(const Tiles::Tile& tile, const float* x, size_t x_str
 
 void FrozenMatrix::Backward(const Tiles::Tile& tile, const float* dy, size_t dy_stride, float* dx,
                             size_t dx_stride) const {
+  const PartTimer timer(StepPart::kFrozen);
   Multiply(Transpose::kNo, Transpose::kNo, tile.rows, tile.columns, out_, 1,
            dy + tile.row * dy_stride, dy_stride, values_.get() + tile.column, in_, 0,
            dx + tile.row * dx_stride + tile.column, dx_stride);

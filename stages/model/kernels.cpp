@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "stages/model/part_times.h"
+
 // Sixteen lanes as one value. The compiler turns it into one, two or four registers, so each clone
 // of a function below computes the same bits.
 #pragma GCC diagnostic ignored "-Wpsabi"
@@ -179,6 +181,7 @@ NUDGE_INLINE Vec KlStep(const KlTerms& t, const Vec& base, const Vec& logits, Ve
 
 NUDGE_CLONES void RmsNorm(const float* x, const float* weight, size_t rows, size_t width,
                           float epsilon, float* y) {
+  const PartTimer timer(StepPart::kRows);
   for (size_t r = 0; r < rows; ++r, x += width, y += width) {
     const float inverse = InverseRms(x, width, epsilon);
     size_t i = 0;
@@ -191,6 +194,7 @@ NUDGE_CLONES void RmsNorm(const float* x, const float* weight, size_t rows, size
 
 NUDGE_CLONES void RmsNormBackward(const float* x, const float* weight, const float* dy, size_t rows,
                                   size_t width, float epsilon, float* dx) {
+  const PartTimer timer(StepPart::kRows);
   for (size_t r = 0; r < rows; ++r, x += width, dy += width, dx += width) {
     const float inverse = InverseRms(x, width, epsilon);
     Vec sum{};
@@ -225,10 +229,6 @@ NUDGE_CLONES void RotatePairs(Rotation rotation, const float* x, size_t x_stride
   }
 }
 
-NUDGE_CLONES void SwiGlu(const float* gate, const float* up, size_t stride, size_t rows,
-                         size_t columns, float* y, size_t y_stride) {
-  for (size_t r = 0; r < rows; ++r, gate += stride, up += stride, y += y_stride) {
-    size_t i = 0;
 NUDGE_CLONES void RotateHalves(Rotation rotation, const float* x, size_t x_stride, size_t rows,
                                size_t head_dim, const float* cosine, const float* sine, float scale,
                                float* y, size_t y_stride) {
@@ -248,6 +248,11 @@ NUDGE_CLONES void RotateHalves(Rotation rotation, const float* x, size_t x_strid
   }
 }
 
+NUDGE_CLONES void SwiGlu(const float* gate, const float* up, size_t stride, size_t rows,
+                         size_t columns, float* y, size_t y_stride) {
+  const PartTimer timer(StepPart::kRows);
+  for (size_t r = 0; r < rows; ++r, gate += stride, up += stride, y += y_stride) {
+    size_t i = 0;
     for (; i + kLanes <= columns; i += kLanes) {
       const Vec g = Load(gate + i);
       Store(g * Sigmoid(g) * Load(up + i), y + i);
@@ -262,6 +267,7 @@ NUDGE_CLONES void RotateHalves(Rotation rotation, const float* x, size_t x_strid
 NUDGE_CLONES void SwiGluBackward(const float* gate, const float* up, size_t stride, const float* dy,
                                  size_t dy_stride, size_t rows, size_t columns, float* d_gate,
                                  float* d_up, size_t d_stride) {
+  const PartTimer timer(StepPart::kRows);
   for (size_t r = 0; r < rows; ++r) {
     const float* g = gate + r * stride;
     const float* u = up + r * stride;

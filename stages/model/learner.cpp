@@ -159,13 +159,21 @@ std::vector<std::string> Problems(const LearnerOptions& options) {
 }
 
 Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Trainer& trainer,
-                                    const ParallelFor& parallel) {
+                                    const ParallelFor& parallel, size_t bytes_max) {
   AnchorPool pool;
+  size_t bytes = 0;
   for (TrainSequence& sequence : sequences) {
-    auto hidden = trainer.BaseHidden(sequence.tokens, sequence.completion_begin, parallel);
-    if (!hidden) return hidden.error();
+    if (auto usable = trainer.CanUse(sequence.tokens, sequence.completion_begin); !usable) {
+      return usable.error();
+    }
     sequence.objective = Objective::kAnchor;
     sequence.weight = 1;
+    sequence.base_hidden = nullptr;
+    bytes += (sequence.tokens.size() - sequence.completion_begin) *
+             trainer.weights().shape().hidden * sizeof(float);
+    if (bytes > bytes_max) continue;
+    auto hidden = trainer.BaseHidden(sequence.tokens, sequence.completion_begin, parallel);
+    if (!hidden) return hidden.error();
     sequence.base_hidden = std::make_shared<const std::vector<float>>(std::move(*hidden));
   }
   pool.sequences_ = std::move(sequences);
@@ -294,7 +302,7 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
     report.accepted = true;
   } else {
     const StepPlan plan = Plan(lesson, tally, anchors, trainer.limits().max_tokens);
-    std::vector<float> gradient(weights_.values.size());
+    const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
     auto losses = trainer.Gradients(weights_, plan.sequences, parallel, gradient);
     if (!losses) return losses.error();
     report.nll_before = -losses->sequences[0].log_probability / target_tokens;
@@ -432,6 +440,9 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
   const size_t size = shape.Size();
   if (learner.weights_.values.size() != size || first.size() != size || second.size() != size) {
     return damaged;
+  }
+  for (const auto* values : {&learner.weights_.values, &first, &second}) {
+    if (!AllFinite(values->data(), size)) return damaged;
   }
   learner.optimizer_.Restore(steps, std::move(first), std::move(second));
   const uint64_t lessons = in.U64();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "stages/model/kernels.h"
+#include "stages/model/part_times.h"
 
 namespace nudge {
 
@@ -36,6 +37,7 @@ Result<Nothing> AdamW::Step(const AdamWOptions& options, std::span<const float> 
   update.keep = static_cast<float>(1 - options.learning_rate * options.weight_decay);
   constexpr size_t kBlock = 1 << 16;
   RunParts(parallel, (values.size() + kBlock - 1) / kBlock, [&](size_t part) {
+    const PartTimer timer(StepPart::kOptimizer);
     const size_t begin = part * kBlock;
     UpdateAdamW(update, gradient.data() + begin, std::min(kBlock, values.size() - begin),
                 first_.data() + begin, second_.data() + begin, values.data() + begin);

@@ -8,6 +8,7 @@
 #include "stages/model/gemm.h"
 #include "stages/model/kernels.h"
 #include "stages/model/llama_pass.h"
+#include "stages/model/part_times.h"
 
 namespace nudge {
 
@@ -56,7 +57,12 @@ class Trainer::Work {
 
   const FrozenWeights& weights() const { return *weights_; }
   const TrainerLimits& limits() const { return limits_; }
+  std::span<float> GradientScratch(size_t size) {
+    if (gradient_.size() < size) gradient_.resize(size);
+    return std::span(gradient_).first(size);
+  }
 
+  std::optional<Error> CheckTokens(std::span<const int32_t> tokens, size_t completion_begin) const;
   // With an empty gradient, the losses alone.
   Result<StepLosses> Gradients(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
                                const ParallelFor& parallel, std::span<float> gradient);
@@ -69,7 +75,6 @@ class Trainer::Work {
 
  private:
   std::optional<Error> CheckAdapter(const LoraWeights& adapter) const;
-  std::optional<Error> CheckTokens(std::span<const int32_t> tokens, size_t completion_begin) const;
   std::optional<Error> Check(std::span<const TrainSequence> sequences) const;
 
   void StartPacking();
@@ -95,6 +100,8 @@ class Trainer::Work {
   std::vector<float> row_weights_;  // of each head row: its loss's share in the step's loss
   std::vector<size_t> base_begin_;  // of each sequence: its first row of base_hidden_
   std::vector<double> base_log_;    // of each sequence: log pi_base of its completion
+
+  std::vector<float> gradient_;  // GradientScratch
 
   AlignedFloats logits_;       // [kHeadRows, vocabulary], then their gradient
   AlignedFloats base_logits_;  // [kHeadRows, vocabulary]
@@ -193,11 +200,13 @@ void Trainer::Work::RunHeadChunk(size_t first, size_t count, bool gradient,
   }
   const Tiles logits(count, vocabulary);
   RunParts(parallel, anchors ? 2 * logits.size() : logits.size(), [&](size_t part) {
+    const PartTimer timer(StepPart::kHead);
     const bool base = part >= logits.size();
     head.Forward(logits[part % logits.size()], base ? base_input_.get() : head_input_.get(), hidden,
                  false, base ? base_logits_.get() : logits_.get(), vocabulary);
   });
   RunParts(parallel, count, [&](size_t i) {
+    const PartTimer timer(StepPart::kHead);
     float* row = logits_.get() + i * vocabulary;
     results_[first + i] = anchors ? KlFromBase(base_logits_.get() + i * vocabulary, row, vocabulary)
                                   : LogSoftmaxAt(row, vocabulary, head_rows_[first + i].target);
@@ -205,6 +214,7 @@ void Trainer::Work::RunHeadChunk(size_t first, size_t count, bool gradient,
   if (!gradient) return;
   const Tiles inputs(count, hidden);
   RunParts(parallel, inputs.size(), [&](size_t part) {
+    const PartTimer timer(StepPart::kHead);
     head.Backward(inputs[part], logits_.get(), vocabulary, d_head_.get() + first * hidden, hidden);
   });
 }
@@ -416,6 +426,10 @@ Result<StepLosses> Trainer::Gradients(const LoraWeights& adapter,
   return work_->Gradients(adapter, sequences, parallel, gradient);
 }
 
+std::span<float> Trainer::GradientScratch(size_t size) {
+  return work_->GradientScratch(size);
+}
+
 Result<StepLosses> Trainer::Losses(const LoraWeights& adapter,
                                    std::span<const TrainSequence> sequences,
                                    const ParallelFor& parallel) {
@@ -439,6 +453,11 @@ Result<std::vector<float>> Trainer::BaseHidden(std::span<const int32_t> tokens,
                                                size_t completion_begin,
                                                const ParallelFor& parallel) {
   return work_->BaseHidden(tokens, completion_begin, parallel);
+}
+
+Result<Nothing> Trainer::CanUse(std::span<const int32_t> tokens, size_t completion_begin) const {
+  if (auto error = work_->CheckTokens(tokens, completion_begin)) return *error;
+  return Nothing{};
 }
 
 Result<std::vector<float>> Trainer::Logits(std::span<const int32_t> tokens,

@@ -79,6 +79,10 @@ class Trainer {
   Result<StepLosses> Gradients(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
                                const ParallelFor& parallel, std::span<float> gradient);
 
+  // `size` floats for a gradient, the same memory at every call: valid until the next one. What is
+  // shared by all learners of a model need not be held by each, nor allocated at each step.
+  std::span<float> GradientScratch(size_t size);
+
   // The same losses without a gradient; gradient_norm is 0. Errors as above.
   Result<StepLosses> Losses(const LoraWeights& adapter, std::span<const TrainSequence> sequences,
                             const ParallelFor& parallel);
@@ -95,6 +99,9 @@ class Trainer {
   // [completion tokens, hidden]: what an anchor needs of the base model.
   Result<std::vector<float>> BaseHidden(std::span<const int32_t> tokens, size_t completion_begin,
                                         const ParallelFor& parallel);
+
+  // Whether a sequence can be used. Errors as above.
+  Result<Nothing> CanUse(std::span<const int32_t> tokens, size_t completion_begin) const;
 
   // Logits at every position, [tokens, vocabulary].
   Result<std::vector<float>> Logits(std::span<const int32_t> tokens, const LoraWeights* adapter,
