@@ -59,7 +59,8 @@ struct KafkaOptions {
   size_t line_bytes = 1 << 20;    // a larger record is delivered as a Refusal with its head
   size_t head_bytes = 64 << 10;   // of that head
   size_t fetch_bytes = 64 << 20;  // of records that are fetched and not yet delivered
-  // The largest outcome with its key: the brokers' message.max.bytes less what a batch adds.
+  // The largest outcome with its key: the output topics' max.message.bytes less 1 KiB or more,
+  // which is checked at start where the brokers tell.
   size_t message_bytes = 1'000'000;
 
   std::chrono::milliseconds start_timeout{15'000};  // brokers answer at start within this time
@@ -113,8 +114,8 @@ Result<Nothing> CreateTopics(const KafkaOptions& options, int32_t partitions, in
 class KafkaClient {
  public:
   // Connects and checks the topics. Throws StartError: a property that librdkafka or nudge refuses,
-  // no broker that answers, a topic that is missing, or output topics whose partitions are not as
-  // many as the input's. Joins no group yet.
+  // no broker that answers, a topic that is missing, output topics whose partitions are not as
+  // many as the input's or that do not take message_bytes. Joins no group yet.
   explicit KafkaClient(KafkaOptions options);
   ~KafkaClient();
   KafkaClient(const KafkaClient&) = delete;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -85,6 +86,64 @@ Configuration ConsumerConfiguration(const KafkaOptions& options, Ear& ear) {
       });
 }
 
+// Says that the limits of topics could not be had; the sink finds out then.
+void Unchecked(Ear& ear, std::string_view why) {
+  ear.Log("max.message.bytes of the output topics is not known (" + std::string(why) +
+          "): kafka.message_bytes is not checked against it");
+}
+
+// An outcome that a topic does not take would abort its transaction again and again.
+void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOptions& options) {
+  size_t count = 0;
+  const rd_kafka_ConfigEntry_t** const entries = rd_kafka_ConfigResource_configs(topic, &count);
+  for (size_t i = 0; i < count; ++i) {
+    const char* const value = rd_kafka_ConfigEntry_value(entries[i]);
+    if (value == nullptr ||
+        std::string_view(rd_kafka_ConfigEntry_name(entries[i])) != "max.message.bytes") {
+      continue;
+    }
+    const size_t limit = std::strtoull(value, nullptr, 10);
+    if (options.message_bytes + kOverheadBytes <= limit) return;
+    throw StartError(
+        "topic " + std::string(rd_kafka_ConfigResource_name(topic)) + " takes messages of " +
+        value + " bytes (max.message.bytes), and outcomes may be " +
+        std::to_string(options.message_bytes) + ": raise it, or lower kafka.message_bytes to " +
+        std::to_string(limit - std::min(limit, kOverheadBytes)) + " or less");
+  }
+}
+
+// Brokers that answered just now tell at once; those that cannot are waited for in vain.
+constexpr std::chrono::milliseconds kTelling{3'000};
+
+void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ear) {
+  std::vector<rd_kafka_ConfigResource_t*> topics;
+  for (const std::string& topic : OutputTopics(options)) {
+    topics.push_back(rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str()));
+  }
+  rd_kafka_AdminOptions_t* const admin =
+      rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+  std::array<char, 512> text{};
+  rd_kafka_AdminOptions_set_request_timeout(
+      admin, Milliseconds(std::min(kTelling, options.start_timeout)), text.data(), text.size());
+  const Queue queue(rd_kafka_queue_new(handle));
+  rd_kafka_DescribeConfigs(handle, topics.data(), topics.size(), admin, queue.get());
+  rd_kafka_AdminOptions_destroy(admin);
+  rd_kafka_ConfigResource_destroy_array(topics.data(), topics.size());
+  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
+      rd_kafka_queue_poll(queue.get(), -1), &rd_kafka_event_destroy);
+  if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return Unchecked(ear, rd_kafka_event_error_string(event.get()));
+  }
+  size_t count = 0;
+  const rd_kafka_ConfigResource_t** const told = rd_kafka_DescribeConfigs_result_resources(
+      rd_kafka_event_DescribeConfigs_result(event.get()), &count);
+  for (size_t i = 0; i < count; ++i) {
+    const rd_kafka_resp_err_t code = rd_kafka_ConfigResource_error(told[i]);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Unchecked(ear, rd_kafka_err2str(code));
+    CheckMessageLimit(told[i], options);
+  }
+}
+
 // Fetched records wait in a queue for each partition, whose limit is fixed when a consumer is made,
 // before it knows its partitions: so the input's are counted with a consumer of its own.
 int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
@@ -103,6 +162,7 @@ int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
                      options.input_topic + " has " + std::to_string(count) +
                      ": make them as many, since outcomes go where their events came from");
   }
+  CheckMessageLimits(handle.get(), options, ear);
   return count;
 }
 

@@ -32,7 +32,6 @@ class KafkaPublisher::Producer {
 namespace {
 
 constexpr std::chrono::milliseconds kProgressEvery{200};
-constexpr size_t kOverheadBytes = 1024;
 
 }  // namespace
 

@@ -143,6 +143,9 @@ int32_t CountPartitions(rd_kafka_s* handle, const std::string& topic, const Kafk
 // Different topics among the three, in the order of OutcomeKind.
 std::vector<std::string> OutputTopics(const KafkaOptions& options);
 
+// What a message may take in its batch beyond key and value, with its headers.
+inline constexpr size_t kOverheadBytes = 1024;
+
 // Headers of an outcome: the offset of the event that it ends, in decimal, and its type.
 inline constexpr const char* kOffsetHeader = "nudge-offset";
 inline constexpr const char* kTypeHeader = "nudge-type";

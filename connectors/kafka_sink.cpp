@@ -62,7 +62,6 @@ class KafkaSink::Writer {
 namespace {
 
 constexpr std::array<const char*, 3> kTypes = {"response", "applied", "dead_letter"};
-constexpr size_t kOverheadBytes = 1024;  // of a message in its batch, with its headers
 constexpr int kAttempts = 12;
 constexpr std::chrono::milliseconds kFirstPause{10};
 constexpr std::chrono::milliseconds kLongestPause{1'000};

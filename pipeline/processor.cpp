@@ -184,24 +184,40 @@ Result<Nothing> Processor::Restore(int32_t number) {
   for (Change& entry : cut.changes) {
     if (Result<Nothing> loaded = graph_.Load(number, std::move(entry)); !loaded.ok()) return loaded;
   }
-  Result<Nothing> read =
-      sink_.ReadBack(number, cut.next_offset, [&](std::string_view line) -> Result<Nothing> {
-        Result<RecordedOutcome> outcome = DecodeOutcome(line);
-        if (!outcome.ok()) return outcome.error();
-        const int64_t offset = outcome->offset;
-        partition.recorded[offset] = std::make_shared<const RecordedOutcome>(std::move(*outcome));
-        return Nothing{};
-      });
-  if (!read.ok()) return read;
+  partition.recorded_until = cut.next_offset;
+  if (Result<Nothing> read = ReadBack(number, partition); !read.ok()) return read;
 
   partition.next_ordinal = partition.last_barrier = cut.events;
   partition.recent = RecentEvents(std::clamp<size_t>(options_.credits.events, 1, kRecentEvents));
   partition.facts = board_.Add(number, partition.committed_offset);
   partition.facts->next_offset = cut.next_offset;
-  partition.facts->replaying_events = partition.recorded.size();
+  partition.facts->replaying_events =
+      static_cast<uint64_t>(partition.committed_offset - cut.next_offset);
   outbox_.Start(number, cut.events, cut.next_offset);
   graph_.Start(number, cut.events, cut.next_offset, cut.chain);
   return source_.Seek(number, cut.next_offset);
+}
+
+// The next of the outcomes that were committed after the state, no more than fit into memory. The
+// outbox must not write meanwhile.
+Result<Nothing> Processor::ReadBack(int32_t number, Partition& partition) {
+  uint64_t bytes = 0;
+  bool is_full = false;
+  Result<Nothing> read = sink_.ReadBack(
+      number, partition.recorded_until, [&](std::string_view line) -> Result<Nothing> {
+        is_full = bytes >= options_.read_back_bytes;
+        if (is_full) return Error{Code::kInternal, "enough for now", ""};
+        Result<RecordedOutcome> outcome = DecodeOutcome(line);
+        if (!outcome.ok()) return outcome.error();
+        bytes += line.size();
+        const int64_t offset = outcome->offset;
+        partition.recorded_until = offset + 1;
+        partition.recorded[offset] = std::make_shared<const RecordedOutcome>(std::move(*outcome));
+        return Nothing{};
+      });
+  if (is_full) return Nothing{};
+  if (read.ok()) partition.recorded_until = partition.committed_offset;
+  return read;
 }
 
 // ---- The run ------------------------------------------------------------------------------------
@@ -247,10 +263,12 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   }
   if (stop || failure()) return Nothing{};
   for (const auto& [number, partition] : partitions_) {
-    if (partition.recorded.empty()) continue;
+    const bool is_read = partition.recorded_until >= partition.committed_offset;
+    if (partition.recorded.empty() && is_read) continue;
+    const int64_t missing =
+        partition.recorded.empty() ? partition.recorded_until : partition.recorded.begin()->first;
     return Error{Code::kUnreadableFile,
-                 "the input ends before offset " +
-                     std::to_string(partition.recorded.begin()->first) + " of partition " +
+                 "the input ends before offset " + std::to_string(missing) + " of partition " +
                      std::to_string(number) + ", whose outcome is in the output",
                  "give the input that the output was made from, or start with an empty output"};
   }
@@ -296,21 +314,39 @@ Result<Nothing> Processor::Unblock() {
   return Nothing{};
 }
 
+// The outcome that was committed for the record, taken out of those that are read back.
+Result<std::shared_ptr<const RecordedOutcome>> Processor::RecordedFor(Partition& partition,
+                                                                      const Record& record) {
+  const int32_t number = record.partition;
+  if (partition.recorded.empty() && partition.recorded_until < partition.committed_offset) {
+    const PumpBoard::Doing doing(
+        board_, "reading outcomes of partition " + std::to_string(number) + " back");
+    const Outbox::Pause pause(outbox_);
+    if (Result<Nothing> read = ReadBack(number, partition); !read.ok()) return read.error();
+  }
+  const auto found = partition.recorded.find(record.offset);
+  if (found == partition.recorded.end()) {
+    return Error{Code::kUnreadableFile,
+                 "replay_divergence: offset " + std::to_string(record.offset) + " of partition " +
+                     std::to_string(number) + " was committed but has no outcome",
+                 "the output is not that of this input: start with an empty output and state"};
+  }
+  auto recorded = std::move(found->second);
+  partition.recorded.erase(found);
+  return recorded;
+}
+
 // Its credit is taken.
 Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   std::shared_ptr<const RecordedOutcome> recorded;
   if (record.offset < partition.committed_offset) {
-    const auto found = partition.recorded.find(record.offset);
-    if (found == partition.recorded.end()) {
-      return Error{Code::kUnreadableFile,
-                   "replay_divergence: offset " + std::to_string(record.offset) + " of partition " +
-                       std::to_string(record.partition) + " was committed but has no outcome",
-                   "the output is not that of this input: start with an empty output and state"};
-    }
+    auto found = RecordedFor(partition, record);
+    if (!found.ok()) return found.error();
     FaultPoint("replay");
-    recorded = std::move(found->second);
-    partition.recorded.erase(found);
-    partition.facts->replaying_events.store(partition.recorded.size(), std::memory_order_relaxed);
+    recorded = std::move(*found);
+    partition.facts->replaying_events.store(
+        static_cast<uint64_t>(partition.committed_offset - record.offset - 1),
+        std::memory_order_relaxed);
   }
   auto origin = std::make_shared<Origin>();
   origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);

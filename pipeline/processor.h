@@ -41,6 +41,8 @@ struct ProcessorOptions {
   std::optional<int32_t> partition_count;   // of the input, where it has a number of them
   uint64_t checkpoint_every_events = 1000;  // per partition, 1..
   bool checkpoint_at_end = true;
+  // Outcomes that a restore reads back at once, to repeat the events after its state; 1..
+  uint64_t read_back_bytes = 128ull << 20;
   uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
   std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
   std::chrono::milliseconds hand_over{1'000};  // the same, of a partition that is taken away
@@ -86,6 +88,7 @@ class Processor final : private PartitionListener {
     uint64_t next_ordinal = 0;
     uint64_t last_barrier = 0;  // ordinal after the event that carried it
     std::map<int64_t, std::shared_ptr<const RecordedOutcome>> recorded;  // still to be replayed
+    int64_t recorded_until = 0;  // the outcomes from here to the committed ones are not read yet
     int64_t committed_offset = 0;
     std::shared_ptr<Stay> stay;
     std::deque<Record> waiting;  // for credits; a paused source adds few to them
@@ -98,6 +101,9 @@ class Processor final : private PartitionListener {
   void Lost(std::span<const int32_t> partitions) override;
 
   Result<Nothing> Restore(int32_t number);
+  Result<Nothing> ReadBack(int32_t number, Partition& partition);
+  Result<std::shared_ptr<const RecordedOutcome>> RecordedFor(Partition& partition,
+                                                             const Record& record);
   bool TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout);
   void Forget(int32_t number);
   Result<Nothing> Pump(const std::atomic<bool>& stop);

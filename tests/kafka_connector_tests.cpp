@@ -373,6 +373,17 @@ BOOST_AUTO_TEST_CASE(topics_that_are_missing_or_do_not_fit_stop_the_start) {
              Refused(options));
 }
 
+BOOST_AUTO_TEST_CASE(outcomes_larger_than_their_topic_takes_stop_the_start) {
+  constexpr size_t kDefaultLimit = 1'048'588;  // of Kafka
+  KafkaOptions options = Topics("sizes");
+  options.message_bytes = kDefaultLimit - 1024;
+  BOOST_TEST(Refused(options) == "");
+  options.message_bytes += 1;
+  const std::string refused = Refused(options);
+  BOOST_TEST(Contains(refused, "topic sizes-responses takes messages of 1048588 bytes"), refused);
+  BOOST_TEST(Contains(refused, "lower kafka.message_bytes to 1047564 or less"), refused);
+}
+
 BOOST_AUTO_TEST_CASE(secrets_stand_in_no_message) {
   const std::string secret = "hunter2-and-more";
   std::vector<std::string> said;
