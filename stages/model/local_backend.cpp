@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -362,10 +363,23 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
   auto weights = FrozenWeights::Load(options_.language_model);
   if (!weights.ok()) return weights.error();
+  // What answers was read at the start: it must be what learns.
+  const Result<std::string> sha256 = FileSha256(options_.language_model);
+  if (!sha256.ok()) return sha256.error();
+  if (*sha256 != model_.sha256()) {
+    return Error{Code::kUnreadableFile,
+                 options_.language_model + " has changed since it was loaded",
+                 "put the file back, or start nudge anew with an empty state"};
+  }
   Training training;
   training.weights = *weights;
-  training.trainer = std::make_unique<Trainer>(
-      *weights, TrainerLimits{options_.lesson_tokens_max, options_.learner.rank});
+  try {
+    training.trainer = std::make_unique<Trainer>(
+        *weights, TrainerLimits{options_.lesson_tokens_max, options_.learner.rank});
+  } catch (const std::bad_alloc&) {
+    return Error{Code::kModelFailed, "no memory to train " + options_.language_model,
+                 "free memory, or set adapt.enabled to false"};
+  }
   Result<AnchorPool> anchors = AnchorPool::Make(anchor_sequences_, *training.trainer, parallel_for);
   if (!anchors.ok()) return anchors.error();
   training.anchors = std::move(*anchors);
