@@ -31,10 +31,10 @@ struct BenchKafkaArguments {
 };
 int BenchKafka(const BenchKafkaArguments& arguments);
 
-// A gradient step of the configured language model.
+// A gradient step of the configured language model, and what a feedback costs while it serves.
 struct BenchTrainArguments {
   std::string config_path;
-  std::vector<size_t> tokens = {64, 128, 256};
+  std::vector<size_t> tokens = {64, 128, 256, 512};
   std::vector<int> threads = {1, 2};
 };
 int BenchTrain(const BenchTrainArguments& arguments);

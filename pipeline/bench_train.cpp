@@ -1,15 +1,21 @@
-// `nudge bench train`: a gradient step beside the matrix products that it cannot do without.
+// `nudge bench train`: a gradient step beside the matrix products that it cannot do without, where
+// its time goes, and what a feedback costs the one who gives it.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <span>
 #include <thread>
 #include <vector>
 
 #include "pipeline/bench.h"
+#include "pipeline/bench_serve.h"
+#include "pipeline/bench_tools.h"
 #include "pipeline/commands.h"
 #include "stages/hash.h"
 #include "stages/model/frozen_weights.h"
+#include "stages/model/optimizer.h"
+#include "stages/model/part_times.h"
 #include "stages/model/trainer.h"
 
 namespace nudge {
@@ -75,13 +81,13 @@ class Pool {
 };
 
 template <class Body>
-double MedianMs(Body&& body) {
-  std::vector<double> times;
-  for (int i = 0; i < kRepeats; ++i) {
-    const auto start = Clock::now();
-    body();
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
-  }
+double Ms(Body&& body) {
+  const auto start = Clock::now();
+  body();
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double Median(std::vector<double> times) {
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
 }
@@ -140,6 +146,64 @@ TrainSequence SequenceOf(size_t rows, size_t vocabulary) {
   return sequence;
 }
 
+// One way to take a step: the trainer, an adapter that is not zero, an optimiser.
+struct Training {
+  Training(std::shared_ptr<const FrozenWeights> weights, uint32_t rank, float alpha, size_t tokens)
+      : trainer(weights, {.max_tokens = tokens, .max_rank = rank}),
+        adapter{weights->AdapterShape(rank, alpha, {true, true, true, true, true, true, true}), {}},
+        gradient(adapter.shape.Size()),
+        optimizer(adapter.shape.Size()),
+        sequence(SequenceOf(tokens, weights->shape().vocabulary)) {
+    for (size_t i = 0; i < gradient.size(); ++i) {
+      adapter.values.push_back(static_cast<float>(.02 * UniformAt(3, i) - .01));
+    }
+  }
+  void Run(const ParallelFor& parallel) {
+    const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
+    if (!losses.ok()) throw StartError(losses.error().message);
+    const auto stepped =
+        optimizer.Step({.learning_rate = 1e-8}, gradient, adapter.values, parallel);
+    if (!stepped.ok()) throw StartError(stepped.error().message);
+  }
+  Trainer trainer;
+  LoraWeights adapter;
+  std::vector<float> gradient;
+  AdamW optimizer;
+  TrainSequence sequence;
+};
+
+struct Split {
+  size_t tokens;
+  double wall_ms;
+  PartTimes::Seconds parts;
+};
+
+Split SplitOf(Training& step, size_t tokens) {
+  PartTimes::Switch(true);
+  const auto start = Clock::now();
+  step.Run(SerialFor());
+  Split split{tokens, std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
+              PartTimes::Sums()};
+  PartTimes::Switch(false);
+  return split;
+}
+
+void PrintSplits(const std::vector<Split>& splits) {
+  std::printf("  one step on 1 thread, ms and share by part\n  %6s %9s", "tokens", "all");
+  for (const auto part : kStepParts)
+    std::printf(" %18.*s", static_cast<int>(part.size()), part.data());
+  std::printf(" %12s\n", "rest");
+  for (const Split& split : splits) {
+    std::printf("  %6zu %9.1f", split.tokens, split.wall_ms);
+    double rest_ms = split.wall_ms;
+    for (const double seconds : split.parts) {
+      std::printf(" %11.1f (%2.0f %%)", 1000 * seconds, 1e5 * seconds / split.wall_ms);
+      rest_ms -= 1000 * seconds;
+    }
+    std::printf(" %12.1f\n", rest_ms);
+  }
+}
+
 }  // namespace
 
 int BenchTrain(const BenchTrainArguments& arguments) {
@@ -154,35 +218,44 @@ int BenchTrain(const BenchTrainArguments& arguments) {
       "  the limit is the step's products with frozen weights, alone, in the same run\n"
       "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit\n",
       config.model.language_model.c_str(), config.learn.rank, kCompletion, kRepeats);
-  LoraWeights adapter{
-      weights.AdapterShape(config.learn.rank, static_cast<float>(config.learn.alpha),
-                           {true, true, true, true, true, true, true}),
-      {}};
-  for (size_t i = 0; i < adapter.shape.Size(); ++i) {
-    adapter.values.push_back(static_cast<float>(.02 * UniformAt(3, i) - .01));
-  }
-  std::vector<float> gradient(adapter.values.size());
+  std::vector<Split> splits;
+  ServeLimits limits;
   for (const size_t tokens : arguments.tokens) {
-    Trainer trainer(*loaded, {.max_tokens = tokens, .max_rank = config.learn.rank});
-    const TrainSequence sequence = SequenceOf(tokens, weights.shape().vocabulary);
+    Training step(*loaded, config.learn.rank, static_cast<float>(config.learn.alpha), tokens);
     for (const int threads : arguments.threads) {
       if (stop_requested) return kExitInterrupted;
       Pool pool(threads);
       const ParallelFor parallel = [&](int parts, const std::function<void(int)>& body) {
         pool.Run(parts, body);
       };
-      const double step_ms = MedianMs([&] {
-        const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
-        if (!losses.ok()) throw StartError(losses.error().message);
-      });
       Products products(weights, tokens);
-      const double limit_ms = MedianMs([&] { products.Run(parallel); });
+      // In turns, so that what else the machine does falls on both.
+      std::vector<double> step_times, limit_times;
+      for (int i = 0; i < kRepeats; ++i) {
+        step_times.push_back(Ms([&] { step.Run(parallel); }));
+        limit_times.push_back(Ms([&] { products.Run(parallel); }));
+      }
+      const double step_ms = Median(step_times);
+      const double limit_ms = Median(limit_times);
+      double& gflops = threads == 1 ? limits.gflops_one_thread : limits.gflops;
+      gflops = std::max(gflops, products.flops() / limit_ms / 1e6);
       std::printf("  %6zu %7d %9.1f %9.0f %10.1f %8.0f %17.0f %%\n", tokens, threads, step_ms,
                   1000.0 * static_cast<double>(tokens) / step_ms, limit_ms,
                   products.flops() / limit_ms / 1e6, 100 * limit_ms / step_ms);
+      std::fflush(stdout);
     }
+    splits.push_back(SplitOf(step, tokens));
   }
-  return kExitDone;
+  PrintSplits(splits);
+  std::printf("  base model %.0f MB in f32, peak memory so far %.0f MB\n",
+              static_cast<double>(weights.bytes()) / 1e6, PeakMegabytes());
+  for (const LlamaLayer& layer : weights.layers()) {
+    limits.layer_weights += layer.query_key_value.values().size() + layer.output.values().size() +
+                            layer.gate_up.values().size() + layer.down.values().size();
+  }
+  limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
+  loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own
+  return BenchServe(config, limits);
 }
 
 }  // namespace nudge

@@ -1,0 +1,370 @@
+#include "pipeline/bench_serve.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <future>
+#include <mutex>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "pipeline/bench_tools.h"
+#include "pipeline/commands.h"
+#include "pipeline/forwarding_backend.h"
+#include "stages/hash.h"
+#include "stages/model/embedder.h"
+#include "stages/model/gguf_info.h"
+
+namespace nudge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kRepeats = 5;
+constexpr int kLessons = 8;  // of each way to measure them
+constexpr auto kLoadPeriod = std::chrono::milliseconds(1000);
+constexpr uint32_t kLoadTokens = 8;   // of each answer of the steady load
+constexpr size_t kPromptWords = 150;  // ~200 tokens
+constexpr size_t kLoadWords = 30;
+
+double Ms(Clock::duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+
+template <class Body>
+double MedianMs(Body&& body) {
+  std::vector<double> times;
+  for (int i = 0; i < kRepeats; ++i) {
+    const auto start = Clock::now();
+    body();
+    times.push_back(Ms(Clock::now() - start));
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+// The value that a share `of` of all values do not exceed.
+double Quantile(std::vector<double> values, double of) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1,
+                         static_cast<size_t>(of * static_cast<double>(values.size())))];
+}
+
+std::string Words(size_t count, uint64_t seed) {
+  static constexpr const char* kWords[] = {"ship",  "harbour", "pine", "letter", "order", "blue",
+                                           "price", "window",  "late", "parcel", "north", "answer"};
+  std::string text;
+  for (size_t i = 0; i < count; ++i) {
+    text += std::string(i == 0 ? "" : " ") + kWords[RandomAt(seed, i) % std::size(kWords)];
+  }
+  return text;
+}
+
+std::vector<ChatMessage> Chat(size_t words, uint64_t seed) {
+  return {{"user", Words(words, seed)}};
+}
+
+// What one thread reads from memory in the best of some passes, in GB/s.
+double ReadBandwidth() {
+  constexpr size_t kStreams = 16;                           // sums that do not wait for each other
+  const std::vector<uint64_t> memory(size_t{32} << 20, 1);  // 256 MB
+  double best = 0;
+  uint64_t all = 0;
+  for (int i = 0; i < kRepeats; ++i) {
+    std::array<uint64_t, kStreams> sums{};
+    const auto start = Clock::now();
+    for (size_t at = 0; at < memory.size(); at += kStreams) {
+      for (size_t j = 0; j < kStreams; ++j) sums[j] += memory[at + j];
+    }
+    const double ms = Ms(Clock::now() - start);
+    all += std::accumulate(sums.begin(), sums.end(), uint64_t{0});
+    best = std::max(best, static_cast<double>(memory.size() * sizeof(uint64_t)) / ms / 1e6);
+  }
+  if (all == 0) throw StartError("memory reads as zero");  // the sums are needed
+  return best;
+}
+
+// Notes when each answer began, and how many are being written.
+class WatchedBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
+                             const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
+                             const std::function<bool()>& cancelled) override {
+    if (seed < starts_.size()) starts_[seed] = Clock::now();
+    ++answering;
+    auto given = ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled);
+    --answering;
+    return given;
+  }
+  Clock::time_point start(uint64_t seed) const { return starts_[seed]; }
+  std::atomic<size_t> answering{0};
+
+ private:
+  std::array<Clock::time_point, 1000> starts_{};  // by seed, each written once
+};
+
+void CheckLetter(const Outcome& outcome) {
+  const auto* letter = std::get_if<DeadLetter>(&outcome.what);
+  if (letter != nullptr) throw StartError(letter->error.message);
+}
+
+Plan PlanAnswer(const TenantId& tenant, std::vector<ChatMessage> chat, Version adapter,
+                uint32_t tokens, uint64_t seed) {
+  Plan plan;
+  plan.outcome.tenant = tenant;
+  plan.outcome.what = Response{};
+  Decoding decoding;
+  decoding.max_tokens = tokens;
+  plan.generate = Generate{std::move(chat), adapter, decoding, seed};
+  return plan;
+}
+
+Plan PlanLesson(uint64_t number, bool correction) {
+  Plan plan;
+  plan.outcome.tenant = "learns";
+  plan.outcome.what = Applied{};
+  Exercise exercise;
+  exercise.chat = Chat(kPromptWords, number);
+  exercise.shown = Words(16, 1000 + number);
+  if (correction) exercise.correction = Words(16, 2000 + number);
+  exercise.reward = correction ? 0 : 1;
+  plan.lesson = Lesson{std::move(exercise),
+                       {number, static_cast<Version>(number), false},
+                       static_cast<Version>(number - 1)};
+  plan.waits_for_lesson = true;
+  return plan;
+}
+
+// Submits and waits. The time until it is done.
+double Do(Executor& executor, Sequence at, Plan plan) {
+  std::promise<Outcome> done;
+  const auto start = Clock::now();
+  executor.Submit(at, std::move(plan), nullptr,
+                  [&](Outcome outcome) { done.set_value(std::move(outcome)); });
+  const Outcome outcome = done.get_future().get();
+  CheckLetter(outcome);
+  return Ms(Clock::now() - start);
+}
+
+// Somebody who asks once a period, whether the last answer is there or not.
+class Load {
+ public:
+  Load(Executor& executor, size_t threads, WatchedBackend& backend, uint64_t first_seed)
+      : executor_(executor),
+        threads_(threads),
+        backend_(backend),
+        first_seed_(first_seed),
+        seed_(first_seed) {
+    thread_ = std::jthread([this](const std::stop_token& stop) {
+      for (auto next = Clock::now(); !stop.stop_requested(); next += kLoadPeriod) {
+        std::this_thread::sleep_until(next);
+        Ask();
+      }
+    });
+  }
+
+  struct Times {
+    std::vector<double> wait_ms;  // of those that did not wait for other answers
+    std::vector<double> latency_ms;
+  };
+  // Ends it and waits for its answers.
+  Times Finish() {
+    thread_.request_stop();
+    thread_.join();
+    while (answered_ < seed_ - first_seed_)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const std::lock_guard lock(mutex_);
+    return times_;
+  }
+
+ private:
+  void Ask() {
+    const uint64_t seed = seed_++;
+    const bool lessons_alone = backend_.answering < threads_;
+    const auto asked = Clock::now();
+    executor_.Submit(Sequence::Of(0, 1'000'000 + seed),
+                     PlanAnswer("asks", Chat(kLoadWords, seed), 0, kLoadTokens, seed), nullptr,
+                     [this, seed, asked, lessons_alone](const Outcome&) {
+                       const std::lock_guard lock(mutex_);
+                       if (lessons_alone) {
+                         times_.wait_ms.push_back(Ms(backend_.start(seed) - asked));
+                       }
+                       times_.latency_ms.push_back(Ms(Clock::now() - asked));
+                       ++answered_;
+                     });
+  }
+
+  Executor& executor_;
+  const size_t threads_;
+  WatchedBackend& backend_;
+  const uint64_t first_seed_;
+  std::atomic<uint64_t> seed_;
+  std::atomic<uint64_t> answered_{0};
+  std::mutex mutex_;
+  Times times_;
+  std::jthread thread_;
+};
+
+void PrintRates(const Config& config, const ServeLimits& limits, Backend& backend) {
+  const double bandwidth = ReadBandwidth();
+  const Result<GgufInfo> model = ReadGgufInfo(config.model.language_model);
+  if (!model.ok()) throw StartError(model.error().message);
+  const auto chat = Chat(kPromptWords, 1);
+  const double tokens = static_cast<double>(backend.CountTokens(chat));
+  const auto answer_ms = [&](uint32_t count) {
+    return MedianMs([&] {
+      Decoding decoding;
+      decoding.max_tokens = count;
+      const auto given = backend.Generate(0, chat, nullptr, decoding, 1, {});
+      if (!given.ok()) throw StartError(given.error().message);
+      if (given->completion_tokens != count) std::printf("  (an answer ended early)\n");
+    });
+  };
+  constexpr uint32_t kDecoded = 16;
+  const double prefill_ms = answer_ms(1);
+  const double decode_ms = (answer_ms(1 + kDecoded) - prefill_ms) / kDecoded;
+  const double prefill_bound =
+      limits.gflops_one_thread * 1e9 / (2.0 * static_cast<double>(limits.layer_weights));
+  const double decode_bound = bandwidth * 1e9 / static_cast<double>(model->file_bytes);
+  std::printf(
+      "serve: on one thread of one slot; memory gives a thread %.1f GB/s, f32 products %.0f "
+      "GFLOP/s\n"
+      "  generate, prompt of %.0f tokens  %6.0f tokens/s, %3.0f %% of what f32 products allow\n"
+      "  generate, one token at a time    %6.0f tokens/s, %3.0f %% of reading the %.0f MB file "
+      "once "
+      "each\n",
+      bandwidth, limits.gflops_one_thread, tokens, 1000 * tokens / prefill_ms,
+      100 * 1000 * tokens / prefill_ms / prefill_bound, 1000 / decode_ms,
+      100 * 1000 / decode_ms / decode_bound, static_cast<double>(model->file_bytes) / 1e6);
+  if (backend.dimension() == 0) return;
+  const Embedder embedder(config.model.embedder, 1);
+  const std::string text = Words(kPromptWords, 7);
+  const double text_tokens = static_cast<double>(embedder.CountTokens(text));
+  const double embed_ms = MedianMs([&] {
+    const auto vector = backend.Embed(0, text, false);
+    if (!vector.ok()) throw StartError(vector.error().message);
+  });
+  const Result<GgufInfo> info = ReadGgufInfo(config.model.embedder);
+  if (!info.ok()) throw StartError(info.error().message);
+  // 4 h^2 of attention and 2 h 4h of the feed-forward part: what BERT's family has.
+  const double width = info->embedding_length;
+  const double bound = limits.gflops_one_thread * 1e9 / (2 * 12 * width * width * info->layers);
+  std::printf(
+      "  embed, text of %.0f tokens       %6.0f tokens/s, %3.0f %% of what f32 products allow\n",
+      text_tokens, 1000 * text_tokens / embed_ms, 100 * 1000 * text_tokens / embed_ms / bound);
+}
+
+struct Feedbacks {
+  std::vector<double> lesson_ms, changed_ms;
+};
+
+// Each feedback is learnt, then the same question is asked: until the answer's first token.
+Feedbacks Learn(Executor& executor, uint64_t& number, bool correction) {
+  Feedbacks times;
+  for (int i = 0; i < kLessons && !stop_requested; ++i) {
+    const uint64_t at = ++number;
+    const double lesson_ms = Do(executor, Sequence::Of(0, 2 * at), PlanLesson(at, correction));
+    const double answer_ms =
+        Do(executor, Sequence::Of(0, 2 * at + 1),
+           PlanAnswer("learns", Chat(kPromptWords, at), static_cast<Version>(at), 1, 0));
+    times.lesson_ms.push_back(lesson_ms);
+    times.changed_ms.push_back(lesson_ms + answer_ms);
+  }
+  return times;
+}
+
+void Print(const char* what, const Feedbacks& times, double bound_ms) {
+  std::printf("  %-34s %8.0f %8.0f %11.0f %8.0f", what, Quantile(times.lesson_ms, .5),
+              Quantile(times.lesson_ms, .95), Quantile(times.changed_ms, .5),
+              Quantile(times.changed_ms, .95));
+  std::printf(" %11.0f %8.2f\n", bound_ms, Quantile(times.changed_ms, .5) / bound_ms);
+}
+
+void PrintLoad(const char* what, const Load::Times& times) {
+  std::printf("  %-34s %8zu %10.1f %8.1f %8.1f %12.0f %8.0f\n", what, times.latency_ms.size(),
+              Quantile(times.wait_ms, .5), Quantile(times.wait_ms, .95), Quantile(times.wait_ms, 1),
+              Quantile(times.latency_ms, .5), Quantile(times.latency_ms, .95));
+}
+
+}  // namespace
+
+int BenchServe(const Config& config, const ServeLimits& limits) {
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  if (const auto can = backend->CanLearn(); !can.ok()) throw StartError(can.error().message);
+  PrintRates(config, limits, *backend);
+  if (stop_requested) return kExitInterrupted;
+
+  WatchedBackend watched(*backend);
+  ExecutorOptions options;
+  options.threads = config.executor.threads;
+  std::mutex mutex;
+  std::vector<double> rows;
+  Executor executor(watched, options,
+                    [&](const LessonEvent& lesson) {
+                      const std::lock_guard lock(mutex);
+                      rows.push_back(lesson.done.report.tokens);
+                    },
+                    {});
+  uint64_t number = 0;
+  for (int i = 0; i < 2; ++i) {  // loads the weights, and gives the replay something
+    ++number;
+    Do(executor, Sequence::Of(0, 2 * number), PlanLesson(number, false));
+  }
+  const double prefill_ms = MedianMs([&] {
+    Do(executor, Sequence::Of(0, 1),
+       PlanAnswer("learns", Chat(kPromptWords, 9), static_cast<Version>(number), 1, 0));
+  });
+  // Two products of every weight with every row of a step, and of one with the rows of a down.
+  const auto bound = [&](double base_rows) {
+    const std::lock_guard lock(mutex);
+    const double step_rows = Quantile(rows, .5);
+    rows.clear();
+    return (4 * step_rows + 2 * base_rows) * static_cast<double>(limits.layer_weights) /
+               limits.gflops / 1e6 +
+           prefill_ms;
+  };
+  const double prompt_rows = static_cast<double>(backend->CountTokens(Chat(kPromptWords, 9)));
+  std::printf(
+      "feedback: prompt of %.0f tokens, %u replayed, %u anchors, %zu threads; ms from the "
+      "feedback\n"
+      "  the bound: the step's frozen products at their limit, and one prefill of the prompt\n"
+      "  %-34s %8s %8s %11s %8s %11s %8s\n",
+      prompt_rows, config.learn.replay_per_lesson, config.learn.anchors_per_step, options.threads,
+      "", "learnt", "p95", "new answer", "p95", "bound", "ratio");
+  rows.clear();
+  const Feedbacks ups = Learn(executor, number, false);
+  Print("thumb up, alone", ups, bound(0));
+  const Feedbacks corrections = Learn(executor, number, true);
+  Print("correction, alone", corrections, bound(prompt_rows));
+
+  Load idle(executor, options.threads, watched, 100);
+  std::this_thread::sleep_for(kLoadPeriod * kLessons);
+  const Load::Times without = idle.Finish();
+  Load busy(executor, options.threads, watched, 300);
+  const Feedbacks loaded = Learn(executor, number, false);
+  const Load::Times with = busy.Finish();
+  Print("thumb up, while others ask", loaded, bound(0));
+  std::printf(
+      "  others ask every %lld ms for %u tokens; waits of those who did not wait for other "
+      "answers; ms\n  %-34s %8s %10s %8s %8s %12s %8s\n",
+      static_cast<long long>(kLoadPeriod.count()), kLoadTokens, "", "answers", "wait p50", "p95",
+      "most", "answer p50", "p95");
+  PrintLoad("without lessons", without);
+  PrintLoad("with lessons", with);
+
+  const auto learner = backend->NewLearner("published");
+  const double publish_ms = MedianMs([&] {
+    const auto version = learner->Publish("base");
+    if (!version.ok()) throw StartError(version.error().message);
+  });
+  std::printf("  hand-over of a new version to the server: %.1f ms; peak memory %.0f MB\n",
+              publish_ms, PeakMegabytes());
+  executor.Stop();
+  return stop_requested ? kExitInterrupted : kExitDone;
+}
+
+}  // namespace nudge
