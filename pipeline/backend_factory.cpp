@@ -1,6 +1,10 @@
 // MakeBackend: the configuration's model section as a backend.
+#include <algorithm>
+#include <array>
+
 #include "pipeline/commands.h"
 #include "stages/model/local_backend.h"
+#include "stages/model/peft_file.h"
 #include "stages/model/template_backend.h"
 
 namespace nudge {
@@ -9,7 +13,12 @@ namespace {
 LearnerOptions LearnerOptionsOf(const LearnSettings& settings) {
   LearnerOptions options;
   options.rank = settings.rank;
-  options.alpha = static_cast<float>(settings.alpha);
+  options.alpha = PlainAlpha(settings.alpha, settings.rank, settings.scale == "rslora");
+  constexpr std::array<const char*, kLoraModules> kNames{"q", "k", "v", "o", "gate", "up", "down"};
+  for (size_t m = 0; m < kLoraModules; ++m) {
+    options.modules[m] = std::find(settings.modules.begin(), settings.modules.end(), kNames[m]) !=
+                         settings.modules.end();
+  }
   options.optimizer.learning_rate = settings.learning_rate;
   options.optimizer.clip_norm = settings.gradient_clip;
   options.beta = settings.down_beta;

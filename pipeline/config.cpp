@@ -210,6 +210,38 @@ class Reader {
     }
   }
 
+  void Set(const Field& field, const Subset& slot, const Json& value) const {
+    std::vector<std::string> words;
+    for (const auto& [word, list] : slot.words) words.push_back(word);
+    const std::string wanted = "a list of " + Join(slot.names, ", ") + ", or " + Join(words, ", ");
+    if (value.is_string()) {
+      const auto word = slot.words.find(value.get<std::string>());
+      if (word == slot.words.end()) {
+        problems_.Add(field.path, "'" + Shown(value.get<std::string>()) + "' is not " + wanted);
+      } else {
+        *slot.at = word->second;
+      }
+      return;
+    }
+    if (!Expect(field, value.is_array(), wanted, value)) return;
+    std::set<std::string> given;
+    for (const Json& item : value) {
+      const bool known = item.is_string() && std::find(slot.names.begin(), slot.names.end(),
+                                                       item.get<std::string>()) != slot.names.end();
+      if (!known || !given.insert(item.get<std::string>()).second) {
+        problems_.Add(field.path, (item.is_string() ? "'" + Shown(item.get<std::string>()) + "'"
+                                                    : KindOf(item)) +
+                                      (known ? " is given twice" : " in it; expected " + wanted));
+        return;
+      }
+    }
+    if (given.empty()) return problems_.Add(field.path, "an empty list; expected " + wanted);
+    slot.at->clear();
+    for (const std::string& name : slot.names) {
+      if (given.contains(name)) slot.at->push_back(name);
+    }
+  }
+
   void Set(const Field& field, const Path& slot, const Json& value) const {
     if (!Expect(field, value.is_string(), "a text", value)) return;
     std::string text = value.get<std::string>();

@@ -19,6 +19,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "connectors/kafka.h"
 #include "pipeline/processor.h"
@@ -29,6 +30,8 @@ namespace nudge {
 struct LearnSettings {
   uint32_t rank = 8;
   double alpha = 16;
+  std::string scale = "alpha";  // or "rslora": alpha / sqrt(rank)
+  std::vector<std::string> modules = {"q", "k", "v", "o", "gate", "up", "down"};
   double learning_rate = 5e-4;
   double gradient_clip = 1;
   double down_weight = .3;

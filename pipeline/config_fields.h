@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -34,6 +35,11 @@ struct Choice {
   std::string* at;
   std::vector<std::string> names;
 };
+struct Subset {  // a list of some of `names`, kept in their order; or a word for such a list
+  std::vector<std::string>* at;
+  std::vector<std::string> names;
+  std::map<std::string, std::vector<std::string>> words;
+};
 struct Path {
   std::string* at;
   enum class Base { kConfigFolder, kWorkingFolder } base;
@@ -49,7 +55,7 @@ struct Presets {
   double most;
 };
 using Slot = std::variant<Flag, Number<uint32_t>, Number<uint64_t>, Number<int>, Number<double>,
-                          Text, Choice, Path, Properties, Presets>;
+                          Text, Choice, Subset, Path, Properties, Presets>;
 
 enum class Effect {
   kSemantic,     // can change an outcome

@@ -58,6 +58,15 @@ OrderedJson ConstraintsOf(const Slot& slot) {
                    schema["maxLength"] = bounds(text.most_bytes);
                  },
                  [&](const Choice& choice) { schema["enum"] = choice.names; },
+                 [&](const Subset& subset) {
+                   OrderedJson words = OrderedJson::array();
+                   for (const auto& [word, list] : subset.words) words.push_back(word);
+                   schema["oneOf"] = {{{"type", "array"},
+                                       {"items", {{"enum", subset.names}}},
+                                       {"minItems", 1},
+                                       {"uniqueItems", true}},
+                                      {{"enum", words}}};
+                 },
                  [&](const Path& path) {
                    schema["type"] = "string";
                    if (path.required) schema["minLength"] = 1;
@@ -111,6 +120,11 @@ std::string TypeForPeople(const Field& field) {
             return "text, " + behind(ToRange(text.least_bytes, text.most_bytes));
           },
           [](const Choice& choice) { return Join(choice.names, " or "); },
+          [](const Subset& subset) {
+            std::string words;
+            for (const auto& [word, list] : subset.words) words += ", or " + word;
+            return "list of " + Join(subset.names, ", ") + words;
+          },
           [](const Path& path) -> std::string {
             return path.base == Path::Base::kConfigFolder ? "input path" : "output path";
           },

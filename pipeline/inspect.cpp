@@ -11,6 +11,7 @@
 #include "pipeline/commands.h"
 #include "pipeline/printable.h"
 #include "pipeline/state_store.h"
+#include "stages/model/frozen_weights.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/snapshot_folder.h"
 
@@ -132,6 +133,18 @@ int InspectAdapter(const std::string& path, const GgufInfo& info, const std::str
   return kExitDone;
 }
 
+// The f32 copy of the weights that training holds.
+std::string Megabytes(const LlamaShape& shape) {
+  const size_t layer = shape.hidden * (shape.AttentionWidth() + shape.QueryWidth()) +
+                       3 * shape.hidden * shape.feed_forward;
+  const size_t floats = shape.layers * layer + shape.vocabulary * shape.hidden;
+  return std::to_string(floats * sizeof(float) / 1'000'000) + " MB";
+}
+
+std::string WithoutPath(const std::string& message, const std::string& path) {
+  return message.starts_with(path + ": ") ? message.substr(path.size() + 2) : message;
+}
+
 int InspectGguf(const std::string& path) {
   const Result<GgufInfo> info = ReadGgufInfo(path);
   if (!info.ok()) return Refused(path, info.error());
@@ -160,13 +173,18 @@ int InspectGguf(const std::string& path) {
                  "  trains: no: an embedder is never trained\n";
     return kExitDone;
   }
+  const Result<LlamaShape> trainable = FrozenWeights::Check(path);
   std::cout << "  serves: "
             << (info->type != "model"     ? "no: not a model"
                 : info->has_chat_template ? "yes, with its own chat template"
                                           : "yes, without a chat template of its own")
             << "\n  trains: "
-            << (info->architecture == "llama" ? "yes" : "no: training needs architecture llama")
+            << (trainable.ok() ? "yes, on a copy of " + Megabytes(*trainable) + " in memory"
+                               : "no: " + WithoutPath(trainable.error().message, path))
             << "\n";
+  for (const auto& [type, tensors] : info->tensors_of) {
+    Row(type, std::to_string(tensors) + " tensors");
+  }
   return kExitDone;
 }
 

@@ -19,6 +19,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapter_file.h"
+#include "stages/model/peft_file.h"
 #include "stages/model/safetensors.h"
 #include "stages/model/snapshot_folder.h"
 #include "tests/temp_folder.h"
@@ -418,7 +419,8 @@ BOOST_AUTO_TEST_CASE(the_bytes_of_a_tiny_adapter_are_those_on_record) {
   const std::map<std::string, std::string> expected{
       {"f16.gguf", EncodeGguf(weights, manifest).value()},
       {"f32.gguf", EncodeGguf(weights, manifest, {.precision = AdapterPrecision::kF32}).value()},
-      {"adapter_model.safetensors", EncodePeft(weights, manifest)->safetensors}};
+      {"adapter_model.safetensors", EncodePeft(weights, manifest)->safetensors},
+      {"adapter_config.json", EncodePeft(weights, manifest)->config}};
   for (const auto& [name, bytes] : expected) {
     BOOST_TEST((Contents(seeds + name) == bytes), name);
     if (std::getenv("NUDGE_UPDATE_SEEDS") != nullptr) Overwrite(seeds + name, bytes);
@@ -521,8 +523,8 @@ BOOST_AUTO_TEST_CASE(an_unknown_architecture_or_a_head_size_that_does_not_fit_is
   sample.manifest.base_head_size = kHeadSize;
   sample.manifest.base_name = "\xff";
   RequireError(EncodePeft(sample.weights, sample.manifest), Code::kWrongAdapter, "UTF-8");
-  sample.manifest.base_architecture = "qwen2";
-  RequireError(EncodePeft(sample.weights, sample.manifest), Code::kUnsupportedModel, "qwen2");
+  sample.manifest.base_architecture = "gemma";
+  RequireError(EncodePeft(sample.weights, sample.manifest), Code::kUnsupportedModel, "gemma");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -171,6 +171,7 @@ BOOST_AUTO_TEST_CASE(every_key_refuses_values_of_another_type) {
       {"boolean", "true or false"}, {"integer", "a whole number"}, {"number", "a number"},
       {"string", "a text"},         {"array", "a list"},           {"object", "an object"}};
   for (const auto& [path, schema] : Keys()) {
+    if (schema.contains("oneOf")) continue;  // adapt.modules, below
     const std::string type = schema.value("type", "string");
     const std::string expected = path + ": expected " + wanted.at(type) + ", got ";
     const std::string wrong = WrongWith(Nested(path, Json::object({{"a", 1}})));
@@ -193,6 +194,26 @@ BOOST_AUTO_TEST_CASE(every_key_refuses_values_of_another_type) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(adapted_modules_are_a_list_in_any_order_or_a_word) {
+  const auto modules = [](const Json& value) {
+    return Parsed(Nested("adapt.modules", value)).learn.modules;
+  };
+  using Names = std::vector<std::string>;
+  BOOST_TEST(modules("mlp") == (Names{"gate", "up", "down"}));
+  BOOST_TEST(modules("all") == (Names{"q", "k", "v", "o", "gate", "up", "down"}));
+  BOOST_TEST(modules({"v", "q"}) == (Names{"q", "v"}));
+  BOOST_TEST(SemanticSha256(Parsed(Nested("adapt.modules", {"down", "gate", "up"}))) ==
+             SemanticSha256(Parsed(Nested("adapt.modules", "mlp"))));
+  const auto wrong = [](const Json& value) { return WrongWith(Nested("adapt.modules", value)); };
+  BOOST_TEST(Holds(wrong("attention"), "adapt.modules: 'attention' is not a list of q, k, v"));
+  BOOST_TEST(Holds(wrong({"q", "lm_head"}), "adapt.modules: 'lm_head' in it; expected a list of"));
+  BOOST_TEST(Holds(wrong({"q", "q"}), "adapt.modules: 'q' is given twice"));
+  BOOST_TEST(Holds(wrong({"q", 3}), "adapt.modules: a number in it"));
+  BOOST_TEST(Holds(wrong(Json::array()), "adapt.modules: an empty list"));
+  BOOST_TEST(Holds(wrong(7), "adapt.modules: expected a list of"));
+  BOOST_TEST(Holds(WrongWith(Nested("adapt.scale", "dora")), "'dora' is none of alpha, rslora"));
+}
+
 BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and_no_others) {
   testing::TempFolder folder;
   Write(folder.path() + "/anchors", "a text");
@@ -205,6 +226,10 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
       other = "local";
     } else if (path == "adapt.anchors_path") {
       other = folder.path() + "/anchors";
+    } else if (path == "adapt.modules") {
+      other = "mlp";
+    } else if (path == "adapt.scale") {
+      other = "rslora";
     } else if (path == "prompt.presets") {
       other = {{{"name", "warm"}, {"temperature", .7}}};
     } else if (schema["type"] == "object") {

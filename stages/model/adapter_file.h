@@ -1,9 +1,9 @@
 // Adapters as files: a LoRA in the formats that other runtimes load.
 //
 // LoraWeights + AdapterManifest -> [EncodeGguf] -> bytes for llama.cpp, from disk or from memory
-//                               -> [EncodePeft] -> a Hugging Face PEFT folder (vLLM, transformers)
 // bytes -> [DecodeGguf] -> ImportedAdapter
 //
+// peft_file.h has the other format, PEFT folders.
 // Pure functions of their arguments, any thread; equal arguments give equal bytes.
 // docs/SNAPSHOTS.md describes the formats.
 #pragma once
@@ -24,7 +24,7 @@ struct AdapterManifest {
   std::string digest;         // Digest of the learner's f32 weights
   std::string parent_digest;  // of the version it was trained from; "base" or empty for the first
   std::string base_sha256;    // of the base model's file
-  std::string base_architecture;  // general.architecture of that file, "llama"
+  std::string base_architecture;  // general.architecture of that file: "llama", "qwen2", "qwen3"
   uint64_t steps = 0;             // training steps since the adapter was new
   uint64_t examples = 0;          // examples learnt from
   uint64_t corrections = 0;       // of these: with a correction,
@@ -63,6 +63,7 @@ struct AdapterExpectation {
   std::string base_sha256;
   std::string base_architecture;
   LoraShape shape;
+  uint32_t base_head_size = 0;  // as in AdapterManifest; needed by DecodePeft only
 };
 
 struct ImportedAdapter {
@@ -78,19 +79,6 @@ struct ImportedAdapter {
 // kWrongAdapter: whole, but of another base model, architecture, rank, alpha or shape, with values
 // that are not finite or not those that its digest names.
 Result<ImportedAdapter> DecodeGguf(std::string_view bytes, const AdapterExpectation& expected);
-
-// A PEFT folder's two files. Values are rounded as in an f16 GGUF, so that both formats hold the
-// same numbers; rows of B of q_proj and k_proj are put back into Hugging Face's order, since GGUF
-// interleaves the two halves of each head for its rotary embedding.
-struct PeftFiles {
-  std::string config;       // adapter_config.json
-  std::string safetensors;  // adapter_model.safetensors
-};
-
-// As EncodeGguf, and kUnsupportedModel for an architecture other than llama, kWrongAdapter for a
-// base_head_size that is odd, 0 or no divisor of the query and key rows.
-Result<PeftFiles> EncodePeft(const LoraWeights& weights, const AdapterManifest& manifest,
-                             AdapterPrecision precision = AdapterPrecision::kF16);
 
 // The weights that a file of this precision holds, as f32: Digest of them is its values_digest.
 // kWrongAdapter as EncodeGguf for shape and values.

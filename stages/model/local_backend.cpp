@@ -19,7 +19,6 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr const char* kArchitecture = "llama";
 
 std::optional<std::string> Given(const std::string& text) {
   return text.empty() ? std::nullopt : std::optional<std::string>(text);
@@ -84,7 +83,12 @@ class LocalBackend final : public Backend {
     if (!info.ok()) throw StartError(info.error().message);
     architecture_ = info->architecture;
     name_ = info->name;
-    head_size_ = info->heads == 0 ? 0 : info->embedding_length / info->heads;
+    const Result<LlamaShape> shape = FrozenWeights::Check(options_.language_model);
+    if (shape.ok()) {
+      head_size_ = static_cast<uint32_t>(shape->head_dim);
+    } else {
+      untrainable_ = shape.error();
+    }
     if (options_.learn) {
       for (const std::string& problem : Problems(options_.learner)) {
         throw StartError("adapt." + problem);
@@ -145,12 +149,7 @@ class LocalBackend final : public Backend {
     if (!options_.learn) {
       return Error{Code::kUnsupportedModel, "learning is switched off", "set adapt.enabled"};
     }
-    if (architecture_ != kArchitecture) {
-      return Error{Code::kUnsupportedModel,
-                   "training needs architecture llama, this model is " + architecture_ +
-                       ": it can be served, not trained",
-                   "set adapt.enabled to false, or choose a llama model"};
-    }
+    if (untrainable_) return *untrainable_;
     return Nothing{};
   }
 
@@ -220,7 +219,7 @@ class LocalBackend final : public Backend {
 
   void ReadAnchors();
   AdapterExpectation Expected(const LoraShape& shape) const {
-    return {model_.sha256(), architecture_, shape};
+    return {model_.sha256(), architecture_, shape, head_size_};
   }
 
   const LocalBackendOptions options_;
@@ -228,7 +227,8 @@ class LocalBackend final : public Backend {
   std::unique_ptr<Embedder> embedder_;
   std::string architecture_;
   std::string name_;
-  uint32_t head_size_ = 0;
+  uint32_t head_size_ = 0;            // of models that can be trained
+  std::optional<Error> untrainable_;  // why the model cannot be
   std::vector<TrainSequence> anchor_sequences_;
 
   std::mutex learning_mutex_;  // guards what follows, and the trainer's memory
@@ -433,7 +433,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
   const std::filesystem::path relative = std::filesystem::path(path).lexically_normal();
   if (relative.is_absolute() || relative.empty() || *relative.begin() == "..") {
     return Error{Code::kWrongAdapter, "data.uri: " + path + " is outside of the import folder",
-                 "name a file below adapt.import_folder"};
+                 "name a file or folder below adapt.import_folder"};
   }
   const std::lock_guard lock(learning_mutex_);
   Result<Training*> training = Learning(SerialFor());

@@ -1,6 +1,7 @@
 // The real backend: llama.cpp serves and embeds, nudge's trainer learns, on this machine.
 //
-// Serves any GGUF chat model. Learns with architecture `llama`; CanLearn says so for others.
+// Serves any GGUF chat model. Learns where FrozenWeights::Check finds nothing in the way (llama,
+// qwen2, qwen3); CanLearn says so for others.
 // Training runs on the dequantised weights, serving on the file as it is; adapters are handed over
 // in memory. The training copy of the model (f32, about eight times a Q4 file) is loaded at the
 // first lesson, so that the first answer does not wait for it.

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "stages/hash.h"
+#include "stages/model/peft_file.h"
 
 namespace nudge {
 namespace {
@@ -29,7 +30,8 @@ constexpr uint32_t kFormat = 1;
 constexpr size_t kMaxManifest = size_t{1} << 20;  // bytes
 constexpr size_t kMaxAdapter = size_t{1} << 30;   // bytes of an adapter.gguf to read at all
 constexpr size_t kMaxFolderName = 160;            // bytes; file systems allow 255
-constexpr size_t kDigestDigits = 12;              // of a digest in a folder's name
+constexpr const char* kPeftModel = "adapter_model.safetensors";
+constexpr size_t kDigestDigits = 12;  // of a digest in a folder's name
 constexpr std::array<const char*, kLoraModules> kModules{"query", "key", "value", "output",
                                                          "gate",  "up",  "down"};
 
@@ -386,7 +388,9 @@ Result<SnapshotManifest> ReadSnapshotManifest(const std::string& path) {
 Result<ImportedAdapter> ReadSnapshot(const std::string& path, const std::string& sha256,
                                      const AdapterExpectation& expected) {
   std::error_code ignored;
-  const std::string file = fs::is_directory(path, ignored) ? path + "/adapter.gguf" : path;
+  const bool is_folder = fs::is_directory(path, ignored);
+  std::string file = is_folder ? path + "/adapter.gguf" : path;
+  if (is_folder && !fs::exists(file, ignored)) file = path + "/" + kPeftModel;
   const auto bytes = ReadFile(file, kMaxAdapter);
   if (!bytes) return bytes.error();
   if (!sha256.empty() && Sha256Hex(*bytes) != sha256) {
@@ -394,7 +398,16 @@ Result<ImportedAdapter> ReadSnapshot(const std::string& path, const std::string&
                  "snapshot: " + file + " has SHA-256 " + Sha256Hex(*bytes) + ", expected " + sha256,
                  "copy the snapshot again, or name the SHA-256 of the file that is meant"};
   }
-  return DecodeGguf(*bytes, expected);
+  const fs::path place(file);
+  if (place.filename() != kPeftModel) return DecodeGguf(*bytes, expected);
+  const auto config =
+      ReadFile((place.parent_path() / "adapter_config.json").string(), kMaxPeftConfig);
+  if (!config) return config.error();
+  auto imported = DecodePeft(*config, *bytes, expected);
+  if (imported.ok()) return imported;
+  Error error = imported.error();
+  error.message = place.parent_path().string() + ": " + error.message;
+  return error;
 }
 
 std::string FolderNameOf(const std::string& tenant) {

@@ -1,8 +1,10 @@
 // Fuzzes what reads adapter files: bytes -> DecodeGguf, bytes with a right checksum put over them
-// -> DecodeGguf, bytes -> ParseSafetensors. Whatever is accepted must hold what it says it holds.
+// -> DecodeGguf, bytes -> ParseSafetensors, bytes as either file of a PEFT folder -> DecodePeft.
+// Whatever is accepted must hold what it says it holds.
 //
 // A libFuzzer harness: clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. over this
-// file, stages/{hash,result}.cpp and stages/model/{adapter_file,safetensors,lora}.cpp, with
+// file, stages/{hash,result}.cpp and stages/model/{adapter_file,
+// adapter_parts,peft_file,safetensors,lora}.cpp, with
 // llama.cpp's static libraries and libcrypto. Seeds: tests/fuzz/seeds/adapter, written by
 // NUDGE_UPDATE_SEEDS=1 adapter_file_tests.
 #include <ggml.h>
@@ -12,9 +14,11 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "stages/hash.h"
 #include "stages/model/adapter_file.h"
+#include "stages/model/peft_file.h"
 #include "stages/model/safetensors.h"
 
 namespace {
@@ -29,6 +33,7 @@ nudge::AdapterExpectation Expectation() {
   expected.shape.in[0] = 4;
   expected.shape.out[0] = 4;
   expected.shape.enabled[0] = true;
+  expected.base_head_size = 4;
   return expected;
 }
 
@@ -52,6 +57,26 @@ void Parse(std::string_view bytes) {
   ENSURE(!again || nudge::ParseSafetensors(*again).ok());
 }
 
+// A folder whose other file is right.
+void DecodeFolder(std::string_view bytes) {
+  static const nudge::AdapterExpectation expected = Expectation();
+  static const nudge::PeftFiles right = [] {
+    nudge::AdapterManifest manifest;
+    manifest.tenant = "acme";
+    manifest.digest = manifest.base_sha256 = expected.base_sha256;
+    manifest.base_architecture = "llama";
+    manifest.base_head_size = expected.base_head_size;
+    const nudge::LoraWeights weights{expected.shape, std::vector<float>(expected.shape.Size(), 1)};
+    return nudge::EncodePeft(weights, manifest).value();
+  }();
+  ENSURE(nudge::DecodePeft(right.config, right.safetensors, expected).ok());
+  (void)nudge::DecodePeft(bytes, right.safetensors, expected);
+  const auto adapter = nudge::DecodePeft(right.config, bytes, expected);
+  if (!adapter) return;
+  ENSURE(adapter->weights.values.size() == expected.shape.Size());
+  ENSURE(nudge::Digest(adapter->weights) == adapter->values_digest);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
@@ -70,5 +95,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Decode(sealed);
   }
   Parse(bytes);
+  DecodeFolder(bytes);
   return 0;
 }
