@@ -11,7 +11,7 @@
 // of a function below computes the same bits.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define NUDGE_INLINE static inline __attribute__((always_inline))
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(NUDGE_ONE_PATH)
 #define NUDGE_CLONES  // what chooses a clone runs before the sanitizer is there, and calls it
 #else
 #define NUDGE_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -61,6 +61,20 @@ NUDGE_INLINE float MaxLanes(const Vec& v) {
   float largest = v[0];
   for (size_t i = 1; i < kLanes; ++i) largest = v[i] > largest ? v[i] : largest;
   return largest;
+}
+
+constexpr Vec kMinusPlus = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+
+// b a d c ... of a b c d ...
+NUDGE_INLINE Vec SwapPairs(const Vec& v) {
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+}
+
+// a a b b ... of the eight values at p.
+NUDGE_INLINE Vec TwiceEach(const float* p) {
+  Half v;
+  std::memcpy(&v, p, sizeof v);
+  return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
 }
 
 // Sixteen lanes of doubles, for sums over a vocabulary.
@@ -220,7 +234,15 @@ NUDGE_CLONES void RotatePairs(Rotation rotation, const float* x, size_t x_stride
     const float* s = sine + r * (head_dim / 2);
     const float* from = x + r * x_stride;
     float* to = y + r * y_stride;
-    for (size_t i = 0; i < head_dim / 2; ++i) {
+    size_t i = 0;
+    for (; 2 * i + kLanes <= head_dim; i += kLanes / 2) {
+      const Vec pairs = Load(from + 2 * i);
+      const Vec turned = SwapPairs(pairs);
+      const Vec cosines = TwiceEach(c + i) * scale;
+      const Vec sines = TwiceEach(s + i) * (kMinusPlus * sign);
+      Store(pairs * cosines + turned * sines, to + 2 * i);
+    }
+    for (; i < head_dim / 2; ++i) {
       const float a = from[2 * i];
       const float b = from[2 * i + 1];
       to[2 * i] = a * (c[i] * scale) - b * (s[i] * sign);
@@ -239,7 +261,16 @@ NUDGE_CLONES void RotateHalves(Rotation rotation, const float* x, size_t x_strid
     const float* s = sine + r * half;
     const float* from = x + r * x_stride;
     float* to = y + r * y_stride;
-    for (size_t i = 0; i < half; ++i) {
+    size_t i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+      const Vec a = Load(from + i);
+      const Vec b = Load(from + half + i);
+      const Vec cosines = Load(c + i) * scale;
+      const Vec sines = Load(s + i) * sign;
+      Store(a * cosines - b * sines, to + i);
+      Store(a * sines + b * cosines, to + half + i);
+    }
+    for (; i < half; ++i) {
       const float a = from[i];
       const float b = from[half + i];
       to[i] = a * (c[i] * scale) - b * (s[i] * sign);
