@@ -240,7 +240,7 @@ void KafkaClient::Shared::ReadStatistics(std::string_view text) {
   statistics.brokers_up = 0;
   for (const auto& [name, broker] : brokers.items()) {
     // Others are names for one of these, such as that of the group's coordinator.
-    const bool is_real = broker.value("nodeid", -1) >= 0;
+    const bool is_real = broker.value("nodeid", -1) >= 0 && broker.value("source", "") != "logical";
     if (is_real && broker.value("state", "") == "UP") ++statistics.brokers_up;
     const double mean_us = broker.value("rtt", none).value("avg", 0.0);
     statistics.round_trip_ms =

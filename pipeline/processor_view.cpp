@@ -142,7 +142,6 @@ void Processor::ViewCounters(RunView& view) const {
                 RunView::Of("index", nodes.index),
                 RunView::Of("adapt", nodes.adapt),
                 RunView::Of("prompt", nodes.prompt),
-                RunView::Of("gather", nodes.gather),
                 RunView::Of("respond", nodes.respond),
                 RunView::Of("encode", nodes.encode),
                 RunView::Of("emit", nodes.emit),

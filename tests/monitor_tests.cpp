@@ -2,10 +2,6 @@
 // What a monitor answers, while a run comes, works and goes.
 #include <boost/test/unit_test.hpp>
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -18,6 +14,7 @@
 #include "pipeline/monitor.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
+#include "tests/monitor_page.h"
 #include "tests/scripted_source.h"
 #include "tests/temp_folder.h"
 
@@ -25,46 +22,6 @@ using namespace nudge;
 using namespace nudge::testing;
 
 namespace {
-
-constexpr char kLoopback[] = "127.0.0.1";
-
-// The whole answer to a request, head and body.
-std::string Send(uint16_t port, const std::string& request) {
-  const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  BOOST_REQUIRE(connect(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-                0);
-  BOOST_REQUIRE(send(descriptor, request.data(), request.size(), 0) ==
-                static_cast<ssize_t>(request.size()));
-  std::string answer;
-  char buffer[4096];
-  for (ssize_t got; (got = recv(descriptor, buffer, sizeof buffer, 0)) > 0;) {
-    answer.append(buffer, static_cast<size_t>(got));
-  }
-  close(descriptor);
-  return answer;
-}
-
-struct Page {
-  int status = 0;
-  std::string body;
-};
-
-Page Ask(const Monitor& monitor, const std::string& path, const std::string& method = "GET") {
-  const std::string answer = Send(
-      monitor.port(), method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-  BOOST_REQUIRE(answer.starts_with("HTTP/1.1 "));
-  const size_t body = answer.find("\r\n\r\n");
-  BOOST_REQUIRE(body != std::string::npos);
-  return {std::stoi(answer.substr(9, 3)), answer.substr(body + 4)};
-}
-
-bool Holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // A value of a metric, as text; empty if it is not there.
 std::string ValueOf(const std::string& metrics, const std::string& name_and_labels) {
@@ -195,19 +152,6 @@ ProcessorOptions Watchful() {
   return options;
 }
 
-// A monitor's page, once it is what it should be.
-std::string WaitForPage(const Monitor& monitor, const std::string& path, int status) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  Page page;
-  do {
-    page = Ask(monitor, path);
-    if (page.status == status) return page.body;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  } while (std::chrono::steady_clock::now() < deadline);
-  BOOST_ERROR(path << " gives " << page.status << ": " << page.body);
-  return "";
-}
-
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_monitor_without_a_run_is_alive_and_not_ready) {
@@ -329,6 +273,7 @@ BOOST_AUTO_TEST_CASE(a_run_is_shown_while_partitions_come_and_go) {
 BOOST_AUTO_TEST_CASE(a_model_that_does_not_answer_is_named_with_the_event_that_waits) {
   Gate gate;
   TemplateBackendOptions backend;
+  backend.instant = false;
   backend.before_each_call = [&] { gate.Pass(); };
   std::atomic<bool> may_end{false};
   ScriptedSource source({{5, {Question("first"), Question("second")}}},
@@ -338,6 +283,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_answer_is_named_with_the_event_that_w
   const std::string said = run.notices.WaitFor("no outcome was committed");
   BOOST_TEST(Holds(said, "partition 5: "), said);
   BOOST_TEST(Holds(said, "the oldest event in flight is offset 0 (tenant acme, id first, "), said);
+  BOOST_TEST(Holds(said, "generate has been running for it for "), said);
   BOOST_TEST(!Holds(said, "\n"), said);
   BOOST_TEST(Holds(WaitForPage(run.monitor, "/readyz", 503), "offset 0"));
   const std::string metrics = Ask(run.monitor, "/metrics").body;
