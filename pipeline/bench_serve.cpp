@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <future>
 #include <mutex>
@@ -22,9 +23,9 @@ namespace nudge {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kRepeats = 5;
-constexpr int kLessons = 8;  // of each way to measure them
-constexpr auto kLoadPeriod = std::chrono::milliseconds(1000);
+constexpr int kRepeats = 3;
+constexpr int kLessons = 6;    // of each way to measure them
+constexpr int kLoadShare = 4;  // answers take 1/4 of one thread, so that the load stays a load
 constexpr uint32_t kLoadTokens = 8;   // of each answer of the steady load
 constexpr size_t kPromptWords = 150;  // ~200 tokens
 constexpr size_t kLoadWords = 30;
@@ -153,14 +154,15 @@ double Do(Executor& executor, Sequence at, Plan plan) {
 // Somebody who asks once a period, whether the last answer is there or not.
 class Load {
  public:
-  Load(Executor& executor, size_t threads, WatchedBackend& backend, uint64_t first_seed)
+  Load(Executor& executor, size_t threads, WatchedBackend& backend, Clock::duration period,
+       uint64_t first_seed)
       : executor_(executor),
         threads_(threads),
         backend_(backend),
         first_seed_(first_seed),
         seed_(first_seed) {
-    thread_ = std::jthread([this](const std::stop_token& stop) {
-      for (auto next = Clock::now(); !stop.stop_requested(); next += kLoadPeriod) {
+    thread_ = std::jthread([this, period](const std::stop_token& stop) {
+      for (auto next = Clock::now(); !stop.stop_requested(); next += period) {
         std::this_thread::sleep_until(next);
         Ask();
       }
@@ -341,18 +343,22 @@ int BenchServe(const Config& config, const ServeLimits& limits) {
   const Feedbacks corrections = Learn(executor, number, true);
   Print("correction, alone", corrections, bound(prompt_rows));
 
-  Load idle(executor, options.threads, watched, 100);
-  std::this_thread::sleep_for(kLoadPeriod * kLessons);
+  const double load_ms = MedianMs([&] {
+    Do(executor, Sequence::Of(0, 2), PlanAnswer("asks", Chat(kLoadWords, 8), 0, kLoadTokens, 0));
+  });
+  const auto period = std::chrono::milliseconds(std::llround(kLoadShare * load_ms));
+  Load idle(executor, options.threads, watched, period, 100);
+  std::this_thread::sleep_for(period * kLessons);
   const Load::Times without = idle.Finish();
-  Load busy(executor, options.threads, watched, 300);
+  Load busy(executor, options.threads, watched, period, 300);
   const Feedbacks loaded = Learn(executor, number, false);
   const Load::Times with = busy.Finish();
   Print("thumb up, while others ask", loaded, bound(0));
   std::printf(
       "  others ask every %lld ms for %u tokens; waits of those who did not wait for other "
       "answers; ms\n  %-34s %8s %10s %8s %8s %12s %8s\n",
-      static_cast<long long>(kLoadPeriod.count()), kLoadTokens, "", "answers", "wait p50", "p95",
-      "most", "answer p50", "p95");
+      static_cast<long long>(period.count()), kLoadTokens, "", "answers", "wait p50", "p95", "most",
+      "answer p50", "p95");
   PrintLoad("without lessons", without);
   PrintLoad("with lessons", with);
 
