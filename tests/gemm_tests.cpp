@@ -66,6 +66,12 @@ BOOST_AUTO_TEST_CASE(beta_zero_overwrites_whatever_was_there) {
   for (const float value : c) BOOST_TEST(value == 2.0f);
 }
 
+BOOST_AUTO_TEST_CASE(the_path_of_products_names_library_and_instructions) {
+  BOOST_TEST(GemmPath().starts_with("oneDNN "));
+  BOOST_TEST(GemmPath().find(" isa ") != std::string::npos);
+  BOOST_TEST(GemmPath() == GemmPath());
+}
+
 BOOST_AUTO_TEST_CASE(tiles_cover_every_cell_once) {
   for (const size_t rows : {1u, 31u, 256u, 257u, 700u}) {
     for (const size_t columns : {1u, 47u, 67u, 576u, 960u, 3072u, 4097u}) {

@@ -376,6 +376,22 @@ BOOST_AUTO_TEST_CASE(a_state_with_a_weight_or_moment_that_is_not_finite_is_refus
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_leaves_every_byte_as_it_was) {
+  World world;
+  Learner learner(*world.weights, world.options);
+  Teach(world, learner, 0, 3, SerialFor());
+  LoraWeights huge = learner.weights();
+  for (float& value : huge.values) value = 1e30f;
+  BOOST_REQUIRE(learner.Adopt(&huge).ok());
+  const std::string before = learner.Save();
+  for (const LearnExample& example : {Example(1, 1), Example(1, -1), Correction(1)}) {
+    const auto report = world.Step(learner, example);
+    BOOST_REQUIRE(!report.ok());
+    BOOST_TEST((report.error().code == Code::kModelFailed), report.error().message);
+    BOOST_TEST((learner.Save() == before));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(completions_of_one_token_are_learnt) {
   World world;
   Learner learner(*world.weights, world.options);

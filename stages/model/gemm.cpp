@@ -76,6 +76,12 @@ void MultiplyReference(Transpose transpose_a, Transpose transpose_b, size_t m, s
   }
 }
 
+std::string GemmPath() {
+  const dnnl_version_t* version = dnnl_version();
+  return "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch) + " isa " + std::to_string(dnnl_get_effective_cpu_isa());
+}
+
 void FreeAligned::operator()(float* values) const {
   std::free(values);
 }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 
 namespace nudge {
 
@@ -25,6 +26,9 @@ void Multiply(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, 
 void MultiplyReference(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k,
                        float alpha, const float* a, size_t a_stride, const float* b,
                        size_t b_stride, float beta, float* c, size_t c_stride);
+
+// The library's version and the instructions that it uses here: bits repeat where this is equal.
+std::string GemmPath();
 
 // Floats on a 64-byte boundary, not initialised: pages that are never written take no memory.
 struct FreeAligned {

@@ -10,6 +10,7 @@
 #include "stages/dense_scan.h"
 #include "stages/model/adapter_file.h"
 #include "stages/model/embedder.h"
+#include "stages/model/gemm.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/language_model.h"
 #include "stages/model/snapshot_folder.h"
@@ -99,7 +100,7 @@ class LocalBackend final : public Backend {
 
   std::string Fingerprint() const override {
     return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
-           " scan " + std::string(DenseScanPath());
+           " scan " + std::string(DenseScanPath()) + " train " + GemmPath();
   }
   std::string base_sha256() const override { return model_.sha256(); }
   std::string description() const override {
