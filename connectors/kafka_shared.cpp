@@ -232,6 +232,9 @@ Configuration Configure(const KafkaOptions& options, Ear& ear, const Settings& d
   Set(configuration.get(), "client.id", "nudge", ear);
   Set(configuration.get(), "log_level", "4", ear);  // warnings
   Set(configuration.get(), "log.connection.close", "false", ear);
+  // The default of 10 s, waited for twice in a row (a broker, then the coordinator that it names),
+  // outlasts a transaction that a broker's restart has cut: its producer would come back fenced.
+  Set(configuration.get(), "reconnect.backoff.max.ms", "1000", ear);
   for (const auto& [name, value] : defaults) Set(configuration.get(), name, value, ear);
   for (const auto& [name, value] : options.properties) {
     if (OwnProperties().contains(name)) {

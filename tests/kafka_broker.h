@@ -43,10 +43,10 @@ class KafkaBroker {
   void Stop() { Require(Script("stop")); }
   void Start() { Require(Script("start")); }
 
-  // As a crash would end it.
+  // As a crash would end it. Returns when nothing listens at its ports any more.
   void Kill() {
     Signal(SIGKILL);
-    while (Script("status")) usleep(10'000);
+    while (Listens(port_) || Listens(port_ + 1) || Listens(port_ + 2)) usleep(10'000);
   }
 
   // The broker's process stands still, with its connections open, until Thaw.
@@ -74,17 +74,21 @@ class KafkaBroker {
     if (!done) throw std::runtime_error("scripts/kafka failed");
   }
 
-  static bool IsFree(int port) {
+  // What `call` (bind or connect) says about a port.
+  template <class Call>
+  static bool Succeeds(const Call& call, int port) {
     const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(static_cast<uint16_t>(port));
-    const bool is_free =
-        bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    const bool succeeds =
+        call(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
     close(descriptor);
-    return is_free;
+    return succeeds;
   }
+  static bool IsFree(int port) { return Succeeds(bind, port); }
+  static bool Listens(int port) { return Succeeds(connect, port); }
 
   // Three in a row below the range that the system gives to connections; suites side by side begin
   // at different places.
