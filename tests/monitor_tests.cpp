@@ -297,6 +297,26 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_answer_is_named_with_the_event_that_w
   BOOST_TEST(sink.lines().size() == 2u);
 }
 
+BOOST_AUTO_TEST_CASE(a_run_that_was_told_to_stop_is_not_ready_while_it_finishes) {
+  Gate gate;
+  TemplateBackendOptions backend;
+  backend.instant = false;
+  backend.before_each_call = [&] { gate.Pass(); };
+  ScriptedSource source({{0, {Question("first")}}},
+                        {Assign{0}, Deliver{0, 1}, Until{[] { return false; }}});
+  MemorySink sink;
+  WatchedRun run({}, backend, source, sink);
+  WaitForPage(run.monitor, "/readyz", 200);
+  gate.WaitForSomebody();
+  run.stop = true;
+  BOOST_TEST(WaitForPage(run.monitor, "/readyz", 503) == "draining\n");
+  BOOST_TEST(Ask(run.monitor, "/healthz").status == 200);
+  gate.Open();
+  run.Finish();
+  BOOST_TEST(run.is_good.load());
+  BOOST_TEST(sink.lines().size() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(a_commit_that_does_not_end_is_named) {
   Gate gate;
   std::atomic<bool> may_end{false};
