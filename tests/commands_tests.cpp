@@ -16,6 +16,7 @@
 #include "pipeline/state_store.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
+#include "tests/trainer_helpers.h"
 
 using namespace nudge;
 using nudge::testing::TempFolder;
@@ -151,6 +152,36 @@ struct ChatFolder {
 }  // namespace
 
 // ---- inspect ------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(inspect_says_which_models_train_and_what_stops_the_others) {
+  const TempFolder folder;
+  const auto inspect = [&](const std::string& architecture, const auto& change) {
+    nudge::testing::TinyLlama model;
+    model.architecture = architecture;
+    model.lists_tokens = true;
+    model.Fill(1);
+    change(model);
+    model.Write(folder.path() + "/model.gguf");
+    const Printed printed = InspectOf(folder.path() + "/model.gguf");
+    BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+    BOOST_TEST(printed.Says("architecture  " + architecture));
+    return printed;
+  };
+  const auto whole = [](auto&) {};
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    const Printed printed = inspect(architecture, whole);
+    BOOST_TEST(printed.Says("serves: yes, without a chat template"), printed.out);
+    BOOST_TEST(printed.Says("trains: yes, on a copy of "), printed.out);
+    BOOST_TEST(printed.Says("f32"), printed.out);
+  }
+  BOOST_TEST(inspect("gemma", whole)
+                 .Says("trains: no: training needs architecture llama, qwen2 or qwen3; this file "
+                       "is gemma: it can be served, not trained"));
+  BOOST_TEST(
+      inspect("llama", [](auto& model) {
+        model.extra = "blk.0.attn_sinks.weight";
+      }).Says("trains: no: training does not know what tensor blk.0.attn_sinks.weight does"));
+}
 
 BOOST_AUTO_TEST_CASE(a_file_of_events_is_counted_and_its_faults_are_named) {
   const TempFolder folder;

@@ -67,6 +67,7 @@ struct TinyLlama {
   size_t vocabulary = 67, context = 512;
   bool tied = true;
   std::string architecture = "llama";  // or "qwen2" (q, k, v biases), "qwen3" (norms of heads)
+  bool lists_tokens = false;           // as a model that is served has it
   std::string left_out, extra;         // a tensor that Write forgets, and one that it makes up
   std::map<std::string, std::vector<float>> tensors;  // [out, in], row-major
 
@@ -152,6 +153,13 @@ struct TinyLlama {
     gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
     gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
     gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    if (lists_tokens) {
+      std::vector<std::string> texts;
+      for (size_t i = 0; i < vocabulary; ++i) texts.push_back("t" + std::to_string(i));
+      std::vector<const char*> tokens;
+      for (const std::string& text : texts) tokens.push_back(text.c_str());
+      gguf_set_arr_str(file, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
+    }
     if (!extra.empty()) {
       ggml_tensor* tensor = ggml_new_tensor_1d(memory, GGML_TYPE_F32, 4);
       ggml_set_name(tensor, extra.c_str());

@@ -162,6 +162,37 @@ BOOST_AUTO_TEST_CASE(logits_of_the_real_model_agree_with_llama_cpp_on_the_same_f
   BOOST_TEST(worst < 1e-4);  // of logits up to 30
 }
 
+// Another model of a trained architecture, by its path in NUDGE_TRAIN_MODEL. Without one the runner
+// reports the case as skipped: it proves nothing then.
+boost::test_tools::assertion_result AnotherModelIsGiven(boost::unit_test::test_unit_id) {
+  boost::test_tools::assertion_result given(std::getenv("NUDGE_TRAIN_MODEL") != nullptr);
+  given.message() << "NUDGE_TRAIN_MODEL names no GGUF: nothing is tested";
+  return given;
+}
+
+BOOST_AUTO_TEST_CASE(logits_of_another_model_agree_with_llama_cpp_on_the_same_f32_weights,
+                     *boost::unit_test::precondition(AnotherModelIsGiven)) {
+  const std::filesystem::path path = std::getenv("NUDGE_TRAIN_MODEL");
+  const auto weights = FrozenWeights::Load(path);
+  BOOST_REQUIRE_MESSAGE(weights.ok(), (weights ? "" : weights.error().message));
+  const TemporaryFile widened("another-f32.gguf");
+  WriteAsF32(path, widened.path());
+  const size_t vocabulary = (*weights)->shape().vocabulary;
+  const auto tokens = testing::RandomTokens(32, vocabulary, 5);
+  Trainer trainer(*weights, {33, 8});
+  const auto ours = trainer.Logits(tokens, nullptr, ThreadsFor(2));
+  BOOST_REQUIRE(ours.ok());
+  const auto theirs = LlamaCppLogits(widened.path(), tokens, vocabulary);
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < theirs.size(); ++i) {
+    worst = std::max(worst, static_cast<double>(std::fabs((*ours)[i] - theirs[i])));
+    largest = std::max(largest, static_cast<double>(std::fabs(theirs[i])));
+  }
+  BOOST_TEST_MESSAGE((*weights)->architecture()
+                     << ": worst difference " << worst << " of logits up to " << largest);
+  BOOST_TEST(worst < 1e-4 * largest);
+}
+
 double TotalLoss(Trainer& trainer, const LoraWeights& adapter,
                  const std::vector<TrainSequence>& sequences) {
   std::vector<float> unused(adapter.values.size());
