@@ -399,32 +399,31 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
     Resolve(answer, std::move(given));
     return answer;
   }
-  When(VersionOf(*tenant, generate.adapter),
-       [=, this, owner = Own(answer), waiting = std::weak_ptr(tenant),
-        generate = std::move(generate)](const Served& served) mutable {
-         const TenantPtr asked = waiting.lock();
-         if (!asked) return;
-         Enqueue(kGenerate, at, [=, this, generate = std::move(generate)](size_t slot) {
-           (void)owner;  // until here
-           const auto cancelled = [&] { return stopping_ || asked->abandoned; };
-           Answer given;
-           given.digest = served.digest();
-           {
-             const NodeMetrics::Timer timer(generate_metrics_);
-             FaultPoint("generation");
-             Result<Completed> completed =
-                 backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
-                                   generate.seed, cancelled);
-             if (completed.ok()) {
-               given.completed = std::move(*completed);
-             } else {
-               generate_metrics_.CountError();
-               given.error = completed.error();
-             }
-           }
-           if (!cancelled()) Resolve(answer, std::move(given));
-         });
-       });
+  const CellPtr<Served> version = VersionOf(*tenant, generate.adapter);
+  When(version, [=, this, owner = Own(answer), waiting = std::weak_ptr(tenant),
+                 generate = std::move(generate)](const Served& served) mutable {
+    const TenantPtr asked = waiting.lock();
+    if (!asked) return;
+    Enqueue(kGenerate, at, [=, this, generate = std::move(generate)](size_t slot) {
+      (void)owner;  // until here
+      const auto cancelled = [&] { return stopping_ || asked->abandoned; };
+      Answer given;
+      given.digest = served.digest();
+      {
+        const NodeMetrics::Timer timer(generate_metrics_);
+        FaultPoint("generation");
+        Result<Completed> completed = backend_.Generate(
+            slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed, cancelled);
+        if (completed.ok()) {
+          given.completed = std::move(*completed);
+        } else {
+          generate_metrics_.CountError();
+          given.error = completed.error();
+        }
+      }
+      if (!cancelled()) Resolve(answer, std::move(given));
+    });
+  });
   return answer;
 }
 
