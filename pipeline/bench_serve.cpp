@@ -217,18 +217,23 @@ void PrintRates(const Config& config, const ServeLimits& limits, Backend& backen
   if (!model.ok()) throw StartError(model.error().message);
   const auto chat = Chat(kPromptWords, 1);
   const double tokens = static_cast<double>(backend.CountTokens(chat));
-  const auto answer_ms = [&](uint32_t count) {
+  uint32_t drawn = 0;  // by the last answer
+  const auto answer_ms = [&](const std::vector<ChatMessage>& asked, uint32_t count) {
     return MedianMs([&] {
       Decoding decoding;
       decoding.max_tokens = count;
-      const auto given = backend.Generate(0, chat, nullptr, decoding, 1, {});
+      const auto given = backend.Generate(0, asked, nullptr, decoding, 1, {});
       if (!given.ok()) throw StartError(given.error().message);
-      if (given->completion_tokens != count) std::printf("  (an answer ended early)\n");
+      // The token that ends a turn is drawn too.
+      drawn = std::min(count, given->completion_tokens + 1);
     });
   };
-  constexpr uint32_t kDecoded = 16;
-  const double prefill_ms = answer_ms(1);
-  const double decode_ms = (answer_ms(1 + kDecoded) - prefill_ms) / kDecoded;
+  constexpr uint32_t kDecoded = 32;
+  const auto brief = Chat(4, 1);  // so that little is subtracted
+  const double prefill_ms = answer_ms(chat, 1);
+  const double brief_ms = answer_ms(brief, 1);
+  const double decoded_ms = answer_ms(brief, 1 + kDecoded) - brief_ms;
+  const double decode_ms = decoded_ms / std::max(1u, drawn - 1);
   const double prefill_bound =
       limits.gflops_one_thread * 1e9 / (2.0 * static_cast<double>(limits.layer_weights));
   const double decode_bound = bandwidth * 1e9 / static_cast<double>(model->file_bytes);
