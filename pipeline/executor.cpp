@@ -410,7 +410,7 @@ Executor::CellPtr<Executor::Answer> Executor::SubmitGenerate(Sequence at, const 
       Answer given;
       given.digest = served.digest();
       {
-        const NodeMetrics::Timer timer(generate_metrics_);
+        const DurationMetrics::Timer timer(generate_metrics_);
         FaultPoint("generation");
         Result<Completed> completed = backend_.Generate(
             slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed, cancelled);
@@ -493,7 +493,7 @@ LessonDone Executor::RunLesson(size_t slot, Sequence at, const TenantId& id, Ten
                                const Served& parent) {
   LessonDone done;
   {
-    const NodeMetrics::Timer timer(lesson_metrics_);
+    const DurationMetrics::Timer timer(lesson_metrics_);
     FaultPoint("training");
     done = tenant.adapters->Apply(lesson, shown, target, parent, shares_[slot]);
     if (done.error) lesson_metrics_.CountError();

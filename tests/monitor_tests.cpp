@@ -261,7 +261,10 @@ BOOST_AUTO_TEST_CASE(a_run_is_shown_while_partitions_come_and_go) {
   BOOST_TEST(outcomes >= static_cast<double>(kPartitions * kEvents));  // recovery repeats some
   BOOST_TEST(Holds(metrics, "nudge_dead_letters_total{stage=\"decode\",code=\"invalid_json\"}"));
   BOOST_TEST(Holds(metrics, "nudge_generation_seconds_bucket{le=\"+Inf\"}"));
-  BOOST_TEST(std::stod(ValueOf(metrics, "nudge_cut_seconds_count")) > 0);
+  for (const char* name : {"generation", "lesson", "commit", "cut", "restore"}) {
+    const std::string count = "nudge_" + std::string(name) + "_seconds_count";
+    BOOST_TEST(std::stod(ValueOf(metrics, count)) > 0, count);
+  }
   BOOST_TEST(status["ready"] == true);
   BOOST_TEST(status["partitions"].size() == static_cast<size_t>(kPartitions));
   for (const auto& partition : status["partitions"]) {
