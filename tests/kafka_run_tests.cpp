@@ -96,8 +96,10 @@ BOOST_AUTO_TEST_CASE(a_process_killed_inside_a_commit_leaves_all_of_it_or_nothin
           BOOST_REQUIRE(Proxy().WaitForBites());
           BOOST_TEST(process.Kill());
         }
-        const bool is_open = fate.moment == kRequest;
-        BOOST_TEST(HasOpenTransaction(trial.topics, trial.workload.partitions()) == is_open);
+        // (One that is executed is answered before its markers are in the topics.)
+        if (fate.moment == kRequest) {
+          BOOST_TEST(HasOpenTransaction(trial.topics, trial.workload.partitions()));
+        }
         if (fate.then == Then::kReleaseBefore) BOOST_TEST(Proxy().Release());
         Process successor(trial, "one");
         trial.WaitUntilAllIsAnswered();
