@@ -1,7 +1,7 @@
 // Events for benchmarks and tests of the engine: every type, many tenants, a function of seed and
 // number alone.
 //
-//   number -> [EventGenerator] -> one line of JSON
+//   number -> [EventGenerator] -> one line of JSON; [GeneratedSource] -> Record, one partition
 //
 // One thread at a time.
 #pragma once
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "connectors/codec.h"
+#include "connectors/source.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -112,6 +113,36 @@ class EventGenerator {
   const GeneratorOptions options_;
   uint64_t counter_ = 0;
   std::vector<std::string> last_queries_;
+};
+
+// Makes its lines as they are asked for, so that the input does not lie in memory: partition 0,
+// which is assigned with the first. Seek, Pause and Resume do nothing.
+class GeneratedSource final : public Source {
+ public:
+  explicit GeneratedSource(GeneratorOptions options)
+      : generator_(options), events_(options.events) {}
+
+  void Listen(PartitionListener& listener) override { listener_ = &listener; }
+  Result<Pull> Next(Record& record, std::chrono::milliseconds) override {
+    constexpr int32_t kPartition = 0;
+    if (next_ == 0 && listener_ != nullptr) {
+      const Result<Nothing> assigned = listener_->Assigned({&kPartition, 1});
+      if (!assigned.ok()) return assigned.error();
+    }
+    if (next_ == events_) return Pull::kEnd;
+    record = {kPartition, static_cast<int64_t>(next_), "", generator_.Line(next_), {}};
+    ++next_;
+    return Pull::kRecord;
+  }
+  Result<Nothing> Seek(int32_t, int64_t) override { return Nothing{}; }
+  void Pause(int32_t) override {}
+  void Resume(int32_t) override {}
+
+ private:
+  EventGenerator generator_;
+  const size_t events_;
+  PartitionListener* listener_ = nullptr;
+  uint64_t next_ = 0;
 };
 
 }  // namespace nudge

@@ -16,32 +16,6 @@ namespace {
 
 constexpr size_t kEvents = 1'000'000;
 
-// Makes its lines as they are asked for, so that the input does not lie in memory.
-class GeneratedSource final : public Source {
- public:
-  void Listen(PartitionListener& listener) override { listener_ = &listener; }
-  Result<Pull> Next(Record& record, std::chrono::milliseconds) override {
-    if (next_ == 0) {
-      const int32_t partition = 0;
-      if (auto assigned = listener_->Assigned({&partition, 1}); !assigned.ok()) {
-        return assigned.error();
-      }
-    }
-    if (next_ == kEvents) return Pull::kEnd;
-    record = {0, static_cast<int64_t>(next_), "", generator_.Line(next_), {}};
-    ++next_;
-    return Pull::kRecord;
-  }
-  Result<Nothing> Seek(int32_t, int64_t) override { return Nothing{}; }
-  void Pause(int32_t) override {}
-  void Resume(int32_t) override {}
-
- private:
-  EventGenerator generator_{{.seed = 9, .events = kEvents, .tenants = 50}};
-  PartitionListener* listener_ = nullptr;
-  uint64_t next_ = 0;
-};
-
 class CountingSink final : public Sink {
  public:
   Result<Nothing> Append(const OutcomeLine& line) override {
@@ -74,7 +48,7 @@ std::string ChainAt(int threads) {
   TemplateBackendOptions backend_options;
   backend_options.before_each_call = SeededDelay(static_cast<uint64_t>(threads) + 100);
   const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
-  GeneratedSource source;
+  GeneratedSource source({.seed = 9, .events = kEvents, .tenants = 50});
   CountingSink sink;
   Processor processor(options, {}, *backend, source, sink);
   const std::atomic<bool> stop{false};
