@@ -1,4 +1,4 @@
-// labels: kafka slow
+// labels: kafka long
 // `nudge run` under load, while processes are killed, stopped, join and leave, and the
 // broker goes away. NUDGE_KILLS: how much of each.
 #include <boost/test/unit_test.hpp>
