@@ -216,10 +216,10 @@ BOOST_AUTO_TEST_CASE(a_gradient_has_the_same_bytes_with_and_without_answers_in_b
     Trainer trainer(*weights, {.max_tokens = 200, .max_rank = 4});
     std::vector<float> gradient(adapter.values.size());
     const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
-    BOOST_REQUIRE(losses.ok());
-    return gradient;
+    return losses.ok() ? gradient : std::vector<float>();  // no check of Boost's: any thread calls
   };
   const std::vector<float> alone = gradient_of(SerialFor());
+  BOOST_REQUIRE(!alone.empty());
 
   const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
   for (const size_t threads : {size_t{1}, size_t{2}, size_t{4}}) {
