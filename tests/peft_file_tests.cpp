@@ -114,7 +114,8 @@ BOOST_AUTO_TEST_CASE(what_is_exported_comes_back_for_every_architecture_and_choi
 
 BOOST_AUTO_TEST_CASE(only_a_llama_has_its_query_rows_in_another_order_than_hugging_face) {
   const auto second_row = [](const Sample& sample) {
-    const auto parsed = ParseSafetensors(sample.Files(AdapterPrecision::kF32).safetensors);
+    const PeftFiles files = sample.Files(AdapterPrecision::kF32);  // the tensors lie in it
+    const auto parsed = ParseSafetensors(files.safetensors);
     for (const SafetensorsTensor& tensor : parsed->tensors) {
       if (!tensor.name.ends_with("layers.0.self_attn.q_proj.lora_B.weight")) continue;
       float value = 0;
