@@ -25,6 +25,16 @@ GeneratorOptions LoadOf(size_t events, size_t tenants) {
   return {.seed = 9, .events = events, .tenants = tenants, .with_faults = false};
 }
 
+ProcessorOptions EngineOptions(const Config& config, const BenchKafkaArguments& arguments,
+                               const ScratchFolder& folder) {
+  ProcessorOptions options = ToProcessorOptions(config);
+  options.state_folder = folder.path() + "/state";
+  options.checkpoint_every_events = 10'000;
+  options.graph.threads = arguments.threads;
+  options.executor.threads = static_cast<size_t>(arguments.threads);
+  return options;
+}
+
 // The whole topic once, in events/s; the clock runs from the first outcome that is committed to the
 // last. 0: a signal stopped it.
 double RunOnce(const Config& config, const BenchKafkaArguments& arguments, KafkaOptions kafka,
@@ -38,11 +48,7 @@ double RunOnce(const Config& config, const BenchKafkaArguments& arguments, Kafka
   if (const auto made = CreateTopics(kafka, arguments.partitions, 1); !made.ok()) {
     throw StartError(made.error().message);
   }
-  ProcessorOptions options = ToProcessorOptions(config);
-  options.state_folder = folder.path() + "/state";
-  options.checkpoint_every_events = 10'000;
-  options.graph.threads = arguments.threads;
-  options.executor.threads = static_cast<size_t>(arguments.threads);
+  ProcessorOptions options = EngineOptions(config, arguments, folder);
   const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
   KafkaClient client(kafka);
   KafkaSink sink(client);
@@ -155,11 +161,7 @@ void BenchLatency(const Config& config, const BenchKafkaArguments& arguments, Ka
   if (const auto made = CreateTopics(kafka, arguments.partitions, 1); !made.ok()) {
     throw StartError(made.error().message);
   }
-  ProcessorOptions options = ToProcessorOptions(config);
-  options.state_folder = folder.path() + "/state";
-  options.checkpoint_every_events = 10'000;
-  options.graph.threads = arguments.threads;
-  options.executor.threads = static_cast<size_t>(arguments.threads);
+  ProcessorOptions options = EngineOptions(config, arguments, folder);
   const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
   KafkaClient client(kafka);
   KafkaSink sink(client);

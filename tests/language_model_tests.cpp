@@ -25,6 +25,7 @@
 #include "stages/hash.h"
 #include "stages/model/language_model.h"
 #include "stages/model/sampler.h"
+#include "tests/models.h"
 
 namespace {
 
@@ -34,12 +35,8 @@ using nudge::LanguageModel;
 using nudge::Sampling;
 using Tokens = std::vector<int32_t>;
 
-std::string Cache() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  return cache != nullptr ? cache : NUDGE_SOURCE_DIR "/.cache";
-}
-const std::string kSmolLm = Cache() + "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-const std::string kE5 = Cache() + "/models/multilingual-e5-small-q4_0.gguf";
+const std::string kSmolLm = nudge::testing::ModelFolder() + nudge::testing::kSmolLmName;
+const std::string kE5 = nudge::testing::ModelFolder() + nudge::testing::kE5Name;
 constexpr int32_t kImStart = 1;
 constexpr int32_t kImEnd = 2;
 
@@ -529,8 +526,9 @@ BOOST_AUTO_TEST_CASE(greedy_takes_the_lowest_of_equals_and_refuses_what_is_not_f
 // ---- Files
 
 BOOST_AUTO_TEST_CASE(a_file_that_is_no_language_model_is_refused) {
-  BOOST_CHECK_THROW(LanguageModel(Cache() + "/models/nothing.gguf"), nudge::StartError);
-  BOOST_CHECK_THROW(LanguageModel(Cache() + "/models"), nudge::StartError);
+  BOOST_CHECK_THROW(LanguageModel(nudge::testing::CacheFolder() + "/models/nothing.gguf"),
+                    nudge::StartError);
+  BOOST_CHECK_THROW(LanguageModel(nudge::testing::CacheFolder() + "/models"), nudge::StartError);
   BOOST_CHECK_THROW(LanguageModel{kE5}, nudge::StartError);
   BOOST_CHECK_THROW(LanguageModel(kSmolLm, {.slots = 0}), nudge::StartError);
   const std::string path = (std::filesystem::temp_directory_path() /

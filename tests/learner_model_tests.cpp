@@ -6,22 +6,14 @@
 #include <numeric>
 
 #include "stages/model/learner.h"
+#include "tests/models.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {
 namespace {
 
+using testing::ModelPath;
 using testing::ThreadsFor;
-
-std::filesystem::path ModelPath() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  const std::filesystem::path folder =
-      cache != nullptr ? cache : std::filesystem::path(NUDGE_SOURCE_DIR) / ".cache";
-  const auto path = folder / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  BOOST_REQUIRE_MESSAGE(std::filesystem::exists(path),
-                        path.string() + " is missing: run scripts/setup");
-  return path;
-}
 
 class Tokenizer {
  public:

@@ -2,27 +2,17 @@
 // The real backend against what can happen to it while it runs.
 #include <boost/test/unit_test.hpp>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include "stages/model/local_backend.h"
+#include "tests/models.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
 using namespace nudge::testing;
 
 namespace {
-
-std::filesystem::path ModelPath() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  const std::filesystem::path folder =
-      cache != nullptr ? cache : std::filesystem::path(NUDGE_SOURCE_DIR) / ".cache";
-  const auto path = folder / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  BOOST_REQUIRE_MESSAGE(std::filesystem::exists(path),
-                        path.string() + " is missing: run scripts/setup");
-  return path;
-}
 
 Study AStudy() {
   return {{{"user", "When do you open?"}}, "At nine.", "We open at eight.", 0};

@@ -17,19 +17,15 @@
 #include "stages/model/peft_file.h"
 #include "stages/model/snapshot_folder.h"
 #include "stages/model/trainer.h"
+#include "tests/models.h"
 #include "tests/temp_folder.h"
 #include "tests/trainer_helpers.h"
 
 using namespace nudge;
+using nudge::testing::ModelPath;
 using nudge::testing::TempFolder;
 
 namespace {
-
-std::string ModelPath() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  return (cache != nullptr ? std::string(cache) : std::string(NUDGE_SOURCE_DIR) + "/.cache") +
-         "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 std::string Content(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

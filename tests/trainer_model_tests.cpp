@@ -11,6 +11,7 @@
 
 #include "stages/model/frozen_weights.h"
 #include "stages/model/trainer.h"
+#include "tests/models.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {
@@ -18,19 +19,10 @@ namespace {
 
 using testing::ClearB;
 using testing::kAllModules;
+using testing::ModelPath;
 using testing::RandomAdapter;
 using testing::TemporaryFile;
 using testing::ThreadsFor;
-
-std::filesystem::path ModelPath() {
-  const char* cache = std::getenv("NUDGE_CACHE");
-  const std::filesystem::path folder =
-      cache != nullptr ? cache : std::filesystem::path(NUDGE_SOURCE_DIR) / ".cache";
-  const auto path = folder / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  BOOST_REQUIRE_MESSAGE(std::filesystem::exists(path),
-                        path.string() + " is missing: run scripts/setup");
-  return path;
-}
 
 std::shared_ptr<const FrozenWeights> Model() {
   static const auto weights = [] {
