@@ -39,6 +39,14 @@ LearnerOptions LearnerOptionsOf(const LearnSettings& settings) {
 
 }  // namespace
 
+BaseForm BaseFormOf(const LearnSettings& settings) {
+  if (settings.products == "bf16" && !HasBf16Products()) {
+    throw StartError("adapt.products: this processor has no bf16 products: set auto or f32");
+  }
+  return {.bf16 = settings.products == "bf16" || (settings.products == "auto" && Bf16IsFaster()),
+          .in_file = settings.base_memory == "file"};
+}
+
 std::unique_ptr<Backend> MakeBackend(const Config& config) {
   if (config.model.backend == "template") {
     TemplateBackendOptions options;
@@ -56,6 +64,7 @@ std::unique_ptr<Backend> MakeBackend(const Config& config) {
   options.window_tokens = config.model.window_tokens;
   options.learn = config.adapt.enabled;
   options.learner = LearnerOptionsOf(config.learn);
+  if (options.learn) options.base_form = BaseFormOf(config.learn);
   options.anchors_path = config.learn.anchors_path;
   options.import_folder = config.import_folder;
   return MakeLocalBackend(options);

@@ -217,16 +217,17 @@ void PrintSplits(const std::vector<Split>& splits) {
 int BenchTrain(const BenchTrainArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
   RequireInputs(config);
-  auto loaded = FrozenWeights::Load(config.model.language_model);
+  auto loaded = FrozenWeights::Load(config.model.language_model, BaseFormOf(config.learn));
   if (!loaded.ok()) throw StartError(loaded.error().message);
   const FrozenWeights& weights = **loaded;
   std::printf(
-      "train: %s, rank %u on every linear module, f32\n"
+      "train: %s, rank %u on every linear module, %s products\n"
       "  one sequence, its last %zu tokens are the completion; medians of %d\n"
       "  the limit is the step's products with frozen weights, alone, in the same run\n"
       "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit, of its CPU "
       "time\n",
-      config.model.language_model.c_str(), config.learn.rank, kCompletion, kRepeats);
+      config.model.language_model.c_str(), config.learn.rank,
+      weights.form().bf16 ? "bf16" : "f32", kCompletion, kRepeats);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // rows come one by one, minutes apart
   std::vector<Split> splits;
   ServeLimits limits;
@@ -257,11 +258,14 @@ int BenchTrain(const BenchTrainArguments& arguments) {
     splits.push_back(SplitOf(step, tokens));
   }
   PrintSplits(splits);
-  std::printf("  base model %.0f MB in f32, peak memory so far %.0f MB\n",
-              static_cast<double>(weights.bytes()) / 1e6, PeakMegabytes());
+  std::printf("  base model %.0f MB%s, peak memory so far %.0f MB\n",
+              static_cast<double>(weights.bytes()) / 1e6,
+              weights.form().in_file ? " beside its file" : "", PeakMegabytes());
   for (const LlamaLayer& layer : weights.layers()) {
-    limits.layer_weights += layer.query_key_value.values().size() + layer.output.values().size() +
-                            layer.gate_up.values().size() + layer.down.values().size();
+    for (const FrozenMatrix* matrix :
+         {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
+      limits.layer_weights += matrix->out() * matrix->in();
+    }
   }
   limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
   loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own

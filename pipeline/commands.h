@@ -11,6 +11,7 @@
 
 #include "pipeline/config.h"
 #include "stages/model/backend.h"
+#include "stages/model/frozen_matrix.h"
 
 namespace nudge {
 
@@ -29,6 +30,10 @@ extern std::atomic<bool> stop_requested;
 
 // The backend that the configuration names. Throws StartError.
 std::unique_ptr<Backend> MakeBackend(const Config& config);
+
+// In what numbers lessons multiply here, and where they have the base's weights. Throws StartError
+// where this processor cannot.
+BaseForm BaseFormOf(const LearnSettings& settings);
 
 struct ReplayArguments {
   std::string config_path;

@@ -45,6 +45,8 @@ struct LearnSettings {
   double kl_budget = 0;  // nats per token, 1e-4 or more; 0: anchor_lambda stays as it is
   double kl_cap = 1;     // nats per token; 0: no cap
   uint64_t seed = 1;
+  std::string products = "auto";     // or "f32", "bf16"
+  std::string base_memory = "copy";  // or "file"
 };
 
 struct Config {

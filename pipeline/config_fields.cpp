@@ -228,6 +228,12 @@ void AddLearning(Config& c, Fields& fields) {
            "drift beyond which a step that adds to it is taken back; 0: none is"},
           {"adapt.seed", Number{&l.seed, 0, kMaxSeed}, "", kSemantic,
            "of the adapter's first values and of what is repeated when"},
+          {"adapt.products", Choice{&l.products, {"auto", "f32", "bf16"}}, "", kSemantic,
+           "numbers that lessons multiply the base model's weights in; auto: bf16 where the "
+           "processor has AMX, which makes lessons about twice as fast, f32 elsewhere"},
+          {"adapt.base_memory", Choice{&l.base_memory, {"copy", "file"}}, "", kOperational,
+           "where lessons have the base model's weights: a copy of their own, or the model file, "
+           "for small machines: slower, the same bits"},
           {"adapt.publish_every_steps", Number{&c.adapt.publish_every_steps, 1, 10'000}, "",
            kSemantic, "until what was learnt is served as a new version"},
           {"adapt.versions_kept", Number{&c.adapt.versions_kept, 1, 1000}, "", kSemantic,

@@ -133,12 +133,21 @@ int InspectAdapter(const std::string& path, const GgufInfo& info, const std::str
   return kExitDone;
 }
 
-// The f32 copy of the weights that training holds.
-std::string Megabytes(const LlamaShape& shape) {
+// The copy of the weights that training holds, f32 or bf16.
+std::string Megabytes(const LlamaShape& shape, size_t number_bytes) {
   const size_t layer = shape.hidden * (shape.AttentionWidth() + shape.QueryWidth()) +
                        3 * shape.hidden * shape.feed_forward;
   const size_t floats = shape.layers * layer + shape.vocabulary * shape.hidden;
-  return std::to_string(floats * sizeof(float) / 1'000'000) + " MB";
+  return std::to_string(floats * number_bytes / 1'000'000) + " MB";
+}
+
+// What adapt.products "auto" comes to on this machine, and what adapt.base_memory costs.
+std::string TrainsOn(const LlamaShape& shape) {
+  const bool bf16 = Bf16IsFaster();
+  return "yes, on a copy of " + Megabytes(shape, bf16 ? sizeof(uint16_t) : sizeof(float)) +
+         " in memory, with " +
+         (bf16 ? "bf16 products: this processor has AMX"
+               : "f32 products: this processor has no AMX for bf16");
 }
 
 std::string WithoutPath(const std::string& message, const std::string& path) {
@@ -179,7 +188,7 @@ int InspectGguf(const std::string& path) {
                 : info->has_chat_template ? "yes, with its own chat template"
                                           : "yes, without a chat template of its own")
             << "\n  trains: "
-            << (trainable.ok() ? "yes, on a copy of " + Megabytes(*trainable) + " in memory"
+            << (trainable.ok() ? TrainsOn(*trainable)
                                : "no: " + WithoutPath(trainable.error().message, path))
             << "\n";
   for (const auto& [type, tensors] : info->tensors_of) {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "pipeline/commands.h"
 #include "pipeline/config.h"
 #include "stages/model/learner.h"
 #include "tests/fuzz/config_fuzz.cpp"
@@ -212,6 +213,8 @@ BOOST_AUTO_TEST_CASE(adapted_modules_are_a_list_in_any_order_or_a_word) {
   BOOST_TEST(Holds(wrong(Json::array()), "adapt.modules: an empty list"));
   BOOST_TEST(Holds(wrong(7), "adapt.modules: expected a list of"));
   BOOST_TEST(Holds(WrongWith(Nested("adapt.scale", "dora")), "'dora' is none of alpha, rslora"));
+  BOOST_TEST(Holds(WrongWith(Nested("adapt.products", "f16")), "'f16' is none of auto, f32, bf16"));
+  BOOST_TEST(Holds(WrongWith(Nested("adapt.base_memory", "f32")), "'f32' is none of copy, file"));
 }
 
 BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and_no_others) {
@@ -230,6 +233,10 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
       other = "mlp";
     } else if (path == "adapt.scale") {
       other = "rslora";
+    } else if (path == "adapt.products") {
+      other = "bf16";
+    } else if (path == "adapt.base_memory") {
+      other = "file";
     } else if (path == "prompt.presets") {
       other = {{{"name", "warm"}, {"temperature", .7}}};
     } else if (schema["type"] == "object") {
@@ -248,6 +255,22 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
     semantic += changes;
   }
   BOOST_TEST(semantic > 50);
+}
+
+// Where the weights lie changes no outcome; in what they are multiplied does.
+BOOST_AUTO_TEST_CASE(products_and_base_memory_become_the_form_of_the_base_model) {
+  const auto form = [](const char* products, const char* memory) {
+    const Json adapt = {{"adapt", {{"products", products}, {"base_memory", memory}}}};
+    return BaseFormOf(Parsed(adapt).learn);
+  };
+  BOOST_CHECK(BaseFormOf(Parsed(Json::object()).learn) == (BaseForm{Bf16IsFaster(), false}));
+  BOOST_CHECK(form("f32", "file") == (BaseForm{false, true}));
+  BOOST_CHECK(form("auto", "file") == (BaseForm{Bf16IsFaster(), true}));
+  if (HasBf16Products()) {
+    BOOST_CHECK(form("bf16", "copy") == (BaseForm{true, false}));
+  } else {
+    BOOST_CHECK_THROW(form("bf16", "copy"), StartError);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_default_that_is_written_down_changes_nothing) {

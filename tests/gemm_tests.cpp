@@ -1,9 +1,11 @@
 // labels: unit
 #include <omp.h>
 
+#include <bit>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <thread>
 #include <vector>
@@ -90,34 +92,61 @@ BOOST_AUTO_TEST_CASE(tiles_cover_every_cell_once) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(tiles_of_a_frozen_matrix_make_the_whole_product_and_its_transpose) {
-  FrozenMatrix weight(500, 130);
-  const auto values = RandomValues(500 * 130, 4);
-  std::copy(values.begin(), values.end(), weight.values().begin());
-  const size_t rows = 300;
-  const auto x = RandomValues(rows * 130, 5);
-  const auto dy = RandomValues(rows * 500, 6);
-  std::vector<float> y(rows * 500), expected_y(rows * 500), dx(rows * 130), expected_dx(rows * 130);
-  const Tiles forward(rows, 500);
-  for (size_t i = 0; i < forward.size(); ++i) {
-    weight.Forward(forward[i], x.data(), 130, false, y.data(), 500);
+BOOST_AUTO_TEST_CASE(numbers_become_the_nearest_bf16_and_back) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> from = {0,      -0.0f, 1,    1.00390625f,   1.01171875f,
+                                   1.004f, inf,   -inf, 3.4028235e38f, 0.1f};
+  const std::vector<float> nearest = {0,          -0.0f, 1,    1,   1.015625f,
+                                      1.0078125f, inf,   -inf, inf, 0.10009765625f};
+  std::vector<uint16_t> bits(from.size());
+  std::vector<float> back(from.size());
+  ToBf16(from.data(), from.size(), bits.data());
+  FromBf16(bits.data(), bits.size(), back.data());
+  for (size_t i = 0; i < from.size(); ++i) {
+    BOOST_TEST(std::bit_cast<uint32_t>(back[i]) == std::bit_cast<uint32_t>(nearest[i]));
   }
-  const Tiles backward(rows, 130);
-  for (size_t i = 0; i < backward.size(); ++i) {
-    weight.Backward(backward[i], dy.data(), 500, dx.data(), 130);
+  for (const uint32_t nan : {0x7FFFFFFFu, 0x7F800001u, 0xFFFFFFFFu, 0xFF800001u}) {
+    const auto value = std::bit_cast<float>(nan);
+    ToBf16(&value, 1, bits.data());
+    FromBf16(bits.data(), 1, back.data());
+    BOOST_TEST(std::isnan(back[0]));
   }
-  MultiplyReference(Transpose::kNo, Transpose::kYes, rows, 500, 130, 1, x.data(), 130,
-                    values.data(), 130, 0, expected_y.data(), 500);
-  MultiplyReference(Transpose::kNo, Transpose::kNo, rows, 130, 500, 1, dy.data(), 500,
-                    values.data(), 130, 0, expected_dx.data(), 130);
-  double worst = 0;
-  for (size_t i = 0; i < y.size(); ++i) {
-    worst = std::max(worst, static_cast<double>(std::fabs(y[i] - expected_y[i])));
+}
+
+// Products of bf16 numbers are exact in f32, so only the sum's order and its rounding differ.
+BOOST_AUTO_TEST_CASE(bf16_products_agree_with_three_plain_loops_on_the_same_numbers) {
+  if (!HasBf16Products()) {
+    BOOST_TEST_MESSAGE("this processor has no bf16 products: nothing to test here");
+    return;
   }
-  for (size_t i = 0; i < dx.size(); ++i) {
-    worst = std::max(worst, static_cast<double>(std::fabs(dx[i] - expected_dx[i])));
+  for (const Case& c : {Case{1, 1, 1}, Case{5, 7, 3}, Case{32, 8, 576}, Case{17, 67, 33},
+                        Case{64, 240, 100}, Case{8, 100, 129}, Case{200, 3, 65}, Case{1, 48, 48}}) {
+    for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
+      for (const bool accumulate : {false, true}) {
+        const size_t a_stride = c.k + 3;
+        const size_t b_stride = (tb == Transpose::kYes ? c.k : c.n) + 5;
+        const size_t b_size = (tb == Transpose::kYes ? c.n : c.k) * b_stride;
+        std::vector<uint16_t> a(c.m * a_stride), b(b_size);
+        ToBf16(RandomValues(a.size(), 1).data(), a.size(), a.data());
+        ToBf16(RandomValues(b.size(), 2).data(), b.size(), b.data());
+        std::vector<float> wide_a(a.size()), wide_b(b.size());
+        FromBf16(a.data(), a.size(), wide_a.data());
+        FromBf16(b.data(), b.size(), wide_b.data());
+        auto result = RandomValues(c.m * (c.n + 7), 3);
+        auto expected = result;
+        MultiplyBf16(tb, c.m, c.n, c.k, a.data(), a_stride, b.data(), b_stride, accumulate,
+                     result.data(), c.n + 7);
+        MultiplyReference(Transpose::kNo, tb, c.m, c.n, c.k, 1, wide_a.data(), a_stride,
+                          wide_b.data(), b_stride, accumulate ? 1.0f : 0.0f, expected.data(),
+                          c.n + 7);
+        double worst = 0;
+        for (size_t i = 0; i < result.size(); ++i) {
+          worst = std::max(worst, static_cast<double>(std::fabs(result[i] - expected[i])));
+        }
+        BOOST_TEST(worst < 4e-6 * std::sqrt(static_cast<double>(c.k)));
+      }
+    }
   }
-  BOOST_TEST(worst < 5e-5);
 }
 
 BOOST_AUTO_TEST_CASE(a_product_has_the_same_bits_on_any_thread_and_leaves_its_setting_alone) {

@@ -1,8 +1,12 @@
 #include "stages/model/frozen_weights.h"
 
+#include <fcntl.h>
 #include <ggml.h>
 #include <gguf.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <set>
@@ -22,11 +26,30 @@ struct LoadFailure {
 constexpr uint64_t kMostLayers = 1024;
 constexpr uint64_t kMostWidth = 1u << 20;
 
+void CopyFloats(const void* from, float* to, int64_t count) {
+  std::copy_n(static_cast<const float*>(from), count, to);
+}
+
+FileRows::Widen WidenOf(ggml_type type) {
+  return type == GGML_TYPE_F32 ? CopyFloats : ggml_get_type_traits(type)->to_float;
+}
+
+// The whole file, for reading; null where it cannot be mapped.
+std::shared_ptr<const void> MapFile(const std::filesystem::path& path, size_t bytes) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return nullptr;
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+  ::close(file);
+  if (memory == MAP_FAILED) return nullptr;
+  return {memory, [bytes](void* mapped) { ::munmap(mapped, bytes); }};
+}
+
 }  // namespace
 
 class LlamaReader {
  public:
-  explicit LlamaReader(const std::filesystem::path& path) : path_(path), file_(nullptr, &fclose) {
+  explicit LlamaReader(const std::filesystem::path& path, BaseForm form = {})
+      : path_(path), form_(form), file_(nullptr, &fclose) {
     gguf_init_params params{};
     params.no_alloc = true;
     header_.reset(gguf_init_from_file(path.c_str(), params));
@@ -46,6 +69,7 @@ class LlamaReader {
     }
     const LlamaShape shape = ReadShape();
     RefuseVariants(shape);
+    CheckHeads(shape);
     CheckTensors(shape);
     return shape;
   }
@@ -54,13 +78,17 @@ class LlamaReader {
     auto weights = std::make_shared<FrozenWeights>();
     LlamaShape& shape = weights->shape_;
     shape = Check();
+    if (form_.in_file) {
+      mapping_ = MapFile(path_, file_bytes_);
+      if (!mapping_) Unreadable("cannot be mapped into memory");
+      weights->mapping_ = mapping_;
+    }
+    weights->form_ = form_;
     weights->architecture_ = architecture_;
-    weights->embedding_ = FrozenMatrix(shape.vocabulary, shape.hidden);
-    ReadInto("token_embd.weight", weights->embedding_.values());
+    weights->embedding_ = ReadMatrix({"token_embd.weight"}, shape.vocabulary, shape.hidden);
     weights->untied_ = Has("output.weight");
     if (weights->untied_) {
-      weights->head_ = FrozenMatrix(shape.vocabulary, shape.hidden);
-      ReadInto("output.weight", weights->head_.values());
+      weights->head_ = ReadMatrix({"output.weight"}, shape.vocabulary, shape.hidden);
     }
     weights->final_norm_ = ReadVector("output_norm.weight", shape.hidden);
     weights->rope_factors_.assign(shape.head_dim / 2, 1.0f);
@@ -133,8 +161,13 @@ class LlamaReader {
     shape.kv_heads = Integer("attention.head_count_kv", kMostWidth).value_or(shape.heads);
     shape.feed_forward = Size("feed_forward_length", kMostWidth);
     shape.context = Size("context_length", UINT32_MAX);
-    shape.head_dim =
-        Integer("attention.key_length", kMostWidth).value_or(shape.hidden / shape.heads);
+    const auto key_length = Integer("attention.key_length", kMostWidth);
+    if (!key_length && shape.hidden % shape.heads != 0) {
+      Unreadable("key " + Key("attention.head_count") + ": " + std::to_string(shape.heads) +
+                 " heads do not divide " + Key("embedding_length") + " " +
+                 std::to_string(shape.hidden) + ", and there is no " + Key("attention.key_length"));
+    }
+    shape.head_dim = key_length.value_or(shape.hidden / shape.heads);
     shape.rope_theta = Number("rope.freq_base").value_or(10000.0f);
     const auto epsilon = Number("attention.layer_norm_rms_epsilon");
     if (!epsilon) Unreadable("key " + Key("attention.layer_norm_rms_epsilon") + " is missing");
@@ -169,6 +202,29 @@ class LlamaReader {
       const float value = Number(name).value_or(0);
       if (value != 0 && value != 1) Unsupported("training does not know " + Key(name));
     }
+  }
+
+  // Heads and their size are told by keys, their product by the tensors.
+  void CheckHeads(const LlamaShape& shape) const {
+    const auto check = [&](const char* key, size_t heads, const char* tensor) {
+      const int64_t id = gguf_find_tensor(header_.get(), tensor);
+      if (id < 0) return;  // CheckTensors says so
+      const int64_t rows = gguf_get_tensor_ne(header_.get(), id)[1];
+      if (rows == static_cast<int64_t>(heads * shape.head_dim)) return;
+      Unreadable("key " + Key(key) + ": " + std::to_string(heads) + " heads of " +
+                 std::to_string(shape.head_dim) + " numbers do not make the " +
+                 std::to_string(rows) + " rows of tensor " + tensor);
+    };
+    check("attention.head_count", shape.heads, "blk.0.attn_q.weight");
+    check("attention.head_count_kv", shape.kv_heads, "blk.0.attn_k.weight");
+    check("attention.head_count_kv", shape.kv_heads, "blk.0.attn_v.weight");
+    const int64_t norm = gguf_find_tensor(header_.get(), "blk.0.attn_q_norm.weight");
+    if (!HasHeadNorms() || norm < 0) return;
+    const int64_t width = gguf_get_tensor_ne(header_.get(), norm)[0];
+    if (width == static_cast<int64_t>(shape.head_dim)) return;
+    Unreadable("key " + Key("attention.key_length") + ": heads of " +
+               std::to_string(shape.head_dim) +
+               " numbers, but tensor blk.0.attn_q_norm.weight has " + std::to_string(width));
   }
 
   struct Expected {
@@ -265,11 +321,9 @@ class LlamaReader {
     const size_t f = shape.feed_forward;
     LlamaLayer layer;
     layer.attention_norm = ReadVector(block + "attn_norm.weight", h);
-    layer.query_key_value = FrozenMatrix(shape.AttentionWidth(), h);
-    const std::span<float> qkv = layer.query_key_value.values();
-    ReadInto(block + "attn_q.weight", qkv.subspan(0, q * h));
-    ReadInto(block + "attn_k.weight", qkv.subspan(q * h, k * h));
-    ReadInto(block + "attn_v.weight", qkv.subspan((q + k) * h, k * h));
+    layer.query_key_value =
+        ReadMatrix({block + "attn_q.weight", block + "attn_k.weight", block + "attn_v.weight"},
+                   shape.AttentionWidth(), h);
     if (HasBias(block)) {
       layer.attention_bias.resize(shape.AttentionWidth());
       const std::span<float> bias = layer.attention_bias;
@@ -281,14 +335,10 @@ class LlamaReader {
       layer.query_norm = ReadVector(block + "attn_q_norm.weight", shape.head_dim);
       layer.key_norm = ReadVector(block + "attn_k_norm.weight", shape.head_dim);
     }
-    layer.output = FrozenMatrix(h, q);
-    ReadInto(block + "attn_output.weight", layer.output.values());
+    layer.output = ReadMatrix({block + "attn_output.weight"}, h, q);
     layer.feed_norm = ReadVector(block + "ffn_norm.weight", h);
-    layer.gate_up = FrozenMatrix(2 * f, h);
-    ReadInto(block + "ffn_gate.weight", layer.gate_up.values().subspan(0, f * h));
-    ReadInto(block + "ffn_up.weight", layer.gate_up.values().subspan(f * h, f * h));
-    layer.down = FrozenMatrix(h, f);
-    ReadInto(block + "ffn_down.weight", layer.down.values());
+    layer.gate_up = ReadMatrix({block + "ffn_gate.weight", block + "ffn_up.weight"}, 2 * f, h);
+    layer.down = ReadMatrix({block + "ffn_down.weight"}, h, f);
     return layer;
   }
 
@@ -298,28 +348,61 @@ class LlamaReader {
     return values;
   }
 
-  // Reads a tensor that CheckTensor has seen as f32, row by row.
   void ReadInto(const std::string& name, std::span<float> values) {
+    ReadRows(name, [&](size_t row, std::span<const float> numbers) {
+      std::copy(numbers.begin(), numbers.end(), values.data() + row * numbers.size());
+    });
+  }
+
+  // The rows of these tensors, one after the other.
+  FrozenMatrix ReadMatrix(const std::vector<std::string>& names, size_t out, size_t in) {
+    FrozenMatrix matrix(out, in, form_);
+    size_t first = 0;
+    for (const std::string& name : names) {
+      const size_t rows = ReadRows(name, [&](size_t row, std::span<const float> numbers) {
+        if (!form_.in_file) matrix.Write(first + row, numbers);
+      });
+      if (form_.in_file) matrix.Append(RowsOf(name, rows));
+      first += rows;
+    }
+    return matrix;
+  }
+
+  FileRows RowsOf(const std::string& name, size_t rows) const {
     const int64_t id = gguf_find_tensor(header_.get(), name.c_str());
     const ggml_type type = gguf_get_tensor_type(header_.get(), id);
-    const auto to_float = ggml_get_type_traits(type)->to_float;
-    const auto width = static_cast<size_t>(gguf_get_tensor_ne(header_.get(), id)[0]);
+    return {.data = static_cast<const uint8_t*>(mapping_.get()) + Begin(id),
+            .rows = rows,
+            .row_bytes = RowBytes(id),
+            .block = static_cast<size_t>(ggml_blck_size(type)),
+            .block_bytes = ggml_type_size(type),
+            .widen = WidenOf(type)};
+  }
+
+  // Calls visit(row, numbers) for each row of a tensor that CheckTensor has seen. How many.
+  template <class Visit>
+  size_t ReadRows(const std::string& name, const Visit& visit) {
+    const int64_t id = gguf_find_tensor(header_.get(), name.c_str());
+    const FileRows::Widen widen = WidenOf(gguf_get_tensor_type(header_.get(), id));
+    const int64_t* extent = gguf_get_tensor_ne(header_.get(), id);
     const size_t row_bytes = RowBytes(id);
     if (fseeko(file_.get(), static_cast<off_t>(Begin(id)), SEEK_SET) != 0) {
       Unreadable("truncated in tensor " + name);
     }
     buffer_.resize(row_bytes);
-    for (size_t row = 0; row < values.size() / width; ++row) {
-      float* to = values.data() + row * width;
-      void* from = type == GGML_TYPE_F32 ? static_cast<void*>(to) : buffer_.data();
-      if (std::fread(from, 1, row_bytes, file_.get()) != row_bytes) {
+    row_.resize(static_cast<size_t>(extent[0]));
+    const auto rows = static_cast<size_t>(extent[1]);
+    for (size_t row = 0; row < rows; ++row) {
+      if (std::fread(buffer_.data(), 1, row_bytes, file_.get()) != row_bytes) {
         Unreadable("truncated in tensor " + name);
       }
-      if (type != GGML_TYPE_F32) to_float(from, to, static_cast<int64_t>(width));
+      widen(buffer_.data(), row_.data(), extent[0]);
+      if (!AllFinite(row_.data(), row_.size())) {
+        Unreadable("tensor " + name + " has a number that is not finite");
+      }
+      visit(row, row_);
     }
-    if (!AllFinite(values.data(), values.size())) {
-      Unreadable("tensor " + name + " has a number that is not finite");
-    }
+    return rows;
   }
 
   struct FreeHeader {
@@ -327,17 +410,24 @@ class LlamaReader {
   };
 
   std::filesystem::path path_;
+  BaseForm form_;
   std::unique_ptr<gguf_context, FreeHeader> header_;
   std::unique_ptr<FILE, int (*)(FILE*)> file_;
   uintmax_t file_bytes_ = 0;
   std::string architecture_;
-  std::vector<uint8_t> buffer_;
+  std::shared_ptr<const void> mapping_;
+  std::vector<uint8_t> buffer_;  // a row as stored
+  std::vector<float> row_;       // and as f32
 };
 
-Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::Load(
-    const std::filesystem::path& path) {
+Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::Load(const std::filesystem::path& path,
+                                                                 BaseForm form) {
+  if (form.bf16 && !HasBf16Products()) {
+    return Error{Code::kUnsupportedModel, "this processor has no bf16 products",
+                 "set adapt.products to auto or f32"};
+  }
   try {
-    return LlamaReader(path).Read();
+    return LlamaReader(path, form).Read();
   } catch (const LoadFailure& failure) {
     return failure.error;
   } catch (const std::bad_alloc&) {
@@ -352,10 +442,6 @@ Result<LlamaShape> FrozenWeights::Check(const std::filesystem::path& path) {
   } catch (const LoadFailure& failure) {
     return failure.error;
   }
-}
-
-std::span<const float> FrozenWeights::Embedding(int32_t token) const {
-  return embedding_.values().subspan(static_cast<size_t>(token) * shape_.hidden, shape_.hidden);
 }
 
 LoraShape FrozenWeights::AdapterShape(uint32_t rank, float alpha,
@@ -375,14 +461,15 @@ LoraShape FrozenWeights::AdapterShape(uint32_t rank, float alpha,
 }
 
 size_t FrozenWeights::bytes() const {
-  size_t floats = embedding_.values().size() + head_.values().size() + final_norm_.size();
+  size_t floats = final_norm_.size();
+  size_t bytes = embedding_.bytes() + head_.bytes();
   for (const LlamaLayer& layer : layers_) {
-    floats += layer.query_key_value.values().size() + layer.output.values().size() +
-              layer.gate_up.values().size() + layer.down.values().size() +
-              layer.attention_norm.size() + layer.feed_norm.size() + layer.attention_bias.size() +
+    bytes += layer.query_key_value.bytes() + layer.output.bytes() + layer.gate_up.bytes() +
+             layer.down.bytes();
+    floats += layer.attention_norm.size() + layer.feed_norm.size() + layer.attention_bias.size() +
               layer.query_norm.size() + layer.key_norm.size();
   }
-  return floats * sizeof(float);
+  return bytes + floats * sizeof(float);
 }
 
 }  // namespace nudge

@@ -1,5 +1,5 @@
 // The base model that adapters are trained on: the weights of a GGUF file of the Llama family
-// (`llama`, `qwen2`, `qwen3`) as f32.
+// (`llama`, `qwen2`, `qwen3`), in memory or read in place (BaseForm).
 //
 // One instance is shared by all tenants. Loading runs on one thread at start-up; afterwards the
 // value never changes and any thread may read it.
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "stages/model/gemm.h"
+#include "stages/model/frozen_matrix.h"
 #include "stages/model/lora.h"
 #include "stages/result.h"
 
@@ -61,24 +61,27 @@ struct LlamaLayer {
 class FrozenWeights {
  public:
   // Reads a GGUF of architecture `llama`, `qwen2` or `qwen3` in any tensor type that ggml can turn
-  // into f32.
+  // into f32. With form.in_file the file stays mapped: it is not to be changed in place.
   // Errors: kUnreadableFile (missing, not GGUF, truncated, a tensor missing or of the wrong size, a
   // number that is not finite), kUnsupportedModel (another architecture, experts, scaled rotation,
-  // a tensor that the trainer does not know or cannot widen).
-  static Result<std::shared_ptr<const FrozenWeights>> Load(const std::filesystem::path& path);
+  // a tensor that the trainer does not know or cannot widen; no memory; bf16 where the processor
+  // has no such products).
+  static Result<std::shared_ptr<const FrozenWeights>> Load(const std::filesystem::path& path,
+                                                           BaseForm form = {});
 
   // What Load would say of the file, by its header alone: milliseconds, and no weights in memory.
   // Only numbers that are not finite go unseen.
   static Result<LlamaShape> Check(const std::filesystem::path& path);
 
+  BaseForm form() const { return form_; }
   const std::string& architecture() const { return architecture_; }  // "llama", "qwen2", "qwen3"
   const LlamaShape& shape() const { return shape_; }
   std::span<const LlamaLayer> layers() const { return layers_; }
   std::span<const float> final_norm() const { return final_norm_; }          // [hidden]
   const FrozenMatrix& head() const { return untied_ ? head_ : embedding_; }  // [vocabulary, hidden]
 
-  // The embedding of a token, [hidden]. Requires 0 <= token < vocabulary.
-  std::span<const float> Embedding(int32_t token) const;
+  // Writes the embedding of a token to to[hidden]. Requires 0 <= token < vocabulary.
+  void Embedding(int32_t token, float* to) const { embedding_.Row(static_cast<size_t>(token), to); }
 
   // Wavelengths' divisors of Llama 3 files, [head_dim / 2]; all ones elsewhere.
   std::span<const float> rope_factors() const { return rope_factors_; }
@@ -87,12 +90,14 @@ class FrozenWeights {
   LoraShape AdapterShape(uint32_t rank, float alpha,
                          const std::array<bool, kLoraModules>& enabled) const;
 
-  // Bytes held in memory.
+  // Bytes held in memory; a mapped file does not count.
   size_t bytes() const;
 
  private:
   friend class LlamaReader;
 
+  std::shared_ptr<const void> mapping_;  // of the file, where weights lie in it
+  BaseForm form_;
   std::string architecture_;
   LlamaShape shape_;
   std::vector<LlamaLayer> layers_;

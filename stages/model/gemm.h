@@ -1,15 +1,15 @@
-// Matrix products in f32, row-major, over oneDNN, on the calling thread alone.
+// Matrix products, row-major, over oneDNN, on the calling thread alone.
 //
-// `Multiply` is used for every product of the trainer: measured on AVX-512, oneDNN's sgemm reaches
-// 110-180 GFLOP/s a thread both on the frozen weights read in place and on the small products of
-// LoRA and attention, as much as its prepacked primitives. So a frozen weight is kept once, as it
-// is, for the product with W and for the product with its transpose.
+// `Multiply` (f32) is used for every product of the trainer: measured on AVX-512, oneDNN's sgemm
+// reaches 110-180 GFLOP/s a thread both on the frozen weights read in place and on the small
+// products of LoRA and attention, as much as its prepacked primitives. `MultiplyBf16` is for frozen
+// weights on processors with AMX, where it is three to five times as fast as f32.
 // Any thread may call; a call never starts a thread. Bits depend on the sizes of the call alone.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 
 namespace nudge {
@@ -27,15 +27,35 @@ void MultiplyReference(Transpose transpose_a, Transpose transpose_b, size_t m, s
                        float alpha, const float* a, size_t a_stride, const float* b,
                        size_t b_stride, float beta, float* c, size_t c_stride);
 
-// The library's version and the instructions that it uses here: bits repeat where this is equal.
-std::string GemmPath();
+// C[m, n] = A[m, k] op(B)[k, n] (+ C, with `accumulate`) of bf16 numbers, summed in f32. The sizes
+// of a call are prepared once (half a millisecond) and remembered. Requires HasBf16Products().
+void MultiplyBf16(Transpose transpose_b, size_t m, size_t n, size_t k, const uint16_t* a,
+                  size_t a_stride, const uint16_t* b, size_t b_stride, bool accumulate, float* c,
+                  size_t c_stride);
 
-// Floats on a 64-byte boundary, not initialised: pages that are never written take no memory.
+// The nearest bf16 number of each, even on a tie; what is not finite stays so.
+void ToBf16(const float* from, size_t count, uint16_t* to);
+void FromBf16(const uint16_t* from, size_t count, float* to);
+
+// Whether this processor has bf16 products at all (AVX-512), and whether they are the fast ones
+// (AMX). Asked of the processor, not of a clock: the same machine always says the same.
+bool HasBf16Products();
+bool Bf16IsFaster();
+
+// The library's version, the instructions that it uses here, and " bf16" where the frozen products
+// are: bits repeat where this is equal.
+std::string GemmPath(bool bf16 = false);
+
+// Numbers on a 64-byte boundary, not initialised: pages that are never written take no memory.
 struct FreeAligned {
-  void operator()(float* values) const;
+  void operator()(void* values) const;
 };
+void* AllocateAligned(size_t bytes);  // throws std::bad_alloc
+
 using AlignedFloats = std::unique_ptr<float[], FreeAligned>;
+using AlignedBf16 = std::unique_ptr<uint16_t[], FreeAligned>;
 AlignedFloats AllocateFloats(size_t count);
+AlignedBf16 AllocateBf16(size_t count);
 
 // How a product of `rows` x `columns` is cut into parts. The cut depends on the sizes alone.
 class Tiles {
@@ -50,31 +70,6 @@ class Tiles {
 
  private:
   size_t rows_, columns_, row_blocks_, panels_, panel_width_;
-};
-
-// A weight of the base model, W[out, in]. Written once at load, then shared and never changed.
-class FrozenMatrix {
- public:
-  FrozenMatrix() = default;
-  FrozenMatrix(size_t out, size_t in);
-
-  size_t out() const { return out_; }
-  size_t in() const { return in_; }
-  std::span<float> values() { return {values_.get(), out_ * in_}; }  // [out, in]
-  std::span<const float> values() const { return {values_.get(), out_ * in_}; }
-
-  // One tile of Y[rows, out] = X[rows, in] W^T (+ Y, with `accumulate`).
-  void Forward(const Tiles::Tile& tile, const float* x, size_t x_stride, bool accumulate, float* y,
-               size_t y_stride) const;
-
-  // One tile of dX[rows, in] = dY[rows, out] W.
-  void Backward(const Tiles::Tile& tile, const float* dy, size_t dy_stride, float* dx,
-                size_t dx_stride) const;
-
- private:
-  size_t out_ = 0;
-  size_t in_ = 0;
-  AlignedFloats values_;
 };
 
 }  // namespace nudge

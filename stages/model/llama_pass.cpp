@@ -366,8 +366,7 @@ void LlamaPass::Forward(const Batch& batch, const LoraWeights* adapter, bool kee
   float* x = KeptOf(0, keep).x;
   RunRows(parallel, batch.rows(), [&](size_t begin, size_t count) {
     for (size_t row = begin; row < begin + count; ++row) {
-      const auto embedding = weights_->Embedding(batch.tokens[row]);
-      std::copy(embedding.begin(), embedding.end(), x + row * shape_.hidden);
+      weights_->Embedding(batch.tokens[row], x + row * shape_.hidden);
     }
   });
   for (size_t layer = 0; layer < shape_.layers; ++layer) {

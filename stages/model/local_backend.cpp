@@ -100,13 +100,15 @@ class LocalBackend final : public Backend {
 
   std::string Fingerprint() const override {
     return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
-           " scan " + std::string(DenseScanPath()) + " train " + GemmPath();
+           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(options_.base_form.bf16);
   }
   std::string base_sha256() const override { return model_.sha256(); }
   std::string description() const override {
     const Result<Nothing> can = CanLearn();
-    return model_.description() + (can.ok() ? "; it answers and trains" : "; it answers only: ") +
-           (can.ok() ? "" : can.error().message);
+    if (!can.ok()) return model_.description() + "; it answers only: " + can.error().message;
+    return model_.description() + "; it answers and trains, with " +
+           (options_.base_form.bf16 ? "bf16" : "f32") + " products" +
+           (options_.base_form.in_file ? " of the file's own weights" : "");
   }
 
   size_t dimension() const override { return embedder_ ? embedder_->dimension() : 0; }
@@ -362,7 +364,7 @@ void LocalBackend::ReadAnchors() {
 
 Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
-  auto weights = FrozenWeights::Load(options_.language_model);
+  auto weights = FrozenWeights::Load(options_.language_model, options_.base_form);
   if (!weights.ok()) return weights.error();
   // What answers was read at the start: it must be what learns.
   const Result<std::string> sha256 = FileSha256(options_.language_model);

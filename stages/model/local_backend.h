@@ -3,8 +3,8 @@
 // Serves any GGUF chat model. Learns where FrozenWeights::Check finds nothing in the way (llama,
 // qwen2, qwen3); CanLearn says so for others.
 // Training runs on the dequantised weights, serving on the file as it is; adapters are handed over
-// in memory. The training copy of the model (f32, about eight times a Q4 file) is loaded at the
-// first lesson, so that the first answer does not wait for it.
+// in memory. The training copy of the model (f32, about eight times a Q4 file, unless `base_form`
+// says otherwise) is loaded at the first lesson, so that the first answer does not wait for it.
 //
 // Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
 #pragma once
@@ -13,6 +13,7 @@
 #include <string>
 
 #include "stages/model/backend.h"
+#include "stages/model/frozen_matrix.h"
 #include "stages/model/learner.h"
 
 namespace nudge {
@@ -27,6 +28,7 @@ struct LocalBackendOptions {
   uint32_t window_tokens = 2048;
   bool learn = true;
   LearnerOptions learner;
+  BaseForm base_form;               // of the weights that lessons run on
   size_t lesson_tokens_max = 2048;  // new, replayed and anchor sequences of one step together
   std::string anchors_path;   // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
   std::string import_folder;  // adapters that events name lie below it; empty: none
