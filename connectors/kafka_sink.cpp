@@ -32,6 +32,7 @@ class KafkaSink::Writer {
   }
   Attempted MakeProducer(Clock::time_point deadline);
   Attempted Rebuild(Clock::time_point deadline);
+  bool MayBeTimedOut() const;
   Attempted Attempt(Clock::time_point begun, Clock::time_point deadline);
   Attempted Resolve(Clock::time_point deadline);
   Attempted Transact(Clock::time_point deadline);
@@ -49,9 +50,11 @@ class KafkaSink::Writer {
   KafkaClient::Shared& shared_;
   Ear ear_;
   Handle producer_;
-  std::array<Topic, 3> topics_;  // by OutcomeKind
-  bool is_broken_ = false;       // the producer can do no more
-  int undelivered_ = 0;          // messages of SendTwice that failed, and one of their codes
+  std::array<Topic, 3> topics_;          // by OutcomeKind
+  bool is_broken_ = false;               // the producer can do no more
+  bool is_fenced_ = false;               // by whom is not known yet
+  Clock::time_point no_timeout_before_;  // no transaction of this producer can have timed out
+  int undelivered_ = 0;  // messages of SendTwice that failed, and one of their codes
   int undelivered_code_ = 0;
   std::vector<OutcomeLine> lines_;
   // Last offsets of lines that were sent, and of which it is not known whether they are committed.
@@ -82,6 +85,63 @@ Error TimeIsOver(std::string_view what) {
           "see whether the brokers are up and can be reached"};
 }
 
+int FatalError(rd_kafka_s* handle) {
+  std::array<char, 512> text{};
+  return rd_kafka_fatal_error(handle, text.data(), text.size());
+}
+
+// The id of the member that has this process's place in the group; empty: none has.
+Result<std::string> MemberInPlace(const KafkaClient::Shared& shared, int timeout_ms) {
+  rd_kafka_t* const handle = shared.consumer.get();
+  rd_kafka_AdminOptions_t* const admin =
+      rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
+  std::array<char, 512> text{};
+  rd_kafka_AdminOptions_set_request_timeout(admin, timeout_ms, text.data(), text.size());
+  const char* group_id = shared.options.group_id.c_str();
+  const Queue queue(rd_kafka_queue_new(handle));
+  rd_kafka_DescribeConsumerGroups(handle, &group_id, 1, admin, queue.get());
+  rd_kafka_AdminOptions_destroy(admin);
+  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
+      rd_kafka_queue_poll(queue.get(), -1), &rd_kafka_event_destroy);
+  constexpr std::string_view kWhat = "ask for the group's members";
+  if (const int code = rd_kafka_event_error(event.get()); code != 0) return Explain(kWhat, code);
+  size_t count = 0;
+  const rd_kafka_ConsumerGroupDescription_t** const groups =
+      rd_kafka_DescribeConsumerGroups_result_groups(
+          rd_kafka_event_DescribeConsumerGroups_result(event.get()), &count);
+  ENSURE(count == 1);
+  if (const rd_kafka_error_t* error = rd_kafka_ConsumerGroupDescription_error(groups[0])) {
+    return Explain(kWhat, rd_kafka_error_code(error));
+  }
+  for (size_t i = 0; i < rd_kafka_ConsumerGroupDescription_member_count(groups[0]); ++i) {
+    const rd_kafka_MemberDescription_t* const member =
+        rd_kafka_ConsumerGroupDescription_member(groups[0], i);
+    const char* const instance = rd_kafka_MemberDescription_group_instance_id(member);
+    if (instance == nullptr || instance != shared.options.instance_id) continue;
+    return std::string(rd_kafka_MemberDescription_consumer_id(member));
+  }
+  return std::string();
+}
+
+// Whether another process has this one's place in the group. kUnavailable: the brokers did not say
+// in time.
+Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point deadline) {
+  constexpr int kAskMs = 5'000;
+  constexpr std::chrono::milliseconds kBetween{100};
+  rd_kafka_t* const consumer = shared.consumer.get();
+  while (true) {
+    const auto member = MemberInPlace(shared, std::min(kAskMs, MillisecondsUntil(deadline)));
+    const std::unique_ptr<char, decltype(&std::free)> own(rd_kafka_memberid(consumer), &std::free);
+    if (member && (member->empty() || (own && *member == own.get()))) return false;
+    // Else the consumer hears of it with its next heartbeat, or it is just coming back itself.
+    if (Classify(FatalError(consumer), false, false, false) == Action::kFenced) return true;
+    if (Clock::now() >= deadline) {
+      return member ? TimeIsOver("find this process's place in the group") : member.error();
+    }
+    std::this_thread::sleep_for(kBetween);
+  }
+}
+
 }  // namespace
 
 KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(shared.options) {
@@ -104,7 +164,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
   producer_.reset();
   const Settings defaults = {
       {"compression.codec", "lz4"},
-      {"linger.ms", "2"},
+      {"linger.ms", "5"},  // a commit does not wait for it: it ends with a flush
       {"retry.backoff.ms", "5"},  // else each commit waits 100 ms for the one before it
       {"queue.buffering.max.messages", "1000000"},
   };
@@ -225,8 +285,13 @@ Result<Nothing> KafkaSink::Writer::Commit() {
   const auto deadline = begun + shared_.options.commit_timeout;
   auto pause = kFirstPause;
   for (int attempt = 1; !lines_.empty(); ++attempt) {
-    const Attempted failed = Attempt(begun, deadline);
+    Attempted failed = Attempt(begun, deadline);
     if (!failed) continue;
+    if (failed->action == Action::kFenced && !is_broken_ && MayBeTimedOut()) {
+      is_broken_ = is_fenced_ = true;
+      failed->action = Action::kRebuild;
+      failed->error.code = Code::kUnavailable;
+    }
     const bool is_final = failed->action == Action::kFenced ||
                           failed->action == Action::kNotOwner || failed->action == Action::kRefuse;
     if (is_final || attempt >= kAttempts || Clock::now() >= deadline) return failed->error;
@@ -258,17 +323,37 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Attempt(Clock::time_point begun,
   return std::nullopt;
 }
 
+// Whether it may be for a transaction that lasted too long (its brokers were away, say) that the
+// producer is fenced: its coordinator has ended the transaction then, and that looks as if somebody
+// had taken its transactional id. Whether somebody has, the group says: Rebuild. Two processes
+// with one transactional id and two places in the group would fence each other for ever; so a
+// second time sooner than a transaction can last too long is final.
+bool KafkaSink::Writer::MayBeTimedOut() const {
+  return FatalError(producer_.get()) == RD_KAFKA_RESP_ERR__FENCED &&
+         Clock::now() >= no_timeout_before_;
+}
+
 KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadline) {
   // A consumer that was fenced has a successor, and the transactional id is that one's now.
-  std::array<char, 512> text{};
-  const int code = rd_kafka_fatal_error(shared_.consumer.get(), text.data(), text.size());
+  const int code = FatalError(shared_.consumer.get());
   if (Classify(code, false, false, false) == Action::kFenced) {
     return Failure{Action::kFenced, Explain("go on", code)};
+  }
+  if (is_fenced_) {
+    const Result<bool> is_replaced = IsReplaced(shared_, deadline);
+    if (!is_replaced) return Failure{Action::kRetry, is_replaced.error()};
+    if (*is_replaced) {
+      return Failure{Action::kFenced, Explain("go on", RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)};
+    }
+    ear_.Log("brokers ended a transaction that lasted too long: its outcomes are sent again");
   }
   Count(&KafkaStatistics::rebuilds);
   try {
     Attempted failed = MakeProducer(deadline);
-    if (!failed) is_broken_ = false;
+    if (!failed) {
+      if (is_fenced_) no_timeout_before_ = Clock::now() + shared_.options.transaction_timeout;
+      is_broken_ = is_fenced_ = false;
+    }
     return failed;
   } catch (const StartError& error) {
     return Failure{Action::kRefuse, {Code::kUnavailable, error.what(), ""}};

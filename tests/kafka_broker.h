@@ -102,13 +102,18 @@ class KafkaBroker {
     }
   }
 
+  // A controller gives a broker that was killed its place back when the session of the one before
+  // is over: 9 s by default, which each crash would wait for. Transactions that last too long are
+  // looked for every 10 s by default.
   bool Script(const std::string& command) const {
     const std::string line =
         std::string(NUDGE_SOURCE_DIR) + "/scripts/kafka " + command + " --folder " +
         folder_.path() + "/kafka" +
         (command == "start"
              ? " --port " + std::to_string(port_) + " --advertise " +
-                   std::to_string(proxy_->port()) + " --while " + std::to_string(getpid())
+                   std::to_string(proxy_->port()) + " --while " + std::to_string(getpid()) +
+                   " --set broker.session.timeout.ms=4000 --set broker.heartbeat.interval.ms=500"
+                   " --set transaction.abort.timed.out.transaction.cleanup.interval.ms=1000"
              : "") +
         " >/dev/null";
     return std::system(line.c_str()) == 0;

@@ -116,6 +116,7 @@ class OutcomeReader {
                                             {"auto.offset.reset", "earliest"},
                                             {"isolation.level", isolation},
                                             {"log_level", "2"},
+                                            {"reconnect.backoff.max.ms", "500"},
                                             {"fetch.wait.max.ms", "20"}}) {
       rd_kafka_conf_set(configuration, name.c_str(), value.c_str(), text, sizeof text);
     }
@@ -273,6 +274,7 @@ struct TrialOptions {
   bool behind_proxy = false;  // the processes; who watches them is not
   bool publish = true;        // the whole workload at once
   std::chrono::milliseconds session_timeout{6'000};
+  std::chrono::milliseconds transaction_timeout{15'000};
   std::string model = R"("model": {"backend": "template", "template_dimension": 8},
   "limits": {"in_flight_events": 48},
   "checkpoint": {"every_events": 40, "backup_every_cuts": 3})";
@@ -315,6 +317,7 @@ class Trial {
            R"(", "response_topic": ")" + topics.response_topic + R"(", "receipt_topic": ")" +
            topics.receipt_topic + R"(", "dead_letter_topic": ")" + topics.dead_letter_topic +
            R"(", "session_timeout_ms": )" + std::to_string(options.session_timeout.count()) +
+           R"(, "transaction_timeout_ms": )" + std::to_string(options.transaction_timeout.count()) +
            R"(},
   "output": {"folder": ")" +
            folder.path() + R"("},
