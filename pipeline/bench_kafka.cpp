@@ -11,6 +11,7 @@
 #include "pipeline/bench.h"
 #include "pipeline/bench_tools.h"
 #include "pipeline/commands.h"
+#include "pipeline/cpu_split.h"
 #include "pipeline/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
@@ -50,23 +51,26 @@ double RunOnce(const Config& config, const BenchKafkaArguments& arguments, Kafka
   }
   ProcessorOptions options = EngineOptions(config, arguments, folder);
   const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
+  CpuSplit split;
   KafkaClient client(kafka);
+  split.Claim("librdkafka: fetching");
   KafkaSink sink(client);
+  split.Claim("librdkafka: sending");
   KafkaSource source(client);
   options.partition_count = client.partitions();
   std::atomic<bool> stop{false};
   uint64_t outcomes = 0;
   Clock::time_point first, last;
-  double cpu_first = 0, cpu_last = 0;
+  const GraphMetrics* metrics = nullptr;
   Processor processor(options,
                       {[&](const OutcomeLine&) {
                          if (outcomes == 0) {
                            first = Clock::now();
-                           cpu_first = CpuSeconds();
+                           split.Begin(*metrics);
                          }
                          if (++outcomes == arguments.events) {
                            last = Clock::now();
-                           cpu_last = CpuSeconds();
+                           split.End(*metrics);
                            stop = true;
                          }
                          if (stop_requested) stop = true;
@@ -74,17 +78,16 @@ double RunOnce(const Config& config, const BenchKafkaArguments& arguments, Kafka
                        {},
                        {}},
                       *backend, source, sink);
+  metrics = &processor.metrics();
   const auto done = processor.Run(stop);
   if (!done.ok()) throw StartError(done.error().message);
   if (stop_requested) return 0;
   const double seconds = std::chrono::duration<double>(last - first).count();
   const KafkaStatistics statistics = client.statistics();
   const auto events = static_cast<double>(arguments.events);
-  const double cpu_seconds = cpu_last - cpu_first;
-  std::printf("  %-14s %9.0f events/s %7.2f us of CPU an event %6llu commits, peak %.0f MB\n", name,
-              events / seconds, 1e6 * cpu_seconds / events,
+  std::printf("  %-14s %9.0f events/s %6llu commits, peak %.0f MB\n", name, events / seconds,
               static_cast<unsigned long long>(statistics.commits), PeakMegabytes());
-  PrintCosts(processor.metrics(), processor.executor(), events, cpu_seconds);
+  split.Print(events);
   return events / seconds;
 }
 

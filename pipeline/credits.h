@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -42,6 +43,9 @@ class Credits {
                                     [&](int32_t partition) { return Roomy(partition); });
     });
   }
+  // How often credits came back. While it stays the same nobody has got room: cheap to ask.
+  uint64_t returns() const { return returns_.load(std::memory_order_relaxed); }
+
   bool HasRoom(int32_t partition) {
     const std::lock_guard lock(mutex_);
     return Roomy(partition);
@@ -52,6 +56,7 @@ class Credits {
     InFlight& used = partitions_[partition];
     used.events -= events;
     used.bytes -= bytes;
+    returns_.fetch_add(1, std::memory_order_relaxed);
     changed_.notify_all();
   }
 
@@ -59,6 +64,7 @@ class Credits {
   void Drop(int32_t partition) {
     const std::lock_guard lock(mutex_);
     partitions_.erase(partition);
+    returns_.fetch_add(1, std::memory_order_relaxed);
     changed_.notify_all();
   }
 
@@ -109,6 +115,7 @@ class Credits {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<int32_t, InFlight> partitions_;
+  std::atomic<uint64_t> returns_{0};
   bool closed_ = false;
 };
 

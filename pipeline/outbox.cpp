@@ -1,5 +1,7 @@
 #include "pipeline/outbox.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -7,12 +9,26 @@
 namespace nudge {
 namespace {
 
-// Under load lines are gathered this long, so that a write and a wake-up are not paid for each; an
-// outcome that comes later than this after the last write is written at once.
+// Lines are gathered this long, so that a write and a wake-up are not paid for each; an outcome
+// that comes later than this after the last write is written at once.
 constexpr std::chrono::microseconds kBetweenWrites{500};
+
+// Under load, which is after a write of so many lines, a transaction costs more than it hastens:
+// they are gathered for as long as the write took, or until there are enough for it to cost little.
+constexpr size_t kManyLines = 1'000;
+constexpr size_t kEnoughLines = 4'096;
+constexpr std::chrono::microseconds kLongestGathering{50'000};
 
 // After the sink said that partitions are not this process's any more: the source tells which.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
+
+std::chrono::steady_clock::time_point NextWrite(std::chrono::steady_clock::time_point begun,
+                                                bool is_load, bool not_owner) {
+  const auto now = std::chrono::steady_clock::now();
+  if (not_owner) return now + kUntilToldWhose;
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(now - begun);
+  return now + (is_load ? std::clamp(took, kBetweenWrites, kLongestGathering) : kBetweenWrites);
+}
 
 }  // namespace
 
@@ -24,21 +40,22 @@ Outbox::Outbox(Sink& sink, StateStore* state, Credits& credits,
       credits_(credits),
       on_outcome_(std::move(on_outcome)),
       on_fatal_(std::move(on_fatal)),
-      thread_([this] { Work(); }) {}
+      outcomes_thread_([this] { WriteOutcomes(); }),
+      cuts_thread_([this] { WriteCuts(); }) {}
 
 Outbox::~Outbox() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_all();
-  thread_.join();
+  WakeAll();
+  outcomes_thread_.join();
+  cuts_thread_.join();
 }
 
 void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
   const std::lock_guard lock(mutex_);
   saved_events_[partition] = events;
-  next_offsets_[partition] = next_offset;
   positions_[partition] = {next_offset, next_offset};
 }
 
@@ -47,34 +64,37 @@ void Outbox::Add(Entry entry) {
     const std::lock_guard lock(mutex_);
     ++added_;
     entries_.push_back(std::move(entry));
-    if (entries_.size() > 1) return;  // the thread was told of the first
+    if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was told before
   }
-  changed_.notify_all();
+  outcomes_changed_.notify_one();
 }
 
 void Outbox::AddCut(Cut cut) {
   {
     const std::lock_guard lock(mutex_);
-    ++added_;
+    if (!positions_.contains(cut.partition)) return;  // it was dropped meanwhile
     cuts_.push_back(std::move(cut));
   }
-  changed_.notify_all();
+  cuts_changed_.notify_one();
 }
 
 bool Outbox::Flush(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   ++flushing_;
-  changed_.notify_all();
+  outcomes_changed_.notify_one();
   const uint64_t target = added_;
-  changed_.wait_for(lock, timeout, [&] { return failed_ || written_ >= target; });
+  const auto is_written = [&] {
+    return written_ >= target && !cutting_ && NextCut() == cuts_.end();
+  };
+  done_.wait_for(lock, timeout, [&] { return failed_ || is_written(); });
   --flushing_;
-  return written_ >= target;
+  return !failed_ && is_written();
 }
 
 Outbox::Pause::Pause(Outbox& outbox) : outbox_(outbox) {
   std::unique_lock lock(outbox_.mutex_);
   ++outbox_.pauses_;
-  outbox_.changed_.wait(lock, [&] { return !outbox_.writing_; });
+  outbox_.done_.wait(lock, [&] { return !outbox_.writing_ && !outbox_.cutting_; });
 }
 
 Outbox::Pause::~Pause() {
@@ -82,7 +102,7 @@ Outbox::Pause::~Pause() {
     const std::lock_guard lock(outbox_.mutex_);
     --outbox_.pauses_;
   }
-  outbox_.changed_.notify_all();
+  outbox_.WakeAll();
 }
 
 void Outbox::Drop(int32_t partition) {
@@ -90,13 +110,10 @@ void Outbox::Drop(int32_t partition) {
   for (std::vector<Entry>* entries : {&entries_, &sent_}) {
     std::erase_if(*entries, [&](const Entry& entry) { return entry.line.partition == partition; });
   }
-  for (std::vector<Cut>* cuts : {&cuts_, &waiting_}) {
-    std::erase_if(*cuts, [&](const Cut& cut) { return cut.partition == partition; });
-  }
+  std::erase_if(cuts_, [&](const Cut& cut) { return cut.partition == partition; });
   saved_events_.erase(partition);
-  next_offsets_.erase(partition);
   positions_.erase(partition);
-  if (entries_.empty() && cuts_.empty() && sent_.empty()) written_ = added_;
+  if (entries_.empty() && sent_.empty()) written_ = added_;
   sink_.Drop(partition);
 }
 
@@ -110,89 +127,73 @@ std::map<int32_t, Outbox::Position> Outbox::positions() const {
   return positions_;
 }
 
-void Outbox::Work() {
+void Outbox::WakeAll() {
+  outcomes_changed_.notify_one();
+  cuts_changed_.notify_one();
+  done_.notify_all();
+}
+
+int64_t Outbox::Committed(int32_t partition) const {
+  const auto found = positions_.find(partition);
+  return found == positions_.end() ? 0 : found->second.committed;
+}
+
+// ---- Outcomes -----------------------------------------------------------------------------------
+
+void Outbox::WriteOutcomes() {
+  pthread_setname_np(pthread_self(), "outbox");
   auto next_write = std::chrono::steady_clock::now();
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
+  const auto work = [&] {
+    return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
+  };
   while (true) {
-    const auto work = [&] {
-      return pauses_ == 0 && (!entries_.empty() || !cuts_.empty() || !sent_.empty());
-    };
-    changed_.wait(lock, [&] { return stopping_ || work(); });
-    changed_.wait_until(lock, next_write, [&] { return stopping_ || flushing_ > 0; });
-    if (stopping_) return;
+    outcomes_changed_.wait(lock, [&] { return stopping_ || failed_ || work(); });
+    outcomes_changed_.wait_until(lock, next_write, [&] {
+      return stopping_ || failed_ || flushing_ > 0 || entries_.size() >= kEnoughLines;
+    });
+    if (stopping_ || failed_) return;
     if (!work()) continue;
     std::vector<Entry> fresh;
     fresh.swap(entries_);
-    std::move(cuts_.begin(), cuts_.end(), std::back_inserter(waiting_));
-    cuts_.clear();
     writing_ = true;
     const uint64_t taken = added_;
+    const bool is_load = fresh.size() >= kManyLines;
     lock.unlock();
 
-    Result<Nothing> written = Write(std::move(fresh));
-    if (written.ok()) written = WriteCuts();
+    const auto begun = std::chrono::steady_clock::now();
+    const Result<Nothing> written = Write(std::move(fresh));
     const bool not_owner = !written.ok() && written.error().code == Code::kNotOwner;
-    next_write = std::chrono::steady_clock::now() + (not_owner ? kUntilToldWhose : kBetweenWrites);
+    next_write = NextWrite(begun, is_load, not_owner);
 
     lock.lock();
     writing_ = false;
+    if (!written.ok() && !not_owner) return Fail(lock, written.error());
+    std::vector<Entry> done;  // freed without the lock
     if (written.ok()) {
-      Count();
+      Settle();
       written_ = taken;
-      sent_.clear();
-    } else if (!not_owner) {
-      failed_ = true;
-      changed_.notify_all();
-      lock.unlock();
-      on_fatal_(written.error());
-      return;
+      done.swap(sent_);
     }
-    changed_.notify_all();
+    lock.unlock();
+    cuts_changed_.notify_one();
+    done_.notify_all();
+    done.clear();
+    lock.lock();
   }
-}
-
-void Outbox::Count() {
-  for (const Entry& entry : sent_) {
-    ++progress_.outcomes;
-    if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
-    if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
-    if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
-  }
-  for (auto& [partition, position] : positions_) position.committed = next_offsets_[partition];
-}
-
-// Cuts are complete in any order (a later one may have fewer lessons to wait for), but each holds
-// only what changed since the one before, so they are written in the log's order.
-Result<Nothing> Outbox::WriteCuts() {
-  for (size_t i = 0; i < waiting_.size();) {
-    const Cut& cut = waiting_[i];
-    if (cut.follows != saved_events_[cut.partition] ||
-        cut.next_offset > next_offsets_[cut.partition]) {
-      ++i;
-      continue;
-    }
-    if (state_ != nullptr) {
-      if (Result<Nothing> written = state_->Write(cut); !written.ok()) return written;
-    }
-    saved_events_[cut.partition] = cut.events;
-    {
-      const std::lock_guard lock(mutex_);
-      positions_[cut.partition].saved = cut.next_offset;
-    }
-    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
-    i = 0;  // one that waited for it may stand before it
-  }
-  return Nothing{};
 }
 
 // Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent_`,
 // which the sink keeps too.
 Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
-  for (Entry& entry : fresh) {
-    if (entry.commit) {
-      if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
-    }
-    sent_.push_back(std::move(entry));
+  for (const Entry& entry : fresh) {
+    if (!entry.commit) continue;
+    if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
+  }
+  if (sent_.empty()) {
+    sent_ = std::move(fresh);
+  } else {
+    std::move(fresh.begin(), fresh.end(), std::back_inserter(sent_));
   }
   const auto to_commit = [](const Entry& entry) { return entry.commit; };
   if (std::any_of(sent_.begin(), sent_.end(), to_commit)) {
@@ -204,13 +205,76 @@ Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
     auto& [events, bytes] = returned[entry.line.partition];
     ++events;
     bytes += entry.credit_bytes;
-    next_offsets_[entry.line.partition] = entry.line.offset + 1;
     if (on_outcome_) on_outcome_(entry.line);
   }
   for (const auto& [partition, used] : returned) {
     credits_.Return(partition, used.first, used.second);
   }
   return Nothing{};
+}
+
+// What was sent is committed.
+void Outbox::Settle() {
+  for (const Entry& entry : sent_) {
+    ++progress_.outcomes;
+    if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
+    if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
+    if (entry.line.kind == OutcomeKind::kDeadLetter) ++progress_.dead_letters;
+    const auto position = positions_.find(entry.line.partition);
+    if (position != positions_.end()) position->second.committed = entry.line.offset + 1;
+  }
+}
+
+// ---- Cuts ---------------------------------------------------------------------------------------
+
+void Outbox::WriteCuts() {
+  pthread_setname_np(pthread_self(), "cuts");
+  Lock lock(mutex_);
+  while (true) {
+    auto next = cuts_.end();
+    cuts_changed_.wait(lock, [&] {
+      next = pauses_ == 0 ? NextCut() : cuts_.end();
+      return stopping_ || failed_ || next != cuts_.end();
+    });
+    if (stopping_ || failed_) return;
+    const Cut cut = std::move(*next);
+    cuts_.erase(next);
+    cutting_ = true;
+    lock.unlock();
+    const Result<Nothing> written = state_ == nullptr ? Nothing{} : state_->Write(cut);
+    lock.lock();
+    cutting_ = false;
+    if (!written.ok()) return Fail(lock, written.error());
+    saved_events_[cut.partition] = cut.events;
+    positions_[cut.partition].saved = cut.next_offset;
+    outcomes_changed_.notify_one();
+    done_.notify_all();
+  }
+}
+
+// The next that may be written. Cuts are complete in any order (a later one may have fewer lessons
+// to wait for), but each holds only what changed since the one before, so they are written in the
+// log's order.
+std::vector<Cut>::iterator Outbox::NextCut() {
+  return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) {
+    return cut.follows == saved_events_[cut.partition] &&
+           cut.next_offset <= Committed(cut.partition);
+  });
+}
+
+// Cuts are as large as what changed, so no more than two of a partition may wait for the disk.
+bool Outbox::CutsAreBehind() const {
+  std::map<int32_t, int> ready;
+  return std::any_of(cuts_.begin(), cuts_.end(), [&](const Cut& cut) {
+    return cut.next_offset <= Committed(cut.partition) && ++ready[cut.partition] > 1;
+  });
+}
+
+void Outbox::Fail(Lock& lock, const Error& error) {
+  const bool is_first = !std::exchange(failed_, true);
+  WakeAll();
+  lock.unlock();
+  if (is_first) on_fatal_(error);
 }
 
 }  // namespace nudge

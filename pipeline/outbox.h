@@ -1,11 +1,14 @@
-// The one thread that writes: outcomes to the sink, cuts to the state, credits back to the source.
+// The two threads that write: outcomes to the sink, with credits back to the source, and cuts to
+// the state.
 //
 //   emit -> [Outbox] -> sink (Append, Commit) -> credits;   a cut once its outcomes are committed
 //
 // Takes all that is queued, commits it as one, and so commits at once when idle and in batches as
-// large as the sink is slow when not. Add and AddCut: any thread, never wait. A sink or state that
-// fails ends the writing: `on_fatal` is called once and nothing is committed after it. kNotOwner is
-// no failure: some partition is about to be dropped, and then the rest is committed.
+// large as the sink is slow when not. Cuts are written beside that, each after its outcomes and
+// after the cut before it; where two of a partition wait for the state, committing waits for it
+// too. Add and AddCut: any thread, never wait. A sink or state that fails ends the writing:
+// `on_fatal` is called once and nothing is begun after it. kNotOwner is no failure of the sink:
+// some partition is about to be dropped, and then the rest is committed.
 #pragma once
 
 #include <condition_variable>
@@ -79,10 +82,17 @@ class Outbox {
   const DurationMetrics& commit_metrics() const { return commit_metrics_; }
 
  private:
-  void Work();
+  using Lock = std::unique_lock<std::mutex>;
+
+  void WriteOutcomes();
+  void WriteCuts();
   Result<Nothing> Write(std::vector<Entry> fresh);
-  void Count();
-  Result<Nothing> WriteCuts();
+  void Settle();
+  bool CutsAreBehind() const;
+  int64_t Committed(int32_t partition) const;
+  void WakeAll();
+  std::vector<Cut>::iterator NextCut();
+  void Fail(Lock& lock, const Error& error);
 
   Sink& sink_;
   StateStore* const state_;
@@ -91,25 +101,27 @@ class Outbox {
   const std::function<void(const Error&)> on_fatal_;
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable outcomes_changed_;  // for the thread that writes them
+  std::condition_variable cuts_changed_;      // the same
+  std::condition_variable done_;              // for whoever waits in Flush or Pause
   std::vector<Entry> entries_;
-  std::vector<Entry> sent_;  // with the sink, and not committed yet
-  std::vector<Cut> cuts_;
-  std::vector<Cut> waiting_;  // cuts whose outcomes are not all committed yet
-  uint64_t added_ = 0;        // entries and cuts, ever
-  uint64_t written_ = 0;      // of those, the first ones, done with
+  std::vector<Entry>
+      sent_;               // with the sink, and not committed yet; while writing, the thread's own
+  std::vector<Cut> cuts_;  // not written yet
+  uint64_t added_ = 0;     // entries, ever
+  uint64_t written_ = 0;   // of those, the first ones, done with
   Progress progress_;
   std::map<int32_t, Position> positions_;
   DurationMetrics commit_metrics_;
-  bool writing_ = false;
+  bool writing_ = false;  // outcomes
+  bool cutting_ = false;  // writing a cut
   bool failed_ = false;
   bool stopping_ = false;
   int pauses_ = 0;
   int flushing_ = 0;                          // who waits in Flush
   std::map<int32_t, uint64_t> saved_events_;  // of the last cut written
-  std::map<int32_t, int64_t> next_offsets_;   // committed; these and waiting_ the thread's own
-                                              // while it writes
-  std::thread thread_;
+  std::thread outcomes_thread_;
+  std::thread cuts_thread_;
 };
 
 }  // namespace nudge

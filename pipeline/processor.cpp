@@ -244,11 +244,14 @@ Result<std::map<int32_t, PartitionSummary>> Processor::Run(const std::atomic<boo
 // group and the others flow; those that are out of them are paused.
 Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   Record record;
+  uint64_t returns_seen = 0;
   while (!stop && !failure()) {
     if (!blocked_.empty()) {
-      const bool all = blocked_.size() == partitions_.size();
-      credits_.WaitForRoom(blocked_, all ? kPull : std::chrono::milliseconds(0));
-      if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
+      if (blocked_.size() == partitions_.size()) credits_.WaitForRoom(blocked_, kPull);
+      if (const uint64_t returns = credits_.returns(); returns != returns_seen) {
+        returns_seen = returns;
+        if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
+      }
     }
     Result<Source::Pull> pull = source_.Next(record, PullTime());
     board_.CountPoll();
