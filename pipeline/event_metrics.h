@@ -27,15 +27,19 @@ class EventMetrics {
   // Of events that are answered for the first time, not of those that recovery repeats.
   void CountOutcome(const Outcome& outcome) {
     if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) {
-      size_t stage = 0;
-      while (stage + 1 < kStages.size() && kStages[stage] != letter->stage) ++stage;
-      Count(dead_letters_[stage][static_cast<size_t>(letter->error.code)]);
+      CountDeadLetter(letter->stage, letter->error.code);
     } else if (const auto* response = std::get_if<Response>(&outcome.what)) {
       Count(response->cache_hit ? cached_answers_ : fresh_answers_);
       if (response->cache_hit) return;
       prompt_tokens_.fetch_add(response->prompt_tokens, std::memory_order_relaxed);
       completion_tokens_.fetch_add(response->completion_tokens, std::memory_order_relaxed);
     }
+  }
+
+  void CountDeadLetter(std::string_view of, Code code) {
+    size_t stage = 0;
+    while (stage + 1 < kStages.size() && kStages[stage] != of) ++stage;
+    Count(dead_letters_[stage][static_cast<size_t>(code)]);
   }
 
   uint64_t events(size_t type) const { return Read(events_[type]); }

@@ -249,15 +249,18 @@ Executor::Owner<T>::~Owner() {
 
 // ---- Embedding ----------------------------------------------------------------------------------
 
-std::optional<Executor::Vectors> Executor::EmbedTexts(Sequence at, std::vector<std::string> texts,
-                                                      bool as_query,
-                                                      std::function<void(Vectors)> done) {
-  if (backend_.instant()) return Embed(0, texts, as_query);
+std::optional<Executor::Vectors> Executor::EmbedNow(const std::vector<std::string>& texts,
+                                                    bool as_query) {
+  if (!backend_.instant()) return std::nullopt;
+  return Embed(0, texts, as_query);
+}
+
+void Executor::EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
+                          std::function<void(Vectors)> done) {
   Enqueue(as_query ? kEmbedQuery : kEmbedDocument, at,
           [this, texts = std::move(texts), as_query, done = std::move(done)](size_t slot) {
             done(Embed(slot, texts, as_query));
           });
-  return std::nullopt;
 }
 
 Executor::Vectors Executor::Embed(size_t slot, const std::vector<std::string>& texts,

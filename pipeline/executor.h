@@ -71,8 +71,10 @@ class Executor {
   void Stop();
 
   using Vectors = Result<std::vector<Vector>>;  // of each text
-  std::optional<Vectors> EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
-                                    std::function<void(Vectors)> done);
+  // Of an instant backend; nothing of any other.
+  std::optional<Vectors> EmbedNow(const std::vector<std::string>& texts, bool as_query);
+  void EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
+                  std::function<void(Vectors)> done);
 
   // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
   // Nothing is returned, and `done` never called, once Stop was called.

@@ -4,9 +4,11 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "pipeline/key_order.h"
@@ -16,25 +18,35 @@ namespace flow = oneapi::tbb::flow;
 
 namespace {
 
-template <class T>
-using Out = std::tuple<Message<T>>;
-
-// A stage with state, or an order: one message at a time, first in, first out.
+// A stage without state: any number of batches at a time.
 template <class In, class T>
-using Serial = flow::multifunction_node<Message<In>, Out<T>>;
+using Pure = flow::function_node<Batch<In>, Batch<T>>;
 
-// A stage whose work may end later, on a thread of the executor.
+// A stage with state, or an order: one batch at a time, first in, first out. It puts from inside of
+// its body: a function_node takes the next batch before it puts, and so could be overtaken.
 template <class In, class T>
-using Async = flow::async_node<Message<In>, Message<T>>;
+using Serial = flow::multifunction_node<Batch<In>, std::tuple<Batch<T>>>;
 
-// Puts messages back into log order. Owns the order; `node` is what edges are made to.
+// A stage whose work may end later, on a thread of the executor: then a message goes on alone.
+template <class In, class T>
+using Async = flow::async_node<Batch<In>, Batch<T>>;
+
+// Puts messages back into log order, and those that are next into one batch. Owns the order; `node`
+// is what edges are made to.
 template <class T>
 struct Order {
   explicit Order(flow::graph& graph)
-      : node(graph, flow::serial, [this](const Message<T>& message, auto& ports) noexcept {
-          const std::lock_guard lock(mutex);
-          if (message.abandoned()) return;
-          order.Put(message, [&](const Message<T>& next) { std::get<0>(ports).try_put(next); });
+      : node(graph, flow::serial, [this](const Batch<T>& in, auto& ports) noexcept {
+          const auto next = std::make_shared<std::vector<Message<T>>>();
+          {
+            const std::lock_guard lock(mutex);
+            next->reserve(in.messages->size());
+            for (const Message<T>& message : *in.messages) {
+              if (message.abandoned()) continue;
+              order.Put(message, [&](const Message<T>& ready) { next->push_back(ready); });
+            }
+          }
+          if (!next->empty()) std::get<0>(ports).try_put(Batch<T>{batches++, next});
         }) {}
   void Start(int32_t partition, uint64_t next_ordinal) {
     const std::lock_guard lock(mutex);
@@ -50,18 +62,42 @@ struct Order {
   }
   std::mutex mutex;  // partitions come and go while the node runs
   KeyedOrder<Message<T>> order;
+  uint64_t batches = 0;
   Serial<T, T> node;
 };
 
 // A stage with state and what guards it: its node runs while partitions come and go.
-template <class Stage>
+template <class State>
 struct Guarded {
-  Stage& stage;
+  State& stage;
   std::mutex mutex;
 };
 
 // What decode gets: the bytes are in the origin.
 struct Received {};
+
+// How far respond is, by partition; for people, who must not wait for respond.
+class Passed {
+ public:
+  void Start(int32_t partition, uint64_t next_ordinal) {
+    const std::lock_guard lock(mutex_);
+    next_[partition] = next_ordinal;
+  }
+  void Drop(int32_t partition) {
+    const std::lock_guard lock(mutex_);
+    next_.erase(partition);
+  }
+  void Count(Sequence at) { Start(at.partition(), at.ordinal() + 1); }
+  uint64_t Next(int32_t partition) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = next_.find(partition);
+    return found == next_.end() ? 0 : found->second;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<int32_t, uint64_t> next_;
+};
 
 // Kafka's key says which partition a tenant is on: another one would split the tenant's log.
 Result<Event> Decode(const Origin& origin, const EventLimits& limits) {
@@ -73,16 +109,16 @@ Result<Event> Decode(const Origin& origin, const EventLimits& limits) {
   return event;
 }
 
-using Branches = std::tuple<Message<Resolved>, Message<Found>, Message<Pinned>, Message<Planned>>;
-struct ByTicket {
+using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Pinned>, Batch<Planned>>;
+struct ByNumber {
   template <class T>
-  uint64_t operator()(const Message<T>& message) const {
-    return message.origin->ticket;
+  uint64_t operator()(const Batch<T>& batch) const {
+    return batch.number;
   }
 };
 
-// Keeps the graph alive for a message that an executor thread will put. Released with the last
-// copy, so a job that is abandoned does not hold the graph for ever.
+// Keeps the graph alive for messages that executor threads will put. Released with the last copy,
+// so a job that is abandoned does not hold the graph for ever.
 template <class Gateway>
 class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
  public:
@@ -95,7 +131,9 @@ class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
 
   template <class T>
   void Put(const Message<T>& message) {
-    arena_.enqueue([hold = this->shared_from_this(), message] { hold->gateway_.try_put(message); });
+    arena_.enqueue([hold = this->shared_from_this(), message] {
+      hold->gateway_.try_put({0, std::make_shared<std::vector<Message<T>>>(1, message)});
+    });
   }
 
  private:
@@ -104,22 +142,31 @@ class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
 };
 
 // The part of a barrier that a stage supplies: what changed, now that it has applied the message.
-template <class Stage, class T>
-void Checkpoint(const char* name, Stage& stage, const Message<T>& message) {
+template <class State, class T>
+void Checkpoint(const char* name, State& stage, const Message<T>& message) {
   if (!message.barrier || message.abandoned()) return;
   Changes changes;
   stage.Save(message.sequence().partition(), changes);
   message.barrier->Add(name, std::move(changes));
 }
 
-// One message through a stage with state.
-template <class Out, class Stage, class In, class Apply>
-Message<Out> RunGuarded(const char* name, NodeMetrics& metrics, Guarded<Stage>& guarded,
-                        const Message<In>& in, Apply&& apply) noexcept {
+// A batch through a stage with state.
+template <class Out, class State, class In, class Ports>
+void RunGuarded(const char* name, NodeMetrics& metrics, Guarded<State>& guarded,
+                const Batch<In>& in, Ports& ports) noexcept {
   const std::lock_guard lock(guarded.mutex);
-  auto out = RunStage<Out>(name, metrics, in, [&](const In& body) { return apply(body); });
-  Checkpoint(name, guarded.stage, in);
-  return out;
+  NodeMetrics::Laps laps(metrics);
+  std::get<0>(ports).try_put(ForEach<Out>(in, [&](const Message<In>& message) {
+    auto out = RunStage<Out>(name, laps, message, [&](const In& body) {
+      if constexpr (std::is_same_v<State, Recall>) {  // it passes the event on, so it shares it
+        return guarded.stage.Apply(message.sequence(), message.body);
+      } else {
+        return guarded.stage.Apply(message.sequence(), body);
+      }
+    });
+    Checkpoint(name, guarded.stage, message);
+    return out;
+  }));
 }
 
 }  // namespace
@@ -153,8 +200,8 @@ struct Graph::Wiring {
     flow::make_edge(flow::output_port<0>(prompt), flow::input_port<3>(join));
 
     flow::make_edge(join, gather);
-    flow::make_edge(gather, gather_order.node);
-    flow::make_edge(flow::output_port<0>(gather_order.node), respond);
+    flow::make_edge(gather, gather_order);
+    flow::make_edge(gather_order, respond);
     flow::make_edge(respond, encode);
     flow::make_edge(encode, line_order.node);
     flow::make_edge(flow::output_port<0>(line_order.node), emit);
@@ -171,156 +218,190 @@ struct Graph::Wiring {
   GraphOptions options;
   GraphMetrics& metrics;
   oneapi::tbb::task_arena& arena;
+  Passed passed;
   flow::graph graph;  // runs in the arena in which it is made
 
-  flow::function_node<Message<Received>, Message<Event>> decode{
-      graph, flow::unlimited, [this](const Message<Received>& in) noexcept {
-        return RunStage<Event>("decode", metrics.decode, in, [&](const Received&) {
-          Result<Event> event = Decode(*in.origin, options.limits);
-          if (event.ok()) metrics.events.CountEvent(*event);
-          return event;
-        });
-      }};
+  Pure<Received, Event> decode{graph, flow::unlimited,
+                               [this](const Batch<Received>& in) noexcept { return Decoded(in); }};
 
   Async<Event, Prepared> prepare{
       graph, flow::unlimited,
-      [this](const Message<Event>& in, auto& gateway) noexcept { RunPrepare(in, gateway); }};
+      [this](const Batch<Event>& in, auto& gateway) noexcept { RunPrepare(in, gateway); }};
 
   Order<Prepared> log_order{graph};
 
   Serial<Prepared, Resolved> recall{
-      graph, flow::serial, [this](const Message<Prepared>& in, auto& ports) noexcept {
-        std::get<0>(ports).try_put(RunGuarded<Resolved>(
-            "recall", metrics.recall, recaller, in,
-            [&](const Prepared&) { return recaller.stage.Apply(in.sequence(), in.body); }));
+      graph, flow::serial, [this](const Batch<Prepared>& in, auto& ports) noexcept {
+        RunGuarded<Resolved>("recall", metrics.recall, recaller, in, ports);
       }};
 
-  Serial<Resolved, Found> index{
-      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        std::get<0>(ports).try_put(
-            RunGuarded<Found>("index", metrics.index, indexer, in, [&](const Resolved& resolved) {
-              return indexer.stage.Apply(in.sequence(), resolved);
-            }));
-      }};
+  Serial<Resolved, Found> index{graph, flow::serial,
+                                [this](const Batch<Resolved>& in, auto& ports) noexcept {
+                                  RunGuarded<Found>("index", metrics.index, indexer, in, ports);
+                                }};
 
-  Serial<Resolved, Pinned> adapt{
-      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        std::get<0>(ports).try_put(
-            RunGuarded<Pinned>("adapt", metrics.adapt, adapter, in, [&](const Resolved& resolved) {
-              return adapter.stage.Apply(in.sequence(), resolved);
-            }));
-      }};
+  Serial<Resolved, Pinned> adapt{graph, flow::serial,
+                                 [this](const Batch<Resolved>& in, auto& ports) noexcept {
+                                   RunGuarded<Pinned>("adapt", metrics.adapt, adapter, in, ports);
+                                 }};
 
   Serial<Resolved, Planned> prompt{
-      graph, flow::serial, [this](const Message<Resolved>& in, auto& ports) noexcept {
-        std::get<0>(ports).try_put(RunGuarded<Planned>(
-            "prompt", metrics.prompt, prompter, in, [&](const Resolved& resolved) {
-              return prompter.stage.Apply(in.sequence(), resolved);
-            }));
+      graph, flow::serial, [this](const Batch<Resolved>& in, auto& ports) noexcept {
+        RunGuarded<Planned>("prompt", metrics.prompt, prompter, in, ports);
       }};
 
-  flow::join_node<Branches, flow::key_matching<uint64_t>> join{graph, ByTicket{}, ByTicket{},
-                                                               ByTicket{}, ByTicket{}};
+  flow::join_node<Branches, flow::key_matching<uint64_t>> join{graph, ByNumber{}, ByNumber{},
+                                                               ByNumber{}, ByNumber{}};
 
-  flow::function_node<Branches, Message<Gathered>> gather{
-      graph, flow::unlimited, [this](const Branches& in) noexcept { return Gather(in); }};
+  flow::function_node<Branches, Batch<Gathered>> gather{
+      graph, flow::unlimited, [](const Branches& in) noexcept { return Gather(in); }};
 
-  Order<Gathered> gather_order{graph};
+  flow::sequencer_node<Batch<Gathered>> gather_order{graph, ByNumber{}};
 
   Async<Gathered, Outcome> respond{
       graph, flow::serial,
-      [this](const Message<Gathered>& in, auto& gateway) noexcept { RunRespond(in, gateway); }};
+      [this](const Batch<Gathered>& in, auto& gateway) noexcept { RunRespond(in, gateway); }};
 
-  flow::function_node<Message<Outcome>, Message<OutcomeLine>> encode{
-      graph, flow::unlimited, [this](const Message<Outcome>& in) noexcept {
-        return RunStage<OutcomeLine>("encode", metrics.encode, in, [&](const Outcome& outcome) {
-          if (!in.recorded) metrics.events.CountOutcome(outcome);
-          OutcomeLine line = EncodeLine(outcome, *in.origin, options.emit);
-          if (line.kind != KindOf(outcome)) metrics.encode.CountError();  // it was too large
-          return line;
-        });
-      }};
+  Pure<Outcome, OutcomeLine> encode{
+      graph, flow::unlimited, [this](const Batch<Outcome>& in) noexcept { return Encoded(in); }};
 
   Order<OutcomeLine> line_order{graph};
 
-  flow::function_node<Message<OutcomeLine>> emit{graph, flow::serial,
-                                                 [this](const Message<OutcomeLine>& in) noexcept {
-                                                   const NodeMetrics::Timer timer(metrics.emit);
-                                                   const std::lock_guard lock(emitter.mutex);
-                                                   if (!in.abandoned()) emitter.stage.Apply(in);
-                                                   return flow::continue_msg();
-                                                 }};
+  flow::function_node<Batch<OutcomeLine>> emit{graph, flow::serial,
+                                               [this](const Batch<OutcomeLine>& in) noexcept {
+                                                 RunEmit(in);
+                                                 return flow::continue_msg();
+                                               }};
 
+  Batch<Event> Decoded(const Batch<Received>& in);
   template <class Gateway>
-  void RunPrepare(const Message<Event>& in, Gateway& gateway);
-  Message<Gathered> Gather(const Branches& in);
+  void RunPrepare(const Batch<Event>& in, Gateway& gateway);
+  static Batch<Gathered> Gather(const Branches& in);
   template <class Gateway>
-  void RunRespond(const Message<Gathered>& in, Gateway& gateway);
+  void RunRespond(const Batch<Gathered>& in, Gateway& gateway);
+  template <class Gateway>
+  std::optional<Message<Prepared>> PrepareOne(const Message<Event>& in,
+                                              const std::shared_ptr<Hold<Gateway>>& hold);
+  template <class Gateway>
+  std::optional<Message<Outcome>> RespondOne(const Message<Gathered>& in, NodeMetrics::Laps& laps,
+                                             const std::shared_ptr<Hold<Gateway>>& hold);
+  Batch<OutcomeLine> Encoded(const Batch<Outcome>& in);
+  void RunEmit(const Batch<OutcomeLine>& in);
 };
 
+Batch<Event> Graph::Wiring::Decoded(const Batch<Received>& in) {
+  NodeMetrics::Laps laps(metrics.decode);
+  return ForEach<Event>(in, [&](const Message<Received>& message) {
+    return RunStage<Event>("decode", laps, message, [&](const Received&) {
+      Result<Event> event = Decode(*message.origin, options.limits);
+      if (event.ok()) metrics.events.CountEvent(*event);
+      return event;
+    });
+  });
+}
+
 template <class Gateway>
-void Graph::Wiring::RunPrepare(const Message<Event>& in, Gateway& gateway) {
-  auto out = RunStage<Prepared>("prepare", metrics.prepare, in, [&](const Event& event) {
+void Graph::Wiring::RunPrepare(const Batch<Event>& in, Gateway& gateway) {
+  const auto hold = std::make_shared<Hold<Gateway>>(arena, gateway);
+  const auto ready = std::make_shared<std::vector<Message<Prepared>>>();
+  ready->reserve(in.messages->size());
+  for (const Message<Event>& message : *in.messages) {
+    if (auto prepared = PrepareOne(message, hold)) ready->push_back(std::move(*prepared));
+  }
+  if (!ready->empty()) gateway.try_put({0, ready});
+}
+
+// Nothing: its vectors come later.
+template <class Gateway>
+std::optional<Message<Prepared>> Graph::Wiring::PrepareOne(
+    const Message<Event>& in, const std::shared_ptr<Hold<Gateway>>& hold) {
+  NodeMetrics::Laps laps(metrics.prepare);
+  auto cleaned = RunStage<Prepared>("prepare", laps, in, [&](const Event& event) {
     if (options.before_prepare) options.before_prepare();
     return preparer.Apply(event);
   });
   EmbeddingInput input;
-  if (!out.fault && options.embed) input = Prepare::TextsToEmbed(*out.body);
-  if (input.texts.empty()) {
-    gateway.try_put(out);
-    return;
-  }
-  const auto attach = [this, out](Executor::Vectors vectors) {
-    return RunStage<Prepared>(
-        "prepare", metrics.prepare, out, [&](const Prepared& cleaned) -> Result<Prepared> {
-          if (!vectors.ok()) return vectors.error();
-          Prepared prepared = cleaned;
-          Result<Nothing> attached = preparer.Attach(prepared, std::move(*vectors));
-          if (!attached.ok()) return attached.error();
-          return prepared;
-        });
+  if (!cleaned.fault && options.embed) input = Prepare::TextsToEmbed(*cleaned.body);
+  if (input.texts.empty()) return cleaned;
+  const auto attach = [this](const Message<Prepared>& to, Executor::Vectors vectors) {
+    NodeMetrics::Laps attach_laps(metrics.prepare);
+    return RunStage<Prepared>("prepare", attach_laps, to,
+                              [&](const Prepared& body) -> Result<Prepared> {
+                                if (!vectors.ok()) return vectors.error();
+                                Prepared prepared = body;
+                                auto attached = preparer.Attach(prepared, std::move(*vectors));
+                                if (!attached.ok()) return attached.error();
+                                return prepared;
+                              });
   };
-  std::optional<Executor::Vectors> vectors = executor.EmbedTexts(
-      in.sequence(), std::move(input.texts), input.as_query,
-      [attach, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](
-          Executor::Vectors given) noexcept { hold->Put(attach(std::move(given))); });
-  if (vectors) gateway.try_put(attach(std::move(*vectors)));
+  if (auto vectors = executor.EmbedNow(input.texts, input.as_query)) {
+    return attach(cleaned, std::move(*vectors));
+  }
+  executor.EmbedTexts(in.sequence(), std::move(input.texts), input.as_query,
+                      [attach, cleaned, hold](Executor::Vectors vectors) noexcept {
+                        hold->Put(attach(cleaned, std::move(vectors)));
+                      });
+  return std::nullopt;
 }
 
-Message<Gathered> Graph::Wiring::Gather(const Branches& in) {
+Batch<Gathered> Graph::Wiring::Gather(const Branches& in) {
   const auto& [resolved, found, pinned, planned] = in;
-  Message<Gathered> out = resolved.WithoutBody<Gathered>();
-  for (const auto& fault : {resolved.fault, found.fault, pinned.fault, planned.fault}) {
-    if (fault && !out.fault) out.fault = fault;
-  }
-  if (out.fault) return out;
-  out.body = std::make_shared<const Gathered>(
-      Gathered{resolved.body, found.body, pinned.body, planned.body});
-  return out;
+  size_t i = 0;
+  return ForEach<Gathered>(resolved, [&](const Message<Resolved>& first) {
+    const Message<Found>& second = (*found.messages)[i];
+    const Message<Pinned>& third = (*pinned.messages)[i];
+    const Message<Planned>& fourth = (*planned.messages)[i++];
+    Message<Gathered> out = first.WithoutBody<Gathered>();
+    for (const auto& fault : {first.fault, second.fault, third.fault, fourth.fault}) {
+      if (fault && !out.fault) out.fault = fault;
+    }
+    if (!out.fault) {
+      out.body = std::make_shared<const Gathered>(
+          Gathered{first.body, second.body, third.body, fourth.body});
+    }
+    return out;
+  });
 }
 
 template <class Gateway>
-void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
+void Graph::Wiring::RunRespond(const Batch<Gathered>& in, Gateway& gateway) {
+  const auto hold = std::make_shared<Hold<Gateway>>(arena, gateway);
+  const auto ready = std::make_shared<std::vector<Message<Outcome>>>();
+  ready->reserve(in.messages->size());
+  {
+    // Held over the executor's part too: a partition that is taken away loses both at once.
+    const std::lock_guard lock(responder.mutex);
+    NodeMetrics::Laps laps(metrics.respond);
+    for (const Message<Gathered>& message : *in.messages) {
+      if (auto outcome = RespondOne(message, laps, hold)) ready->push_back(std::move(*outcome));
+    }
+  }
+  if (!ready->empty()) gateway.try_put({0, ready});
+}
+
+// Nothing: its outcome comes later, or never, since the partition is gone.
+template <class Gateway>
+std::optional<Message<Outcome>> Graph::Wiring::RespondOne(
+    const Message<Gathered>& in, NodeMetrics::Laps& laps,
+    const std::shared_ptr<Hold<Gateway>>& hold) {
   const Sequence at = in.sequence();
-  // Held over the executor's part too: a partition that is taken away loses both at once.
-  const std::lock_guard lock(responder.mutex);
   Message<Outcome> out = in.template WithoutBody<Outcome>();
-  const auto planned = RunStage<Nothing>(
-      "respond", metrics.respond, in, [&](const Gathered& gathered) -> Result<Nothing> {
+  const auto planned =
+      RunStage<Nothing>("respond", laps, in, [&](const Gathered& gathered) -> Result<Nothing> {
         Result<Plan> plan = responder.stage.Apply(at, *in.origin, gathered);
         if (!plan.ok()) return plan.error();
         std::shared_ptr<const Outcome> recorded;
         if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
         std::optional<Outcome> outcome = executor.Submit(
-            at, std::move(*plan), std::move(recorded),
-            [out, hold = std::make_shared<Hold<Gateway>>(arena, gateway)](Outcome given) mutable {
+            at, std::move(*plan), std::move(recorded), [out, hold](Outcome given) mutable {
               out.body = std::make_shared<const Outcome>(std::move(given));
               hold->Put(out);
             });
         if (outcome) out.body = std::make_shared<const Outcome>(std::move(*outcome));
         return Nothing{};
       });
-  if (in.abandoned()) return;
+  if (in.abandoned()) return std::nullopt;
+  passed.Count(at);
   Checkpoint("respond", responder.stage, in);
   if (in.barrier) executor.AddBarrier(at.partition(), in.barrier);
   if (planned.fault) {
@@ -334,11 +415,38 @@ void Graph::Wiring::RunRespond(const Message<Gathered>& in, Gateway& gateway) {
                 DeadLetter{planned.fault->stage, planned.fault->error, {}, {}, 0},
                 {}});
   }
-  if (out.body) gateway.try_put(out);
+  return out.body ? std::optional(std::move(out)) : std::nullopt;
 }
 
-// ---- The graph from outside
-// ----------------------------------------------------------------------
+Batch<OutcomeLine> Graph::Wiring::Encoded(const Batch<Outcome>& in) {
+  NodeMetrics::Laps laps(metrics.encode);
+  return ForEach<OutcomeLine>(in, [&](const Message<Outcome>& message) {
+    return RunStage<OutcomeLine>(kEncodeStage.data(), laps, message, [&](const Outcome& outcome) {
+      OutcomeLine line = EncodeLine(outcome, *message.origin, options.emit);
+      const bool too_large = line.kind != KindOf(outcome);
+      if (too_large) metrics.encode.CountError();
+      if (message.recorded) return line;
+      if (too_large) {
+        metrics.events.CountDeadLetter(kEncodeStage, Code::kTooLarge);
+      } else {
+        metrics.events.CountOutcome(outcome);
+      }
+      return line;
+    });
+  });
+}
+
+void Graph::Wiring::RunEmit(const Batch<OutcomeLine>& in) {
+  const std::lock_guard lock(emitter.mutex);
+  NodeMetrics::Laps laps(metrics.emit);
+  for (const Message<OutcomeLine>& message : *in.messages) {
+    if (message.abandoned()) continue;
+    emitter.stage.Apply(message);
+    laps.Lap();
+  }
+}
+
+// ---- The graph from outside ---------------------------------------------------------------------
 
 // `threads` workers for the graph alone, and a place for whoever waits for it: the pusher lends no
 // thread, so that it may block on credits. Everything from outside enters by `enqueue`, which wakes
@@ -369,7 +477,7 @@ Graph::~Graph() {
 void Graph::Start(int32_t partition, uint64_t events, int64_t next_offset,
                   const Sha256Digest& chain) {
   wiring_->log_order.Start(partition, events);
-  wiring_->gather_order.Start(partition, events);
+  wiring_->passed.Start(partition, events);
   wiring_->line_order.Start(partition, events);
   const std::lock_guard lock(wiring_->emitter.mutex);
   wiring_->emitter.stage.Start(partition, events, next_offset, chain);
@@ -403,24 +511,29 @@ void Graph::Drop(int32_t partition) {
   drop(wiring_->indexer);
   drop(wiring_->adapter);
   drop(wiring_->prompter);
-  wiring_->gather_order.Drop(partition);
   drop(wiring_->responder);
+  wiring_->passed.Drop(partition);
   wiring_->executor.Abandon(partition);
   wiring_->line_order.Drop(partition);
   drop(wiring_->emitter);
 }
 
-void Graph::Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
-                 std::shared_ptr<const RecordedOutcome> recorded,
-                 std::shared_ptr<Barrier> barrier) {
+void Graph::Push(std::vector<Arrival> arrivals) {
   static const auto kReceived = std::make_shared<const Received>();
-  Message<Received> message{std::move(origin), kReceived, nullptr, std::move(barrier),
-                            std::move(recorded)};
-  if (refusal) message.fault = std::make_shared<const Fault>(Fault{"source", refusal->error});
-  // The graph counts what is enqueued as its own only once it runs, so the message brings a hold.
+  ENSURE(!arrivals.empty());
+  const auto messages = std::make_shared<std::vector<Message<Received>>>();
+  messages->reserve(arrivals.size());
+  for (Arrival& arrival : arrivals) {
+    messages->push_back({std::move(arrival.origin), kReceived, nullptr, std::move(arrival.barrier),
+                         std::move(arrival.recorded)});
+    if (!arrival.refusal) continue;
+    messages->back().fault =
+        std::make_shared<const Fault>(Fault{"source", std::move(*arrival.refusal)});
+  }
+  // The graph counts what is enqueued as its own only once it runs, so the batch brings a hold.
   wiring_->graph.reserve_wait();
-  arena_->arena.enqueue([this, message = std::move(message)] {
-    wiring_->decode.try_put(message);
+  arena_->arena.enqueue([this, messages] {
+    wiring_->decode.try_put({0, messages});
     wiring_->graph.release_wait();
   });
 }
@@ -429,8 +542,7 @@ Graph::Place Graph::PlaceOf(int32_t partition, uint64_t ordinal) const {
   const auto line = wiring_->line_order.Next(partition);
   if (!line) return Place::kUnknown;
   if (*line > ordinal) return Place::kOutbox;
-  const auto gathered = wiring_->gather_order.Next(partition);
-  if (gathered && *gathered > ordinal) return Place::kBeforeEmit;
+  if (wiring_->passed.Next(partition) > ordinal) return Place::kBeforeEmit;
   const auto logged = wiring_->log_order.Next(partition);
   return logged && *logged > ordinal ? Place::kBeforeRespond : Place::kBeforeRecall;
 }

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "connectors/source.h"
 #include "pipeline/emit.h"
@@ -62,12 +64,19 @@ class Graph {
   // still on its way is passed on untouched and dropped at the next order.
   void Drop(int32_t partition);
 
-  // `recorded` is the committed outcome of the record, in recovery; `barrier` may be empty and
-  // rides on this record.
-  void Push(std::shared_ptr<const Origin> origin, const std::optional<Refusal>& refusal,
-            std::shared_ptr<const RecordedOutcome> recorded, std::shared_ptr<Barrier> barrier);
+  // Records that came together, in the order of the source; 1 to kBatchEvents of them.
+  struct Arrival {
+    std::shared_ptr<const Origin> origin;
+    std::optional<Error> refusal;
+    std::shared_ptr<const RecordedOutcome> recorded;  // in recovery: its committed outcome
+    std::shared_ptr<Barrier> barrier;                 // rides on this record; may be empty
+  };
+  void Push(std::vector<Arrival> arrivals);
 
-  // Between which of the three orders the event is that the partition's outcomes wait for. Any
+  // What goes through the graph together, at most: enough to make a hop cheap beside the work.
+  static constexpr size_t kBatchEvents = 64;
+
+  // Between which orders the event is that the partition's outcomes wait for. Any
   // thread, at any time; for people.
   enum class Place { kBeforeRecall, kBeforeRespond, kBeforeEmit, kOutbox, kUnknown };
   Place PlaceOf(int32_t partition, uint64_t ordinal) const;

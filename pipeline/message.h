@@ -1,15 +1,17 @@
-// The envelope on every edge of the graph, and the one wrapper through which a node calls a stage.
+// The envelope of every event in the graph, what its edges carry, and the one wrapper through which
+// a node calls a stage.
 //
-// Exactly one message leaves a node for each that enters, faults included: a join that misses one
-// waits for ever. So a stage's error does not stop a message, it becomes its Fault, later stages
-// pass it on untouched, and respond turns it into a dead letter. Copied freely between threads;
-// what it points to never changes, but for the barrier, which is made for many hands.
+// Exactly one message leaves a stage for each that enters, faults included: an order that misses
+// one waits for ever. So a stage's error does not stop a message, it becomes its Fault, later
+// stages pass it on untouched, and respond turns it into a dead letter. Copied freely between
+// threads; what it points to never changes, but for the barrier, which is made for many hands.
 #pragma once
 
 #include <exception>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "connectors/codec.h"
 #include "pipeline/barrier.h"
@@ -44,11 +46,28 @@ struct Message {
   }
 };
 
+// What an edge carries: messages that came together go on together, so that an edge and a node cost
+// once for all of them. What is late, because a model works on it, goes on alone.
+template <class T>
+struct Batch {
+  uint64_t number = 0;  // behind the log order they are numbered, from 0 on
+  std::shared_ptr<const std::vector<Message<T>>> messages;  // 1..
+};
+
+// Batch<In> -> Batch<Out>, message by message: each(const Message<In>&) -> Message<Out>.
+template <class Out, class In, class Each>
+Batch<Out> ForEach(const Batch<In>& in, Each&& each) {
+  const auto messages = std::make_shared<std::vector<Message<Out>>>();
+  messages->reserve(in.messages->size());
+  for (const Message<In>& message : *in.messages) messages->push_back(each(message));
+  return {in.number, messages};
+}
+
 // Message<In> -> stage -> Message<Out>. `apply` is called with the body and returns Result<Out>; an
 // exception that leaves it becomes an internal error, since one that left a node would end the
 // graph without a word. It is not called for a message that was abandoned.
 template <class Out, class In, class Apply>
-Message<Out> RunStage(const char* stage, NodeMetrics& metrics, const Message<In>& in,
+Message<Out> RunStage(const char* stage, NodeMetrics::Laps& laps, const Message<In>& in,
                       Apply&& apply) noexcept {
   Message<Out> out = in.template WithoutBody<Out>();
   if (in.fault) return out;
@@ -58,22 +77,22 @@ Message<Out> RunStage(const char* stage, NodeMetrics& metrics, const Message<In>
     out.fault = kAbandoned;
     return out;
   }
-  const NodeMetrics::Timer timer(metrics);
   try {
     Result<Out> result = apply(*in.body);
     if (result.ok()) {
       out.body = std::make_shared<const Out>(std::move(result).value());
     } else {
-      metrics.CountError();
+      laps.CountError();
       out.fault = std::make_shared<const Fault>(Fault{stage, result.error()});
     }
   } catch (const std::exception& exception) {
-    metrics.CountError();
+    laps.CountError();
     out.fault = std::make_shared<const Fault>(
         Fault{stage,
               {Code::kInternal, std::string("exception in ") + stage + ": " + exception.what(),
                "this is a defect of nudge: please report it with the event"}});
   }
+  laps.Lap();
   return out;
 }
 

@@ -2,6 +2,7 @@
 // atomics, never read into state or outcomes.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -28,13 +29,16 @@ class CallTimer {
 class NodeMetrics {
  public:
   using Timer = CallTimer<NodeMetrics>;
+  class Laps;
 
-  void Add(std::chrono::nanoseconds time) {
-    const auto ns = static_cast<uint64_t>(time.count());
-    calls_.fetch_add(1, std::memory_order_relaxed);
-    total_ns_.fetch_add(ns, std::memory_order_relaxed);
+  void Add(std::chrono::nanoseconds time) { Add(1, time, time); }
+  void Add(uint64_t calls, std::chrono::nanoseconds total, std::chrono::nanoseconds longest) {
+    const auto max_ns = static_cast<uint64_t>(longest.count());
+    calls_.fetch_add(calls, std::memory_order_relaxed);
+    total_ns_.fetch_add(static_cast<uint64_t>(total.count()), std::memory_order_relaxed);
     uint64_t seen = max_ns_.load(std::memory_order_relaxed);
-    while (ns > seen && !max_ns_.compare_exchange_weak(seen, ns, std::memory_order_relaxed)) {
+    while (max_ns > seen &&
+           !max_ns_.compare_exchange_weak(seen, max_ns, std::memory_order_relaxed)) {
     }
   }
   void CountError() { errors_.fetch_add(1, std::memory_order_relaxed); }
@@ -49,6 +53,36 @@ class NodeMetrics {
   std::atomic<uint64_t> errors_{0};
   std::atomic<uint64_t> total_ns_{0};
   std::atomic<uint64_t> max_ns_{0};
+};
+
+// Times calls that follow one another, each from the end of the one before: one look at the clock a
+// call. One thread; all are added when it ends.
+class NodeMetrics::Laps {
+ public:
+  explicit Laps(NodeMetrics& metrics)
+      : metrics_(metrics), lap_start_(std::chrono::steady_clock::now()) {}
+  ~Laps() {
+    if (calls_ > 0) metrics_.Add(calls_, total_, longest_);
+  }
+  Laps(const Laps&) = delete;
+  Laps& operator=(const Laps&) = delete;
+
+  void Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::nanoseconds time = now - lap_start_;
+    lap_start_ = now;
+    ++calls_;
+    total_ += time;
+    longest_ = std::max(longest_, time);
+  }
+  void CountError() { metrics_.CountError(); }
+
+ private:
+  NodeMetrics& metrics_;
+  std::chrono::steady_clock::time_point lap_start_;
+  uint64_t calls_ = 0;
+  std::chrono::nanoseconds total_{0};
+  std::chrono::nanoseconds longest_{0};
 };
 
 // The same of work that takes milliseconds and more: also how many calls took how long.

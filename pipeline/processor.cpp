@@ -117,6 +117,7 @@ Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
 // committed, and the rest is left to the next owner.
 Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
   FaultPoint("revoke");
+  PushGathered();
   const PumpBoard::Doing doing(board_, "handing partitions over");
   const auto deadline = std::chrono::steady_clock::now() + options_.hand_over;
   for (const int32_t number : partitions) {
@@ -247,23 +248,29 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   uint64_t returns_seen = 0;
   while (!stop && !failure()) {
     if (!blocked_.empty()) {
-      if (blocked_.size() == partitions_.size()) credits_.WaitForRoom(blocked_, kPull);
+      if (blocked_.size() == partitions_.size()) {
+        PushGathered();
+        credits_.WaitForRoom(blocked_, kPull);
+      }
       if (const uint64_t returns = credits_.returns(); returns != returns_seen) {
         returns_seen = returns;
         if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
       }
     }
-    Result<Source::Pull> pull = source_.Next(record, PullTime());
+    // Records that are at hand go on together; none of them waits for one that is not.
+    const auto patience = gathered_.empty() ? PullTime() : std::chrono::milliseconds(0);
+    Result<Source::Pull> pull = source_.Next(record, patience);
     board_.CountPoll();
     board_.Answer([this](int32_t number) { return FindOldest(number); });
     if (!pull.ok()) return pull.error();
-    if (*pull == Source::Pull::kEnd) {
-      if (blocked_.empty()) break;
+    if (*pull == Source::Pull::kRecord) {
+      if (Result<Nothing> admitted = Admit(record); !admitted.ok()) return admitted;
       continue;
     }
-    if (*pull == Source::Pull::kNothing) continue;
-    if (Result<Nothing> admitted = Admit(record); !admitted.ok()) return admitted;
+    PushGathered();
+    if (*pull == Source::Pull::kEnd && blocked_.empty()) break;
   }
+  PushGathered();
   if (stop || failure()) return Nothing{};
   for (const auto& [number, partition] : partitions_) {
     const bool is_read = partition.recorded_until >= partition.committed_offset;
@@ -353,7 +360,6 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   }
   auto origin = std::make_shared<Origin>();
   origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);
-  origin->ticket = next_ticket_++;
   origin->stay = partition.stay;
   origin->offset = record.offset;
   origin->key = std::move(record.key);
@@ -372,8 +378,16 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   }
   partition.facts->next_offset.store(record.offset + 1, std::memory_order_relaxed);
   partition.recent.Add(origin, watchdog_.coarse_ms());
-  graph_.Push(std::move(origin), record.refusal, std::move(recorded), std::move(barrier));
+  std::optional<Error> refusal;
+  if (record.refusal) refusal = std::move(record.refusal->error);
+  gathered_.push_back(
+      {std::move(origin), std::move(refusal), std::move(recorded), std::move(barrier)});
+  if (gathered_.size() == Graph::kBatchEvents) PushGathered();
   return Nothing{};
+}
+
+void Processor::PushGathered() {
+  if (!gathered_.empty()) graph_.Push(std::exchange(gathered_, {}));
 }
 
 Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {

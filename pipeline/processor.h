@@ -111,6 +111,7 @@ class Processor final : private PartitionListener {
   Result<Nothing> Admit(Record& record);
   Result<Nothing> Unblock();
   Result<Nothing> PushRecord(Partition& partition, Record& record);
+  void PushGathered();
   Result<Nothing> Drain(const std::atomic<bool>& stop);
   void Fail(const Error& error);
   std::optional<Error> failure() const;
@@ -132,7 +133,7 @@ class Processor final : private PartitionListener {
   std::atomic<RunView::Phase> phase_{RunView::Phase::kStarting};
   std::map<int32_t, Partition> partitions_;
   std::set<int32_t> blocked_;  // those with records that wait for credits; they are paused
-  uint64_t next_ticket_ = 0;
+  std::vector<Graph::Arrival> gathered_;  // have their credits, and enter the graph together
   mutable std::mutex failure_mutex_;
   std::optional<Error> failure_;
 

@@ -152,7 +152,6 @@ struct Stay {
 // Where an event came from; survives every error.
 struct Origin {
   Sequence sequence;
-  uint64_t ticket = 0;         // unique in the process, over all stays of a partition
   std::shared_ptr<Stay> stay;  // null: it never ends
   int64_t offset = 0;          // in the partition's log: Kafka's offset, or the line of a file
   std::string key;             // the log's key (Kafka), else empty

@@ -7,6 +7,7 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -81,6 +82,31 @@ BOOST_AUTO_TEST_CASE(a_multifunction_node_behind_another_keeps_the_order) {
   bool in_order = true;
   for (int i = 0; i < 200'000; ++i) in_order = in_order && seen[static_cast<size_t>(i)] == i;
   BOOST_TEST(in_order);
+}
+
+BOOST_AUTO_TEST_CASE(a_sequencer_brings_what_was_made_side_by_side_into_order_for_an_async_node) {
+  using Last = flow::async_node<int, int>;
+  Arena arena(4);
+  std::unique_ptr<flow::graph> graph;
+  arena.arena.execute([&] { graph = std::make_unique<flow::graph>(); });
+  flow::function_node<int, int> first{*graph, flow::unlimited, [](int value) noexcept {
+                                        if (value % 7 == 0) std::this_thread::yield();
+                                        return value;
+                                      }};
+  flow::sequencer_node<int> order{*graph, [](int value) { return static_cast<size_t>(value); }};
+  std::vector<int> seen;
+  Last last{*graph, flow::serial,
+            [&](int value, Last::gateway_type&) noexcept { seen.push_back(value); }};
+  flow::make_edge(first, order);
+  flow::make_edge(order, last);
+  graph->reserve_wait();
+  arena.arena.enqueue([&] {
+    for (int i = 0; i < 200'000; ++i) first.try_put(i);
+    graph->release_wait();
+  });
+  graph->wait_for_all();
+  BOOST_REQUIRE(seen.size() == 200'000);
+  BOOST_TEST(std::is_sorted(seen.begin(), seen.end()));
 }
 
 BOOST_AUTO_TEST_CASE(a_key_matching_join_pairs_by_key_whatever_the_order_of_its_ports) {
