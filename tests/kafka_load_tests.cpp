@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tests/kafka_trial.h"
+#include "tests/monitor_page.h"
 
 using namespace nudge;
 using namespace nudge::testing;
@@ -87,6 +88,24 @@ class Group {
   const Trial& trial_;
   std::map<std::string, std::unique_ptr<Process>> processes_;
 };
+
+// A port that nobody listens at.
+int MonitorPort() {
+  const KafkaProxy listener(0);
+  return listener.port();
+}
+
+// Of each partition, what a process says is read and not committed.
+std::vector<double> InFlight(int port) {
+  const std::string page =
+      Send(static_cast<uint16_t>(port), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+  constexpr std::string_view kName = "\nnudge_in_flight_events{";
+  std::vector<double> counts;
+  for (size_t at = page.find(kName); at != page.npos; at = page.find(kName, at + 1)) {
+    counts.push_back(std::stod(page.substr(page.find('}', at) + 1)));
+  }
+  return counts;
+}
 
 void WaitUntilAnswered(const Portions& portions, const Trial& trial, Group& group) {
   const auto deadline = std::chrono::steady_clock::now() + kTrialPatience;
@@ -223,4 +242,43 @@ BOOST_AUTO_TEST_CASE(a_broker_that_goes_away_costs_a_run_nothing_but_time) {
   WaitUntilAnswered(portions, trial, group);
   group.StopAll();
   Tally::Add("broker away while events wait", rounds, Check(trial));
+}
+
+// All that may be in flight is, when the broker goes away for longer than a transaction lasts.
+BOOST_AUTO_TEST_CASE(a_broker_stopped_for_30_s_under_load_is_waited_for_in_bounded_memory) {
+  constexpr int32_t kPartitionCount = 6;
+  constexpr double kInFlight = 48;  // a partition
+  static const Workload load(97, 6'000, 24, kPartitionCount);
+  const int port = MonitorPort();
+  TrialOptions options{
+      .behind_proxy = true, .publish = false, .session_timeout = Milliseconds(45'000)};
+  options.model += R"(, "monitor": {"port": )" + std::to_string(port) + "}";
+  const Trial trial("long-outage", load, options);
+  Portions portions(trial, 10);
+  portions.Next();
+  Process process(trial, "one");
+  portions.WaitUntilAnswered();
+  Proxy().Arm(KafkaApi::kEndTxn, KafkaProxy::Moment::kRequest, KafkaProxy::Act::kHold);
+  for (int part = 1; part < 10; ++part) portions.Next();
+  BOOST_REQUIRE(Proxy().WaitForBites());
+  KafkaBroker::OfTheSuite().Stop();
+  Proxy().CutAll();
+  const auto back = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  std::vector<double> most(kPartitionCount, 0);
+  while (std::chrono::steady_clock::now() < back) {
+    const std::vector<double> counts = InFlight(port);
+    BOOST_REQUIRE(counts.size() == most.size());
+    for (size_t i = 0; i < most.size(); ++i) most[i] = std::max(most[i], counts[i]);
+    std::this_thread::sleep_for(Milliseconds(500));
+  }
+  for (const double count : most) BOOST_TEST(count == kInFlight);
+  BOOST_TEST(portions.IsWorkWaiting());
+  KafkaBroker::OfTheSuite().Start();
+  const auto begun = std::chrono::steady_clock::now();
+  portions.WaitUntilAnswered();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begun;
+  BOOST_TEST_MESSAGE("all answered " << seconds.count() << " s after the broker came back");
+  const int end = process.Stop();
+  BOOST_TEST(end == 0, "ended with " << end << ": " << process.Log());
+  Tally::Add("broker stopped for 30 s under load", 1, Check(trial));
 }
