@@ -186,8 +186,9 @@ Result<Nothing> StateStore::CheckFit(const StateMeta& meta, const std::string& p
     return Error{
         Code::kUnreadableFile,
         "state: " + path + " was written with " +
-            (meta.identity.fingerprint != identity_.fingerprint ? "other models or products, or on another CPU"
-                                                                : "another configuration") +
+            (meta.identity.fingerprint != identity_.fingerprint
+                 ? "other models or products, or on another CPU"
+                 : "another configuration") +
             " and did not stop cleanly",
         "finish with the old one first (a clean stop), or start from an empty state"};
   }

@@ -101,48 +101,87 @@ double HeldOutNll(Trainer& trainer, const Tokenizer& tokenizer, const LoraWeight
   return sum / static_cast<double>(kHeldOut.size());
 }
 
-BOOST_AUTO_TEST_CASE(corrections_to_a_house_style_carry_over_to_questions_never_seen) {
-  const auto weights = FrozenWeights::Load(ModelPath());
-  BOOST_REQUIRE(weights.ok());
-  Trainer trainer(*weights, {512, 8});
-  const Tokenizer tokenizer;
-  std::vector<TrainSequence> neutral(kNeutral.size());
-  for (size_t i = 0; i < neutral.size(); ++i) {
-    neutral[i].tokens = tokenizer.Prompt(kNeutral[i].first);
-    neutral[i].completion_begin = neutral[i].tokens.size();
-    const auto answer = tokenizer.Answer(kNeutral[i].second);
-    neutral[i].tokens.insert(neutral[i].tokens.end(), answer.begin(), answer.end());
-  }
-  const auto anchors = AnchorPool::Make(std::move(neutral), trainer, ThreadsFor(2));
-  BOOST_REQUIRE(anchors.ok());
+// A trainer with weights of one form, and what it takes to learn the house style with it.
+class School {
+ public:
+  explicit School(BaseForm form)
+      : weights_(*FrozenWeights::Load(ModelPath(), form)),
+        trainer_(weights_, {512, 8}),
+        anchors_(*AnchorPool::Make(Neutral(), trainer_, ThreadsFor(2))) {}
 
-  const double base = HeldOutNll(trainer, tokenizer, nullptr);
+  double Base() { return HeldOutNll(trainer_, tokenizer_, nullptr); }
+
+  struct Taught {
+    double held_out_nll = 0;
+    double kl = 0;
+  };
   // `shift` 0: each question with its own correction; else with that of another question.
-  const auto after = [&](size_t shift, double& kl) {
-    Learner learner(**weights, {});
+  Taught Teach(size_t shift) {
+    Learner learner(*weights_, {});
+    Taught taught;
     for (size_t i = 0; i < 2 * kTaught.size(); ++i) {
       const Fact& fact = kTaught[i % kTaught.size()];
       const Fact& other = kTaught[(i + shift) % kTaught.size()];
       const LearnExample example{
-          tokenizer.Prompt(fact.question),
-          tokenizer.Answer(std::string("The answer is ") + fact.answer + "."),
-          tokenizer.Answer(Styled(other)), -1};
-      const auto report = learner.Step(example, trainer, *anchors, ThreadsFor(2));
+          tokenizer_.Prompt(fact.question),
+          tokenizer_.Answer(std::string("The answer is ") + fact.answer + "."),
+          tokenizer_.Answer(Styled(other)), -1};
+      const auto report = learner.Step(example, trainer_, anchors_, ThreadsFor(2));
       BOOST_REQUIRE(report.ok());
       BOOST_TEST(report->accepted);
-      kl = report->kl;
+      taught.kl = report->kl;
     }
-    return HeldOutNll(trainer, tokenizer, &learner.weights());
-  };
-  double kl = 0, shuffled_kl = 0;
-  const double taught = after(0, kl);
-  const double shuffled = after(5, shuffled_kl);
-  BOOST_TEST_MESSAGE("held-out NLL per token: base " << base << ", taught " << taught
-                                                     << ", shuffled " << shuffled << "; KL " << kl
-                                                     << " and " << shuffled_kl);
-  BOOST_TEST(taught < 0.6 * base);
-  BOOST_TEST(taught < shuffled - 0.2);
-  BOOST_TEST(kl < 1);
+    taught.held_out_nll = HeldOutNll(trainer_, tokenizer_, &learner.weights());
+    return taught;
+  }
+
+ private:
+  std::vector<TrainSequence> Neutral() const {
+    std::vector<TrainSequence> neutral(kNeutral.size());
+    for (size_t i = 0; i < neutral.size(); ++i) {
+      neutral[i].tokens = tokenizer_.Prompt(kNeutral[i].first);
+      neutral[i].completion_begin = neutral[i].tokens.size();
+      const auto answer = tokenizer_.Answer(kNeutral[i].second);
+      neutral[i].tokens.insert(neutral[i].tokens.end(), answer.begin(), answer.end());
+    }
+    return neutral;
+  }
+
+  std::shared_ptr<const FrozenWeights> weights_;
+  Trainer trainer_;
+  Tokenizer tokenizer_;
+  AnchorPool anchors_;
+};
+
+BOOST_AUTO_TEST_CASE(corrections_to_a_house_style_carry_over_to_questions_never_seen) {
+  School school({});
+  const double base = school.Base();
+  const School::Taught taught = school.Teach(0);
+  const School::Taught shuffled = school.Teach(5);
+  BOOST_TEST_MESSAGE("held-out NLL per token: base "
+                     << base << ", taught " << taught.held_out_nll << ", shuffled "
+                     << shuffled.held_out_nll << "; KL " << taught.kl << " and " << shuffled.kl);
+  BOOST_TEST(taught.held_out_nll < 0.6 * base);
+  BOOST_TEST(taught.held_out_nll < shuffled.held_out_nll - 0.2);
+  BOOST_TEST(taught.kl < 1);
+}
+
+BOOST_AUTO_TEST_CASE(lessons_with_bf16_products_teach_as_much_as_those_with_f32_ones) {
+  if (!HasBf16Products()) {
+    BOOST_TEST_MESSAGE("this processor has no bf16 products: nothing to test here");
+    return;
+  }
+  School f32({}), bf16({.bf16 = true, .in_file = false});
+  const double base = bf16.Base();
+  const School::Taught taught = bf16.Teach(0);
+  const School::Taught expected = f32.Teach(0);
+  BOOST_TEST_MESSAGE("held-out NLL per token: base "
+                     << base << " (f32: " << f32.Base() << "), taught " << taught.held_out_nll
+                     << " (f32: " << expected.held_out_nll << "); KL " << taught.kl
+                     << " (f32: " << expected.kl << ")");
+  BOOST_TEST(taught.held_out_nll < 0.6 * base);
+  BOOST_TEST(std::abs(taught.held_out_nll - expected.held_out_nll) < 0.1 * expected.held_out_nll);
+  BOOST_TEST(taught.kl < 1);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -69,6 +70,8 @@ struct TinyLlama {
   std::string architecture = "llama";  // or "qwen2" (q, k, v biases), "qwen3" (norms of heads)
   bool lists_tokens = false;           // as a model that is served has it
   std::string left_out, extra;         // a tensor that Write forgets, and one that it makes up
+  // What Write says of the heads in spite of the tensors; a head_dim of 0 is not said.
+  std::optional<size_t> told_heads, told_kv_heads, told_head_dim;
   std::map<std::string, std::vector<float>> tensors;  // [out, in], row-major
 
   size_t Query() const { return heads * head_dim; }
@@ -144,11 +147,13 @@ struct TinyLlama {
     number("context_length", context);
     number("embedding_length", hidden);
     number("feed_forward_length", feed_forward);
-    number("attention.head_count", heads);
-    number("attention.head_count_kv", kv_heads);
-    number("attention.key_length", head_dim);
-    number("attention.value_length", head_dim);
-    number("rope.dimension_count", head_dim);
+    number("attention.head_count", told_heads.value_or(heads));
+    number("attention.head_count_kv", told_kv_heads.value_or(kv_heads));
+    if (const size_t size = told_head_dim.value_or(head_dim); size != 0) {
+      number("attention.key_length", size);
+      number("attention.value_length", size);
+      number("rope.dimension_count", size);
+    }
     number("vocab_size", vocabulary);
     gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
     gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);

@@ -291,6 +291,20 @@ BOOST_AUTO_TEST_CASE(a_real_step_has_the_same_bytes_at_one_two_and_three_threads
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_real_step_on_weights_read_in_place_has_the_bytes_of_one_on_a_copy) {
+  const auto in_place = FrozenWeights::Load(ModelPath(), {.bf16 = false, .in_file = true});
+  BOOST_REQUIRE(in_place.ok());
+  BOOST_TEST(100 * (*in_place)->bytes() < Model()->bytes());
+  const auto sequences = Step(40);
+  const LoraWeights adapter = Adapter(0.02f);
+  std::vector<float> copied(adapter.values.size()), read(adapter.values.size());
+  BOOST_REQUIRE(
+      Trainer(Model(), {256, 8}).Gradients(adapter, sequences, ThreadsFor(2), copied).ok());
+  BOOST_REQUIRE(
+      Trainer(*in_place, {256, 8}).Gradients(adapter, sequences, ThreadsFor(2), read).ok());
+  BOOST_TEST(std::memcmp(copied.data(), read.data(), copied.size() * sizeof(float)) == 0);
+}
+
 BOOST_AUTO_TEST_CASE(with_b_zero_the_real_model_is_the_base_bit_for_bit) {
   Trainer trainer(Model(), {64, 8});
   LoraWeights adapter = Adapter(0.1f);

@@ -513,6 +513,33 @@ BOOST_AUTO_TEST_CASE(a_file_that_does_not_fit_its_architecture_is_refused_by_its
   const auto left_out = [](const char* name) {
     return [name](TinyLlama& model) { model.left_out = name; };
   };
+  // Tensors of four heads of 8 (two of keys) under other keys.
+  const auto heads = [](size_t count, size_t of_keys, size_t size) {
+    return [=](TinyLlama& model) {
+      model.told_heads = count;
+      model.told_kv_heads = of_keys;
+      model.told_head_dim = size;
+    };
+  };
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    const std::string name = architecture;
+    refuse(architecture, heads(2, 2, 8), Code::kUnreadableFile,
+           "key " + name +
+               ".attention.head_count: 2 heads of 8 numbers do not make the 32 rows of "
+               "tensor blk.0.attn_q.weight");
+    refuse(architecture, heads(4, 4, 8), Code::kUnreadableFile,
+           "key " + name +
+               ".attention.head_count_kv: 4 heads of 8 numbers do not make the 16 rows "
+               "of tensor blk.0.attn_k.weight");
+    refuse(architecture, heads(4, 2, 16), Code::kUnreadableFile, name + ".attention.head_count");
+    refuse(architecture, heads(5, 5, 0), Code::kUnreadableFile,
+           "key " + name + ".attention.head_count: 5 heads do not divide " + name +
+               ".embedding_length 36, and there is no " + name + ".attention.key_length");
+  }
+  // Twice the heads of half the size make as many rows, but not as many norms.
+  refuse("qwen3", heads(8, 4, 4), Code::kUnreadableFile,
+         "key qwen3.attention.key_length: heads of 4 numbers, but tensor blk.0.attn_q_norm.weight "
+         "has 8");
   refuse("llama", left_out("blk.1.ffn_up.weight"), Code::kUnreadableFile, "is missing");
   refuse("qwen3", left_out("blk.0.attn_k_norm.weight"), Code::kUnreadableFile, "is missing");
   refuse("qwen2", left_out("blk.1.attn_v.bias"), Code::kUnreadableFile, "is missing");
