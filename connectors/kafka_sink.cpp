@@ -145,6 +145,9 @@ Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point dea
 }  // namespace
 
 KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(shared.options) {
+  // With transactions nobody needs the codes, since a transaction that lost a message does not
+  // commit; but where nobody is told of deliveries, librdkafka's flush looks for them every 10 ms
+  // only, and each commit would end that late.
   ear_.on_delivery = [this](int code) {
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
     ++undelivered_;
@@ -173,7 +176,6 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
     const std::string id = options.transactional_id.empty()
                                ? options.group_id + "-" + options.instance_id
                                : options.transactional_id;
-    ear_.on_delivery = nullptr;  // a transaction that lost a message does not commit
     producer_ = MakeHandle(
         Kind::kProducer,
         Configure(options, ear_, defaults,
