@@ -35,10 +35,13 @@ uint64_t WholeLines(int descriptor, uint64_t size) {
   return 0;
 }
 
-// Calls visit(line number, line) for each line of the file.
+FileSource LinesOf(const std::string& path) {
+  return FileSource({path, false, kOutcomeLineBytes, 0});
+}
+
+// Calls visit(line number, line) for each line that is left.
 template <class Visit>
-Result<Nothing> ForEachLine(const std::string& path, const Visit& visit) {
-  FileSource source({path, false, kOutcomeLineBytes, 0});
+Result<Nothing> ForEachLine(FileSource& source, const Visit& visit) {
   Record record;
   while (true) {
     const Result<Source::Pull> pull = source.Next(record, std::chrono::milliseconds(0));
@@ -52,6 +55,13 @@ Result<Nothing> ForEachLine(const std::string& path, const Visit& visit) {
 }
 
 }  // namespace
+
+struct FileSink::Stopped {
+  FileSource source;  // after the line
+  int32_t partition;
+  int64_t passed = -1;              // offset of the partition's line before it; -1: none
+  std::optional<std::string> line;  // not taken yet; nothing: at the file's beginning
+};
 
 FileSink::FileSink(FileSinkOptions options) : options_(std::move(options)) {
   std::error_code error;
@@ -121,8 +131,9 @@ void FileSink::Resume() {
 
 // Learns where each partition stands and makes the copy of the dead letters again.
 void FileSink::ReadCommitted() {
+  FileSource source = LinesOf(outcomes_.path);
   Result<Nothing> read =
-      ForEachLine(outcomes_.path, [&](int64_t number, const std::string& line) -> Result<Nothing> {
+      ForEachLine(source, [&](int64_t number, const std::string& line) -> Result<Nothing> {
         Result<RecordedOutcome> recorded = DecodeOutcome(line);
         if (!recorded) {
           Error error = recorded.error();
@@ -245,14 +256,27 @@ Result<std::optional<Tail>> FileSink::Last(int32_t partition) {
 
 Result<Nothing> FileSink::ReadBack(int32_t partition, int64_t offset, const Visit& visit) {
   try {
-    return ForEachLine(outcomes_.path, [&](int64_t, const std::string& line) -> Result<Nothing> {
+    std::unique_ptr<Stopped> place = std::move(stopped_);
+    if (!place || place->partition != partition || offset <= place->passed) {
+      place.reset(new Stopped{LinesOf(outcomes_.path), partition, -1, {}});
+    }
+    const auto take = [&](int64_t, const std::string& line) -> Result<Nothing> {
       const Result<RecordedOutcome> recorded = DecodeOutcome(line);
       if (!recorded) return recorded.error();
-      if (recorded->partition != partition || recorded->offset < offset) {
-        return Nothing{};
+      if (recorded->partition != partition) return Nothing{};
+      Result<Nothing> visited = recorded->offset < offset ? Nothing{} : visit(line);
+      if (visited) {
+        place->passed = recorded->offset;
+      } else {
+        place->line = line;
+        stopped_ = std::move(place);
       }
-      return visit(line);
-    });
+      return visited;
+    };
+    if (const std::optional<std::string> line = std::exchange(place->line, std::nullopt)) {
+      if (Result<Nothing> taken = take(0, *line); !taken) return taken;
+    }
+    return ForEachLine(place->source, take);
   } catch (const StartError& error) {
     return Error{Code::kUnreadableFile, error.what(), ""};
   }

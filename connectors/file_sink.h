@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,9 @@ class FileSink final : public Sink {
   Result<Nothing> Commit() override;
   void Drop(int32_t partition) override;
   Result<std::optional<Tail>> Last(int32_t partition) override;
+
+  // One that goes on where the last one was stopped by its `visit` reads on from there: reading all
+  // in parts reads the file once.
   Result<Nothing> ReadBack(int32_t partition, int64_t offset, const Visit& visit) override;
 
  private:
@@ -61,6 +65,8 @@ class FileSink final : public Sink {
     bool is_dead_letter;
   };
 
+  struct Stopped;  // where a read-back was stopped
+
   void Open(Lines& lines) const;
   void SyncFolder() const;
   void Resume();
@@ -76,6 +82,7 @@ class FileSink final : public Sink {
   std::vector<Pending> pending_;  // one for each line in outcomes_.pending
   std::map<int32_t, Tail> committed_;
   std::map<int32_t, Tail> appended_;  // with what is pending
+  std::unique_ptr<Stopped> stopped_;
 };
 
 }  // namespace nudge

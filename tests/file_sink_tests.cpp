@@ -170,6 +170,48 @@ BOOST_AUTO_TEST_CASE(committed_lines_are_read_back_by_partition_from_an_offset) 
   BOOST_TEST(first == Line(0, 0).bytes);
 }
 
+BOOST_AUTO_TEST_CASE(what_is_read_back_in_parts_is_read_once) {
+  constexpr int64_t kLines = 2'000;
+  constexpr size_t kPart = 50;
+  FileSink sink = Open();
+  std::vector<int64_t> all;
+  for (int64_t offset = 0; offset < kLines; ++offset) {
+    BOOST_TEST_REQUIRE(sink.Append(Line(offset % 2 == 0 ? 0 : 1, offset)).ok());
+    if (offset % 2 == 0) all.push_back(offset);
+  }
+  BOOST_TEST_REQUIRE(sink.Commit().ok());
+  // Of the process, as the kernel counts: bytes that were read.
+  const auto bytes_read = [] {
+    std::ifstream counts("/proc/self/io");
+    std::string name;
+    uint64_t bytes = 0;
+    counts >> name >> bytes;
+    return bytes;
+  };
+  const uint64_t before = bytes_read();
+  std::vector<int64_t> offsets;
+  int64_t next = 0;
+  for (bool is_whole = false; !is_whole;) {
+    size_t in_part = 0;
+    const Result<Nothing> read =
+        sink.ReadBack(0, next, [&](std::string_view line) -> Result<Nothing> {
+          if (in_part++ == kPart) return Error{Code::kInternal, "enough", ""};
+          offsets.push_back(DecodeOutcome(line)->offset);
+          next = offsets.back() + 1;
+          return Nothing{};
+        });
+    is_whole = read.ok();
+    if (offsets.size() == kPart) Commit(sink, {Line(0, kLines)});  // what follows is read too
+  }
+  all.push_back(kLines);
+  BOOST_TEST(offsets == all, boost::test_tools::per_element());
+  const uint64_t size = std::filesystem::file_size(outcomes);
+  BOOST_TEST(bytes_read() - before < 2 * size);
+  // Another partition, and an earlier place, begin again.
+  BOOST_TEST(OffsetsFrom(sink, 1, kLines - 1) == std::vector<int64_t>{kLines - 1});
+  BOOST_TEST(OffsetsFrom(sink, 0, 0).size() == all.size());
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_FIXTURE_TEST_SUITE(starting, Folder)
