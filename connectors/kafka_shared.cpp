@@ -147,6 +147,17 @@ std::string Ear::last_trouble() const {
   return last_trouble_;
 }
 
+void Ear::Refused(std::string_view line) {
+  Trouble(line);
+  const std::lock_guard lock(mutex_);
+  refusal_ = last_trouble_;
+}
+
+std::string Ear::refusal() const {
+  const std::lock_guard lock(mutex_);
+  return refusal_;
+}
+
 namespace {
 
 // What nudge sets itself, since its promises rest on it.
@@ -191,8 +202,11 @@ void OnLog(const rd_kafka_t* handle, int, const char*, const char* text) {
   static_cast<Ear*>(rd_kafka_opaque(handle))->Log(text);
 }
 
-void OnError(rd_kafka_t*, int, const char* reason, void* ear) {
-  static_cast<Ear*>(ear)->Trouble(reason);
+void OnError(rd_kafka_t*, int code, const char* reason, void* opaque) {
+  Ear& ear = *static_cast<Ear*>(opaque);
+  const bool is_refused =
+      code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL;
+  is_refused ? ear.Refused(reason) : ear.Trouble(reason);
 }
 
 int OnStatistics(rd_kafka_t*, char* json, size_t size, void* ear) {
@@ -297,19 +311,37 @@ Result<Range> RangeOf(rd_kafka_s* consumer, const std::string& topic, int32_t pa
   }
 }
 
-int32_t CountPartitions(rd_kafka_s* handle, const std::string& topic, const KafkaOptions& options,
-                        const Ear& ear) {
+namespace {
+
+// Asked again, each time with more patience, so that a refusal is heard soon.
+const rd_kafka_metadata_t* AskForTopic(rd_kafka_s* handle, const std::string& topic,
+                                       const KafkaOptions& options, const Ear& ear) {
   const Topic handle_topic(rd_kafka_topic_new(handle, topic.c_str(), nullptr));
-  const rd_kafka_metadata_t* metadata = nullptr;
-  const rd_kafka_resp_err_t code = rd_kafka_metadata(handle, 0, handle_topic.get(), &metadata,
-                                                     Milliseconds(options.start_timeout));
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+  const auto deadline = Clock::now() + options.start_timeout;
+  for (int wait_ms = 1'000;; wait_ms *= 2) {
+    const rd_kafka_metadata_t* metadata = nullptr;
+    const rd_kafka_resp_err_t code =
+        rd_kafka_metadata(handle, 0, handle_topic.get(), &metadata,
+                          std::min(wait_ms, std::max(1, MillisecondsUntil(deadline))));
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata;
     rd_kafka_poll(handle, 0);  // hear why
+    if (const std::string refusal = ear.refusal(); !refusal.empty()) {
+      throw StartError("cannot log in to Kafka at " + options.brokers + " (" + refusal +
+                       "): correct the secrets and certificates in kafka.properties");
+    }
+    if (Clock::now() < deadline) continue;
     const std::string trouble = ear.last_trouble();
     throw StartError("no Kafka broker answers at " + options.brokers + " within " +
                      std::to_string(options.start_timeout.count()) + " ms" +
                      (trouble.empty() ? "" : " (" + trouble + ")") + ": is one running there?");
   }
+}
+
+}  // namespace
+
+int32_t CountPartitions(rd_kafka_s* handle, const std::string& topic, const KafkaOptions& options,
+                        const Ear& ear) {
+  const rd_kafka_metadata_t* const metadata = AskForTopic(handle, topic, options, ear);
   rd_kafka_resp_err_t topic_code = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
   int32_t count = 0;
   for (int i = 0; i < metadata->topic_cnt; ++i) {

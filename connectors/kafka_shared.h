@@ -91,6 +91,9 @@ class Ear {
   void Log(std::string_view line);
   void Trouble(std::string_view line);
   std::string last_trouble() const;
+  // A broker did not accept the secrets or certificates, or this process that broker's.
+  void Refused(std::string_view line);
+  std::string refusal() const;  // the last one; empty: none
 
   // `text` with every value of options.properties replaced.
   std::string WithoutSecrets(std::string_view text) const;
@@ -105,6 +108,7 @@ class Ear {
   const KafkaOptions& options_;
   mutable std::mutex mutex_;
   std::string last_trouble_;
+  std::string refusal_;
 };
 
 using Settings = std::initializer_list<std::pair<const char*, std::string>>;
