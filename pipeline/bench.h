@@ -28,6 +28,8 @@ struct BenchKafkaArguments {
   size_t dimension = 0;  // as above
   int partitions = 6;
   int threads = 2;
+  double minutes = 0;   // a steady load for so long instead
+  double rate = 5'000;  // of the steady load, events a second
 };
 int BenchKafka(const BenchKafkaArguments& arguments);
 

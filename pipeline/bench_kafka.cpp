@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -21,9 +22,37 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// None of them malformed: each has a tenant.
-GeneratorOptions LoadOf(size_t events, size_t tenants) {
-  return {.seed = 9, .events = events, .tenants = tenants, .with_faults = false};
+// What is sent. None of it malformed: each event has a tenant.
+struct Load {
+  const char* name;
+  const char* topic;  // the rest of its name
+  bool only_documents;
+};
+constexpr Load kEverything{"all kinds of events", "all", false};
+constexpr Load kDocuments{"short documents upserted (a value under its key, a receipt each)",
+                          "documents", true};
+
+GeneratorOptions Generated(const BenchKafkaArguments& arguments, const Load& load, size_t events) {
+  return {.seed = 9,
+          .events = events,
+          .tenants = arguments.tenants,
+          .with_faults = false,
+          .only_documents = load.only_documents};
+}
+
+// The group and topics of one run.
+KafkaOptions Named(KafkaOptions kafka, const std::string& name) {
+  for (std::string* part :
+       {&kafka.group_id, &kafka.response_topic, &kafka.receipt_topic, &kafka.dead_letter_topic}) {
+    *part += "-" + name;
+  }
+  return kafka;
+}
+
+void MakeTopics(const KafkaOptions& kafka, int partitions) {
+  if (const auto made = CreateTopics(kafka, partitions, 1); !made.ok()) {
+    throw StartError(made.error().message);
+  }
 }
 
 ProcessorOptions EngineOptions(const Config& config, const BenchKafkaArguments& arguments,
@@ -36,19 +65,13 @@ ProcessorOptions EngineOptions(const Config& config, const BenchKafkaArguments& 
   return options;
 }
 
-// The whole topic once, in events/s; the clock runs from the first outcome that is committed to the
-// last. 0: a signal stopped it.
-double RunOnce(const Config& config, const BenchKafkaArguments& arguments, KafkaOptions kafka,
-               const char* name) {
+// The whole topic once, with an empty state, in events/s; 0: a signal stopped it. The clock runs
+// from the first outcome that is committed to the last. Where the group has committed the topic
+// before, that is a replay, and the clock runs from the beginning.
+double RunOnce(const Config& config, const BenchKafkaArguments& arguments,
+               const KafkaOptions& kafka, const char* name, bool is_replay = false) {
   const ScratchFolder folder;
-  kafka.group_id += std::string("-") + name;
-  for (std::string* topic :
-       {&kafka.response_topic, &kafka.receipt_topic, &kafka.dead_letter_topic}) {
-    *topic += std::string("-") + name;
-  }
-  if (const auto made = CreateTopics(kafka, arguments.partitions, 1); !made.ok()) {
-    throw StartError(made.error().message);
-  }
+  MakeTopics(kafka, arguments.partitions);
   ProcessorOptions options = EngineOptions(config, arguments, folder);
   const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
   CpuSplit split;
@@ -79,15 +102,17 @@ double RunOnce(const Config& config, const BenchKafkaArguments& arguments, Kafka
                        {}},
                       *backend, source, sink);
   metrics = &processor.metrics();
+  const auto begun = Clock::now();
   const auto done = processor.Run(stop);
   if (!done.ok()) throw StartError(done.error().message);
   if (stop_requested) return 0;
-  const double seconds = std::chrono::duration<double>(last - first).count();
+  const double seconds = std::chrono::duration<double>(last - (is_replay ? begun : first)).count();
   const KafkaStatistics statistics = client.statistics();
   const auto events = static_cast<double>(arguments.events);
   std::printf("  %-14s %9.0f events/s %6llu commits, peak %.0f MB\n", name, events / seconds,
               static_cast<unsigned long long>(statistics.commits), PeakMegabytes());
   split.Print(events);
+  std::fflush(stdout);
   return events / seconds;
 }
 
@@ -161,9 +186,7 @@ void BenchLatency(const Config& config, const BenchKafkaArguments& arguments, Ka
   kafka.input_topic += "-latency";
   kafka.response_topic += "-latency";
   kafka.receipt_topic = kafka.dead_letter_topic = kafka.response_topic;  // one to read
-  if (const auto made = CreateTopics(kafka, arguments.partitions, 1); !made.ok()) {
-    throw StartError(made.error().message);
-  }
+  MakeTopics(kafka, arguments.partitions);
   ProcessorOptions options = EngineOptions(config, arguments, folder);
   const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
   KafkaClient client(kafka);
@@ -181,7 +204,7 @@ void BenchLatency(const Config& config, const BenchKafkaArguments& arguments, Ka
     stop_requested = true;
   };
   std::thread engine([&] { note(processor.Run(stop)); });
-  GeneratedSource generated(LoadOf(kEvents, arguments.tenants));
+  GeneratedSource generated(Generated(arguments, kEverything, kEvents));
   Timed events(generated, arguments.partitions, kEvents);
   std::thread publishing([&] {
     KafkaPublisher publisher(kafka);
@@ -204,6 +227,110 @@ void BenchLatency(const Config& config, const BenchKafkaArguments& arguments, Ka
               kEventsPerSecond, at(50), at(99));
 }
 
+// ---- Time ---------------------------------------------------------------------------------------
+
+double Megabytes() {
+  std::ifstream pages("/proc/self/statm");
+  double all = 0;
+  double resident = 0;
+  pages >> all >> resident;
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
+
+// A line each so often, until the time is over or `stop` is set.
+void PrintSteady(const BenchKafkaArguments& arguments, const Processor& processor,
+                 const std::atomic<bool>& stop) {
+  constexpr int kLines = 20;
+  const double seconds = 60 * arguments.minutes;
+  std::printf("  %8s %12s %14s %10s %8s\n", "seconds", "outcomes", "us of CPU each", "behind",
+              "MB");
+  const auto begun = Clock::now();
+  uint64_t outcomes_before = 0;
+  double cpu_before = CpuSeconds();
+  for (int line = 1; line <= kLines && !stop && !stop_requested; ++line) {
+    const auto next = begun + std::chrono::duration_cast<Clock::duration>(
+                                  std::chrono::duration<double>(seconds * line / kLines));
+    while (Clock::now() < next && !stop && !stop_requested) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    const uint64_t outcomes = processor.progress().outcomes;
+    const double cpu = CpuSeconds();
+    const double passed = std::chrono::duration<double>(Clock::now() - begun).count();
+    const auto more = static_cast<double>(std::max<uint64_t>(1, outcomes - outcomes_before));
+    std::printf("  %8.0f %12llu %14.2f %10.0f %8.0f\n", passed,
+                static_cast<unsigned long long>(outcomes), 1e6 * (cpu - cpu_before) / more,
+                std::max(0.0, passed * arguments.rate - static_cast<double>(outcomes)),
+                Megabytes());
+    std::fflush(stdout);
+    outcomes_before = outcomes;
+    cpu_before = cpu;
+  }
+}
+
+// Events at a steady rate through publisher and engine for some minutes: what they take, and
+// whether memory stays where it is.
+void BenchSteady(const Config& config, const BenchKafkaArguments& arguments,
+                 const KafkaOptions& kafka) {
+  const ScratchFolder folder;
+  MakeTopics(kafka, arguments.partitions);
+  ProcessorOptions options = EngineOptions(config, arguments, folder);
+  const auto backend = MakeTemplateBackend({.dimension = arguments.dimension});
+  KafkaClient client(kafka);
+  KafkaSink sink(client);
+  KafkaSource source(client);
+  options.partition_count = client.partitions();
+  Processor processor(options, {}, *backend, source, sink);
+  const auto events = static_cast<size_t>(60 * arguments.minutes * arguments.rate);
+  std::printf("%zu events at %.0f a second, memory of engine and publisher together\n", events,
+              arguments.rate);
+  std::atomic<bool> stop{false};
+  std::optional<Error> failure;
+  std::thread publishing([&] {
+    GeneratedSource generated(Generated(arguments, kEverything, events));
+    KafkaPublisher publisher(kafka);
+    const auto sent = publisher.Publish(generated, {.events_per_second = arguments.rate}, stop);
+    if (sent.ok()) return;
+    failure = sent.error();
+    stop = true;
+  });
+  std::thread printing([&] {
+    PrintSteady(arguments, processor, stop);
+    stop = true;
+  });
+  const auto done = processor.Run(stop);
+  stop = true;
+  printing.join();
+  publishing.join();
+  if (!done.ok()) throw StartError(done.error().message);
+  if (failure) throw StartError(failure->message);
+}
+
+void BenchLoad(const Config& config, const BenchKafkaArguments& arguments, KafkaOptions kafka,
+               const Load& load) {
+  kafka.input_topic += std::string("-") + load.topic;
+  MakeTopics(kafka, arguments.partitions);
+  GeneratedSource events(Generated(arguments, load, arguments.events));
+  KafkaPublisher publisher(kafka);
+  const auto published = publisher.Publish(events, {}, stop_requested);
+  if (!published.ok()) throw StartError(published.error().message);
+  if (stop_requested) return;
+  std::printf("%s: %zu events of %zu tenants on %d partitions\n", load.name, arguments.events,
+              arguments.tenants, arguments.partitions);
+  const std::string name = load.topic;
+  const KafkaOptions exact = Named(kafka, name + "-exactly");
+  const double once = RunOnce(config, arguments, exact, "exactly-once");
+  if (stop_requested) return;
+  kafka.delivery = KafkaOptions::Delivery::kAtLeastOnce;
+  const double at_least =
+      RunOnce(config, arguments, Named(kafka, name + "-at-least"), "at-least-once");
+  if (stop_requested) return;
+  std::printf("  exactly once runs at %.0f %% of at least once\n", 100 * once / at_least);
+  const double again = RunOnce(config, arguments, exact, "replay", true);
+  if (stop_requested) return;
+  std::printf("  a restart without a state repeats at %.1f times the speed of exactly once\n",
+              again / once);
+}
+
 }  // namespace
 
 int BenchKafka(const BenchKafkaArguments& arguments) {
@@ -215,25 +342,16 @@ int BenchKafka(const BenchKafkaArguments& arguments) {
   kafka.response_topic = prefix + "-responses";
   kafka.receipt_topic = prefix + "-receipts";
   kafka.dead_letter_topic = prefix + "-dead-letters";
-  if (const auto made = CreateTopics(kafka, arguments.partitions, 1); !made.ok()) {
-    throw StartError(made.error().message);
+  std::printf("kafka: topics %s-*, template backend\n", prefix.c_str());
+  std::fflush(stdout);
+  if (arguments.minutes > 0) {
+    BenchSteady(config, arguments, kafka);
+  } else {
+    BenchLoad(config, arguments, kafka, kEverything);
+    if (!stop_requested) BenchLoad(config, arguments, kafka, kDocuments);
+    if (!stop_requested) BenchLatency(config, arguments, kafka);
   }
-  GeneratedSource events(LoadOf(arguments.events, arguments.tenants));
-  KafkaPublisher publisher(kafka);
-  const auto published = publisher.Publish(events, {}, stop_requested);
-  if (!published.ok()) throw StartError(published.error().message);
-  std::printf("kafka: %zu events of %zu tenants on %d partitions, template backend, topics %s-*\n",
-              arguments.events, arguments.tenants, arguments.partitions, prefix.c_str());
-  const double once = RunOnce(config, arguments, kafka, "exactly-once");
-  if (stop_requested) return kExitInterrupted;
-  kafka.delivery = KafkaOptions::Delivery::kAtLeastOnce;
-  const double at_least = RunOnce(config, arguments, kafka, "at-least-once");
-  if (stop_requested) return kExitInterrupted;
-  kafka.delivery = KafkaOptions::Delivery::kExactlyOnce;
-  std::printf("  exactly once runs at %.0f %% of at least once\n", 100 * once / at_least);
-  BenchLatency(config, arguments, kafka);
-  if (stop_requested) return kExitInterrupted;
-  return kExitDone;
+  return stop_requested ? kExitInterrupted : kExitDone;
 }
 
 }  // namespace nudge

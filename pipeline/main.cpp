@@ -120,6 +120,11 @@ int Run(int argc, char** argv) {
       ->check(CLI::Range(1, 1000));
   live_command->add_option("--threads", live.threads, "of graph and executor")
       ->check(CLI::Range(1, 256));
+  live_command
+      ->add_option("--minutes", live.minutes, "a steady load for so long instead: is memory flat?")
+      ->check(CLI::Range(0.0, 1e6));
+  live_command->add_option("--rate", live.rate, "events a second of the steady load")
+      ->check(CLI::Range(1.0, 1e6));
   live_command->callback([&] { exit_code = nudge::BenchKafka(live); });
 
   nudge::BenchTrainArguments train;
