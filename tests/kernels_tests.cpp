@@ -30,6 +30,14 @@ double Worst(const std::vector<float>& a, const std::vector<float>& b) {
   return worst;
 }
 
+// Says how far off the values are, so that it can be quoted.
+void ExpectNear(const char* name, const std::vector<float>& values,
+                const std::vector<float>& expected, double bound) {
+  const double worst = Worst(values, expected);
+  BOOST_TEST_MESSAGE(name << " [" << values.size() << "] off by " << worst << ", bound " << bound);
+  BOOST_TEST(worst < bound);
+}
+
 const std::vector<size_t> kWidths = {1, 8, 15, 16, 17, 44, 64, 576};
 
 BOOST_AUTO_TEST_CASE(rms_norm_and_its_gradient_agree_with_their_twins) {
@@ -41,13 +49,13 @@ BOOST_AUTO_TEST_CASE(rms_norm_and_its_gradient_agree_with_their_twins) {
     std::vector<float> y(rows * width), expected_y(rows * width);
     RmsNorm(x.data(), weight.data(), rows, width, 1e-5f, y.data());
     reference::RmsNorm(x.data(), weight.data(), rows, width, 1e-5f, expected_y.data());
-    BOOST_TEST(Worst(y, expected_y) < 1e-6);
+    ExpectNear("y", y, expected_y, 1e-6);
     auto dx = RandomValues(rows * width, 4);
     auto expected_dx = dx;
     RmsNormBackward(x.data(), weight.data(), dy.data(), rows, width, 1e-5f, dx.data());
     reference::RmsNormBackward(x.data(), weight.data(), dy.data(), rows, width, 1e-5f,
                                expected_dx.data());
-    BOOST_TEST(Worst(dx, expected_dx) < 3e-6);
+    ExpectNear("dx", dx, expected_dx, 3e-6);
   }
 }
 
@@ -70,7 +78,7 @@ BOOST_AUTO_TEST_CASE(rotation_agrees_with_its_twin_and_backward_undoes_forward) 
                y.data(), width);
         twin(rotation, x.data(), width + 3, rows, width, cosine.data(), sine.data(), 0.3f,
              expected.data(), width);
-        BOOST_TEST(Worst(y, expected) < 3e-7);
+        ExpectNear("y", y, expected, 3e-7);
       }
       const auto dense = RandomValues(rows * width, 2);
       auto there_and_back = dense;
@@ -78,7 +86,7 @@ BOOST_AUTO_TEST_CASE(rotation_agrees_with_its_twin_and_backward_undoes_forward) 
         rotate(rotation, there_and_back.data(), width, rows, width, cosine.data(), sine.data(), 1,
                there_and_back.data(), width);
       }
-      BOOST_TEST(Worst(there_and_back, dense) < 1e-6);
+      ExpectNear("there_and_back", there_and_back, dense, 1e-6);
     }
   }
 }
@@ -93,13 +101,13 @@ BOOST_AUTO_TEST_CASE(swiglu_and_its_gradient_agree_with_their_twins) {
       std::vector<float> y(rows * width), expected_y(rows * width);
       SwiGlu(x.data(), x.data() + width, stride, rows, width, y.data(), width);
       reference::SwiGlu(x.data(), x.data() + width, stride, rows, width, expected_y.data(), width);
-      BOOST_TEST(Worst(y, expected_y) < 5e-7 * static_cast<double>(range * range));
+      ExpectNear("y", y, expected_y, 5e-7 * static_cast<double>(range * range));
       std::vector<float> d(rows * stride), expected(rows * stride);
       SwiGluBackward(x.data(), x.data() + width, stride, dy.data(), width, rows, width, d.data(),
                      d.data() + width, stride);
       reference::SwiGluBackward(x.data(), x.data() + width, stride, dy.data(), width, rows, width,
                                 expected.data(), expected.data() + width, stride);
-      BOOST_TEST(Worst(d, expected) < 1e-6 * static_cast<double>(range));
+      ExpectNear("d", d, expected, 1e-6 * static_cast<double>(range));
     }
   }
 }
@@ -113,8 +121,8 @@ BOOST_AUTO_TEST_CASE(causal_softmax_and_its_gradient_agree_with_their_twins) {
     std::vector<float> log_sum(rows), expected_log_sum(rows);
     CausalSoftmax(p.data(), keys, first, rows, keys, log_sum.data());
     reference::CausalSoftmax(expected_p.data(), keys, first, rows, keys, expected_log_sum.data());
-    BOOST_TEST(Worst(p, expected_p) < 1e-6);
-    BOOST_TEST(Worst(log_sum, expected_log_sum) < 4e-6);
+    ExpectNear("p", p, expected_p, 1e-6);
+    ExpectNear("log_sum", log_sum, expected_log_sum, 4e-6);
     const auto dots = RandomValues(rows, 2);
     auto again = scores, expected_again = scores;
     auto d = RandomValues(rows * keys, 3), expected_d = d;
@@ -122,9 +130,9 @@ BOOST_AUTO_TEST_CASE(causal_softmax_and_its_gradient_agree_with_their_twins) {
                           d.data());
     reference::CausalSoftmaxBackward(expected_again.data(), keys, first, rows, keys, log_sum.data(),
                                      dots.data(), expected_d.data());
-    BOOST_TEST(Worst(again, expected_again) < 1e-6);
-    BOOST_TEST(Worst(again, p) < 4e-6);
-    BOOST_TEST(Worst(d, expected_d) < 1e-6);
+    ExpectNear("again", again, expected_again, 1e-6);
+    ExpectNear("again", again, p, 4e-6);
+    ExpectNear("d", d, expected_d, 1e-6);
   }
 }
 
@@ -136,7 +144,7 @@ BOOST_AUTO_TEST_CASE(log_softmax_and_its_gradient_agree_with_their_twin) {
       const double log = LogSoftmaxAt(logits.data(), count, target);
       const double expected_log = reference::LogSoftmaxAt(expected.data(), count, target);
       BOOST_TEST(std::fabs(log - expected_log) < 1e-6 * (1 + std::fabs(expected_log)));
-      BOOST_TEST(Worst(logits, expected) < 1e-6);
+      ExpectNear("logits", logits, expected, 1e-6);
     }
   }
 }
@@ -151,7 +159,7 @@ BOOST_AUTO_TEST_CASE(kl_and_its_gradient_agree_with_their_twin) {
       const double kl = KlFromBase(base.data(), logits.data(), count);
       const double expected_kl = reference::KlFromBase(base.data(), expected.data(), count);
       BOOST_TEST(std::fabs(kl - expected_kl) < 1e-6 * (0.1 + expected_kl));
-      BOOST_TEST(Worst(logits, expected) < 1e-6);
+      ExpectNear("logits", logits, expected, 1e-6);
     }
   }
 }
@@ -251,7 +259,9 @@ BOOST_AUTO_TEST_CASE(attention_agrees_with_the_textbook_and_its_gradient_with_di
     std::vector<float> output(length * d), log_sum(length);
     AttentionForward(head, scratch.data(), output.data(), d, log_sum.data());
     const auto expected = PlainAttention(head);
-    BOOST_TEST(testing::RelativeL2(output, expected) < 1e-6);
+    const double error = testing::RelativeL2(output, expected);
+    BOOST_TEST_MESSAGE("attention over " << length << " rows: relative L2 " << error);
+    BOOST_TEST(error < 1e-6);
 
     const auto d_output = RandomValues(length * d, 9);
     const auto value = [&] {
@@ -278,7 +288,9 @@ BOOST_AUTO_TEST_CASE(attention_agrees_with_the_textbook_and_its_gradient_with_di
         }
       }
     }
-    BOOST_TEST(testing::RelativeL2(gradient, differences) < 1e-5);
+    const double gradient_error = testing::RelativeL2(gradient, differences);
+    BOOST_TEST_MESSAGE("its gradient: relative L2 " << gradient_error);
+    BOOST_TEST(gradient_error < 1e-5);
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-#include "stages/model/frozen_weights.h"
+#include "stages/model/kernels.h"
 
 namespace nudge {
 

@@ -15,16 +15,11 @@
 #include <vector>
 
 #include "stages/model/frozen_matrix.h"
+#include "stages/model/kernels.h"
 #include "stages/model/lora.h"
 #include "stages/result.h"
 
 namespace nudge {
-
-// Which numbers of a head the rotary embedding turns together, with h half of head_dim.
-enum class RotaryPairs : uint8_t {
-  kAdjacent,  // (2 i, 2 i + 1): llama, whose GGUF interleaves the halves of each head
-  kHalves,    // (i, h + i): qwen2 and qwen3, as at Hugging Face
-};
 
 struct LlamaShape {
   size_t layers = 0;

@@ -19,6 +19,12 @@ void RmsNorm(const float* x, const float* weight, size_t rows, size_t width, flo
 void RmsNormBackward(const float* x, const float* weight, const float* dy, size_t rows,
                      size_t width, float epsilon, float* dx);
 
+// Which numbers of a head the rotary embedding turns together, with h half of head_dim.
+enum class RotaryPairs : uint8_t {
+  kAdjacent,  // (2 i, 2 i + 1): llama, whose GGUF interleaves the halves of each head
+  kHalves,    // (i, h + i): qwen2 and qwen3, as at Hugging Face
+};
+
 // Rotary position embedding over adjacent pairs (2i, 2i + 1), as GGUF lays out q and k
 // (Su et al. 2021): y = scale * rotate(x). Row p of cosine and sine, [rows, head_dim / 2], is the
 // position of row p of x. kBackward rotates by the opposite angle: the transpose, hence the

@@ -65,6 +65,7 @@ void LlamaPass::Allocate(size_t max_tokens, uint32_t max_rank) {
   const size_t attention = max_tokens * shape_.AttentionWidth();
   const size_t feed = max_tokens * shape_.feed_forward;
   const size_t low = max_tokens * kLoraModules * max_rank;
+  widest_out_ = std::max({shape_.QueryWidth(), shape_.hidden, shape_.feed_forward});
   size_t floats = 0;
   for (const bool measuring : {true, false}) {
     if (!measuring) arena_ = AllocateFloats(floats);
@@ -89,6 +90,7 @@ void LlamaPass::Allocate(size_t max_tokens, uint32_t max_rank) {
     d_keys_ = cutter.Next(query);
     d_values_ = cutter.Next(query);
     d_low_ = cutter.Next(low);
+    turned_ = cutter.Next(kLoraModules * widest_out_ * max_rank);
     scratch_ = cutter.Next(shape_.heads * AttentionScratch(max_tokens, shape_.head_dim));
     floats = cutter.used();
   }
@@ -204,15 +206,22 @@ void LlamaPass::GradientOfA(const Product& product, const Slice& slice, size_t r
                   x, x_stride, 0, to, in);
 }
 
+// The product is taken the other way round, with `out` along the vectors, and then turned: the same
+// bits, up to twice as fast as with rows of `rank` numbers.
 void LlamaPass::GradientOfB(const Product& product, const Slice& slice, size_t rows,
                             const float* dy, size_t dy_stride, const float* low,
                             float* gradient) const {
   const LoraShape& shape = adapter_.weights->shape;
-  const size_t out = shape.out[static_cast<size_t>(slice.module)];
-  float* to = gradient + shape.OffsetB(static_cast<uint32_t>(product.layer), slice.module);
-  nudge::Multiply(kYes, kNo, out, adapter_.rank, rows, adapter_.scale, dy + slice.column, dy_stride,
-                  low + static_cast<size_t>(slice.module) * adapter_.rank, adapter_.low_stride, 0,
-                  to, adapter_.rank);
+  const auto module = static_cast<size_t>(slice.module);
+  const size_t out = shape.out[module];
+  const size_t rank = adapter_.rank;
+  float* const turned = turned_ + module * widest_out_ * rank;
+  nudge::Multiply(kYes, kNo, rank, out, rows, adapter_.scale, low + module * rank,
+                  adapter_.low_stride, dy + slice.column, dy_stride, 0, turned, out);
+  float* const to = gradient + shape.OffsetB(static_cast<uint32_t>(product.layer), slice.module);
+  for (size_t i = 0; i < out; ++i) {
+    for (size_t r = 0; r < rank; ++r) to[i * rank + r] = turned[r * out + i];
+  }
 }
 
 void LlamaPass::InputGradient(const Product& product, const Tiles::Tile& tile, const float* dy,

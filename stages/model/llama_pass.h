@@ -139,6 +139,7 @@ class LlamaPass {
   std::vector<Slice> qkv_slices_, output_slices_, gate_up_slices_, down_slices_;
   Adapter adapter_;
 
+  size_t widest_out_ = 0;  // of all modules
   AlignedFloats arena_;
   std::vector<Kept> kept_;
   float* cosine_;  // [positions, head_dim / 2]
@@ -156,6 +157,7 @@ class LlamaPass {
   float* d_keys_;      // [rows, query width]: each head's own gradient of its keys
   float* d_values_;    // [rows, query width]
   float* d_low_;       // [rows, 7 rank]
+  float* turned_;      // [7, rank, widest_out_]: gradients of B, before they are turned
   float* scratch_;     // attention's
 };
 
