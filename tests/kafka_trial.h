@@ -23,9 +23,9 @@
 #include <vector>
 
 #include "connectors/memory.h"
+#include "pipeline/commands.h"
 #include "pipeline/config.h"
 #include "pipeline/event_generator.h"
-#include "stages/model/template_backend.h"
 #include "tests/kafka_broker.h"
 #include "tests/scripted_source.h"
 
@@ -44,7 +44,11 @@ class Workload {
     EventGenerator generator({.seed = seed, .events = events, .tenants = tenants});
     for (uint64_t number = 0; number < events; ++number) Add(generator.Line(number));
   }
-  Workload(const std::vector<std::string>& lines, int32_t partitions) : partitions_(partitions) {
+  // The oracle runs with `model`, sections of a configuration, and keeps state and snapshots in
+  // `folder`.
+  Workload(const std::vector<std::string>& lines, int32_t partitions, std::string model,
+           std::string folder)
+      : partitions_(partitions), model_(std::move(model)), folder_(std::move(folder)) {
     for (const std::string& line : lines) Add(line);
   }
 
@@ -60,12 +64,12 @@ class Workload {
 
   const std::map<int32_t, std::string>& Oracle() const {
     if (!oracle_.empty()) return oracle_;
-    const Config config = ParseConfig(
-        R"({"input": {"path": "-"}, "output": {"folder": "unused"},
-            "model": {"backend": "template", "template_dimension": 8}})",
-        "");
+    const Config config =
+        ParseConfig(R"({"input": {"path": "-"}, "output": {"folder": ")" +
+                        (folder_.empty() ? "unused" : folder_) + "\"}, " + model_ + "}",
+                    "");
     ProcessorOptions options = ToProcessorOptions(config);
-    options.state_folder.clear();
+    if (folder_.empty()) options.state_folder.clear();
     options.graph.threads = 1;
     options.executor.threads = 1;
     std::vector<testing::Act> acts;
@@ -75,7 +79,7 @@ class Workload {
     }
     ScriptedSource source(lines_, std::move(acts));
     MemorySink sink;
-    const auto backend = MakeTemplateBackend({.dimension = 8});
+    const std::unique_ptr<Backend> backend = MakeBackend(config);
     Processor processor(options, {}, *backend, source, sink);
     const std::atomic<bool> stop{false};
     const auto summary = processor.Run(stop);
@@ -95,6 +99,8 @@ class Workload {
   }
 
   const int32_t partitions_;
+  const std::string model_ = R"("model": {"backend": "template", "template_dimension": 8})";
+  const std::string folder_;  // empty: nothing is kept
   std::vector<Sent> sent_;
   std::map<int32_t, std::vector<std::string>> lines_;
   mutable std::map<int32_t, std::string> oracle_;
