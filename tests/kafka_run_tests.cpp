@@ -178,3 +178,46 @@ BOOST_AUTO_TEST_CASE(a_second_process_of_the_same_name_ends_the_first) {
   BOOST_TEST(second.Stop() == 0);
   Tally::Add("a second process of the same name", 1, Check(trial));
 }
+
+// What a restart costs: from the start of the process to the first outcome that a reader has not
+// seen, with the newest events of the state's last cut to be repeated, or with all of them.
+BOOST_AUTO_TEST_CASE(a_killed_process_is_back_at_once_and_repeats_faster_than_it_serves) {
+  static const Workload load(41, 40'000, 24, 3);
+  const size_t first = load.size() - 300;
+  double serving_s = 0;  // for the first events
+  const auto seconds_since = [](std::chrono::steady_clock::time_point begun) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  };
+  std::map<int, double> back_s;  // by events between cuts
+  for (const int every : {100, 1'000'000}) {
+    const Trial trial("back-" + std::to_string(every), load,
+                      {.publish = false,
+                       .model = R"("model": {"backend": "template", "template_dimension": 8},
+  "checkpoint": {"every_events": )" +
+                                std::to_string(every) + "}"});
+    {
+      Process process(trial, "one");
+      process.WaitUntilItServes();
+      trial.Publish(0, 300);
+      BOOST_REQUIRE(trial.reader->WaitFor(300));
+      trial.Publish(300, first);
+      const auto begun = std::chrono::steady_clock::now();
+      BOOST_REQUIRE(trial.reader->WaitFor(first));
+      serving_s = seconds_since(begun);
+      BOOST_TEST(process.Kill());
+    }
+    trial.Publish(first, load.size());
+    const auto begun = std::chrono::steady_clock::now();
+    Process process(trial, "one");
+    BOOST_REQUIRE(trial.reader->WaitFor(first + 1));
+    back_s[every] = seconds_since(begun);
+    trial.WaitUntilAllIsAnswered();
+    BOOST_TEST(process.Stop() == 0);
+    Tally::Add("killed: time until it is back", 1, Check(trial));
+  }
+  const double repeating_s = back_s.rbegin()->second - back_s.begin()->second;
+  BOOST_TEST_MESSAGE("first outcome " << back_s.begin()->second << " s after the start; "
+                                      << static_cast<double>(first) / serving_s
+                                      << " events/s served, "
+                                      << static_cast<double>(first) / repeating_s << " repeated");
+}
