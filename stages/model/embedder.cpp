@@ -60,9 +60,18 @@ struct Embedder::State {
   uint32_t window_tokens = 0;
 
   explicit State(size_t count) : slots(count) {}
+  void Load(const std::string& path);
   void MakeContexts(const std::string& path);
   Result<Vector> Run(llama_context* context, std::vector<llama_token> tokens) const;
 };
+
+void Embedder::State::Load(const std::string& path) {
+  (void)TakeLlamaErrors();
+  model.reset(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
+  if (!model) throw StartError(path + ": cannot be loaded: " + TakeLlamaErrors());
+  vocabulary = llama_model_get_vocab(model.get());
+  dimension = static_cast<size_t>(llama_model_n_embd_out(model.get()));
+}
 
 void Embedder::State::MakeContexts(const std::string& path) {
   llama_context_params params = llama_context_default_params();
@@ -117,14 +126,15 @@ Embedder::Embedder(const std::string& path, size_t slots, const EmbedderOptions&
   }
   const Result<std::string> sha256 = FileSha256(path);
   if (!sha256) throw StartError(sha256.error().message);
-  (void)TakeLlamaErrors();
-  state_->model.reset(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
-  if (!state_->model) throw StartError(path + ": cannot be loaded: " + TakeLlamaErrors());
-  state_->vocabulary = llama_model_get_vocab(state_->model.get());
-  state_->dimension = static_cast<size_t>(llama_model_n_embd_out(state_->model.get()));
   state_->window_tokens =
       info->context_tokens == 0 ? kWindowTokens : std::min(kWindowTokens, info->context_tokens);
-  state_->MakeContexts(path);
+  const LoadingModel loading(path);
+  try {
+    state_->Load(path);
+    state_->MakeContexts(path);
+  } catch (const std::bad_alloc&) {
+    throw StartError(path + ": no memory to load it");
+  }
   const enum llama_pooling_type pooling = llama_pooling_type(state_->slots[0].context.get());
   if (pooling != LLAMA_POOLING_TYPE_MEAN && pooling != LLAMA_POOLING_TYPE_CLS &&
       pooling != LLAMA_POOLING_TYPE_LAST) {

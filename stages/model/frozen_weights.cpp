@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <optional>
 #include <set>
@@ -39,7 +40,9 @@ std::shared_ptr<const void> MapFile(const std::filesystem::path& path, size_t by
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return nullptr;
   void* const memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+  const int failure = errno;
   ::close(file);
+  if (memory == MAP_FAILED && failure == ENOMEM) ThrowBadAlloc();
   if (memory == MAP_FAILED) return nullptr;
   return {memory, [bytes](void* mapped) { ::munmap(mapped, bytes); }};
 }

@@ -211,10 +211,15 @@ void FreeAligned::operator()(void* values) const {
   std::free(values);
 }
 
+void ThrowBadAlloc() {
+  if (const std::new_handler handler = std::get_new_handler()) handler();
+  throw std::bad_alloc();
+}
+
 void* AllocateAligned(size_t bytes) {
   void* memory = std::aligned_alloc(
       kAlignment, CeilDivide(std::max<size_t>(bytes, 1), kAlignment) * kAlignment);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) ThrowBadAlloc();
   return memory;
 }
 

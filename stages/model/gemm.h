@@ -50,7 +50,8 @@ std::string GemmPath(bool bf16 = false);
 struct FreeAligned {
   void operator()(void* values) const;
 };
-void* AllocateAligned(size_t bytes);  // throws std::bad_alloc
+void* AllocateAligned(size_t bytes);  // as operator new where there is no memory
+[[noreturn]] void ThrowBadAlloc();    // after the new handler, if one is installed
 
 using AlignedFloats = std::unique_ptr<float[], FreeAligned>;
 using AlignedBf16 = std::unique_ptr<uint16_t[], FreeAligned>;

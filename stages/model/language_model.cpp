@@ -260,9 +260,14 @@ LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions
   const Result<std::string> sha256 = FileSha256(path);
   if (!sha256) throw StartError(sha256.error().message);
   state_->sha256 = *sha256;
-  state_->Load(path, *info);
-  state_->ReadTemplate(path);
-  state_->MakeContexts(path, options);
+  const LoadingModel loading(path);
+  try {
+    state_->Load(path, *info);
+    state_->ReadTemplate(path);
+    state_->MakeContexts(path, options);
+  } catch (const std::bad_alloc&) {
+    throw StartError(path + ": no memory to load it");
+  }
 }
 
 LanguageModel::~LanguageModel() = default;

@@ -1,17 +1,40 @@
 #include "stages/model/llama_runtime.h"
 
+#include <ggml.h>
 #include <llama.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 
 namespace nudge {
 namespace {
 
 constexpr size_t kMaxErrorBytes = 400;
+constexpr int kExitFailed = 1, kExitUsage = 2;  // docs/OPERATING.md
 thread_local std::string errors;
+thread_local const char* loading = nullptr;
+
+// ggml ends the process at the first block of memory that it does not get.
+void OnAbort(const char* message) {
+  if (errno != ENOMEM && std::strstr(message, "mem_buffer") == nullptr) {
+    std::fprintf(stderr, "%s\n", message);
+    return;  // a defect: ggml aborts
+  }
+  if (loading == nullptr) StopWithoutMemory();
+  std::fprintf(stderr,
+               "nudge: %s: no memory to load it\n  give the machine more, or name a smaller "
+               "model\n",
+               loading);
+  std::fflush(stderr);
+  std::_Exit(kExitUsage);
+}
 
 void KeepErrors(ggml_log_level level, const char* text, void*) {
   if (level != GGML_LOG_LEVEL_ERROR || errors.size() >= kMaxErrorBytes) return;
+  if (!errors.empty() && errors.back() != ' ') errors += "; ";
   for (const char* at = text; *at != '\0' && errors.size() < kMaxErrorBytes; ++at) {
     if (*at != '\n') {
       errors.push_back(*at);
@@ -27,8 +50,26 @@ void InitialiseLlama() {
   static std::once_flag once;
   std::call_once(once, [] {
     llama_log_set(KeepErrors, nullptr);
+    ggml_set_abort_callback(OnAbort);
     llama_backend_init();
   });
+}
+
+LoadingModel::LoadingModel(const std::string& path) {
+  loading = path.c_str();
+}
+LoadingModel::~LoadingModel() {
+  loading = nullptr;
+}
+
+void StopWithoutMemory() {
+  std::fputs(
+      "nudge: no memory left: the run stops here, what was committed stands\n"
+      "  give it more memory and run the same command again, or lower executor.threads, "
+      "model.window_tokens or limits.*, or set adapt.base_memory to file\n",
+      stderr);
+  std::fflush(stderr);
+  std::_Exit(kExitFailed);
 }
 
 std::string TakeLlamaErrors() {

@@ -15,4 +15,19 @@ void InitialiseLlama();
 // given". Call it right before a llama.cpp call to forget, right after to learn.
 std::string TakeLlamaErrors();
 
+// While one is alive, its thread loads this model: where ggml finds no memory, which ends the
+// process, the message names it, and the exit code says that nothing was done (2).
+class LoadingModel {
+ public:
+  explicit LoadingModel(const std::string& path);
+  ~LoadingModel();
+  LoadingModel(const LoadingModel&) = delete;
+  LoadingModel& operator=(const LoadingModel&) = delete;
+};
+
+// Ends the process with a sentence and exit code 1, as if it had been killed: what was committed
+// stands. For a run that finds no memory: whatever it did instead would depend on the machine's
+// free memory, and outcomes must not.
+[[noreturn]] void StopWithoutMemory();
+
 }  // namespace nudge

@@ -13,6 +13,7 @@
 #include "stages/model/gemm.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/language_model.h"
+#include "stages/model/llama_runtime.h"
 #include "stages/model/snapshot_folder.h"
 #include "stages/state.h"
 
@@ -95,6 +96,7 @@ class LocalBackend final : public Backend {
         throw StartError("adapt." + problem);
       }
       ReadAnchors();
+      if (shape.ok()) RequireMemory(*shape);
     }
   }
 
@@ -220,6 +222,8 @@ class LocalBackend final : public Backend {
     return manifest;
   }
 
+  // Refuses to start where the first lesson would find no memory.
+  void RequireMemory(const LlamaShape& shape) const;
   void ReadAnchors();
   AdapterExpectation Expected(const LoraShape& shape) const {
     return {model_.sha256(), architecture_, shape, head_size_};
@@ -326,6 +330,26 @@ Result<std::unique_ptr<BackendLearner>> LocalBackend::LoadLearner(const TenantId
 }
 
 // ---- Learning -----------------------------------------------------------------------------------
+
+void LocalBackend::RequireMemory(const LlamaShape& shape) const {
+  const size_t matrices =
+      shape.vocabulary * shape.hidden +
+      shape.layers * (shape.hidden * (shape.AttentionWidth() + shape.QueryWidth()) +
+                      3 * shape.hidden * shape.feed_forward);
+  const size_t row = shape.layers * (2 * shape.hidden + shape.AttentionWidth() +
+                                     shape.QueryWidth() + 2 * shape.feed_forward);
+  const size_t number = options_.base_form.bf16 ? sizeof(uint16_t) : sizeof(float);
+  try {  // what is not written takes no memory, but counts against every limit
+    const AlignedFloats step = AllocateFloats(options_.lesson_tokens_max * row);
+    if (options_.base_form.in_file) return;
+    const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
+  } catch (const std::bad_alloc&) {
+    throw StartError(options_.language_model + ": no memory to train it: a copy of " +
+                     std::to_string(matrices * number / 1'000'000) +
+                     " MB and the work of a step: give it more, set adapt.base_memory to file, or "
+                     "adapt.enabled to false");
+  }
+}
 
 void LocalBackend::ReadAnchors() {
   if (options_.anchors_path.empty()) return;
@@ -460,7 +484,9 @@ Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const
 }
 
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {
-  return std::make_unique<LocalBackend>(options);
+  auto backend = std::make_unique<LocalBackend>(options);
+  std::set_new_handler(StopWithoutMemory);
+  return backend;
 }
 
 }  // namespace nudge

@@ -34,7 +34,9 @@ struct LocalBackendOptions {
   std::string import_folder;  // adapters that events name lie below it; empty: none
 };
 
-// Throws StartError: a file that is missing or not what it should be, options out of range.
+// Throws StartError: a file that is missing or not what it should be, options out of range, no
+// memory. Afterwards a process that finds no memory ends with a sentence and exit code 1
+// (StopWithoutMemory): an answer or a lesson that failed for that would stand in the outcomes.
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options);
 
 }  // namespace nudge
