@@ -101,7 +101,8 @@ void Executor::Stop() {
 
 // ---- Threads ------------------------------------------------------------------------------------
 
-void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run) {
+void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run,
+                       bool beside_lessons) {
   if (backend_.instant()) {
     if (!stopping_) run(0);
     return;
@@ -109,7 +110,7 @@ void Executor::Enqueue(Priority priority, Sequence at, std::function<void(size_t
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    queues_[priority].push_back({at, std::move(run)});
+    queues_[priority].push_back({at, std::move(run), beside_lessons});
     CountUrgent();
   }
   ready_.notify_one();
@@ -125,17 +126,27 @@ void Executor::Work(size_t slot) {
 // Runs the first job of the priorities before `end`. False: there is none.
 bool Executor::RunJob(std::unique_lock<std::mutex>& lock, size_t slot, Priority end) {
   size_t kind = 0;
-  while (kind < end && queues_[kind].empty()) ++kind;
+  const auto may = [&](size_t one) {
+    if (one >= end || queues_[one].empty()) return false;
+    return one != kLearn || lessons_begun_ == 0 || queues_[kLearn].front().beside_lessons;
+  };
+  while (kind < end && !may(kind)) ++kind;
+  // Once it has begun, a lesson gives way to answers by turns: it goes on, and they hardly wait. So
+  // it begins before them, however many there are.
+  if (lessons_begun_ == 0 && may(kLearn)) kind = kLearn;
   if (kind == end) return false;
   Job job = std::move(queues_[kind].front());
   queues_[kind].pop_front();
   CountUrgent();
   const std::optional<Running> interrupted = running_[slot];
   running_[slot] = {static_cast<JobKind>(kind), job.at, std::chrono::steady_clock::now()};
+  const bool lesson = kind == kLearn && !job.beside_lessons;
+  if (lesson) ++lessons_begun_;
   lock.unlock();
   job.run(slot);
   job.run = nullptr;
   lock.lock();
+  if (lesson) --lessons_begun_;
   running_[slot] = interrupted;
   return true;
 }
@@ -475,17 +486,20 @@ Executor::CellPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId
          When(shown, [=, this](const Answer& given) {
            const TenantPtr learning = waiting.lock();
            if (!learning) return;
-           Enqueue(kLearn, at, [=, this](size_t slot) {
-             (void)counted;
-             (void)owners;  // until here
-             // Versions that earlier lessons make are resolved by now, so both are there.
-             LessonDone result = RunLesson(slot, at, id, *learning, lesson,
-                                           given.error ? nullptr : &given.completed.text,
-                                           *target->value, *parent->value);
-             if (learning->abandoned) return;
-             if (lesson.step.makes) Resolve(made, result.serves);
-             Resolve(done, std::move(result));
-           });
+           Enqueue(
+               kLearn, at,
+               [=, this](size_t slot) {
+                 (void)counted;
+                 (void)owners;  // until here
+                 // Versions that earlier lessons make are resolved by now, so both are there.
+                 LessonDone result = RunLesson(slot, at, id, *learning, lesson,
+                                               given.error ? nullptr : &given.completed.text,
+                                               *target->value, *parent->value);
+                 if (learning->abandoned) return;
+                 if (lesson.step.makes) Resolve(made, result.serves);
+                 Resolve(done, std::move(result));
+               },
+               std::holds_alternative<Unlearn>(lesson.what));
          });
        });
   return done;

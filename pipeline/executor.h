@@ -4,6 +4,8 @@
 // before it, the answer that it speaks of. All of these lie further back in the log, so no two jobs
 // can wait for each other, and what a job computes depends on the log alone, never on which thread
 // was free first. Ready jobs run by priority: generate, embed a query, learn, embed a document.
+// One lesson runs at a time, since they share the trainer: a second one would only hold a thread.
+// It begins before answers do, and gives way to them by turns: under any load one goes on.
 // A lesson's inner loops are shared with threads that have nothing else to do. An answer or a query
 // that finds no thread free does not wait for the end of a lesson: between two parts of its loops
 // the lesson's own thread does that job first. Bytes stay the same: parts know nothing of it.
@@ -127,6 +129,7 @@ class Executor {
   struct Job {
     Sequence at;
     std::function<void(size_t slot)> run;
+    bool beside_lessons = false;  // learns for so long that other tenants' lessons go in between
   };
 
   // A value that is there, or will be: continuations run once it is, outside of the lock.
@@ -202,7 +205,8 @@ class Executor {
   Vectors Embed(size_t slot, const std::vector<std::string>& texts, bool as_query);
 
   std::shared_ptr<void> CountLesson();
-  void Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run);
+  void Enqueue(Priority priority, Sequence at, std::function<void(size_t slot)> run,
+               bool beside_lessons = false);
   void Work(size_t slot);
   bool RunJob(std::unique_lock<std::mutex>& lock, size_t slot, Priority end);
   void CountUrgent();
@@ -232,6 +236,7 @@ class Executor {
   std::array<std::deque<Job>, kPriorities> queues_;
   std::atomic<size_t> urgent_{0};  // queued jobs that wait for no lesson: written under the lock
   std::vector<std::optional<Running>> running_;  // by slot
+  size_t lessons_begun_ = 0;                     // that run, or gave way: 0 or 1
   std::map<int32_t, Tenants> partitions_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
   std::atomic<uint64_t> shares_begun_{0};

@@ -52,8 +52,9 @@ class ScriptedBackend final : public ForwardingBackend {
       lesson_(parallel_for);
       return to_->Step(study, parallel_for);
     }
-    Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent) override {
-      return to_->Publish(parent);
+    Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
+                                                          const ParallelFor& parallel) override {
+      return to_->Publish(parent, parallel);
     }
     Result<Nothing> Adopt(const AdapterVersion* version) override { return to_->Adopt(version); }
     std::string Save() const override { return to_->Save(); }
@@ -199,6 +200,84 @@ BOOST_AUTO_TEST_CASE(a_lesson_goes_on_while_more_answers_wait_than_threads_can_g
   }
   BOOST_TEST(learnt);
   BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_begins_while_more_answers_wait_than_threads_can_give) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  for (const size_t threads : {size_t{1}, size_t{2}}) {
+    std::atomic<bool> learnt{false};
+    ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+      parallel(20, [](int) { std::this_thread::sleep_for(1ms); });
+      learnt = true;
+    });
+    ExecutorOptions options;
+    options.threads = threads;
+    Executor executor(backend, options, {}, {});
+    // Answers that ask for the next one before they are given: their queue is never empty.
+    std::atomic<uint64_t> ordinal{1};
+    std::atomic<bool> over{false};
+    std::atomic<int> asking{0};
+    const std::function<void()> ask = [&] {
+      ++asking;
+      bool given = true;  // already when it was asked for: then nobody is told
+      while (given && !over) {
+        given = executor
+                    .Submit(Sequence::Of(0, ordinal++), AnAnswer("asks"), nullptr,
+                            [&](const Outcome&) {
+                              ask();
+                              --asking;
+                            })
+                    .has_value();
+      }
+      if (given) --asking;
+    };
+    for (size_t i = 0; i < 2 * threads + 1; ++i) ask();
+    std::future<Outcome> lesson = Ask(executor, 1'000'000'000, ALesson("learns", 1));
+    const auto end = std::chrono::steady_clock::now() + 10s;
+    while (!learnt && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+    BOOST_TEST(learnt);
+    BOOST_TEST_MESSAGE("answers begun before the lesson's end: " << backend.answers_begun);
+    over = true;
+    BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+    while (asking > 0 && std::chrono::steady_clock::now() < end + kDeadline) {
+      std::this_thread::sleep_for(1ms);
+    }
+    BOOST_TEST(asking == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(lessons_of_several_tenants_go_one_by_one_and_hold_one_thread) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  constexpr size_t kTenants = 5;
+  std::atomic<int> learning{0}, most{0};
+  ScriptedBackend* watched = nullptr;
+  std::atomic<size_t> answered_during{0};
+  ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+    most = std::max(most.load(), ++learning);
+    const int before = watched->answers_begun;
+    LearnUntil(parallel, [&] { return watched->answers_begun > before; });
+    answered_during += watched->answers_begun > before;
+    --learning;
+  });
+  watched = &backend;
+  ExecutorOptions options;
+  options.threads = 2;
+  Executor executor(backend, options, {}, {});
+  std::vector<std::future<Outcome>> lessons;
+  for (size_t i = 0; i < kTenants; ++i) {
+    lessons.push_back(Ask(executor, i, ALesson("learns " + std::to_string(i), 1)));
+  }
+  uint64_t ordinal = 100;
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (answered_during < kTenants && std::chrono::steady_clock::now() < end) {
+    BOOST_REQUIRE((Ask(executor, ordinal++, AnAnswer("asks")).wait_for(kDeadline) ==
+                   std::future_status::ready));
+  }
+  for (std::future<Outcome>& lesson : lessons) {
+    BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  }
+  BOOST_TEST(answered_during == kTenants);
+  BOOST_TEST(most == 1);
 }
 
 BOOST_AUTO_TEST_CASE(a_gradient_has_the_same_bytes_with_and_without_answers_in_between) {

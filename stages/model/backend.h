@@ -76,9 +76,9 @@ class BackendLearner {
   // moments are as before.
   virtual Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) = 0;
 
-  // The weights as they are now, as a version to serve.
+  // The weights as they are now, as a version to serve. The same bytes for any `parallel_for`.
   virtual Result<std::shared_ptr<const AdapterVersion>> Publish(
-      const std::string& parent_digest) = 0;
+      const std::string& parent_digest, const ParallelFor& parallel_for) = 0;
 
   // Goes on from these weights (rollback, import) or, with nullptr, from the base. Moments start
   // anew.

@@ -172,7 +172,7 @@ class LocalBackend final : public Backend {
       return Error{Code::kUnreadableFile, "state: an adapter version is not what its digest says",
                    "restore a backup of the state, or rebuild it from the log"};
     }
-    return MakeVersion(*decoded, parent_digest, counts);
+    return MakeVersion(*decoded, parent_digest, counts, SerialFor());
   }
 
   Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string& path,
@@ -188,12 +188,20 @@ class LocalBackend final : public Backend {
   Result<LearnExample> ExampleOf(const Study& study) const;
   Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
                                                             const std::string& parent_digest,
-                                                            const LearnCounts& counts) const;
+                                                            const LearnCounts& counts,
+                                                            const ParallelFor& parallel_for) const;
 
  private:
   static AdapterPointer PluggedOf(const AdapterVersion* adapter) {
     if (adapter == nullptr) return nullptr;
     return std::static_pointer_cast<const Adapter>(adapter->plugged);
+  }
+
+  // For the server, as half-precision numbers in a GGUF.
+  Result<AdapterPointer> Plug(const LoraWeights& weights, const AdapterManifest& manifest) const {
+    Result<std::string> file = EncodeGguf(weights, manifest, {AdapterPrecision::kF16, false});
+    if (!file.ok()) return file.error();
+    return model_.LoadAdapter(std::as_bytes(std::span(*file)));
   }
 
   // As the model would have said it: its tokens and the end of its turn.
@@ -269,10 +277,11 @@ class LocalLearner final : public BackendLearner {
     return report;
   }
 
-  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent) override {
+  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
+                                                        const ParallelFor& parallel_for) override {
     const std::lock_guard lock(backend_.learning_mutex());
-    if (Result<Training*> training = Ready(SerialFor()); !training.ok()) return training.error();
-    return backend_.MakeVersion(learner_->weights(), parent, Counts());
+    if (Result<Training*> training = Ready(parallel_for); !training.ok()) return training.error();
+    return backend_.MakeVersion(learner_->weights(), parent, Counts(), parallel_for);
   }
 
   Result<Nothing> Adopt(const AdapterVersion* version) override {
@@ -434,16 +443,20 @@ Result<LearnExample> LocalBackend::ExampleOf(const Study& study) const {
 }
 
 Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
-    const LoraWeights& weights, const std::string& parent_digest, const LearnCounts& counts) const {
+    const LoraWeights& weights, const std::string& parent_digest, const LearnCounts& counts,
+    const ParallelFor& parallel_for) const {
   auto version = std::make_shared<AdapterVersion>();
-  version->digest = Digest(weights);
   version->parent_digest = parent_digest;
-  version->weights = EncodeWeights(weights);
   version->counts = counts;
-  const AdapterManifest manifest = ManifestOf("local", 0, *version);
-  Result<std::string> file = EncodeGguf(weights, manifest, {AdapterPrecision::kF16, false});
-  if (!file.ok()) return file.error();
-  Result<AdapterPointer> plugged = model_.LoadAdapter(std::as_bytes(std::span(*file)));
+  AdapterManifest manifest = ManifestOf("local", 0, *version);
+  manifest.digest = std::string(64, '0');  // of a file that nobody reads it from
+  Result<AdapterPointer> plugged = AdapterPointer();
+  // The digest takes as long as all the rest, so they go side by side.
+  parallel_for(3, [&](int part) {
+    if (part == 0) version->digest = Digest(weights);
+    if (part == 1) plugged = Plug(weights, manifest);
+    if (part == 2) version->weights = EncodeWeights(weights);
+  });
   if (!plugged.ok()) return plugged.error();
   version->plugged = *plugged;
   return std::shared_ptr<const AdapterVersion>(std::move(version));
@@ -473,7 +486,8 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
   const AdapterManifest& manifest = imported->manifest;
   return MakeVersion(
       imported->weights, manifest.parent_digest,
-      {manifest.steps, manifest.examples, manifest.corrections, manifest.ups, manifest.downs, 0});
+      {manifest.steps, manifest.examples, manifest.corrections, manifest.ups, manifest.downs, 0},
+      SerialFor());
 }
 
 Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const TenantId& tenant,

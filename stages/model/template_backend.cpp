@@ -44,7 +44,8 @@ class TemplateLearner final : public BackendLearner {
     return report;
   }
 
-  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent) override {
+  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
+                                                        const ParallelFor&) override {
     auto version = std::make_shared<AdapterVersion>();
     version->digest = version->weights = digest_;
     version->parent_digest = parent;

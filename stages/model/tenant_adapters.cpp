@@ -78,7 +78,8 @@ LessonDone TenantAdapters::Apply(const Lesson& lesson, const std::string* shown,
     if (!result.ok()) done.error = result.error();
   }
   if (!lesson.step.makes || done.error) return done;
-  Result<std::shared_ptr<const AdapterVersion>> published = learner().Publish(parent.digest());
+  Result<std::shared_ptr<const AdapterVersion>> published =
+      learner().Publish(parent.digest(), parallel_for);
   if (published.ok()) {
     done.serves = {*published, journal_end()};
   } else {
