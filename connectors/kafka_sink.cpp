@@ -50,10 +50,10 @@ class KafkaSink::Writer {
   KafkaClient::Shared& shared_;
   Ear ear_;
   Handle producer_;
-  std::array<Topic, 3> topics_;          // by OutcomeKind
-  bool is_broken_ = false;               // the producer can do no more
-  bool is_fenced_ = false;               // by whom is not known yet
-  Clock::time_point no_timeout_before_;  // no transaction of this producer can have timed out
+  std::array<Topic, 3> topics_;  // by OutcomeKind
+  bool is_broken_ = false;  // the producer can do no more
+  bool is_fenced_ = false;  // by whom is not known yet
+  Clock::time_point began_{Clock::time_point::max()};  // the newest transaction
   int undelivered_ = 0;  // messages of SendTwice that failed, and one of their codes
   int undelivered_code_ = 0;
   std::vector<OutcomeLine> lines_;
@@ -327,12 +327,10 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Attempt(Clock::time_point begun,
 
 // Whether it may be for a transaction that lasted too long (its brokers were away, say) that the
 // producer is fenced: its coordinator has ended the transaction then, and that looks as if somebody
-// had taken its transactional id. Whether somebody has, the group says: Rebuild. Two processes
-// with one transactional id and two places in the group would fence each other for ever; so a
-// second time sooner than a transaction can last too long is final.
+// had taken its transactional id. Whether somebody has, the group says: Rebuild.
 bool KafkaSink::Writer::MayBeTimedOut() const {
   return FatalError(producer_.get()) == RD_KAFKA_RESP_ERR__FENCED &&
-         Clock::now() >= no_timeout_before_;
+         Clock::now() - shared_.options.transaction_timeout >= began_;
 }
 
 KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadline) {
@@ -352,10 +350,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadli
   Count(&KafkaStatistics::rebuilds);
   try {
     Attempted failed = MakeProducer(deadline);
-    if (!failed) {
-      if (is_fenced_) no_timeout_before_ = Clock::now() + shared_.options.transaction_timeout;
-      is_broken_ = is_fenced_ = false;
-    }
+    if (!failed) is_broken_ = is_fenced_ = false;
     return failed;
   } catch (const StartError& error) {
     return Failure{Action::kRefuse, {Code::kUnavailable, error.what(), ""}};
@@ -417,6 +412,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadl
     return Failure{Action::kNotOwner, NotOwner("the partitions are not this process's now")};
   }
   FaultPoint("commit-before-begin");
+  began_ = Clock::now();
   const KafkaError begun(rd_kafka_begin_transaction(producer_.get()));
   Attempted failed;
   if (begun) failed = Explain("begin a transaction", begun);
