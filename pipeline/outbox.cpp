@@ -262,8 +262,10 @@ std::vector<Cut>::iterator Outbox::NextCut() {
   });
 }
 
-// Cuts are as large as what changed, so no more than two of a partition may wait for the disk.
-bool Outbox::CutsAreBehind() const {
+// Cuts are as large as what changed, so no more than two of a partition may wait for the disk. Those
+// that wait for the lessons of one before them hold nothing up.
+bool Outbox::CutsAreBehind() {
+  if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;
   return std::any_of(cuts_.begin(), cuts_.end(), [&](const Cut& cut) {
     return cut.next_offset <= Committed(cut.partition) && ++ready[cut.partition] > 1;

@@ -88,7 +88,7 @@ class Outbox {
   void WriteCuts();
   Result<Nothing> Write(std::vector<Entry> fresh);
   void Settle();
-  bool CutsAreBehind() const;
+  bool CutsAreBehind();
   int64_t Committed(int32_t partition) const;
   void WakeAll();
   std::vector<Cut>::iterator NextCut();
