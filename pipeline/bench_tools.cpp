@@ -40,7 +40,14 @@ ScratchFolder::~ScratchFolder() {
 
 void PrintCosts(const GraphMetrics& metrics, const Executor& executor, double events,
                 double cpu_seconds) {
-  const std::pair<const char*, const NodeMetrics*> nodes[] = {
+  // Jobs that are done where they are submitted are part of the node that submits them.
+  struct Row {
+    const char* name;
+    const NodeMetrics* node;
+    bool within = false;
+  };
+  const bool within = executor.instant();
+  const Row rows[] = {
       {"decode (JSON in)", &metrics.decode},
       {"prepare", &metrics.prepare},
       {"recall", &metrics.recall},
@@ -50,19 +57,20 @@ void PrintCosts(const GraphMetrics& metrics, const Executor& executor, double ev
       {"respond", &metrics.respond},
       {"encode (JSON out)", &metrics.encode},
       {"emit (SHA-256 chain)", &metrics.emit},
-      {"executor: embed", &executor.embed_metrics()},
-      {"executor: generate", &executor.generate_metrics()},
-      {"executor: lessons", &executor.lesson_metrics()},
+      {within ? "of prepare: embed" : "executor: embed", &executor.embed_metrics(), within},
+      {within ? "of respond: generate" : "executor: generate", &executor.generate_metrics(),
+       within},
+      {within ? "of respond: lessons" : "executor: lessons", &executor.lesson_metrics(), within},
   };
   double sum_us = 0;
   std::printf("    %-26s %9s %13s %12s\n", "node", "calls", "us a call", "us an event");
-  for (const auto& [name, node] : nodes) {
+  for (const auto& [name, node, is_within] : rows) {
     const double total_us = static_cast<double>(node->total_ns()) / 1000;
     const double calls = static_cast<double>(std::max<uint64_t>(1, node->calls()));
     std::printf("    %-26s %9llu %13.2f %12.2f\n", name,
                 static_cast<unsigned long long>(node->calls()), total_us / calls,
                 total_us / events);
-    sum_us += total_us / events;
+    if (!is_within) sum_us += total_us / events;
   }
   std::printf("    %-26s %9s %13s %12.2f\n", "graph, queues, files, rest", "", "",
               1e6 * cpu_seconds / events - sum_us);

@@ -73,6 +73,8 @@ class Executor {
   void Stop();
 
   using Vectors = Result<std::vector<Vector>>;  // of each text
+  bool instant() const { return backend_.instant(); }
+
   // Of an instant backend; nothing of any other.
   std::optional<Vectors> EmbedNow(const std::vector<std::string>& texts, bool as_query);
   void EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,

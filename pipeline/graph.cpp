@@ -279,6 +279,7 @@ struct Graph::Wiring {
   static Batch<Gathered> Gather(const Branches& in);
   template <class Gateway>
   void RunRespond(const Batch<Gathered>& in, Gateway& gateway);
+  Result<Prepared> WithVectors(Prepared prepared, Executor::Vectors vectors) const;
   template <class Gateway>
   std::optional<Message<Prepared>> PrepareOne(const Message<Event>& in,
                                               const std::shared_ptr<Hold<Gateway>>& hold);
@@ -315,33 +316,38 @@ void Graph::Wiring::RunPrepare(const Batch<Event>& in, Gateway& gateway) {
 template <class Gateway>
 std::optional<Message<Prepared>> Graph::Wiring::PrepareOne(
     const Message<Event>& in, const std::shared_ptr<Hold<Gateway>>& hold) {
+  EmbeddingInput later;
   NodeMetrics::Laps laps(metrics.prepare);
-  auto cleaned = RunStage<Prepared>("prepare", laps, in, [&](const Event& event) {
-    if (options.before_prepare) options.before_prepare();
-    return preparer.Apply(event);
-  });
-  EmbeddingInput input;
-  if (!cleaned.fault && options.embed) input = Prepare::TextsToEmbed(*cleaned.body);
-  if (input.texts.empty()) return cleaned;
-  const auto attach = [this](const Message<Prepared>& to, Executor::Vectors vectors) {
-    NodeMetrics::Laps attach_laps(metrics.prepare);
-    return RunStage<Prepared>("prepare", attach_laps, to,
-                              [&](const Prepared& body) -> Result<Prepared> {
-                                if (!vectors.ok()) return vectors.error();
-                                Prepared prepared = body;
-                                auto attached = preparer.Attach(prepared, std::move(*vectors));
-                                if (!attached.ok()) return attached.error();
-                                return prepared;
-                              });
-  };
-  if (auto vectors = executor.EmbedNow(input.texts, input.as_query)) {
-    return attach(cleaned, std::move(*vectors));
-  }
-  executor.EmbedTexts(in.sequence(), std::move(input.texts), input.as_query,
-                      [attach, cleaned, hold](Executor::Vectors vectors) noexcept {
-                        hold->Put(attach(cleaned, std::move(vectors)));
-                      });
+  auto cleaned =
+      RunStage<Prepared>("prepare", laps, in, [&](const Event& event) -> Result<Prepared> {
+        if (options.before_prepare) options.before_prepare();
+        Result<Prepared> prepared = preparer.Apply(event);
+        if (!prepared.ok() || !options.embed) return prepared;
+        EmbeddingInput input = Prepare::TextsToEmbed(*prepared);
+        if (input.texts.empty()) return prepared;
+        if (auto vectors = executor.EmbedNow(input.texts, input.as_query)) {
+          return WithVectors(std::move(*prepared), std::move(*vectors));
+        }
+        later = std::move(input);
+        return prepared;
+      });
+  if (later.texts.empty()) return cleaned;
+  executor.EmbedTexts(
+      in.sequence(), std::move(later.texts), later.as_query,
+      [this, cleaned, hold](Executor::Vectors vectors) noexcept {
+        NodeMetrics::Laps attach_laps(metrics.prepare);
+        hold->Put(RunStage<Prepared>("prepare", attach_laps, cleaned, [&](const Prepared& body) {
+          return WithVectors(body, std::move(vectors));
+        }));
+      });
   return std::nullopt;
+}
+
+Result<Prepared> Graph::Wiring::WithVectors(Prepared prepared, Executor::Vectors vectors) const {
+  if (!vectors.ok()) return vectors.error();
+  Result<Nothing> attached = preparer.Attach(prepared, std::move(*vectors));
+  if (!attached.ok()) return attached.error();
+  return prepared;
 }
 
 Batch<Gathered> Graph::Wiring::Gather(const Branches& in) {
