@@ -50,9 +50,9 @@ class KafkaSink::Writer {
   KafkaClient::Shared& shared_;
   Ear ear_;
   Handle producer_;
-  std::array<Topic, 3> topics_;  // by OutcomeKind
-  bool is_broken_ = false;  // the producer can do no more
-  bool is_fenced_ = false;  // by whom is not known yet
+  std::array<Topic, 3> topics_;                        // by OutcomeKind
+  bool is_broken_ = false;                             // the producer can do no more
+  bool is_fenced_ = false;                             // by whom is not known yet
   Clock::time_point began_{Clock::time_point::max()};  // the newest transaction
   int undelivered_ = 0;  // messages of SendTwice that failed, and one of their codes
   int undelivered_code_ = 0;
@@ -167,7 +167,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
   producer_.reset();
   const Settings defaults = {
       {"compression.codec", "lz4"},
-      {"linger.ms", "5"},  // a commit does not wait for it: it ends with a flush
+      {"linger.ms", "5"},         // a commit does not wait for it: it ends with a flush
       {"retry.backoff.ms", "5"},  // else each commit waits 100 ms for the one before it
       {"queue.buffering.max.messages", "1000000"},
   };

@@ -226,8 +226,8 @@ int BenchTrain(const BenchTrainArguments& arguments) {
       "  the limit is the step's products with frozen weights, alone, in the same run\n"
       "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit, of its CPU "
       "time\n",
-      config.model.language_model.c_str(), config.learn.rank,
-      weights.form().bf16 ? "bf16" : "f32", kCompletion, kRepeats);
+      config.model.language_model.c_str(), config.learn.rank, weights.form().bf16 ? "bf16" : "f32",
+      kCompletion, kRepeats);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // rows come one by one, minutes apart
   std::vector<Split> splits;
   ServeLimits limits;

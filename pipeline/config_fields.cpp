@@ -230,7 +230,7 @@ void AddLearning(Config& c, Fields& fields) {
            "of the adapter's first values and of what is repeated when"},
           {"adapt.products", Choice{&l.products, {"auto", "f32", "bf16"}}, "", kSemantic,
            "numbers that lessons multiply the base model's weights in; auto: bf16 where the "
-  "processor has AMX, where lessons are a fifth to three fifths faster, f32 elsewhere"},
+           "processor has AMX, where lessons are a fifth to three fifths faster, f32 elsewhere"},
           {"adapt.base_memory", Choice{&l.base_memory, {"copy", "file"}}, "", kOperational,
            "where lessons have the base model's weights: a copy of their own, or the model file, "
            "for small machines: slower, the same bits"},

@@ -262,8 +262,8 @@ std::vector<Cut>::iterator Outbox::NextCut() {
   });
 }
 
-// Cuts are as large as what changed, so no more than two of a partition may wait for the disk. Those
-// that wait for the lessons of one before them hold nothing up.
+// Cuts are as large as what changed, so no more than two of a partition may wait for the disk.
+// Those that wait for the lessons of one before them hold nothing up.
 bool Outbox::CutsAreBehind() {
   if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;

@@ -183,14 +183,13 @@ Result<Nothing> StateStore::CheckFit(const StateMeta& meta, const std::string& p
                  "start with an empty state and output"};
   }
   if (meta.identity != identity_ && meta.next_offset != committed_offset) {
-    return Error{
-        Code::kUnreadableFile,
-        "state: " + path + " was written with " +
-            (meta.identity.fingerprint != identity_.fingerprint
-                 ? "other models or products, or on another CPU"
-                 : "another configuration") +
-            " and did not stop cleanly",
-        "finish with the old one first (a clean stop), or start from an empty state"};
+    return Error{Code::kUnreadableFile,
+                 "state: " + path + " was written with " +
+                     (meta.identity.fingerprint != identity_.fingerprint
+                          ? "other models or products, or on another CPU"
+                          : "another configuration") +
+                     " and did not stop cleanly",
+                 "finish with the old one first (a clean stop), or start from an empty state"};
   }
   return Nothing{};
 }
