@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
+#include <system_error>
 
 #include "pipeline/bench.h"
 #include "pipeline/commands.h"
@@ -156,6 +157,14 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);
   try {
     return Run(argc, argv);
+  } catch (const std::system_error& error) {
+    const bool threads = error.code() == std::errc::resource_unavailable_try_again;
+    std::cerr << "nudge: " << error.what()
+              << (threads ? ": no further thread can be started, see `ulimit -u` and the limits of "
+                            "the container"
+                          : "")
+              << "\n";
+    return nudge::kExitUsage;
   } catch (const std::exception& error) {
     std::cerr << "nudge: " << error.what() << "\n";
     return nudge::kExitUsage;
