@@ -64,6 +64,8 @@ std::unique_ptr<Backend> MakeBackend(const Config& config) {
   options.window_tokens = config.model.window_tokens;
   options.learn = config.adapt.enabled;
   options.learner = LearnerOptionsOf(config.learn);
+  options.learners_in_memory = config.learn.learners_in_memory;
+  options.spill_folder = StateFolder(config);
   if (options.learn) options.base_form = BaseFormOf(config.learn);
   options.anchors_path = config.learn.anchors_path;
   options.import_folder = config.import_folder;

@@ -485,9 +485,9 @@ int Chat(const ChatArguments& arguments) {
   Config config = ReadConfig(arguments.config_path);
   config.input.path = "-";  // the configured events and held-out questions play no part
   config.report.held_out.clear();
+  config.checkpoint.enabled = false;  // the log is the state
   RequireInputs(config);
   ProcessorOptions options = ToProcessorOptions(config);
-  options.state_folder.clear();  // the log is the state
 
   EventLog log(arguments.log.empty() ? config.output.folder + "/chat.jsonl" : arguments.log);
   TerminalSource source;

@@ -464,6 +464,12 @@ void RequireInputs(const Config& config) {
   if (!problems.empty()) throw StartError(problems.Message());
 }
 
+std::string StateFolder(const Config& config) {
+  if (!config.checkpoint.enabled) return "";
+  if (!config.checkpoint.folder.empty()) return config.checkpoint.folder;
+  return (std::filesystem::path(config.output.folder) / "state").string();
+}
+
 ProcessorOptions ToProcessorOptions(const Config& config) {
   const std::filesystem::path output = config.output.folder;
   ProcessorOptions options;
@@ -485,10 +491,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.executor.snapshot_folder = (output / "snapshots").string();
   options.executor.adapters = config.adapters;
   options.credits = config.in_flight;
-  if (config.checkpoint.enabled) {
-    options.state_folder =
-        config.checkpoint.folder.empty() ? (output / "state").string() : config.checkpoint.folder;
-  }
+  options.state_folder = StateFolder(config);
   options.configuration_sha256 = SemanticSha256(config);
   options.checkpoint_every_events = config.checkpoint.every_events;
   options.checkpoint_at_end = config.checkpoint.at_end;

@@ -47,6 +47,7 @@ struct LearnSettings {
   uint64_t seed = 1;
   std::string products = "auto";     // or "f32", "bf16"
   std::string base_memory = "copy";  // or "file"
+  uint32_t learners_in_memory = 4;
 };
 
 struct Config {
@@ -143,7 +144,10 @@ Config ParseConfig(std::string_view text, const std::string& folder);
 // Throws StartError, naming every configured input file and folder that is not there.
 void RequireInputs(const Config& config);
 
-// For the Processor. Snapshots go to OUTPUT/snapshots, state to checkpoint.folder or OUTPUT/state.
+// checkpoint.folder or OUTPUT/state; empty if no state is kept.
+std::string StateFolder(const Config& config);
+
+// For the Processor. Snapshots go to OUTPUT/snapshots, state to StateFolder.
 // Throws as SemanticSha256.
 ProcessorOptions ToProcessorOptions(const Config& config);
 

@@ -234,6 +234,9 @@ void AddLearning(Config& c, Fields& fields) {
           {"adapt.base_memory", Choice{&l.base_memory, {"copy", "file"}}, "", kOperational,
            "where lessons have the base model's weights: a copy of their own, or the model file, "
            "for small machines: slower, the same bits"},
+          {"adapt.learners_in_memory", Number{&l.learners_in_memory, 1, 10'000}, "", kOperational,
+           "of the tenants that learnt last, some 30 MB each at rank 8; the others' are in a file "
+           "beside the state, and woken for the next lesson"},
           {"adapt.publish_every_steps", Number{&c.adapt.publish_every_steps, 1, 10'000}, "",
            kSemantic, "until what was learnt is served as a new version"},
           {"adapt.versions_kept", Number{&c.adapt.versions_kept, 1, 1000}, "", kSemantic,

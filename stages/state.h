@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,7 +42,7 @@ class ByteWriter {
     U64(text.size());
     bytes_.append(text);
   }
-  void Floats(const std::vector<float>& values) {
+  void Floats(std::span<const float> values) {
     U64(values.size());
     Raw(values.data(), values.size() * sizeof(float));
   }

@@ -273,6 +273,14 @@ BOOST_AUTO_TEST_CASE(products_and_base_memory_become_the_form_of_the_base_model)
   }
 }
 
+BOOST_AUTO_TEST_CASE(learners_that_rest_lie_beside_the_state_and_none_without_one) {
+  BOOST_TEST(Parsed(Json::object()).learn.learners_in_memory == 4U);
+  BOOST_TEST(Parsed(Nested("adapt.learners_in_memory", 7)).learn.learners_in_memory == 7U);
+  BOOST_TEST(StateFolder(Parsed(Nested("output.folder", "there"))) == "there/state");
+  BOOST_TEST(StateFolder(Parsed(Nested("checkpoint.folder", "here"))) == "here");
+  BOOST_TEST(StateFolder(Parsed(Nested("checkpoint.enabled", false))) == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_default_that_is_written_down_changes_nothing) {
   Json all;
   for (const auto& [path, schema] : Keys()) {

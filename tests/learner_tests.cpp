@@ -6,62 +6,17 @@
 
 #include "stages/hash.h"
 #include "stages/model/learner.h"
-#include "tests/trainer_helpers.h"
+#include "tests/learner_world.h"
 
 namespace nudge {
 namespace {
 
+using testing::Correction;
+using testing::Example;
 using testing::RandomTokens;
-using testing::TemporaryFile;
 using testing::ThreadsFor;
-using testing::TinyLlama;
 
-struct World {
-  std::shared_ptr<const FrozenWeights> weights = [] {
-    TinyLlama model;
-    model.Fill(7);
-    const TemporaryFile file("learner.gguf");
-    model.Write(file.path());
-    return *FrozenWeights::Load(file.path());
-  }();
-  Trainer trainer{weights, {300, 8}};
-  AnchorPool anchors = [this] {
-    std::vector<TrainSequence> sequences(6);
-    for (size_t i = 0; i < sequences.size(); ++i) {
-      sequences[i].tokens = RandomTokens(12 + i, 67, 100 + i);
-      sequences[i].completion_begin = 4;
-    }
-    return *AnchorPool::Make(std::move(sequences), trainer, SerialFor());
-  }();
-  LearnerOptions options = [] {
-    LearnerOptions o;
-    o.rank = 4;
-    o.alpha = 8;
-    o.optimizer.learning_rate = 5e-3;  // the model is tiny
-    return o;
-  }();
-
-  Result<StepReport> Step(Learner& learner, const LearnExample& example,
-                          const ParallelFor& parallel = SerialFor()) {
-    return learner.Step(example, trainer, anchors, parallel);
-  }
-  double Nll(const Learner& learner, const std::vector<int32_t>& prompt,
-             const std::vector<int32_t>& completion) {
-    std::vector<int32_t> tokens = prompt;
-    tokens.insert(tokens.end(), completion.begin(), completion.end());
-    return *trainer.NegativeLogLikelihood(tokens, prompt.size(), &learner.weights(), SerialFor());
-  }
-};
-
-LearnExample Example(uint64_t seed, double reward) {
-  return {RandomTokens(8, 67, seed), RandomTokens(6, 67, seed + 50), std::nullopt, reward};
-}
-
-LearnExample Correction(uint64_t seed) {
-  LearnExample example = Example(seed, -1);
-  example.correction = RandomTokens(5, 67, seed + 70);
-  return example;
-}
+using World = testing::LearnerWorld;
 
 BOOST_AUTO_TEST_CASE(a_new_learner_is_the_base_model_and_its_seed_makes_its_digest) {
   World world;

@@ -51,3 +51,48 @@ BOOST_AUTO_TEST_CASE(a_model_file_that_changes_under_a_running_backend_is_not_le
   BOOST_REQUIRE(learnt.ok());
   BOOST_TEST(learnt->accepted);
 }
+
+BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_and_restarted) {
+  const TempFolder folder;
+  constexpr size_t kTenants = 3;
+  // Of each tenant: the digests of its versions, and all that its learner is.
+  const auto learn = [&](size_t in_memory, bool restarts) {
+    LocalBackendOptions options;
+    options.language_model = ModelPath();
+    options.slots = 1;
+    options.window_tokens = 256;
+    options.learners_in_memory = in_memory;
+    options.spill_folder = folder.path();
+    std::unique_ptr<Backend> backend = MakeLocalBackend(options);
+    std::vector<std::unique_ptr<BackendLearner>> learners;
+    for (size_t i = 0; i < kTenants; ++i) learners.push_back(backend->NewLearner("tenant"));
+    std::vector<std::string> results;
+    for (int round = 0; round < 2; ++round) {
+      for (size_t i = 0; i < kTenants; ++i) {
+        Study study = AStudy();
+        study.correction = "We open at " + std::to_string(6 + i) + ".";
+        const auto learnt = learners[i]->Step(study, SerialFor());
+        BOOST_REQUIRE((learnt.ok() && learnt->accepted));
+        const auto version = learners[i]->Publish("base", SerialFor());
+        BOOST_REQUIRE(version.ok());
+        results.push_back((*version)->digest);
+      }
+      if (!restarts || round > 0) continue;
+      std::vector<std::string> saved;
+      for (const auto& learner : learners) saved.push_back(learner->Save());
+      learners.clear();
+      backend = MakeLocalBackend(options);
+      for (const std::string& bytes : saved) {
+        learners.push_back(std::move(*backend->LoadLearner("tenant", bytes)));
+        BOOST_TEST((learners.back()->Save() == bytes));
+      }
+    }
+    for (const auto& learner : learners) results.push_back(learner->Save());
+    return results;
+  };
+  const std::vector<std::string> expected = learn(10, false);
+  BOOST_TEST((learn(1, false) == expected));
+  BOOST_TEST((learn(1, true) == expected));
+  BOOST_TEST((learn(10, true) == expected));
+  BOOST_TEST(expected[3] != expected[4]);
+}

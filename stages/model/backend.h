@@ -67,7 +67,7 @@ struct LessonReport {
   bool accepted = false;
 };
 
-// The learner of one tenant. One caller at a time.
+// The learner of one tenant. One caller at a time; gone before its backend is.
 class BackendLearner {
  public:
   virtual ~BackendLearner() = default;

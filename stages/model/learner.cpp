@@ -116,10 +116,6 @@ std::optional<TrainSequence> ReadSequence(Objective objective, ByteReader& in) {
   return sequence;
 }
 
-std::vector<float> Copy(std::span<const float> values) {
-  return {values.begin(), values.end()};
-}
-
 }  // namespace
 
 std::vector<std::string> Problems(const LearnerOptions& options) {
@@ -396,8 +392,8 @@ std::string Learner::Save() const {
   WriteShape(weights_.shape, out);
   out.Floats(weights_.values);
   out.U64(optimizer_.steps());
-  out.Floats(Copy(optimizer_.first_moment()));
-  out.Floats(Copy(optimizer_.second_moment()));
+  out.Floats(optimizer_.first_moment());
+  out.Floats(optimizer_.second_moment());
   out.U64(replay_.size());
   for (const Lesson& lesson : replay_) {
     WriteSequence(lesson.up, out);

@@ -9,11 +9,13 @@
 #include <cstring>
 #include <mutex>
 
+#include "stages/model/stop_run.h"
+
 namespace nudge {
 namespace {
 
 constexpr size_t kMaxErrorBytes = 400;
-constexpr int kExitFailed = 1, kExitUsage = 2;  // docs/OPERATING.md
+constexpr int kExitUsage = 2;  // docs/OPERATING.md
 thread_local std::string errors;
 thread_local const char* loading = nullptr;
 
@@ -63,13 +65,10 @@ LoadingModel::~LoadingModel() {
 }
 
 void StopWithoutMemory() {
-  std::fputs(
-      "nudge: no memory left: the run stops here, what was committed stands\n"
-      "  give it more memory and run the same command again, or lower executor.threads, "
-      "model.window_tokens or limits.*, or set adapt.base_memory to file\n",
-      stderr);
-  std::fflush(stderr);
-  std::_Exit(kExitFailed);
+  StopRun("no memory left",
+          "give it more memory and run the same command again, or lower executor.threads, "
+          "model.window_tokens, adapt.learners_in_memory or limits.*, or set adapt.base_memory to "
+          "file");
 }
 
 std::string TakeLlamaErrors() {

@@ -25,8 +25,7 @@ class LoadingModel {
   LoadingModel& operator=(const LoadingModel&) = delete;
 };
 
-// Ends the process with a sentence and exit code 1, as if it had been killed: what was committed
-// stands. For a run that finds no memory: whatever it did instead would depend on the machine's
+// StopRun, for a run that finds no memory: whatever it did instead would depend on the machine's
 // free memory, and outcomes must not.
 [[noreturn]] void StopWithoutMemory();
 

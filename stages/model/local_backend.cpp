@@ -13,6 +13,7 @@
 #include "stages/model/gemm.h"
 #include "stages/model/gguf_info.h"
 #include "stages/model/language_model.h"
+#include "stages/model/learner_shelf.h"
 #include "stages/model/llama_runtime.h"
 #include "stages/model/snapshot_folder.h"
 #include "stages/state.h"
@@ -75,7 +76,8 @@ class LocalBackend final : public Backend {
   explicit LocalBackend(const LocalBackendOptions& options)
       : options_(options),
         model_(options.language_model,
-               {options.slots, options.threads_per_answer, options.window_tokens}) {
+               {options.slots, options.threads_per_answer, options.window_tokens}),
+        shelf_(options.learners_in_memory, options.spill_folder) {
     if (!options_.embedder.empty()) {
       embedder_ = std::make_unique<Embedder>(
           options_.embedder, options_.slots,
@@ -183,7 +185,8 @@ class LocalBackend final : public Backend {
   // ---- For its learners
 
   Result<Training*> Learning(const ParallelFor& parallel_for);  // loads at the first call
-  std::mutex& learning_mutex() { return learning_mutex_; }
+  std::mutex& learning_mutex() { return learning_mutex_; }      // the outer lock of the shelf
+  LearnerShelf& shelf() { return shelf_; }
   const LearnerOptions& learner_options() const { return options_.learner; }
   Result<LearnExample> ExampleOf(const Study& study) const;
   Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
@@ -246,6 +249,8 @@ class LocalBackend final : public Backend {
   std::optional<Error> untrainable_;  // why the model cannot be
   std::vector<TrainSequence> anchor_sequences_;
 
+  LearnerShelf shelf_;
+
   std::mutex learning_mutex_;  // guards what follows, and the trainer's memory
   std::optional<Training> training_;
 };
@@ -256,16 +261,16 @@ namespace {
 
 class LocalLearner final : public BackendLearner {
  public:
-  explicit LocalLearner(LocalBackend& backend) : backend_(backend) {}
+  explicit LocalLearner(LocalBackend& backend) : backend_(backend), learner_(backend.shelf()) {}
 
   Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
     Result<LearnExample> example = backend_.ExampleOf(study);
     if (!example.ok()) return example.error();
     const std::lock_guard lock(backend_.learning_mutex());
-    Result<Training*> training = Ready(parallel_for);
-    if (!training.ok()) return training.error();
+    Result<Turn> turn = Ready(parallel_for);
+    if (!turn.ok()) return turn.error();
     Result<StepReport> step =
-        learner_->Step(*example, *(*training)->trainer, (*training)->anchors, parallel_for);
+        turn->learner.Step(*example, *turn->training.trainer, turn->training.anchors, parallel_for);
     if (!step.ok()) return step.error();
     LessonReport report;
     report.nll_before = step->nll_before;
@@ -280,49 +285,48 @@ class LocalLearner final : public BackendLearner {
   Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
                                                         const ParallelFor& parallel_for) override {
     const std::lock_guard lock(backend_.learning_mutex());
-    if (Result<Training*> training = Ready(parallel_for); !training.ok()) return training.error();
-    return backend_.MakeVersion(learner_->weights(), parent, Counts(), parallel_for);
+    Result<Turn> turn = Ready(parallel_for);
+    if (!turn.ok()) return turn.error();
+    return backend_.MakeVersion(turn->learner.weights(), parent, CountsOf(turn->learner),
+                                parallel_for);
   }
 
   Result<Nothing> Adopt(const AdapterVersion* version) override {
     const std::lock_guard lock(backend_.learning_mutex());
-    if (Result<Training*> training = Ready(SerialFor()); !training.ok()) return training.error();
-    if (version == nullptr) return learner_->Adopt(nullptr);
+    Result<Turn> turn = Ready(SerialFor());
+    if (!turn.ok()) return turn.error();
+    if (version == nullptr) return turn->learner.Adopt(nullptr);
     Result<LoraWeights> weights = DecodeWeights(version->weights);
     if (!weights.ok()) return weights.error();
-    return learner_->Adopt(&*weights);
+    return turn->learner.Adopt(&*weights);
   }
 
-  std::string Save() const override { return learner_ ? learner_->Save() : saved_; }
+  std::string Save() const override { return learner_.Save(); }
 
-  void LoadLater(std::string_view saved) { saved_ = saved; }
+  void LoadLater(std::string_view saved) { learner_.Restore(saved); }
 
  private:
-  // The training copy, and this tenant's learner in it. The lock is held.
-  Result<Training*> Ready(const ParallelFor& parallel_for) {
+  struct Turn {
+    Training& training;
+    Learner& learner;
+  };
+  // The training copy, and this tenant's learner in it, as long as the lock is held.
+  Result<Turn> Ready(const ParallelFor& parallel_for) {
     Result<Training*> training = backend_.Learning(parallel_for);
-    if (!training.ok() || learner_) return training;
-    const FrozenWeights& weights = *(*training)->weights;
-    if (saved_.empty()) {
-      learner_.emplace(weights, backend_.learner_options());
-      return training;
-    }
-    Result<Learner> loaded = Learner::Load(saved_, weights, backend_.learner_options());
-    if (!loaded.ok()) return loaded.error();
-    learner_.emplace(std::move(*loaded));
-    saved_.clear();
-    return training;
+    if (!training.ok()) return training.error();
+    Result<Learner*> learner = learner_.Wake(*(*training)->weights, backend_.learner_options());
+    if (!learner.ok()) return learner.error();
+    return Turn{**training, **learner};
   }
 
-  LearnCounts Counts() const {
-    const LearnerCounts& counts = learner_->counts();
+  static LearnCounts CountsOf(const Learner& learner) {
+    const LearnerCounts& counts = learner.counts();
     return {counts.steps, counts.steps, counts.corrections,
             counts.ups,   counts.downs, counts.refused};
   }
 
   LocalBackend& backend_;
-  std::optional<Learner> learner_;
-  std::string saved_;  // a restored state, until the first lesson needs it
+  ShelvedLearner learner_;
 };
 
 }  // namespace

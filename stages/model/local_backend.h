@@ -7,6 +7,7 @@
 // says otherwise) is loaded at the first lesson, so that the first answer does not wait for it.
 //
 // Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
+// Learners of tenants that have not learnt lately are on disk (stages/model/learner_shelf.h).
 #pragma once
 
 #include <memory>
@@ -28,6 +29,8 @@ struct LocalBackendOptions {
   uint32_t window_tokens = 2048;
   bool learn = true;
   LearnerOptions learner;
+  size_t learners_in_memory = 4;    // 1 or more; those of other tenants sleep on disk
+  std::string spill_folder;         // where they do; empty: the system's temporary folder
   BaseForm base_form;               // of the weights that lessons run on
   size_t lesson_tokens_max = 2048;  // new, replayed and anchor sequences of one step together
   std::string anchors_path;   // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
@@ -35,8 +38,9 @@ struct LocalBackendOptions {
 };
 
 // Throws StartError: a file that is missing or not what it should be, options out of range, no
-// memory. Afterwards a process that finds no memory ends with a sentence and exit code 1
-// (StopWithoutMemory): an answer or a lesson that failed for that would stand in the outcomes.
+// memory. Afterwards a process that finds no memory, or whose disk does not give back a learner,
+// ends with a sentence and exit code 1 (StopRun): an answer or a lesson that failed for that would
+// stand in the outcomes.
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options);
 
 }  // namespace nudge
