@@ -38,6 +38,8 @@ struct BenchTrainArguments {
   std::string config_path;
   std::vector<size_t> tokens = {64, 128, 256, 512};
   std::vector<int> threads = {1, 2};
+  int lessons = 6;     // of each way to measure what a feedback costs; 0: not measured
+  std::string beside;  // llama.cpp's llama-bench, to compare with; empty: no comparison
 };
 int BenchTrain(const BenchTrainArguments& arguments);
 

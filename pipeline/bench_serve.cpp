@@ -8,23 +8,19 @@
 #include <cstdio>
 #include <future>
 #include <mutex>
-#include <numeric>
 #include <thread>
 #include <vector>
 
+#include "pipeline/bench_rates.h"
 #include "pipeline/bench_tools.h"
 #include "pipeline/commands.h"
 #include "pipeline/forwarding_backend.h"
-#include "stages/hash.h"
-#include "stages/model/embedder.h"
-#include "stages/model/gguf_info.h"
 
 namespace nudge {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int kRepeats = 3;
-constexpr int kLessons = 6;    // of each way to measure them
 constexpr int kLoadShare = 4;  // answers take 1/4 of one thread, so that the load stays a load
 constexpr uint32_t kLoadTokens = 8;   // of each answer of the steady load
 constexpr size_t kPromptWords = 150;  // ~200 tokens
@@ -35,15 +31,10 @@ double Ms(Clock::duration time) {
 }
 
 template <class Body>
-double MedianMs(Body&& body) {
+double MedianMs(const Body& body) {
   std::vector<double> times;
-  for (int i = 0; i < kRepeats; ++i) {
-    const auto start = Clock::now();
-    body();
-    times.push_back(Ms(Clock::now() - start));
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  for (int i = 0; i < kRepeats; ++i) times.push_back(MsOf(body));
+  return Median(std::move(times));
 }
 
 // The value that a share `of` of all values do not exceed.
@@ -52,40 +43,6 @@ double Quantile(std::vector<double> values, double of) {
   std::sort(values.begin(), values.end());
   return values[std::min(values.size() - 1,
                          static_cast<size_t>(of * static_cast<double>(values.size())))];
-}
-
-std::string Words(size_t count, uint64_t seed) {
-  static constexpr const char* kWords[] = {"ship",  "harbour", "pine", "letter", "order", "blue",
-                                           "price", "window",  "late", "parcel", "north", "answer"};
-  std::string text;
-  for (size_t i = 0; i < count; ++i) {
-    text += std::string(i == 0 ? "" : " ") + kWords[RandomAt(seed, i) % std::size(kWords)];
-  }
-  return text;
-}
-
-std::vector<ChatMessage> Chat(size_t words, uint64_t seed) {
-  return {{"user", Words(words, seed)}};
-}
-
-// What one thread reads from memory in the best of some passes, in GB/s.
-double ReadBandwidth() {
-  constexpr size_t kStreams = 16;                           // sums that do not wait for each other
-  const std::vector<uint64_t> memory(size_t{32} << 20, 1);  // 256 MB
-  double best = 0;
-  uint64_t all = 0;
-  for (int i = 0; i < kRepeats; ++i) {
-    std::array<uint64_t, kStreams> sums{};
-    const auto start = Clock::now();
-    for (size_t at = 0; at < memory.size(); at += kStreams) {
-      for (size_t j = 0; j < kStreams; ++j) sums[j] += memory[at + j];
-    }
-    const double ms = Ms(Clock::now() - start);
-    all += std::accumulate(sums.begin(), sums.end(), uint64_t{0});
-    best = std::max(best, static_cast<double>(memory.size() * sizeof(uint64_t)) / ms / 1e6);
-  }
-  if (all == 0) throw StartError("memory reads as zero");  // the sums are needed
-  return best;
 }
 
 // Notes when each answer began, and how many are being written.
@@ -129,9 +86,9 @@ Plan PlanLesson(uint64_t number, bool correction) {
   plan.outcome.tenant = "learns";
   plan.outcome.what = Applied{};
   Exercise exercise;
-  exercise.chat = Chat(kPromptWords, number);
-  exercise.shown = Words(16, 1000 + number);
-  if (correction) exercise.correction = Words(16, 2000 + number);
+  exercise.chat = RandomChat(kPromptWords, number);
+  exercise.shown = RandomWords(16, 1000 + number);
+  if (correction) exercise.correction = RandomWords(16, 2000 + number);
   exercise.reward = correction ? 0 : 1;
   plan.lesson = Lesson{std::move(exercise),
                        {number, static_cast<Version>(number), false},
@@ -189,8 +146,8 @@ class Load {
     const bool lessons_alone = backend_.answering < threads_;
     const auto asked = Clock::now();
     executor_.Submit(Sequence::Of(0, 1'000'000 + seed),
-                     PlanAnswer("asks", Chat(kLoadWords, seed), 0, kLoadTokens, seed), nullptr,
-                     [this, seed, asked, lessons_alone](const Outcome&) {
+                     PlanAnswer("asks", RandomChat(kLoadWords, seed), 0, kLoadTokens, seed),
+                     nullptr, [this, seed, asked, lessons_alone](const Outcome&) {
                        const std::lock_guard lock(mutex_);
                        if (lessons_alone) {
                          times_.wait_ms.push_back(Ms(backend_.start(seed) - asked));
@@ -211,73 +168,19 @@ class Load {
   std::jthread thread_;
 };
 
-void PrintRates(const Config& config, const ServeLimits& limits, Backend& backend) {
-  const double bandwidth = ReadBandwidth();
-  const Result<GgufInfo> model = ReadGgufInfo(config.model.language_model);
-  if (!model.ok()) throw StartError(model.error().message);
-  const auto chat = Chat(kPromptWords, 1);
-  const double tokens = static_cast<double>(backend.CountTokens(chat));
-  uint32_t drawn = 0;  // by the last answer
-  const auto answer_ms = [&](const std::vector<ChatMessage>& asked, uint32_t count) {
-    return MedianMs([&] {
-      Decoding decoding;
-      decoding.max_tokens = count;
-      const auto given = backend.Generate(0, asked, nullptr, decoding, 1, {});
-      if (!given.ok()) throw StartError(given.error().message);
-      // The token that ends a turn is drawn too.
-      drawn = std::min(count, given->completion_tokens + 1);
-    });
-  };
-  constexpr uint32_t kDecoded = 32;
-  const auto brief = Chat(4, 1);  // so that little is subtracted
-  const double prefill_ms = answer_ms(chat, 1);
-  const double brief_ms = answer_ms(brief, 1);
-  const double decoded_ms = answer_ms(brief, 1 + kDecoded) - brief_ms;
-  const double decode_ms = decoded_ms / std::max(1u, drawn - 1);
-  const double prefill_bound =
-      limits.gflops_one_thread * 1e9 / (2.0 * static_cast<double>(limits.layer_weights));
-  const double decode_bound = bandwidth * 1e9 / static_cast<double>(model->file_bytes);
-  std::printf(
-      "serve: on one thread of one slot; memory gives a thread %.1f GB/s, f32 products %.0f "
-      "GFLOP/s\n"
-      "  generate, prompt of %.0f tokens  %6.0f tokens/s, %3.0f %% of what f32 products allow\n"
-      "  generate, one token at a time    %6.0f tokens/s, %3.0f %% of reading the %.0f MB file "
-      "once "
-      "each\n",
-      bandwidth, limits.gflops_one_thread, tokens, 1000 * tokens / prefill_ms,
-      100 * 1000 * tokens / prefill_ms / prefill_bound, 1000 / decode_ms,
-      100 * 1000 / decode_ms / decode_bound, static_cast<double>(model->file_bytes) / 1e6);
-  if (backend.dimension() == 0) return;
-  const Embedder embedder(config.model.embedder, 1);
-  const std::string text = Words(kPromptWords, 7);
-  const double text_tokens = static_cast<double>(embedder.CountTokens(text));
-  const double embed_ms = MedianMs([&] {
-    const auto vector = backend.Embed(0, text, false);
-    if (!vector.ok()) throw StartError(vector.error().message);
-  });
-  const Result<GgufInfo> info = ReadGgufInfo(config.model.embedder);
-  if (!info.ok()) throw StartError(info.error().message);
-  // 4 h^2 of attention and 2 h 4h of the feed-forward part: what BERT's family has.
-  const double width = info->embedding_length;
-  const double bound = limits.gflops_one_thread * 1e9 / (2 * 12 * width * width * info->layers);
-  std::printf(
-      "  embed, text of %.0f tokens       %6.0f tokens/s, %3.0f %% of what f32 products allow\n",
-      text_tokens, 1000 * text_tokens / embed_ms, 100 * 1000 * text_tokens / embed_ms / bound);
-}
-
 struct Feedbacks {
   std::vector<double> lesson_ms, changed_ms;
 };
 
 // Each feedback is learnt, then the same question is asked: until the answer's first token.
-Feedbacks Learn(Executor& executor, uint64_t& number, bool correction) {
+Feedbacks Learn(Executor& executor, uint64_t& number, int lessons, bool correction) {
   Feedbacks times;
-  for (int i = 0; i < kLessons && !stop_requested; ++i) {
+  for (int i = 0; i < lessons && !stop_requested; ++i) {
     const uint64_t at = ++number;
     const double lesson_ms = Do(executor, Sequence::Of(0, 2 * at), PlanLesson(at, correction));
     const double answer_ms =
         Do(executor, Sequence::Of(0, 2 * at + 1),
-           PlanAnswer("learns", Chat(kPromptWords, at), static_cast<Version>(at), 1, 0));
+           PlanAnswer("learns", RandomChat(kPromptWords, at), static_cast<Version>(at), 1, 0));
     times.lesson_ms.push_back(lesson_ms);
     times.changed_ms.push_back(lesson_ms + answer_ms);
   }
@@ -297,15 +200,28 @@ void PrintLoad(const char* what, const Load::Times& times) {
               Quantile(times.latency_ms, .5), Quantile(times.latency_ms, .95));
 }
 
-}  // namespace
+// What a new version costs the server.
+void PrintHandOver(Backend& backend, size_t threads) {
+  const auto learner = backend.NewLearner("published");
+  const ParallelFor side_by_side = [&](int parts, const std::function<void(int)>& part) {
+    std::atomic<int> next{0};
+    const auto work = [&] {
+      for (int i; (i = next++) < parts;) part(i);
+    };
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
+    work();
+  };
+  const double publish_ms = MedianMs([&] {
+    const auto version = learner->Publish("base", side_by_side);
+    if (!version.ok()) throw StartError(version.error().message);
+  });
+  std::printf("  hand-over of a new version to the server: %.1f ms; peak memory %.0f MB\n",
+              publish_ms, PeakMegabytes());
+}
 
-int BenchServe(const Config& config, const ServeLimits& limits) {
-  const std::unique_ptr<Backend> backend = MakeBackend(config);
-  if (const auto can = backend->CanLearn(); !can.ok()) throw StartError(can.error().message);
-  PrintRates(config, limits, *backend);
-  if (stop_requested) return kExitInterrupted;
-
-  WatchedBackend watched(*backend);
+int BenchFeedback(const Config& config, const ServeLimits& limits, int lessons, Backend& backend) {
+  WatchedBackend watched(backend);
   ExecutorOptions options;
   options.threads = config.executor.threads;
   std::mutex mutex;
@@ -317,13 +233,13 @@ int BenchServe(const Config& config, const ServeLimits& limits) {
                     },
                     {});
   uint64_t number = 0;
-  for (int i = 0; i < 2; ++i) {  // loads the weights, and gives the replay something
+  for (int i = 0; i < 2; ++i) {  // warms up, and gives the replay something
     ++number;
     Do(executor, Sequence::Of(0, 2 * number), PlanLesson(number, false));
   }
   const double prefill_ms = MedianMs([&] {
     Do(executor, Sequence::Of(0, 1),
-       PlanAnswer("learns", Chat(kPromptWords, 9), static_cast<Version>(number), 1, 0));
+       PlanAnswer("learns", RandomChat(kPromptWords, 9), static_cast<Version>(number), 1, 0));
   });
   // Two products of every weight with every row of a step, and of one with the rows of a down.
   const auto bound = [&](double base_rows) {
@@ -334,7 +250,7 @@ int BenchServe(const Config& config, const ServeLimits& limits) {
                limits.gflops / 1e6 +
            prefill_ms;
   };
-  const double prompt_rows = static_cast<double>(backend->CountTokens(Chat(kPromptWords, 9)));
+  const double prompt_rows = static_cast<double>(backend.CountTokens(RandomChat(kPromptWords, 9)));
   std::printf(
       "feedback: prompt of %.0f tokens, %u replayed, %u anchors, %zu threads; ms from the "
       "feedback\n"
@@ -343,20 +259,21 @@ int BenchServe(const Config& config, const ServeLimits& limits) {
       prompt_rows, config.learn.replay_per_lesson, config.learn.anchors_per_step, options.threads,
       "", "learnt", "p95", "new answer", "p95", "bound", "ratio");
   rows.clear();
-  const Feedbacks ups = Learn(executor, number, false);
+  const Feedbacks ups = Learn(executor, number, lessons, false);
   Print("thumb up, alone", ups, bound(0));
-  const Feedbacks corrections = Learn(executor, number, true);
+  const Feedbacks corrections = Learn(executor, number, lessons, true);
   Print("correction, alone", corrections, bound(prompt_rows));
 
   const double load_ms = MedianMs([&] {
-    Do(executor, Sequence::Of(0, 2), PlanAnswer("asks", Chat(kLoadWords, 8), 0, kLoadTokens, 0));
+    Do(executor, Sequence::Of(0, 2),
+       PlanAnswer("asks", RandomChat(kLoadWords, 8), 0, kLoadTokens, 0));
   });
   const auto period = std::chrono::milliseconds(std::llround(kLoadShare * load_ms));
   Load idle(executor, options.threads, watched, period, 100);
-  std::this_thread::sleep_for(period * kLessons);
+  std::this_thread::sleep_for(period * lessons);
   const Load::Times without = idle.Finish();
   Load busy(executor, options.threads, watched, period, 300);
-  const Feedbacks loaded = Learn(executor, number, false);
+  const Feedbacks loaded = Learn(executor, number, lessons, false);
   const Load::Times with = busy.Finish();
   Print("thumb up, while others ask", loaded, bound(0));
   std::printf(
@@ -367,24 +284,20 @@ int BenchServe(const Config& config, const ServeLimits& limits) {
   PrintLoad("without lessons", without);
   PrintLoad("with lessons", with);
 
-  const auto learner = backend->NewLearner("published");
-  const ParallelFor side_by_side = [&](int parts, const std::function<void(int)>& part) {
-    std::atomic<int> next{0};
-    const auto work = [&] {
-      for (int i; (i = next++) < parts;) part(i);
-    };
-    std::vector<std::jthread> others;
-    for (size_t i = 1; i < options.threads; ++i) others.emplace_back(work);
-    work();
-  };
-  const double publish_ms = MedianMs([&] {
-    const auto version = learner->Publish("base", side_by_side);
-    if (!version.ok()) throw StartError(version.error().message);
-  });
-  std::printf("  hand-over of a new version to the server: %.1f ms; peak memory %.0f MB\n",
-              publish_ms, PeakMegabytes());
+  PrintHandOver(backend, options.threads);
   executor.Stop();
   return stop_requested ? kExitInterrupted : kExitDone;
+}
+
+}  // namespace
+
+int BenchServe(const Config& config, const ServeLimits& limits, int lessons,
+               const LlamaBench* beside) {
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  if (const auto can = backend->CanLearn(); !can.ok()) throw StartError(can.error().message);
+  BenchRates(config, limits, *backend, beside);
+  if (stop_requested) return kExitInterrupted;
+  return lessons == 0 ? kExitDone : BenchFeedback(config, limits, lessons, *backend);
 }
 
 }  // namespace nudge

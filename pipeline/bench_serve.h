@@ -2,20 +2,13 @@
 // long it takes from a feedback to the answer that it changed, alone and while others ask.
 #pragma once
 
-#include <cstddef>
-
-#include "pipeline/config.h"
+#include "pipeline/bench_rates.h"
 
 namespace nudge {
 
-// What the machine gave in the same run.
-struct ServeLimits {
-  double gflops_one_thread = 0;  // of f32 products
-  double gflops = 0;             // with all threads
-  size_t layer_weights = 0;      // numbers in the matrices of all blocks
-};
-
-// Prints; returns an exit code. Main thread. Throws StartError.
-int BenchServe(const Config& config, const ServeLimits& limits);
+// Prints; returns an exit code. Main thread. `lessons` of each way to measure a feedback, 0: not
+// measured. `beside` may be null. Throws StartError.
+int BenchServe(const Config& config, const ServeLimits& limits, int lessons,
+               const LlamaBench* beside);
 
 }  // namespace nudge

@@ -6,6 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
+
+#include "stages/hash.h"
 
 namespace nudge {
 
@@ -22,6 +25,25 @@ double PeakMegabytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::string RandomWords(size_t count, uint64_t seed) {
+  static constexpr const char* kWords[] = {"ship",  "harbour", "pine", "letter", "order", "blue",
+                                           "price", "window",  "late", "parcel", "north", "answer"};
+  std::string text;
+  for (size_t i = 0; i < count; ++i) {
+    text += std::string(i == 0 ? "" : " ") + kWords[RandomAt(seed, i) % std::size(kWords)];
+  }
+  return text;
+}
+
+std::vector<ChatMessage> RandomChat(size_t words, uint64_t seed) {
+  return {{"user", RandomWords(words, seed)}};
 }
 
 ScratchFolder::ScratchFolder() {

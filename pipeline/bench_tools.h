@@ -1,16 +1,33 @@
 // What the benchmarks share. Main thread only.
 #pragma once
 
+#include <chrono>
 #include <string>
+#include <vector>
 
 #include "pipeline/executor.h"
 #include "pipeline/graph.h"
+#include "stages/chat.h"
 
 namespace nudge {
 
 // Of all threads of the process since it began, in user and in kernel mode.
 double CpuSeconds();
 double PeakMegabytes();
+
+double Median(std::vector<double> values);  // at least one
+
+template <class Body>
+double MsOf(Body&& body) {
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+// Words that `seed` draws, and a chat that asks them.
+std::string RandomWords(size_t count, uint64_t seed);
+std::vector<ChatMessage> RandomChat(size_t words, uint64_t seed);
 
 // Time by node as a table. The last row is what of `cpu_seconds` no node accounts for; nodes are
 // timed by the clock, so on a busy machine it may be below zero.

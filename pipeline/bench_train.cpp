@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "pipeline/bench_serve.h"
 #include "pipeline/bench_tools.h"
 #include "pipeline/commands.h"
+#include "pipeline/llama_bench.h"
 #include "stages/hash.h"
 #include "stages/model/frozen_weights.h"
 #include "stages/model/learner_shelf.h"
@@ -96,11 +98,6 @@ struct Times {
     cpu_ms.push_back(1000 * (CpuSeconds() - cpu_before));
   }
 };
-
-double Median(std::vector<double> times) {
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
 
 // The frozen products of one step and nothing else: forward and backward through every matrix of
 // every layer, and through the head at the completion's rows.
@@ -247,6 +244,8 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
 int BenchTrain(const BenchTrainArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
   RequireInputs(config);
+  std::optional<LlamaBench> beside;  // now: what is wrong with it shows before minutes of work
+  if (!arguments.beside.empty()) beside.emplace(arguments.beside, config.model.language_model);
   auto loaded = FrozenWeights::Load(config.model.language_model, BaseFormOf(config.learn));
   if (!loaded.ok()) throw StartError(loaded.error().message);
   const FrozenWeights& weights = **loaded;
@@ -300,7 +299,7 @@ int BenchTrain(const BenchTrainArguments& arguments) {
   }
   limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
   loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own
-  return BenchServe(config, limits);
+  return BenchServe(config, limits, arguments.lessons, beside ? &*beside : nullptr);
 }
 
 }  // namespace nudge

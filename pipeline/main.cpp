@@ -138,6 +138,12 @@ int Run(int argc, char** argv) {
   train_command->add_option("--threads", train.threads, "one row each")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
+  train_command
+      ->add_option("--lessons", train.lessons,
+                   "of each way to measure what a feedback costs; 0: not measured")
+      ->check(CLI::Range(0, 100));
+  train_command->add_option("--beside", train.beside,
+                            "llama.cpp's llama-bench, to compare answers and embeddings with");
   train_command->callback([&] { exit_code = nudge::BenchTrain(train); });
 
   try {

@@ -62,6 +62,7 @@ struct Embedder::State {
   explicit State(size_t count) : slots(count) {}
   void Load(const std::string& path);
   void MakeContexts(const std::string& path);
+  std::vector<llama_token> Seen(std::string_view text, bool is_query) const;
   Result<Vector> Run(llama_context* context, std::vector<llama_token> tokens) const;
 };
 
@@ -91,12 +92,19 @@ void Embedder::State::MakeContexts(const std::string& path) {
   }
 }
 
-Result<Vector> Embedder::State::Run(llama_context* context, std::vector<llama_token> tokens) const {
-  if (tokens.empty()) return Failed("it has no tokens");
+std::vector<llama_token> Embedder::State::Seen(std::string_view text, bool is_query) const {
+  std::string whole = is_query ? query_prefix : passage_prefix;
+  whole += text;
+  std::vector<llama_token> tokens = Tokenize(vocabulary, whole, true);
   if (tokens.size() > window_tokens) {
     tokens[window_tokens - 1] = tokens.back();  // the special token that ends a text
     tokens.resize(window_tokens);
   }
+  return tokens;
+}
+
+Result<Vector> Embedder::State::Run(llama_context* context, std::vector<llama_token> tokens) const {
+  if (tokens.empty()) return Failed("it has no tokens");
   if (llama_memory_t memory = llama_get_memory(context)) llama_memory_clear(memory, false);
   (void)TakeLlamaErrors();
   // For a model without a KV cache this is llama_encode.
@@ -158,9 +166,7 @@ Result<Vector> Embedder::Embed(std::string_view text, bool is_query, size_t slot
   ENSURE(!mine.busy.exchange(true));
   Result<Vector> vector = Failed("");
   try {
-    std::string whole = is_query ? state_->query_prefix : state_->passage_prefix;
-    whole += text;
-    vector = state_->Run(mine.context.get(), Tokenize(state_->vocabulary, whole, true));
+    vector = state_->Run(mine.context.get(), state_->Seen(text, is_query));
   } catch (const std::exception& exception) {
     vector = Failed(exception.what());
   }
@@ -170,6 +176,10 @@ Result<Vector> Embedder::Embed(std::string_view text, bool is_query, size_t slot
 
 size_t Embedder::CountTokens(std::string_view text) const {
   return Tokenize(state_->vocabulary, std::string(text), false).size();
+}
+
+size_t Embedder::CountSeen(std::string_view text, bool is_query) const {
+  return state_->Seen(text, is_query).size();
 }
 
 size_t Embedder::dimension() const {

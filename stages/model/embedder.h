@@ -39,6 +39,8 @@ class Embedder {
 
   // Tokens of `text` without prefix and special tokens. Any thread.
   size_t CountTokens(std::string_view text) const;
+  // Those that Embed sends through the model: with both, cut to the window. Any thread.
+  size_t CountSeen(std::string_view text, bool is_query) const;
 
   size_t dimension() const;
   size_t slots() const;
