@@ -7,6 +7,8 @@
 #include <boost/test/unit_test.hpp>
 #include <csignal>
 #include <filesystem>
+#include <utility>
+#include <vector>
 
 #include "stages/hash.h"
 #include "stages/model/spill_file.h"
@@ -119,6 +121,15 @@ BOOST_AUTO_TEST_CASE(bytes_that_changed_or_moved_or_are_missing_are_not_given_ou
     FlipBitAt(world.descriptor, ticket.offset + at);
     BOOST_TEST(!is_refused(), at);
   }
+  std::array<uint64_t, 2> words{};  // two that change places
+  const auto at = static_cast<off_t>(ticket.offset + 800);
+  BOOST_REQUIRE(pread(world.descriptor, words.data(), sizeof words, at) == sizeof words);
+  std::swap(words[0], words[1]);
+  BOOST_REQUIRE(pwrite(world.descriptor, words.data(), sizeof words, at) == sizeof words);
+  BOOST_TEST(is_refused());
+  std::swap(words[0], words[1]);
+  BOOST_REQUIRE(pwrite(world.descriptor, words.data(), sizeof words, at) == sizeof words);
+  BOOST_TEST(!is_refused());
   SpillFile::Ticket other = ticket;
   other.offset = before.offset;
   BOOST_TEST(!world.file.Read(other).ok());
