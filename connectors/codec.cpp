@@ -506,7 +506,8 @@ struct DataWriter {
 }  // namespace
 
 bool IsSha256Hex(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
+  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), is_digit);
 }
 
 void WriteDecoding(const Decoding& decoding, JsonWriter& json) {

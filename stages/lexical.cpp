@@ -8,9 +8,22 @@
 
 namespace nudge {
 
+namespace {
+
+bool IsJoint(char c) {
+  return c == '\'' || c == '.' || c == ',' || c == ';' || c == '_' || c == '@';
+}
+
+// Of the first joint from `begin` on; the word's size if there is none.
+size_t FindJoint(std::string_view word, size_t begin) {
+  while (begin < word.size() && !IsJoint(word[begin])) ++begin;
+  return begin;
+}
+
+}  // namespace
+
 std::vector<std::string> LexicalTerms(std::string_view text) {
   static constexpr std::string_view kApostrophe = "\u2019";
-  static constexpr std::string_view kJoints = "'.,;_@";
   std::vector<std::string> terms;
   if (text.find(kApostrophe) == std::string_view::npos) {
     terms = Words(text);
@@ -23,11 +36,11 @@ std::vector<std::string> LexicalTerms(std::string_view text) {
   }
   const size_t words = terms.size();
   for (size_t i = 0; i < words; ++i) {
-    size_t end = terms[i].find_first_of(kJoints);
-    if (end == std::string::npos) continue;
+    size_t end = FindJoint(terms[i], 0);
+    if (end == terms[i].size()) continue;
     const std::string word = terms[i];
     for (size_t begin = 0; begin < word.size(); begin = end + 1) {
-      end = std::min(word.find_first_of(kJoints, begin), word.size());
+      end = FindJoint(word, begin);
       if (end > begin) terms.push_back(word.substr(begin, end - begin));
     }
   }

@@ -11,6 +11,13 @@ namespace {
 
 constexpr uint8_t kFormat = 1;
 
+// FNV-1a, mixed: a stand-in should cost little beside the engine that it stands in.
+uint64_t WordHash(std::string_view word) {
+  uint64_t hash = 14695981039346656037U;
+  for (const char c : word) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211U;
+  return RandomAt(hash, 0);
+}
+
 std::string ChatText(const std::vector<ChatMessage>& chat) {
   std::string text;
   for (const ChatMessage& message : chat) {
@@ -97,7 +104,7 @@ class TemplateBackend final : public Backend {
   bool instant() const override { return options_.instant && !options_.before_each_call; }
   size_t dimension() const override { return options_.dimension; }
   std::string embedder_identity() const override {
-    return "template/" + std::to_string(options_.dimension);
+    return "template words/" + std::to_string(options_.dimension);
   }
 
   Result<Vector> Embed(size_t, std::string_view text, bool) override {
@@ -108,8 +115,7 @@ class TemplateBackend final : public Backend {
     while (begin < text.size()) {
       const size_t end = std::min(text.find(' ', begin), text.size());
       if (end > begin) {
-        const uint64_t hash = SeedOf({text.substr(begin, end - begin)});
-        vector[hash % vector.size()] += 1.0f;
+        vector[WordHash(text.substr(begin, end - begin)) % vector.size()] += 1.0f;
       }
       begin = end + 1;
     }
@@ -118,7 +124,8 @@ class TemplateBackend final : public Backend {
     if (norm == 0) {
       vector[0] = norm = 1;
     }
-    for (float& value : vector) value /= std::sqrt(norm);
+    const float length = std::sqrt(norm);
+    for (float& value : vector) value /= length;
     return vector;
   }
 
