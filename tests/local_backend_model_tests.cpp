@@ -96,3 +96,34 @@ BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_
   BOOST_TEST((learn(10, true) == expected));
   BOOST_TEST(expected[3] != expected[4]);
 }
+
+BOOST_AUTO_TEST_CASE(a_learner_of_another_rank_learns_again_once_it_is_reset) {
+  const auto backend_of = [](uint32_t rank) {
+    LocalBackendOptions options;
+    options.language_model = ModelPath();
+    options.slots = 1;
+    options.window_tokens = 256;
+    options.learner.rank = rank;
+    return MakeLocalBackend(options);
+  };
+  std::string saved;
+  {
+    const std::unique_ptr<Backend> before = backend_of(2);
+    const std::unique_ptr<BackendLearner> learner = before->NewLearner("tenant");
+    BOOST_REQUIRE(learner->Step(AStudy(), SerialFor()).ok());
+    saved = learner->Save();
+  }
+  const std::unique_ptr<Backend> backend = backend_of(4);
+  const std::unique_ptr<BackendLearner> learner = std::move(*backend->LoadLearner("tenant", saved));
+  const auto refused = learner->Step(AStudy(), SerialFor());
+  BOOST_REQUIRE(!refused.ok());
+  BOOST_TEST((refused.error().code == Code::kWrongAdapter));
+  BOOST_TEST((learner->Save() == saved));
+  BOOST_REQUIRE(learner->Adopt(nullptr).ok());
+  const std::unique_ptr<BackendLearner> fresh = backend->NewLearner("tenant");
+  for (const auto& one : {learner.get(), fresh.get()}) {
+    const auto learnt = one->Step(AStudy(), SerialFor());
+    BOOST_REQUIRE((learnt.ok() && learnt->accepted));
+  }
+  BOOST_TEST((learner->Save() == fresh->Save()));
+}

@@ -108,6 +108,14 @@ Result<Learner*> ShelvedLearner::Wake(const FrozenWeights& weights, const Learne
   return &*learner_;
 }
 
+void ShelvedLearner::Forget() {
+  const std::lock_guard lock(shelf_.mutex_);
+  shelf_.by_use_.remove(this);
+  learner_.reset();
+  shelf_.Free(asleep_);
+  restored_.reset();
+}
+
 std::string ShelvedLearner::Save() const {
   const std::lock_guard lock(shelf_.mutex_);
   if (learner_) return learner_->Save();

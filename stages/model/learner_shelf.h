@@ -71,6 +71,9 @@ class ShelvedLearner {
   // back what was put there.
   Result<Learner*> Wake(const FrozenWeights& weights, const LearnerOptions& options);
 
+  // Goes on from nothing, as if it had never learnt: for one that the options do not fit any more.
+  void Forget();
+
   // What Learner::Save gives, without waking it; empty if it never learnt. Ends the process as
   // Wake.
   std::string Save() const;

@@ -294,6 +294,10 @@ class LocalLearner final : public BackendLearner {
   Result<Nothing> Adopt(const AdapterVersion* version) override {
     const std::lock_guard lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(SerialFor());
+    if (version == nullptr && !turn.ok() && turn.error().code == Code::kWrongAdapter) {
+      learner_.Forget();  // learnt with another rank, say: a reset is the way out of that
+      return Nothing{};
+    }
     if (!turn.ok()) return turn.error();
     if (version == nullptr) return turn->learner.Adopt(nullptr);
     Result<LoraWeights> weights = DecodeWeights(version->weights);
