@@ -351,12 +351,11 @@ Result<Prepared> Graph::Wiring::WithVectors(Prepared prepared, Executor::Vectors
 }
 
 Batch<Gathered> Graph::Wiring::Gather(const Branches& in) {
-  const auto& [resolved, found, pinned, planned] = in;
   size_t i = 0;
-  return ForEach<Gathered>(resolved, [&](const Message<Resolved>& first) {
-    const Message<Found>& second = (*found.messages)[i];
-    const Message<Pinned>& third = (*pinned.messages)[i];
-    const Message<Planned>& fourth = (*planned.messages)[i++];
+  return ForEach<Gathered>(std::get<0>(in), [&](const Message<Resolved>& first) {
+    const Message<Found>& second = (*std::get<1>(in).messages)[i];
+    const Message<Pinned>& third = (*std::get<2>(in).messages)[i];
+    const Message<Planned>& fourth = (*std::get<3>(in).messages)[i++];
     Message<Gathered> out = first.WithoutBody<Gathered>();
     for (const auto& fault : {first.fault, second.fault, third.fault, fourth.fault}) {
       if (fault && !out.fault) out.fault = fault;
