@@ -2,13 +2,14 @@
 // The benchmark that docs/ARCHITECTURE.md shows runs as it stands there, with the real models.
 #include <boost/test/unit_test.hpp>
 
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <regex>
 
 #include "tests/models.h"
+#include "tests/run_command.h"
+
+using nudge::testing::RunCommand;
 
 namespace {
 
@@ -16,15 +17,6 @@ std::string Content(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   BOOST_TEST_REQUIRE(file.good(), path << " cannot be read");
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// A command's exit status, and what it wrote.
-std::pair<int, std::string> RunCommand(const std::string& command) {
-  std::FILE* pipe = popen((command + " </dev/null 2>&1").c_str(), "r");
-  BOOST_REQUIRE(pipe != nullptr);
-  std::string output;
-  for (int c = 0; (c = std::fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));
-  return {pclose(pipe), output};
 }
 
 }  // namespace

@@ -19,10 +19,12 @@
 #include "stages/model/language_model.h"
 #include "stages/model/snapshot_folder.h"
 #include "stages/model/trainer.h"
+#include "tests/run_command.h"
 #include "tests/temp_folder.h"
 #include "tests/trainer_helpers.h"
 
 using namespace nudge;
+using nudge::testing::RunCommand;
 using nudge::testing::TempFolder;
 
 namespace {
@@ -75,15 +77,6 @@ std::string ReadFile(const std::string& path) {
 std::string Quoted(const std::string& path) {
   BOOST_REQUIRE(path.find('\'') == std::string::npos);
   return "'" + path + "'";
-}
-
-// A command's exit code, and what it wrote.
-std::pair<int, std::string> RunCommand(const std::string& command) {
-  std::FILE* pipe = popen((command + " </dev/null 2>&1").c_str(), "r");
-  BOOST_REQUIRE(pipe != nullptr);
-  std::string output;
-  for (int c = 0; (c = std::fgetc(pipe)) != EOF;) output.push_back(static_cast<char>(c));
-  return {pclose(pipe), output};
 }
 
 // ---- The run ------------------------------------------------------------------------------------
