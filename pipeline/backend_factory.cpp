@@ -8,7 +8,6 @@
 #include "stages/model/template_backend.h"
 
 namespace nudge {
-namespace {
 
 LearnerOptions LearnerOptionsOf(const LearnSettings& settings) {
   LearnerOptions options;
@@ -36,8 +35,6 @@ LearnerOptions LearnerOptionsOf(const LearnSettings& settings) {
   options.seed = settings.seed;
   return options;
 }
-
-}  // namespace
 
 BaseForm BaseFormOf(const LearnSettings& settings) {
   if (settings.products == "bf16" && !HasBf16Products()) {

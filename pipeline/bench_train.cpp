@@ -225,9 +225,7 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
   std::string folder = StateFolder(config);
   if (!std::filesystem::is_directory(folder)) folder.clear();
   LearnerShelf shelf(1, folder);
-  LearnerOptions options;
-  options.rank = config.learn.rank;
-  options.alpha = static_cast<float>(config.learn.alpha);
+  const LearnerOptions options = LearnerOptionsOf(config.learn);
   ShelvedLearner one(shelf), other(shelf);
   const auto wake = [&](ShelvedLearner& learner) {
     const auto woken = learner.Wake(weights, options);
@@ -237,9 +235,7 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
   wake(other);  // from here on each lies where the other did
   std::vector<double> times_ms;
   for (int i = 0; i < 10; ++i) {
-    const auto start = Clock::now();
-    wake(i % 2 == 0 ? one : other);
-    times_ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    times_ms.push_back(MsOf([&] { wake(i % 2 == 0 ? one : other); }));
   }
   std::printf(
       "  a tenant's learner put away and another's woken: %.0f ms, at most %.0f (%.0f MB, %s)\n",

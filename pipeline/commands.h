@@ -12,6 +12,7 @@
 #include "pipeline/config.h"
 #include "stages/model/backend.h"
 #include "stages/model/frozen_matrix.h"
+#include "stages/model/learner.h"
 
 namespace nudge {
 
@@ -34,6 +35,9 @@ std::unique_ptr<Backend> MakeBackend(const Config& config);
 // In what numbers lessons multiply here, and where they have the base's weights. Throws StartError
 // where this processor cannot.
 BaseForm BaseFormOf(const LearnSettings& settings);
+
+// How lessons change an adapter.
+LearnerOptions LearnerOptionsOf(const LearnSettings& settings);
 
 struct ReplayArguments {
   std::string config_path;
