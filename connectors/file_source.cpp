@@ -1,7 +1,6 @@
 #include "connectors/file_source.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -227,31 +226,22 @@ class FileSource::Stream {
 // The part of a long line that is counted and hashed, not kept.
 class FileSource::LongLine {
  public:
-  LongLine() : context_(EVP_MD_CTX_new()) {
-    ENSURE(context_ != nullptr && EVP_DigestInit_ex(context_, EVP_sha256(), nullptr) == 1);
-  }
-  ~LongLine() { EVP_MD_CTX_free(context_); }
-  LongLine(const LongLine&) = delete;
-  LongLine& operator=(const LongLine&) = delete;
-
   void Add(std::string_view bytes) {
     total_ += bytes.size();
-    ENSURE(EVP_DigestUpdate(context_, bytes.data(), bytes.size()) == 1);
+    hash_.Add(bytes.data(), bytes.size());
   }
 
   Refusal Finish(size_t limit_bytes) {
-    Sha256Digest digest;
-    ENSURE(EVP_DigestFinal_ex(context_, digest.data(), nullptr) == 1);
     return {{Code::kTooLarge,
              "line: " + std::to_string(total_) + " bytes are over the limit of " +
                  std::to_string(limit_bytes),
              "shorten it, or raise the limit line_bytes"},
             total_,
-            Hex(digest)};
+            Hex(hash_.Finish())};
   }
 
  private:
-  EVP_MD_CTX* context_;
+  Sha256Stream hash_;
   uint64_t total_ = 0;
 };
 

@@ -14,20 +14,9 @@
 #include <string_view>
 #include <utility>
 
-#include "stages/hash.h"
-#include "stages/state.h"
+#include "pipeline/state/cut.h"
 
 namespace nudge {
-
-// Everything that a partition's state is, as changes since the cut before.
-struct Cut {
-  int32_t partition = 0;
-  uint64_t follows = 0;  // events of the cut before: these changes are good for nothing without it
-  uint64_t events = 0;   // applied so far: the next event's ordinal
-  int64_t next_offset = 0;  // of the input log
-  Sha256Digest chain{};     // of the outcome log after the event
-  Changes changes;
-};
 
 // Any thread. `done` is called once, by the thread that adds the last part.
 class Barrier {

@@ -15,11 +15,6 @@ constexpr int kLingerSpins = 4000;  // ~50 us: the gap between two loops of a le
 // What a lesson gets before it gives its thread away once more: under any load it goes on.
 constexpr std::chrono::milliseconds kLessonTurn{20};
 
-std::string NumberName(uint64_t number) {
-  std::string digits = std::to_string(number);
-  return std::string(20 - digits.size(), '0') + digits;
-}
-
 Error Damaged(const Change& entry) {
   return {
       Code::kUnreadableFile,
@@ -138,7 +133,7 @@ bool Executor::RunJob(std::unique_lock<std::mutex>& lock, size_t slot, Priority 
   Job job = std::move(queues_[kind].front());
   queues_[kind].pop_front();
   CountUrgent();
-  const std::optional<Running> interrupted = running_[slot];
+  const std::optional<RunningJob> interrupted = running_[slot];
   running_[slot] = {static_cast<JobKind>(kind), job.at, std::chrono::steady_clock::now()};
   const bool lesson = kind == kLearn && !job.beside_lessons;
   if (lesson) ++lessons_begun_;
@@ -554,10 +549,10 @@ size_t Executor::lessons_left() {
 
 // ---- For people ---------------------------------------------------------------------------------
 
-std::vector<Executor::Running> Executor::running() const {
-  std::vector<Running> running;
+std::vector<RunningJob> Executor::running() const {
+  std::vector<RunningJob> running;
   const std::lock_guard lock(mutex_);
-  for (const std::optional<Running>& job : running_) {
+  for (const std::optional<RunningJob>& job : running_) {
     if (job) running.push_back(*job);
   }
   return running;
@@ -571,7 +566,7 @@ std::array<size_t, 4> Executor::waiting_jobs() const {
   return waiting;
 }
 
-std::vector<Executor::TenantView> Executor::TenantsOf(int32_t partition) {
+std::vector<TenantView> Executor::TenantsOf(int32_t partition) {
   std::vector<TenantView> views;
   const std::lock_guard submitting(submit_mutex_);
   const auto found = partitions_.find(partition);

@@ -29,15 +29,15 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "pipeline/barrier.h"
-#include "pipeline/metrics.h"
+#include "pipeline/observe/jobs_view.h"
+#include "pipeline/observe/metrics.h"
 #include "stages/jobs.h"
 #include "stages/model/backend.h"
-#include "stages/model/tenant_adapters.h"
+#include "stages/model/learn/tenant_adapters.h"
 
 namespace nudge {
 
@@ -105,21 +105,8 @@ class Executor {
   std::shared_ptr<const AdapterVersion> Latest(int32_t partition, const TenantId& tenant);
 
   // For people; any thread, at any time.
-  enum class JobKind { kGenerate, kEmbedQuery, kLearn, kEmbedDocument };
-  static constexpr std::array<std::string_view, 4> kJobKinds = {"generate", "embed_query", "learn",
-                                                                "embed_document"};
-  struct Running {
-    JobKind kind{};
-    Sequence at;  // what it is for
-    std::chrono::steady_clock::time_point since;
-  };
-  std::vector<Running> running() const;
-  std::array<size_t, 4> waiting_jobs() const;  // by JobKind
-  struct TenantView {
-    TenantId tenant;
-    Version newest = 0;
-    size_t versions = 0;  // that are kept
-  };
+  std::vector<RunningJob> running() const;
+  std::array<size_t, 4> waiting_jobs() const;            // by JobKind
   std::vector<TenantView> TenantsOf(int32_t partition);  // in the order of their names
 
   const DurationMetrics& generate_metrics() const { return generate_metrics_; }
@@ -237,8 +224,8 @@ class Executor {
   std::condition_variable ready_;
   std::array<std::deque<Job>, kPriorities> queues_;
   std::atomic<size_t> urgent_{0};  // queued jobs that wait for no lesson: written under the lock
-  std::vector<std::optional<Running>> running_;  // by slot
-  size_t lessons_begun_ = 0;                     // that run, or gave way: 0 or 1
+  std::vector<std::optional<RunningJob>> running_;  // by slot
+  size_t lessons_begun_ = 0;                        // that run, or gave way: 0 or 1
   std::map<int32_t, Tenants> partitions_;
   std::shared_ptr<Shared> shared_;  // a lesson's loop that has parts to give away
   std::atomic<uint64_t> shares_begun_{0};

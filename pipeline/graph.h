@@ -14,8 +14,8 @@
 
 #include "connectors/source.h"
 #include "pipeline/emit.h"
-#include "pipeline/event_metrics.h"
 #include "pipeline/executor.h"
+#include "pipeline/observe/event_metrics.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
 #include "stages/prepare.h"

@@ -15,7 +15,7 @@
 
 #include "connectors/codec.h"
 #include "pipeline/barrier.h"
-#include "pipeline/metrics.h"
+#include "pipeline/observe/metrics.h"
 #include "stages/events.h"
 #include "stages/result.h"
 

@@ -117,7 +117,7 @@ void Outbox::Drop(int32_t partition) {
   sink_.Drop(partition);
 }
 
-Outbox::Progress Outbox::progress() const {
+OutcomeCounts Outbox::progress() const {
   const std::lock_guard lock(mutex_);
   return progress_;
 }

@@ -21,8 +21,9 @@
 #include "connectors/sink.h"
 #include "pipeline/barrier.h"
 #include "pipeline/credits.h"
-#include "pipeline/metrics.h"
-#include "pipeline/state_store.h"
+#include "pipeline/observe/jobs_view.h"
+#include "pipeline/observe/metrics.h"
+#include "pipeline/state/state_store.h"
 
 namespace nudge {
 
@@ -32,13 +33,6 @@ class Outbox {
     OutcomeLine line;
     bool commit = true;  // false: it was committed before (recovery), only its credit returns
     uint64_t credit_bytes = 0;
-  };
-  // Counts for progress; monotonic.
-  struct Progress {
-    uint64_t outcomes = 0;
-    uint64_t responses = 0;
-    uint64_t receipts = 0;
-    uint64_t dead_letters = 0;
   };
 
   // `state` may be nullptr: no checkpoints. `on_outcome` (may be empty) sees every committed line.
@@ -71,7 +65,7 @@ class Outbox {
 
   // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
   void Drop(int32_t partition);
-  Progress progress() const;
+  OutcomeCounts progress() const;
   // Of each partition that was started: the offset after the last committed outcome, and that of
   // its state on disk.
   struct Position {
@@ -110,7 +104,7 @@ class Outbox {
   std::vector<Cut> cuts_;  // not written yet
   uint64_t added_ = 0;     // entries, ever
   uint64_t written_ = 0;   // of those, the first ones, done with
-  Progress progress_;
+  OutcomeCounts progress_;
   std::map<int32_t, Position> positions_;
   DurationMetrics commit_metrics_;
   bool writing_ = false;  // outcomes

@@ -18,11 +18,11 @@
 #include "connectors/source.h"
 #include "pipeline/credits.h"
 #include "pipeline/graph.h"
+#include "pipeline/observe/pump_board.h"
+#include "pipeline/observe/run_view.h"
+#include "pipeline/observe/watchdog.h"
 #include "pipeline/outbox.h"
-#include "pipeline/pump_board.h"
-#include "pipeline/run_view.h"
-#include "pipeline/state_store.h"
-#include "pipeline/watchdog.h"
+#include "pipeline/state/state_store.h"
 
 namespace nudge {
 
@@ -79,7 +79,7 @@ class Processor final : private PartitionListener {
   // Where the run stands, but for what is Kafka's.
   RunView View();
 
-  Outbox::Progress progress() const { return outbox_.progress(); }
+  OutcomeCounts progress() const { return outbox_.progress(); }
   const GraphMetrics& metrics() const { return metrics_; }
   Executor& executor() { return executor_; }
 

@@ -2,7 +2,7 @@
 // counters and takes locks for short; changes nothing.
 #include <algorithm>
 
-#include "pipeline/printable.h"
+#include "pipeline/observe/printable.h"
 #include "pipeline/processor.h"
 
 namespace nudge {
@@ -65,21 +65,20 @@ std::string Processor::ExplainSilence(int32_t number) {
 }
 
 std::string Processor::WhereIs(int32_t number, uint64_t ordinal) const {
-  const auto seconds = [](const Executor::Running& job) {
+  const auto seconds = [](const RunningJob& job) {
     const auto age = std::chrono::steady_clock::now() - job.since;
     return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(age).count()) + " s";
   };
   const auto running = executor_.running();
-  for (const Executor::Running& job : running) {
+  for (const RunningJob& job : running) {
     if (job.at != Sequence::Of(number, ordinal)) continue;
-    return std::string(Executor::kJobKinds[static_cast<size_t>(job.kind)]) +
-           " has been running for it for " + seconds(job);
+    return std::string(kJobKinds[static_cast<size_t>(job.kind)]) + " has been running for it for " +
+           seconds(job);
   }
   std::string jobs;
-  for (const Executor::Running& job : running) {
-    jobs += (jobs.empty() ? "" : ", ") +
-            std::string(Executor::kJobKinds[static_cast<size_t>(job.kind)]) + " for " +
-            seconds(job);
+  for (const RunningJob& job : running) {
+    jobs += (jobs.empty() ? "" : ", ") + std::string(kJobKinds[static_cast<size_t>(job.kind)]) +
+            " for " + seconds(job);
   }
   jobs = " (running now: " + (jobs.empty() ? "no job" : jobs) + ")";
   switch (graph_.PlaceOf(number, ordinal)) {
@@ -124,7 +123,7 @@ RunView Processor::View() {
   ViewCounters(view);
   const auto now = std::chrono::steady_clock::now();
   view.waiting_jobs = executor_.waiting_jobs();
-  for (const Executor::Running& job : executor_.running()) {
+  for (const RunningJob& job : executor_.running()) {
     view.running_jobs.emplace_back(job.kind,
                                    std::chrono::duration<double>(now - job.since).count());
   }

@@ -2,9 +2,9 @@
 
 #include <openssl/evp.h>
 
+#include <fstream>
 #include <memory>
-
-#include "stages/result.h"
+#include <vector>
 
 namespace nudge {
 namespace {
@@ -54,6 +54,44 @@ std::string Hex(const Sha256Digest& digest) {
 
 std::string Sha256Hex(std::string_view bytes) {
   return Hex(Sha256(bytes));
+}
+
+Result<std::string> FileSha256(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return Error{Code::kUnreadableFile, path + ": cannot be opened",
+                 "check the path and its permissions"};
+  }
+  Sha256Stream hash;
+  std::vector<char> piece(1 << 20);
+  while (file) {
+    file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    hash.Add(piece.data(), static_cast<size_t>(file.gcount()));
+  }
+  if (!file.eof()) {
+    return Error{Code::kUnreadableFile, path + ": reading it failed", "check the disk"};
+  }
+  return Hex(hash.Finish());
+}
+
+struct Sha256Stream::Context {
+  std::unique_ptr<EVP_MD_CTX, FreeContext> hash{EVP_MD_CTX_new()};
+};
+
+Sha256Stream::Sha256Stream() : context_(std::make_unique<Context>()) {
+  ENSURE(context_->hash && EVP_DigestInit_ex(context_->hash.get(), EVP_sha256(), nullptr) == 1);
+}
+
+Sha256Stream::~Sha256Stream() = default;
+
+void Sha256Stream::Add(const void* bytes, size_t size) {
+  ENSURE(EVP_DigestUpdate(context_->hash.get(), bytes, size) == 1);
+}
+
+Sha256Digest Sha256Stream::Finish() {
+  Sha256Digest digest;
+  ENSURE(EVP_DigestFinal_ex(context_->hash.get(), digest.data(), nullptr) == 1);
+  return digest;
 }
 
 Sha256Digest Sha256Parts(std::initializer_list<std::string_view> parts) {

@@ -5,8 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
+
+#include "stages/result.h"
 
 namespace nudge {
 
@@ -15,6 +18,26 @@ using Sha256Digest = std::array<uint8_t, 32>;
 Sha256Digest Sha256(std::string_view bytes);
 std::string Hex(const Sha256Digest& digest);  // 64 lower-case digits
 std::string Sha256Hex(std::string_view bytes);
+
+// Lower-case hex SHA-256 of a file, read in pieces. kUnreadableFile if it cannot be read to its
+// end.
+Result<std::string> FileSha256(const std::string& path);
+
+// SHA-256 of bytes that come piece by piece. One thread at a time.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(const Sha256Stream&) = delete;
+  Sha256Stream& operator=(const Sha256Stream&) = delete;
+
+  void Add(const void* bytes, size_t size);
+  Sha256Digest Finish();  // once, at the end
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
 
 // SHA-256 over the parts, each with its length in front: no two different lists collide by joining.
 Sha256Digest Sha256Parts(std::initializer_list<std::string_view> parts);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "stages/decoding_codec.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -30,22 +31,6 @@ double Cosine(const Vector& a, const Vector& b) {
   for (; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
   for (const float lane : lanes) sum += double{lane};
   return sum;
-}
-
-void WriteDecoding(ByteWriter& writer, const Decoding& decoding) {
-  writer.F64(decoding.temperature);
-  writer.F64(decoding.top_p);
-  writer.U32(decoding.top_k);
-  writer.U32(decoding.max_tokens);
-}
-
-Decoding ReadDecoding(ByteReader& reader) {
-  Decoding decoding;
-  decoding.temperature = reader.F64();
-  decoding.top_p = reader.F64();
-  decoding.top_k = reader.U32();
-  decoding.max_tokens = reader.U32();
-  return decoding;
 }
 
 std::string ArmName(const std::string& prompt_id, const std::string& preset) {

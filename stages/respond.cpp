@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "stages/decoding_codec.h"
 #include "stages/hash.h"
 #include "stages/text.h"
 
@@ -46,22 +47,6 @@ uint64_t HashOf(const std::vector<FewShot>& shots) {
     writer.Text(shot.answer);
   }
   return SeedOf({writer.Take()});
-}
-
-void WriteDecoding(ByteWriter& writer, const Decoding& decoding) {
-  writer.F64(decoding.temperature);
-  writer.F64(decoding.top_p);
-  writer.U32(decoding.top_k);
-  writer.U32(decoding.max_tokens);
-}
-
-Decoding ReadDecoding(ByteReader& reader) {
-  Decoding decoding;
-  decoding.temperature = reader.F64();
-  decoding.top_p = reader.F64();
-  decoding.top_k = reader.U32();
-  decoding.max_tokens = reader.U32();
-  return decoding;
 }
 
 // What a change of documents or prompts did.

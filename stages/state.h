@@ -31,6 +31,12 @@ struct Change {
 
 using Changes = std::vector<Change>;
 
+// A number as Change::id: zero-padded, so that the order of names is the order of numbers.
+inline std::string NumberName(uint64_t number) {
+  std::string digits = std::to_string(number);
+  return std::string(20 - digits.size(), '0') + digits;
+}
+
 // Little-endian, length-prefixed, no padding. The first byte of each value is its format version.
 class ByteWriter {
  public:

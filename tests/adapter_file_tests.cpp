@@ -18,10 +18,10 @@
 #include <thread>
 
 #include "stages/hash.h"
-#include "stages/model/adapter_file.h"
-#include "stages/model/peft_file.h"
-#include "stages/model/safetensors.h"
-#include "stages/model/snapshot_folder.h"
+#include "stages/model/adapters/adapter_file.h"
+#include "stages/model/adapters/peft_file.h"
+#include "stages/model/adapters/safetensors.h"
+#include "stages/model/adapters/snapshot_folder.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;

@@ -11,7 +11,7 @@
 #include <memory>
 
 #include "stages/hash.h"
-#include "stages/model/adapter_file.h"
+#include "stages/model/adapters/adapter_file.h"
 #include "tests/models.h"
 
 using namespace nudge;

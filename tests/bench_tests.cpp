@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "pipeline/llama_bench.h"
+#include "pipeline/bench/llama_bench.h"
 #include "stages/result.h"
 #include "tests/temp_folder.h"
 

@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "pipeline/commands.h"
-#include "pipeline/config.h"
-#include "stages/model/learner.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/config/config.h"
+#include "stages/model/learn/learner.h"
 #include "tests/fuzz/config_fuzz.cpp"
 #include "tests/temp_folder.h"
 

@@ -13,8 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "stages/model/embedder.h"
-#include "stages/model/gguf_info.h"
+#include "stages/hash.h"
+#include "stages/model/serve/embedder.h"
+#include "stages/model/serve/gguf_info.h"
 #include "tests/models.h"
 
 namespace {

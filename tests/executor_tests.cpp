@@ -6,8 +6,8 @@
 #include <future>
 #include <thread>
 
+#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/executor.h"
-#include "pipeline/forwarding_backend.h"
 #include "stages/model/template_backend.h"
 #include "tests/trainer_helpers.h"
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "stages/model/frozen_matrix.h"
+#include "stages/model/trainer/frozen_matrix.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {

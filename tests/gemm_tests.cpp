@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "stages/model/gemm.h"
+#include "stages/model/trainer/gemm.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {

@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "pipeline/commands.h"
-#include "pipeline/event_generator.h"
+#include "pipeline/bench/event_generator.h"
+#include "pipeline/commands/commands.h"
 #include "tests/monitor_page.h"
 #include "tests/temp_folder.h"
 

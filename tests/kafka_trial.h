@@ -23,9 +23,9 @@
 #include <vector>
 
 #include "connectors/memory.h"
-#include "pipeline/commands.h"
-#include "pipeline/config.h"
-#include "pipeline/event_generator.h"
+#include "pipeline/bench/event_generator.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/config/config.h"
 #include "tests/kafka_broker.h"
 #include "tests/scripted_source.h"
 

@@ -10,8 +10,8 @@
 #include <limits>
 #include <vector>
 
-#include "stages/model/kernels.h"
-#include "stages/model/part_times.h"
+#include "stages/model/trainer/kernels.h"
+#include "stages/model/trainer/part_times.h"
 #include "tests/trainer_helpers.h"
 
 #define NUDGE_ONE_PATH
@@ -27,14 +27,14 @@ using namespace nudge;
 }
 
 #define nudge path_scalar
-#include "stages/model/kernels.cpp"
+#include "stages/model/trainer/kernels.cpp"
 #undef nudge
 #undef NUDGE_INLINE
 #undef NUDGE_CLONES
 #pragma GCC push_options
 #pragma GCC target("avx2")
 #define nudge path_avx2
-#include "stages/model/kernels.cpp"
+#include "stages/model/trainer/kernels.cpp"
 #undef nudge
 #pragma GCC pop_options
 #undef NUDGE_INLINE
@@ -42,7 +42,7 @@ using namespace nudge;
 #pragma GCC push_options
 #pragma GCC target("avx512f")
 #define nudge path_avx512
-#include "stages/model/kernels.cpp"
+#include "stages/model/trainer/kernels.cpp"
 #undef nudge
 #pragma GCC pop_options
 

@@ -4,9 +4,9 @@
 #include <limits>
 #include <vector>
 
-#include "stages/model/attention.h"
-#include "stages/model/kernels.h"
-#include "stages/model/kernels_reference.h"
+#include "stages/model/trainer/attention.h"
+#include "stages/model/trainer/kernels.h"
+#include "stages/model/trainer/kernels_reference.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {

@@ -23,8 +23,8 @@
 #include <vector>
 
 #include "stages/hash.h"
-#include "stages/model/language_model.h"
-#include "stages/model/sampler.h"
+#include "stages/model/serve/language_model.h"
+#include "stages/model/serve/sampler.h"
 #include "tests/models.h"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <numeric>
 
-#include "stages/model/learner.h"
+#include "stages/model/learn/learner.h"
 #include "tests/models.h"
 #include "tests/trainer_helpers.h"
 

@@ -13,7 +13,7 @@
 #include <mutex>
 #include <thread>
 
-#include "stages/model/learner_shelf.h"
+#include "stages/model/learn/learner_shelf.h"
 #include "tests/learner_world.h"
 #include "tests/temp_folder.h"
 #include "tests/unnamed_file.h"

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "stages/hash.h"
-#include "stages/model/learner.h"
+#include "stages/model/learn/learner.h"
 #include "tests/learner_world.h"
 
 namespace nudge {

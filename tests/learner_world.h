@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "stages/model/learner.h"
+#include "stages/model/learn/learner.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge::testing {

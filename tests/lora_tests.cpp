@@ -3,7 +3,8 @@
 
 #include <set>
 
-#include "stages/model/lora.h"
+#include "stages/model/adapters/lora_codec.h"
+#include "stages/model/trainer/lora.h"
 
 namespace nudge {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <thread>
 
-#include "pipeline/monitor.h"
+#include "pipeline/observe/monitor.h"
 
 namespace nudge::testing {
 

@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "connectors/memory.h"
-#include "pipeline/event_generator.h"
-#include "pipeline/monitor.h"
+#include "pipeline/bench/event_generator.h"
+#include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
 #include "tests/monitor_page.h"

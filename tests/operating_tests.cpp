@@ -11,8 +11,8 @@
 #include <set>
 #include <sstream>
 
-#include "pipeline/commands.h"
-#include "pipeline/run_view.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/observe/run_view.h"
 
 using namespace nudge;
 

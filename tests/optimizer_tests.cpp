@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "stages/model/optimizer.h"
+#include "stages/model/trainer/optimizer.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {

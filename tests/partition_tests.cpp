@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "connectors/memory.h"
-#include "pipeline/event_generator.h"
+#include "pipeline/bench/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
 #include "tests/scripted_source.h"

@@ -1,5 +1,5 @@
 // labels: unit
-#include "stages/model/peft_file.h"
+#include "stages/model/adapters/peft_file.h"
 
 #include <bit>
 #include <boost/test/unit_test.hpp>
@@ -13,8 +13,8 @@
 #include <sstream>
 
 #include "stages/hash.h"
-#include "stages/model/safetensors.h"
-#include "stages/model/snapshot_folder.h"
+#include "stages/model/adapters/safetensors.h"
+#include "stages/model/adapters/snapshot_folder.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;

@@ -11,12 +11,12 @@
 #include <sstream>
 
 #include "stages/hash.h"
-#include "stages/model/frozen_weights.h"
-#include "stages/model/language_model.h"
+#include "stages/model/adapters/peft_file.h"
+#include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/local_backend.h"
-#include "stages/model/peft_file.h"
-#include "stages/model/snapshot_folder.h"
-#include "stages/model/trainer.h"
+#include "stages/model/serve/language_model.h"
+#include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/trainer.h"
 #include "tests/models.h"
 #include "tests/temp_folder.h"
 #include "tests/trainer_helpers.h"

@@ -3,7 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "connectors/memory.h"
-#include "pipeline/event_generator.h"
+#include "pipeline/bench/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
 

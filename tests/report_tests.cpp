@@ -10,11 +10,11 @@
 #include <sstream>
 
 #include "connectors/memory.h"
-#include "pipeline/commands.h"
-#include "pipeline/event_generator.h"
+#include "pipeline/bench/event_generator.h"
+#include "pipeline/commands/commands.h"
 #include "pipeline/processor.h"
-#include "pipeline/report.h"
-#include "pipeline/report_page.h"
+#include "pipeline/report/report.h"
+#include "pipeline/report/report_page.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
 
@@ -414,7 +414,7 @@ BOOST_AUTO_TEST_CASE(the_progress_line_knows_the_end_or_does_without) {
   Report unknown;
   Report known(200);
   Feed(unknown);
-  const Outbox::Progress progress{50, 20, 29, 1};
+  const OutcomeCounts progress{50, 20, 29, 1};
   BOOST_TEST(unknown.ProgressLine(progress, 4, 10) ==
              "50 events  5.0/s  20 answers  3 lessons +4  loss 3.00");
   BOOST_TEST(known.ProgressLine(progress, 0, 10) ==

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "stages/hash.h"
-#include "stages/model/spill_file.h"
+#include "stages/model/learn/spill_file.h"
 #include "tests/temp_folder.h"
 #include "tests/unnamed_file.h"
 

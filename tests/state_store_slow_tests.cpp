@@ -5,7 +5,7 @@
 #include <chrono>
 #include <filesystem>
 
-#include "pipeline/state_store.h"
+#include "pipeline/state/state_store.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;

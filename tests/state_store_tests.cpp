@@ -13,7 +13,7 @@
 #include <set>
 #include <thread>
 
-#include "pipeline/state_store.h"
+#include "pipeline/state/state_store.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;

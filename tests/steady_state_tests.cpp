@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "stages/model/learner.h"
+#include "stages/model/learn/learner.h"
 #include "tests/trainer_helpers.h"
 
 namespace {

@@ -17,9 +17,9 @@
 #include <thread>
 #include <vector>
 
-#include "stages/model/lora.h"
-#include "stages/model/parallel.h"
-#include "stages/model/trainer.h"
+#include "stages/model/trainer/lora.h"
+#include "stages/model/trainer/parallel.h"
+#include "stages/model/trainer/trainer.h"
 
 namespace nudge::testing {
 

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "stages/model/frozen_weights.h"
-#include "stages/model/trainer.h"
+#include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/trainer.h"
 #include "tests/models.h"
 #include "tests/trainer_helpers.h"
 

@@ -7,9 +7,9 @@
 #include <fstream>
 #include <limits>
 
-#include "stages/model/adapter_file.h"
-#include "stages/model/frozen_weights.h"
-#include "stages/model/trainer.h"
+#include "stages/model/adapters/adapter_file.h"
+#include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/trainer.h"
 #include "tests/trainer_helpers.h"
 
 namespace nudge {

@@ -8,14 +8,15 @@
 #include <utility>
 
 #include "stages/dense_scan.h"
-#include "stages/model/adapter_file.h"
-#include "stages/model/embedder.h"
-#include "stages/model/gemm.h"
-#include "stages/model/gguf_info.h"
-#include "stages/model/language_model.h"
-#include "stages/model/learner_shelf.h"
-#include "stages/model/llama_runtime.h"
-#include "stages/model/snapshot_folder.h"
+#include "stages/hash.h"
+#include "stages/model/adapters/adapter_file.h"
+#include "stages/model/adapters/snapshot_folder.h"
+#include "stages/model/learn/learner_shelf.h"
+#include "stages/model/serve/embedder.h"
+#include "stages/model/serve/gguf_info.h"
+#include "stages/model/serve/language_model.h"
+#include "stages/model/serve/llama_runtime.h"
+#include "stages/model/trainer/gemm.h"
 #include "stages/state.h"
 
 namespace nudge {
@@ -30,14 +31,7 @@ std::optional<std::string> Given(const std::string& text) {
 std::string EncodeWeights(const LoraWeights& weights) {
   ByteWriter out;
   out.U8(kFormat);
-  out.U32(weights.shape.layers);
-  out.U32(weights.shape.rank);
-  out.F64(weights.shape.alpha);
-  for (size_t module = 0; module < kLoraModules; ++module) {
-    out.U32(weights.shape.in[module]);
-    out.U32(weights.shape.out[module]);
-    out.U8(weights.shape.enabled[module]);
-  }
+  WriteShape(weights.shape, out);
   out.Floats(weights.values);
   return out.Take();
 }
@@ -46,14 +40,7 @@ Result<LoraWeights> DecodeWeights(std::string_view bytes) {
   ByteReader in(bytes);
   const bool known = in.U8() == kFormat;
   LoraWeights weights;
-  weights.shape.layers = in.U32();
-  weights.shape.rank = in.U32();
-  weights.shape.alpha = static_cast<float>(in.F64());
-  for (size_t module = 0; module < kLoraModules; ++module) {
-    weights.shape.in[module] = in.U32();
-    weights.shape.out[module] = in.U32();
-    weights.shape.enabled[module] = in.U8() != 0;
-  }
+  weights.shape = ReadShape(in);
   weights.values = in.Floats();
   if (!known || !in.complete() || weights.values.size() != weights.shape.Size()) {
     return Error{Code::kUnreadableFile, "state: the weights of an adapter are damaged",

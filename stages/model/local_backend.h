@@ -7,15 +7,15 @@
 // says otherwise) is loaded at the first lesson, so that the first answer does not wait for it.
 //
 // Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
-// Learners of tenants that have not learnt lately are on disk (stages/model/learner_shelf.h).
+// Learners of tenants that have not learnt lately are on disk (stages/model/learn/learner_shelf.h).
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "stages/model/backend.h"
-#include "stages/model/frozen_matrix.h"
-#include "stages/model/learner.h"
+#include "stages/model/learn/learner.h"
+#include "stages/model/trainer/frozen_matrix.h"
 
 namespace nudge {
 

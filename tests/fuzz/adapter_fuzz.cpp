@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "stages/hash.h"
-#include "stages/model/adapter_file.h"
-#include "stages/model/peft_file.h"
-#include "stages/model/safetensors.h"
+#include "stages/model/adapters/adapter_file.h"
+#include "stages/model/adapters/peft_file.h"
+#include "stages/model/adapters/safetensors.h"
 
 namespace {
 

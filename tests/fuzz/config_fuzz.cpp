@@ -2,7 +2,7 @@
 // what is wrong with them.
 //
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/config_fuzz.cpp
-//     pipeline/config*.cpp stages/hash.cpp stages/result.cpp -lcrypto -o config_fuzz
+//     pipeline/config/config*.cpp stages/hash.cpp stages/result.cpp -lcrypto -o config_fuzz
 //   ./config_fuzz -max_total_time=60 -max_len=4096 NEW_SEEDS_FOLDER tests/fuzz/seeds/config
 //
 // config_tests.cpp runs it over the seeds in the normal build.
@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "pipeline/config.h"
+#include "pipeline/config/config.h"
 
 namespace nudge {
 namespace {

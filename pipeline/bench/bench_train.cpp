@@ -1,0 +1,317 @@
+// `nudge bench train`: a gradient step beside the matrix products that it cannot do without, where
+// its time goes, and what a feedback costs the one who gives it.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "pipeline/bench/bench.h"
+#include "pipeline/bench/bench_serve.h"
+#include "pipeline/bench/bench_tools.h"
+#include "pipeline/bench/llama_bench.h"
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/stop_requested.h"
+#include "stages/exit_code.h"
+#include "stages/hash.h"
+#include "stages/model/learn/learner_shelf.h"
+#include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/optimizer.h"
+#include "stages/model/trainer/part_times.h"
+#include "stages/model/trainer/trainer.h"
+
+namespace nudge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int kRepeats = 3;  // the median counts
+constexpr size_t kCompletion = 32;
+
+// Threads that wait for parts: a ParallelFor without the cost of starting any.
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  }
+  ~Pool() {
+    stopping_ = true;
+    Announce();
+  }
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  void Run(int parts, const std::function<void(int)>& body) {
+    if (threads_.empty()) {
+      for (int part = 0; part < parts; ++part) body(part);
+      return;
+    }
+    body_ = &body;
+    parts_ = parts;
+    next_ = 0;
+    idle_ = 0;
+    Announce();
+    Take();
+    while (idle_.load() < static_cast<int>(threads_.size())) std::this_thread::yield();
+  }
+
+ private:
+  void Announce() {
+    ++round_;
+    round_.notify_all();
+  }
+  void Take() {
+    for (int part = next_++; part < parts_; part = next_++) (*body_)(part);
+  }
+  void Work() {
+    for (uint64_t seen = 0;;) {
+      for (int spin = 0; spin < 20'000 && round_.load() == seen; ++spin) __builtin_ia32_pause();
+      round_.wait(seen);
+      seen = round_.load();
+      if (stopping_) return;
+      Take();
+      ++idle_;
+    }
+  }
+
+  std::atomic<uint64_t> round_{0};
+  std::atomic<bool> stopping_{false};
+  const std::function<void(int)>* body_ = nullptr;
+  int parts_ = 0;
+  std::atomic<int> next_{0};
+  std::atomic<int> idle_{0};
+  std::vector<std::jthread> threads_;
+};
+
+// Of several runs: by the clock, and of the processor, which others that use the machine disturb
+// less. Threads that wait for a part spin, so idle ones are in the second.
+struct Times {
+  std::vector<double> wall_ms, cpu_ms;
+
+  template <class Body>
+  void Add(Body&& body) {
+    const double cpu_before = CpuSeconds();
+    const auto start = Clock::now();
+    body();
+    wall_ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    cpu_ms.push_back(1000 * (CpuSeconds() - cpu_before));
+  }
+};
+
+// The frozen products of one step and nothing else: forward and backward through every matrix of
+// every layer, and through the head at the completion's rows.
+class Products {
+ public:
+  Products(const FrozenWeights& weights, size_t tokens) : weights_(weights), tokens_(tokens) {
+    size_t widest = weights.shape().vocabulary;
+    for (const LlamaLayer& layer : weights.layers()) {
+      widest = std::max(widest, layer.gate_up.out());
+    }
+    x_.assign(tokens * widest, .01f);
+    y_.assign(tokens * widest, .01f);
+  }
+
+  double flops() const { return flops_; }
+
+  void Run(const ParallelFor& parallel) {
+    flops_ = 0;
+    for (const LlamaLayer& layer : weights_.layers()) {
+      for (const FrozenMatrix* matrix :
+           {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
+        Both(*matrix, tokens_, parallel);
+      }
+    }
+    Both(weights_.head(), std::min(tokens_, kCompletion), parallel);
+  }
+
+ private:
+  void Both(const FrozenMatrix& matrix, size_t rows, const ParallelFor& parallel) {
+    const Tiles forward(rows, matrix.out());
+    RunParts(parallel, forward.size(), [&](size_t part) {
+      matrix.Forward(forward[part], x_.data(), matrix.in(), false, y_.data(), matrix.out());
+    });
+    const Tiles backward(rows, matrix.in());
+    RunParts(parallel, backward.size(), [&](size_t part) {
+      matrix.Backward(backward[part], y_.data(), matrix.out(), x_.data(), matrix.in());
+    });
+    flops_ += 4.0 * static_cast<double>(rows * matrix.out() * matrix.in());
+  }
+
+  const FrozenWeights& weights_;
+  const size_t tokens_;
+  std::vector<float> x_, y_;
+  double flops_ = 0;
+};
+
+// Floating-point operations of a step's other products: attention's, of which the causal half
+// counts, and the adapter's. None that is only repeated to save memory.
+double OtherFlops(const LlamaShape& shape, size_t adapter_values, size_t tokens) {
+  const size_t pairs = tokens * (tokens + 1) / 2;
+  const size_t attention = 6 * 2 * shape.layers * pairs * shape.QueryWidth();  // 2 forward, 4 back
+  const size_t adapter = 3 * 2 * tokens * adapter_values;                      // 1 forward, 2 back
+  return static_cast<double>(attention + adapter);
+}
+
+TrainSequence SequenceOf(size_t rows, size_t vocabulary) {
+  TrainSequence sequence;
+  for (size_t i = 0; i <= rows; ++i) {
+    sequence.tokens.push_back(static_cast<int32_t>(RandomAt(1, i) % vocabulary));
+  }
+  sequence.completion_begin = sequence.tokens.size() - std::min(rows, kCompletion);
+  return sequence;
+}
+
+// One way to take a step: the trainer, an adapter that is not zero, an optimiser.
+struct Training {
+  Training(std::shared_ptr<const FrozenWeights> weights, uint32_t rank, float alpha, size_t tokens)
+      : trainer(weights, {.max_tokens = tokens, .max_rank = rank}),
+        adapter{weights->AdapterShape(rank, alpha, {true, true, true, true, true, true, true}), {}},
+        gradient(adapter.shape.Size()),
+        optimizer(adapter.shape.Size()),
+        sequence(SequenceOf(tokens, weights->shape().vocabulary)) {
+    for (size_t i = 0; i < gradient.size(); ++i) {
+      adapter.values.push_back(static_cast<float>(.02 * UniformAt(3, i) - .01));
+    }
+  }
+  void Run(const ParallelFor& parallel) {
+    const auto losses = trainer.Gradients(adapter, {&sequence, 1}, parallel, gradient);
+    if (!losses.ok()) throw StartError(losses.error().message);
+    const auto stepped =
+        optimizer.Step({.learning_rate = 1e-8}, gradient, adapter.values, parallel);
+    if (!stepped.ok()) throw StartError(stepped.error().message);
+  }
+  Trainer trainer;
+  LoraWeights adapter;
+  std::vector<float> gradient;
+  AdamW optimizer;
+  TrainSequence sequence;
+};
+
+struct Split {
+  size_t tokens;
+  double wall_ms;
+  PartTimes::Seconds parts;
+};
+
+Split SplitOf(Training& step, size_t tokens) {
+  PartTimes::Switch(true);
+  const auto start = Clock::now();
+  step.Run(SerialFor());
+  Split split{tokens, std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
+              PartTimes::Sums()};
+  PartTimes::Switch(false);
+  return split;
+}
+
+void PrintSplits(const std::vector<Split>& splits) {
+  std::printf("  one step on 1 thread, ms and share by part\n  %6s %9s", "tokens", "all");
+  for (const auto part : kStepParts)
+    std::printf(" %18.*s", static_cast<int>(part.size()), part.data());
+  std::printf(" %12s\n", "rest");
+  for (const Split& split : splits) {
+    std::printf("  %6zu %9.1f", split.tokens, split.wall_ms);
+    double rest_ms = split.wall_ms;
+    for (const double seconds : split.parts) {
+      std::printf(" %11.1f (%2.0f %%)", 1000 * seconds, 1e5 * seconds / split.wall_ms);
+      rest_ms -= 1000 * seconds;
+    }
+    std::printf(" %12.1f\n", rest_ms);
+  }
+}
+
+// What a lesson pays whose tenant has not learnt lately, and that needs another's room.
+void PrintWaking(const Config& config, const FrozenWeights& weights) {
+  std::string folder = StateFolder(config);
+  if (!std::filesystem::is_directory(folder)) folder.clear();
+  LearnerShelf shelf(1, folder);
+  const LearnerOptions options = LearnerOptionsOf(config.learn);
+  ShelvedLearner one(shelf), other(shelf);
+  const auto wake = [&](ShelvedLearner& learner) {
+    const auto woken = learner.Wake(weights, options);
+    if (!woken.ok()) throw StartError(woken.error().message);
+  };
+  wake(one);
+  wake(other);  // from here on each lies where the other did
+  std::vector<double> times_ms;
+  for (int i = 0; i < 10; ++i) {
+    times_ms.push_back(MsOf([&] { wake(i % 2 == 0 ? one : other); }));
+  }
+  std::printf(
+      "  a tenant's learner put away and another's woken: %.0f ms, at most %.0f (%.0f MB, %s)\n",
+      Median(times_ms), *std::max_element(times_ms.begin(), times_ms.end()),
+      static_cast<double>(shelf.asleep_bytes()) / 1e6,
+      folder.empty() ? "in the temporary folder" : folder.c_str());
+}
+
+}  // namespace
+
+int BenchTrain(const BenchTrainArguments& arguments) {
+  const Config config = ReadConfig(arguments.config_path);
+  RequireInputs(config);
+  std::optional<LlamaBench> beside;  // now: what is wrong with it shows before minutes of work
+  if (!arguments.beside.empty()) beside.emplace(arguments.beside, config.model.language_model);
+  auto loaded = FrozenWeights::Load(config.model.language_model, BaseFormOf(config.learn));
+  if (!loaded.ok()) throw StartError(loaded.error().message);
+  const FrozenWeights& weights = **loaded;
+  std::printf(
+      "train: %s, rank %u on every linear module, %s products\n"
+      "  one sequence, its last %zu tokens are the completion; medians of %d\n"
+      "  the limit is the step's products with frozen weights, alone, in the same run; with\n"
+      "  attention's and the adapter's at the same rate it is that of all products\n"
+      "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit, of its CPU "
+      "time, of all products\n",
+      config.model.language_model.c_str(), config.learn.rank, weights.form().bf16 ? "bf16" : "f32",
+      kCompletion, kRepeats);
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // rows come one by one, minutes apart
+  std::vector<Split> splits;
+  ServeLimits limits;
+  for (const size_t tokens : arguments.tokens) {
+    Training step(*loaded, config.learn.rank, static_cast<float>(config.learn.alpha), tokens);
+    for (const int threads : arguments.threads) {
+      if (stop_requested) return kExitInterrupted;
+      Pool pool(threads);
+      const ParallelFor parallel = [&](int parts, const std::function<void(int)>& body) {
+        pool.Run(parts, body);
+      };
+      Products products(weights, tokens);
+      // In turns, so that what else the machine does falls on both.
+      Times step_times, limit_times;
+      for (int i = 0; i < kRepeats; ++i) {
+        step_times.Add([&] { step.Run(parallel); });
+        limit_times.Add([&] { products.Run(parallel); });
+      }
+      const double step_ms = Median(step_times.wall_ms);
+      const double limit_ms = Median(limit_times.wall_ms);
+      double& gflops = threads == 1 ? limits.gflops_one_thread : limits.gflops;
+      gflops = std::max(gflops, products.flops() / limit_ms / 1e6);
+      const double all_ms =
+          limit_ms *
+          (1 + OtherFlops(weights.shape(), step.gradient.size(), tokens) / products.flops());
+      std::printf("  %6zu %7d %9.1f %9.0f %10.1f %8.0f %17.0f %% %14.0f %% %14.0f %%\n", tokens,
+                  threads, step_ms, 1000.0 * static_cast<double>(tokens) / step_ms, limit_ms,
+                  products.flops() / limit_ms / 1e6, 100 * limit_ms / step_ms,
+                  100 * Median(limit_times.cpu_ms) / Median(step_times.cpu_ms),
+                  100 * all_ms / step_ms);
+    }
+    splits.push_back(SplitOf(step, tokens));
+  }
+  PrintSplits(splits);
+  PrintWaking(config, weights);
+  std::printf("  base model %.0f MB%s, peak memory so far %.0f MB\n",
+              static_cast<double>(weights.bytes()) / 1e6,
+              weights.form().in_file ? " beside its file" : "", PeakMegabytes());
+  for (const LlamaLayer& layer : weights.layers()) {
+    for (const FrozenMatrix* matrix :
+         {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
+      limits.layer_weights += matrix->out() * matrix->in();
+    }
+  }
+  limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
+  loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own
+  return BenchServe(config, limits, arguments.lessons, beside ? &*beside : nullptr);
+}
+
+}  // namespace nudge

@@ -1,0 +1,72 @@
+// What `nudge` can be told to do, one function a command, each in a file of its own.
+//
+// main parses the command line and calls one of them on the main thread. They print to standard
+// output what was asked for, and to standard error what is going on; they return the exit code.
+// StartError (bad configuration, missing files) leaves them and is caught in main.
+#pragma once
+
+#include <string>
+
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/config/config.h"
+#include "pipeline/stop_requested.h"
+#include "stages/exit_code.h"
+
+namespace nudge {
+
+struct ReplayArguments {
+  std::string config_path;
+  std::string input;   // empty: as configured
+  std::string output;  // empty: as configured
+  bool fresh = false;  // remove earlier output and state first
+  bool quiet = false;  // no progress, no summary: only the chain
+  int threads = 0;     // of graph and executor; 0: as configured
+};
+int Replay(const ReplayArguments& arguments);
+
+// Of the four topics, those that are missing.
+struct CreateTopicsArguments {
+  bool wanted = false;
+  int partitions = 6;
+  int replication = 1;
+};
+
+struct RunArguments {
+  std::string config_path;
+  CreateTopicsArguments create_topics;
+};
+int RunLive(const RunArguments& arguments);
+
+struct PublishArguments {
+  std::string config_path;
+  std::string input;             // events, one a line; - is stdin
+  double events_per_second = 0;  // 0: as fast as it goes
+  CreateTopicsArguments create_topics;
+};
+int Publish(const PublishArguments& arguments);
+
+struct CheckArguments {
+  std::string path;     // a configuration, or a file of events
+  bool events = false;  // path is a file of events
+  bool schema = false;  // print the configuration's JSON Schema instead
+  bool tables = false;  // print the tables of docs/CONFIGURATION.md instead
+};
+int Check(const CheckArguments& arguments);
+
+struct ChatArguments {
+  std::string config_path;
+  std::string tenant = "me";
+  std::string log;  // the event log that is written; replay reproduces it
+};
+int Chat(const ChatArguments& arguments);
+
+struct ExplainArguments {
+  std::string output;  // folder of a run
+  std::string id;      // of an event
+};
+int Explain(const ExplainArguments& arguments);
+
+// A GGUF model, a snapshot folder, a file of events, or a state folder.
+int Inspect(const std::string& path);
+
+}  // namespace nudge

@@ -1,0 +1,442 @@
+#include "stages/model/learn/learner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "stages/hash.h"
+#include "stages/model/trainer/kernels.h"
+#include "stages/state.h"
+
+namespace nudge {
+
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr size_t kChecksumBytes = 32;
+constexpr double kBudgetStart = 0.5;
+constexpr double kLeastLambda = 0.03;
+constexpr double kMostLambda = 5;
+
+// Streams of choices, kept apart.
+enum Purpose : uint64_t { kInitialA, kReplay, kAnchors };
+
+bool IsUp(const LearnExample& example) {
+  return example.correction || example.reward > 0;
+}
+bool IsDown(const LearnExample& example) {
+  return example.correction || example.reward < 0;
+}
+
+TrainSequence Sequence(const std::vector<int32_t>& prompt, const std::vector<int32_t>& completion,
+                       Objective objective, double weight) {
+  TrainSequence sequence;
+  sequence.tokens = prompt;
+  sequence.tokens.insert(sequence.tokens.end(), completion.begin(), completion.end());
+  sequence.completion_begin = prompt.size();
+  sequence.objective = objective;
+  sequence.weight = static_cast<float>(weight);
+  return sequence;
+}
+
+size_t Rows(const TrainSequence& sequence) {
+  return sequence.tokens.size() - 1;
+}
+
+double MeanLoss(const StepLosses& losses, size_t begin) {
+  double sum = 0;
+  for (size_t i = begin; i < losses.sequences.size(); ++i) sum += losses.sequences[i].loss;
+  const size_t count = losses.sequences.size() - begin;
+  return count == 0 ? 0 : sum / static_cast<double>(count);
+}
+
+std::optional<Error> Check(const LearnExample& example) {
+  const auto refused = [](const char* what) {
+    return Error{Code::kInvalidEvent, what, "correct the feedback event"};
+  };
+  if (example.prompt.empty()) return refused("an example without prompt");
+  if (example.correction) {
+    if (example.correction->empty()) return refused("a correction without text");
+    return std::nullopt;
+  }
+  if (!(std::fabs(example.reward) <= 1)) return refused("a reward outside -1..1");
+  if (example.reward == 0) return refused("reward 0 without correction: nothing to learn");
+  if (example.shown_completion.empty()) return refused("a reward for an empty answer");
+  return std::nullopt;
+}
+
+void WriteSequence(const std::optional<TrainSequence>& sequence, ByteWriter& out) {
+  out.U8(sequence.has_value());
+  if (!sequence) return;
+  out.U64(sequence->tokens.size());
+  for (const int32_t token : sequence->tokens) out.U32(static_cast<uint32_t>(token));
+  out.U64(sequence->completion_begin);
+  out.F64(static_cast<double>(sequence->weight));
+  out.U8(sequence->base_log_probability.has_value());
+  out.F64(sequence->base_log_probability.value_or(0));
+}
+
+std::optional<TrainSequence> ReadSequence(Objective objective, ByteReader& in) {
+  if (in.U8() == 0) return std::nullopt;
+  TrainSequence sequence;
+  sequence.objective = objective;
+  const uint64_t tokens = in.U64();
+  for (uint64_t i = 0; i < tokens && !in.failed(); ++i) {
+    sequence.tokens.push_back(static_cast<int32_t>(in.U32()));
+  }
+  sequence.completion_begin = in.U64();
+  sequence.weight = static_cast<float>(in.F64());
+  const bool known = in.U8() != 0;
+  const double base = in.F64();
+  if (known) sequence.base_log_probability = base;
+  return sequence;
+}
+
+}  // namespace
+
+std::vector<std::string> Problems(const LearnerOptions& options) {
+  std::vector<std::string> problems;
+  const auto check = [&](const char* name, double value, double low, double high) {
+    if (value >= low && value <= high) return;
+    const auto text = [](double number) {
+      std::string digits = std::to_string(number);
+      digits.erase(digits.find_last_not_of('0') + 1);
+      if (digits.back() == '.') digits.pop_back();
+      return digits;
+    };
+    problems.push_back(std::string(name) + ": " + text(value) + " is outside " + text(low) + ".." +
+                       text(high));
+  };
+  check("rank", options.rank, 1, 64);
+  check("alpha", static_cast<double>(options.alpha), 0.001, 1024);
+  check("learning_rate", options.optimizer.learning_rate, 1e-8, 1);
+  check("beta1", options.optimizer.beta1, 0, 0.9999);
+  check("beta2", options.optimizer.beta2, 0, 0.999999);
+  check("epsilon", options.optimizer.epsilon, 1e-12, 1);
+  check("weight_decay", options.optimizer.weight_decay, 0, 1);
+  check("clip_norm", options.optimizer.clip_norm, 1e-6, 1e6);
+  check("beta", options.beta, 1e-3, 100);
+  check("down_weight", options.down_weight, 0, 1);
+  check("count_decay", options.count_decay, 0, 1);
+  check("replay_capacity", options.replay_capacity, 0, 100000);
+  check("replay_per_step", options.replay_per_step, 0, 8);
+  check("anchors_per_step", options.anchors_per_step, 0, 8);
+  check("anchor_lambda", options.anchor_lambda, 0, 100);
+  check("kl_budget", options.kl_budget, 1e-4, 100);
+  check("kl_cap", options.kl_cap, 0, 1000);
+  if (std::none_of(options.modules.begin(), options.modules.end(), [](bool on) { return on; })) {
+    problems.emplace_back("modules: none is enabled");
+  }
+  return problems;
+}
+
+Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Trainer& trainer,
+                                    const ParallelFor& parallel, size_t bytes_max) {
+  AnchorPool pool;
+  size_t bytes = 0;
+  for (TrainSequence& sequence : sequences) {
+    if (auto usable = trainer.CanUse(sequence.tokens, sequence.completion_begin); !usable) {
+      return usable.error();
+    }
+    sequence.objective = Objective::kAnchor;
+    sequence.weight = 1;
+    sequence.base_hidden = nullptr;
+    bytes += (sequence.tokens.size() - sequence.completion_begin) *
+             trainer.weights().shape().hidden * sizeof(float);
+    if (bytes > bytes_max) continue;
+    auto hidden = trainer.BaseHidden(sequence.tokens, sequence.completion_begin, parallel);
+    if (!hidden) return hidden.error();
+    sequence.base_hidden = std::make_shared<const std::vector<float>>(std::move(*hidden));
+  }
+  pool.sequences_ = std::move(sequences);
+  return pool;
+}
+
+Learner::Learner(const FrozenWeights& weights, const LearnerOptions& options)
+    : options_(options), optimizer_(0) {
+  const auto problems = Problems(options);
+  if (!problems.empty()) throw StartError("learner: " + problems.front());
+  weights_.shape = weights.AdapterShape(options.rank, options.alpha, options.modules);
+  weights_ = InitialWeights();
+  optimizer_ = AdamW(weights_.values.size());
+  lambda_ = options.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options.anchor_lambda;
+}
+
+LoraWeights Learner::InitialWeights() const {
+  LoraWeights initial{weights_.shape, std::vector<float>(weights_.shape.Size())};
+  const uint64_t seed = RandomAt(options_.seed, kInitialA);
+  for (uint32_t layer = 0; layer < initial.shape.layers; ++layer) {
+    for (size_t m = 0; m < kLoraModules; ++m) {
+      const auto module = static_cast<LoraModule>(m);
+      const double bound = 1 / std::sqrt(static_cast<double>(initial.shape.in[m]));
+      const size_t begin = initial.shape.OffsetA(layer, module);
+      for (size_t i = begin; i < begin + initial.shape.SizeA(module); ++i) {
+        initial.values[i] = static_cast<float>(bound * (2 * UniformAt(seed, i) - 1));
+      }
+    }
+  }
+  return initial;
+}
+
+Learner::Tally Learner::TallyAfter(const LearnExample& example) const {
+  return {tally_.ups * options_.count_decay + (IsUp(example) ? 1 : 0),
+          tally_.downs * options_.count_decay + (IsDown(example) ? 1 : 0)};
+}
+
+double Learner::DownWeight(const Tally& tally) const {
+  if (tally.ups <= 0) return 0;
+  return options_.down_weight * (tally.downs <= tally.ups ? 1 : tally.ups / tally.downs);
+}
+
+// `count` different numbers below `below`, or all of them.
+std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below) const {
+  const uint64_t stream = RandomAt(RandomAt(options_.seed, purpose), events_);
+  std::vector<uint64_t> drawn;
+  for (uint64_t i = 0; drawn.size() < std::min(count, below); ++i) {
+    uint64_t number = RandomAt(stream, i) % below;
+    while (std::find(drawn.begin(), drawn.end(), number) != drawn.end()) {
+      number = (number + 1) % below;
+    }
+    drawn.push_back(number);
+  }
+  return drawn;
+}
+
+// A replayed lesson that does not fit beside the new one and the anchors is left out.
+Learner::StepPlan Learner::Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
+                                size_t max_tokens) const {
+  StepPlan plan;
+  const double down_weight = DownWeight(tally);
+  const auto rows = [&](const Lesson& l) {
+    return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
+  };
+  const auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
+  size_t used = rows(lesson);
+  for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
+  std::vector<const Lesson*> lessons = {&lesson};
+  for (const uint64_t i : Draw(kReplay, options_.replay_per_step, replay_.size())) {
+    const size_t more = rows(replay_[i]);
+    if (more == 0 || used + more > max_tokens) continue;
+    used += more;
+    lessons.push_back(&replay_[i]);
+  }
+  const double share = 1 / static_cast<double>(lessons.size());
+  for (const Lesson* one : lessons) {
+    if (one->up) {
+      plan.sequences.push_back(*one->up);
+      plan.sequences.back().weight *= static_cast<float>(share);
+    }
+    if (one->down && down_weight > 0) {
+      plan.sequences.push_back(*one->down);
+      plan.sequences.back().weight *= static_cast<float>(share * down_weight);
+    }
+  }
+  plan.anchors_begin = plan.sequences.size();
+  plan.lambda = options_.anchor_rule == AnchorRule::kBudget ? lambda_ : options_.anchor_lambda;
+  for (const uint64_t i : drawn) {
+    plan.sequences.push_back(anchors.sequences()[i]);
+    plan.sequences.back().weight =
+        static_cast<float>(plan.lambda / static_cast<double>(drawn.size()));
+  }
+  return plan;
+}
+
+Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
+                                 const AnchorPool& anchors, const ParallelFor& parallel) {
+  if (auto error = Check(example)) return *error;
+  const std::vector<int32_t>& shown = example.shown_completion;
+  Lesson lesson;
+  if (example.correction) {
+    lesson.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
+  } else if (example.reward > 0) {
+    lesson.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
+  }
+  if (IsDown(example) && !shown.empty() && shown != example.correction) {
+    lesson.down =
+        Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
+    lesson.down->beta = static_cast<float>(options_.beta);
+    auto base = trainer.LogProbability(lesson.down->tokens, lesson.down->completion_begin, nullptr,
+                                       parallel);
+    if (!base) return base.error();
+    lesson.down->base_log_probability = *base;
+  }
+  const TrainSequence& target = lesson.up ? *lesson.up : *lesson.down;
+  const auto target_tokens = static_cast<double>(target.tokens.size() - target.completion_begin);
+  const Tally tally = TallyAfter(example);
+
+  StepReport report;
+  const bool nothing_to_learn = !lesson.up && DownWeight(tally) == 0;
+  if (nothing_to_learn) {
+    auto nll =
+        trainer.NegativeLogLikelihood(target.tokens, target.completion_begin, &weights_, parallel);
+    if (!nll) return nll.error();
+    report.nll_before = *nll;
+    report.accepted = true;
+  } else {
+    const StepPlan plan = Plan(lesson, tally, anchors, trainer.limits().max_tokens);
+    const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
+    auto losses = trainer.Gradients(weights_, plan.sequences, parallel, gradient);
+    if (!losses) return losses.error();
+    report.nll_before = -losses->sequences[0].log_probability / target_tokens;
+    report.loss = losses->total;
+    report.kl = MeanLoss(*losses, plan.anchors_begin);
+    report.lambda = plan.lambda;
+    report.gradient_norm = losses->gradient_norm;
+    report.tokens = losses->tokens;
+    const auto anchored = std::span(plan.sequences).subspan(plan.anchors_begin);
+    auto moved = Move(gradient, anchored, report.kl, trainer, parallel);
+    if (!moved) return moved.error();
+    report.accepted = *moved;
+    if (report.accepted && !anchored.empty()) FollowBudget(report.kl);
+  }
+  Count(example, tally);
+  if (!report.accepted) {
+    ++counts_.refused;
+    return report;
+  }
+  ++counts_.steps;
+  if (options_.replay_capacity > 0) {
+    if (replay_.size() == options_.replay_capacity) replay_.pop_front();
+    replay_.push_back(std::move(lesson));
+  }
+  return report;
+}
+
+// Takes the step; false if the gate took it back.
+Result<bool> Learner::Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
+                           double kl_before, Trainer& trainer, const ParallelFor& parallel) {
+  const bool watched = options_.kl_cap > 0 && !anchors.empty() && kl_before > options_.kl_cap / 2;
+  if (!watched) {
+    auto stepped = optimizer_.Step(options_.optimizer, gradient, weights_.values, parallel);
+    if (!stepped) return stepped.error();
+    return true;
+  }
+  LoraWeights candidate = weights_;
+  AdamW optimizer = optimizer_;
+  auto stepped = optimizer.Step(options_.optimizer, gradient, candidate.values, parallel);
+  if (!stepped) return stepped.error();
+  auto losses = trainer.Losses(candidate, anchors, parallel);
+  if (!losses) return losses.error();
+  const double kl = MeanLoss(*losses, 0);
+  if (kl > options_.kl_cap && kl >= kl_before) return false;
+  weights_ = std::move(candidate);
+  optimizer_ = std::move(optimizer);
+  return true;
+}
+
+void Learner::FollowBudget(double kl) {
+  kl_ema_ = 0.8 * kl_ema_ + 0.2 * kl;
+  if (options_.anchor_rule != AnchorRule::kBudget) return;
+  const double push = std::clamp(0.3 * (kl_ema_ / options_.kl_budget - 1), -0.1, 0.4);
+  lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
+}
+
+void Learner::Count(const LearnExample& example, const Tally& tally) {
+  tally_ = tally;
+  ++events_;
+  if (example.correction) {
+    ++counts_.corrections;
+  } else if (example.reward > 0) {
+    ++counts_.ups;
+  } else {
+    ++counts_.downs;
+  }
+}
+
+Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
+  if (weights != nullptr) {
+    if (weights->shape != weights_.shape || weights->values.size() != weights_.values.size()) {
+      return Error{Code::kWrongAdapter,
+                   "the adapter has another rank, alpha, modules or base model",
+                   "use an adapter made with this configuration"};
+    }
+    if (!AllFinite(weights->values.data(), weights->values.size())) {
+      return Error{Code::kWrongAdapter, "the adapter has numbers that are not finite",
+                   "use another version"};
+    }
+  }
+  weights_ = weights != nullptr ? *weights : InitialWeights();
+  optimizer_ = AdamW(weights_.values.size());
+  lambda_ = options_.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options_.anchor_lambda;
+  kl_ema_ = 0;
+  return Nothing{};
+}
+
+std::string Learner::Save() const {
+  ByteWriter out;
+  out.U8(kFormat);
+  WriteShape(weights_.shape, out);
+  out.Floats(weights_.values);
+  out.U64(optimizer_.steps());
+  out.Floats(optimizer_.first_moment());
+  out.Floats(optimizer_.second_moment());
+  out.U64(replay_.size());
+  for (const Lesson& lesson : replay_) {
+    WriteSequence(lesson.up, out);
+    WriteSequence(lesson.down, out);
+  }
+  for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
+  for (const uint64_t value :
+       {events_, counts_.steps, counts_.corrections, counts_.ups, counts_.downs, counts_.refused}) {
+    out.U64(value);
+  }
+  std::string bytes = out.Take();
+  const Sha256Digest checksum = Sha256(bytes);
+  bytes.append(reinterpret_cast<const char*>(checksum.data()), checksum.size());
+  return bytes;
+}
+
+Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weights,
+                              const LearnerOptions& options) {
+  const Error damaged{Code::kUnreadableFile, "the learner's state is damaged or of another version",
+                      "restore an older checkpoint, or let the log be replayed"};
+  if (bytes.size() < kChecksumBytes) return damaged;
+  const std::string_view body = bytes.substr(0, bytes.size() - kChecksumBytes);
+  const Sha256Digest checksum = Sha256(body);
+  const std::string_view expected(reinterpret_cast<const char*>(checksum.data()), checksum.size());
+  if (bytes.substr(body.size()) != expected) return damaged;
+  ByteReader in(body);
+  if (in.U8() != kFormat) return damaged;
+
+  Learner learner(weights, options);
+  const LoraShape shape = ReadShape(in);
+  if (!in.failed() && shape != learner.weights_.shape) {
+    return Error{Code::kWrongAdapter,
+                 "the state was learnt with another rank, alpha, modules or model",
+                 "start with the configuration that it was learnt with, or reset the adapter"};
+  }
+  learner.weights_.values = in.Floats();
+  const uint64_t steps = in.U64();
+  std::vector<float> first = in.Floats();
+  std::vector<float> second = in.Floats();
+  const size_t size = shape.Size();
+  if (learner.weights_.values.size() != size || first.size() != size || second.size() != size) {
+    return damaged;
+  }
+  for (const auto* values : {&learner.weights_.values, &first, &second}) {
+    if (!AllFinite(values->data(), size)) return damaged;
+  }
+  learner.optimizer_.Restore(steps, std::move(first), std::move(second));
+  const uint64_t lessons = in.U64();
+  for (uint64_t i = 0; i < lessons && !in.failed(); ++i) {
+    Lesson lesson;
+    lesson.up = ReadSequence(Objective::kCrossEntropy, in);
+    lesson.down = ReadSequence(Objective::kDown, in);
+    if (lesson.down) lesson.down->beta = static_cast<float>(options.beta);
+    learner.replay_.push_back(std::move(lesson));
+    if (learner.replay_.size() > options.replay_capacity) learner.replay_.pop_front();
+  }
+  for (double* value :
+       {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {
+    *value = in.F64();
+  }
+  LearnerCounts& counts = learner.counts_;
+  for (uint64_t* value : {&learner.events_, &counts.steps, &counts.corrections, &counts.ups,
+                          &counts.downs, &counts.refused}) {
+    *value = in.U64();
+  }
+  if (!in.complete()) return damaged;
+  return learner;
+}
+
+}  // namespace nudge

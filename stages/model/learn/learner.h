@@ -1,0 +1,191 @@
+// The learning rule of one tenant's adapter, around the trainer:
+// LearnExample -> [Learner] -> changed weights, StepReport.
+//
+// One example is one step. What is minimised, averaged over the new example and the replayed ones:
+//   thumb up     cross-entropy of the shown completion, mean per token, times the reward
+//   correction   cross-entropy of the correction, and the shown completion as a thumb down
+//   thumb down   w (1 - sigmoid(beta (0 - h))), h = sum of log pi - log pi_base over the
+//   completion,
+//                w = down_weight min(1, U / D), where U and D count ups and downs (a correction is
+//                one of each) and fade by count_decay an event: an all-down stream has w = 0 and
+//                moves nothing
+// plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
+//
+// Belongs to one tenant; one call at a time, any thread. Every choice is a hash of seed and step
+// number, so that weights are a function of options, model, anchors and the examples in order.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "stages/model/adapters/lora_codec.h"
+#include "stages/model/trainer/lora.h"
+#include "stages/model/trainer/optimizer.h"
+#include "stages/model/trainer/parallel.h"
+#include "stages/model/trainer/trainer.h"
+#include "stages/result.h"
+
+namespace nudge {
+
+enum class AnchorRule : uint8_t {
+  kFixed,   // lambda = anchor_lambda
+  kBudget,  // lambda follows the KL: see kl_budget
+};
+
+struct LearnerOptions {
+  uint32_t rank = 8;  // 1..64
+  float alpha = 16;   // > 0; the adapter's scale is alpha / rank
+  std::array<bool, kLoraModules> modules = {true, true, true, true, true, true, true};
+  AdamWOptions optimizer;
+
+  double beta = 1;            // of thumbs down, > 0
+  double down_weight = 0.3;   // 0..1
+  double count_decay = 0.97;  // 0..1
+
+  uint32_t replay_capacity = 256;  // examples kept, the latest; 0..100000
+  uint32_t replay_per_step = 1;    // 0..8, drawn uniformly from those kept
+
+  uint32_t anchors_per_step = 2;  // 0..8
+  AnchorRule anchor_rule = AnchorRule::kFixed;
+  double anchor_lambda = 1;  // 0..100; kFixed
+  // kBudget: lambda starts at .5 and is multiplied each step by exp(clamp(.3 (ema / kl_budget - 1),
+  // -.1, .4)), within [.03, 5]; ema is the anchors' KL, faded by .8 a step.
+  double kl_budget = 0.1;  // nats per token, > 0
+
+  // The gate: a step that leaves its anchors' KL above this, and no lower than it was, is taken
+  // back. Looked at once the KL before the step is above half of it. 0: no gate.
+  double kl_cap = 1.0;  // nats per token, >= 0
+
+  uint64_t seed = 1;
+
+  friend bool operator==(const LearnerOptions&, const LearnerOptions&) = default;
+};
+
+// The options' problems, one line each, such as `rank: 0 is outside 1..64`; none if they are fine.
+std::vector<std::string> Problems(const LearnerOptions& options);
+
+// Neutral sequences that hold the adapter near the base model, shared by all learners of a model.
+// What the base model says about them is computed once and kept, exactly: its hidden states at the
+// completion's rows, a 1/85 of its logits for SmolLM2-135M. Anchors that find no room under the
+// limit are passed through the base model again at each step that draws them: the same bits.
+class AnchorPool {
+ public:
+  AnchorPool() = default;
+
+  // Errors as Trainer's for the first sequence that cannot be used. Weight and objective are set
+  // here; only tokens and completion_begin count.
+  static Result<AnchorPool> Make(std::vector<TrainSequence> sequences, Trainer& trainer,
+                                 const ParallelFor& parallel, size_t bytes_max = kBytesMax);
+  static constexpr size_t kBytesMax = size_t{64} << 20;
+
+  const std::vector<TrainSequence>& sequences() const { return sequences_; }
+
+ private:
+  std::vector<TrainSequence> sequences_;
+};
+
+struct LearnExample {
+  std::vector<int32_t> prompt;            // as shown, at least one token
+  std::vector<int32_t> shown_completion;  // may be empty with a correction
+  std::optional<std::vector<int32_t>> correction;
+  double reward = 0;  // -1..1; without meaning beside a correction
+};
+
+struct StepReport {
+  double nll_before = 0;  // nats per token of the correction, else of the shown completion, before
+                          // this step: the prequential score
+  double loss = 0;        // what the step minimised
+  double kl = 0;          // mean of the step's anchors, before the step
+  double lambda = 0;
+  double gradient_norm = 0;
+  bool accepted = false;  // false: refused by the gate
+  size_t tokens = 0;      // rows through the model; 0 where there was nothing to learn
+};
+
+struct LearnerCounts {
+  uint64_t steps = 0;  // accepted
+  uint64_t corrections = 0;
+  uint64_t ups = 0;
+  uint64_t downs = 0;
+  uint64_t refused = 0;  // by the gate
+
+  friend bool operator==(const LearnerCounts&, const LearnerCounts&) = default;
+};
+
+class Learner {
+ public:
+  // A from a uniform distribution over +-1 / sqrt(in) (He et al. 2015 with a = sqrt(5)), B zero:
+  // the base model exactly. Throws StartError for options with Problems.
+  Learner(const FrozenWeights& weights, const LearnerOptions& options);
+
+  // One step. Errors: kInvalidEvent (reward outside -1..1, or 0 without correction; nothing was
+  // shown), kModelFailed and kWrongAdapter as Trainer::Gradients. After an error everything is as
+  // before; after a refused step weights, moments and replay are, and only counts have moved.
+  Result<StepReport> Step(const LearnExample& example, Trainer& trainer, const AnchorPool& anchors,
+                          const ParallelFor& parallel);
+
+  // Goes on from other weights (rollback, import), or with nullptr from the start. Moments and the
+  // anchor's state start anew, replay and counts stay. Error kWrongAdapter: another shape, or
+  // numbers that are not finite; nothing has changed.
+  Result<Nothing> Adopt(const LoraWeights* weights);
+
+  const LoraWeights& weights() const { return weights_; }
+  std::string digest() const { return Digest(weights_); }
+  const LearnerCounts& counts() const { return counts_; }
+
+  // Everything but the options, little-endian, with version and SHA-256.
+  std::string Save() const;
+
+  // Errors: kUnreadableFile (damaged or of another version), kWrongAdapter (saved with another
+  // rank, alpha, modules or model).
+  static Result<Learner> Load(std::string_view bytes, const FrozenWeights& weights,
+                              const LearnerOptions& options);
+
+ private:
+  // An example ready for the trainer. The weight of `up` and `down` is the reward's size; what U
+  // and D make of a down is found at every use.
+  struct Lesson {
+    std::optional<TrainSequence> up;
+    std::optional<TrainSequence> down;
+  };
+  // Faded counts of ups and downs.
+  struct Tally {
+    double ups = 0;
+    double downs = 0;
+  };
+  struct StepPlan {
+    std::vector<TrainSequence> sequences;  // of the new lesson, then replayed ones, then anchors
+    size_t anchors_begin = 0;
+    double lambda = 0;
+  };
+
+  LoraWeights InitialWeights() const;
+  Tally TallyAfter(const LearnExample& example) const;
+  double DownWeight(const Tally& tally) const;
+  StepPlan Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
+                size_t max_tokens) const;
+  std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
+  Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
+                    double kl_before, Trainer& trainer, const ParallelFor& parallel);
+  void FollowBudget(double kl);
+  void Count(const LearnExample& example, const Tally& tally);
+
+  LearnerOptions options_;
+  LoraWeights weights_;
+  AdamW optimizer_;
+  std::deque<Lesson> replay_;
+  Tally tally_;
+  double lambda_ = 0;  // of the next step
+  double kl_ema_ = 0;
+  uint64_t events_ = 0;  // the counter behind every choice
+  LearnerCounts counts_;
+};
+
+}  // namespace nudge

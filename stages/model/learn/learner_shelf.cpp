@@ -1,0 +1,125 @@
+#include "stages/model/learn/learner_shelf.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <utility>
+
+#include "stages/stop_run.h"
+
+namespace nudge {
+namespace {
+
+std::string FolderOr(std::string folder) {
+  if (!folder.empty()) return folder;
+  std::error_code error;
+  const auto temporary = std::filesystem::temp_directory_path(error);
+  return error ? "/tmp" : temporary.string();
+}
+
+}  // namespace
+
+LearnerShelf::LearnerShelf(size_t in_memory, std::string folder)
+    : in_memory_(in_memory), folder_(FolderOr(std::move(folder))) {
+  ENSURE(in_memory_ > 0);
+}
+
+size_t LearnerShelf::awake() const {
+  const std::lock_guard lock(mutex_);
+  return by_use_.size();
+}
+
+uint64_t LearnerShelf::asleep_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return file_ ? file_->end_bytes() : 0;
+}
+
+// For one more, where the disk allows.
+void LearnerShelf::MakeRoom() {
+  while (by_use_.size() >= in_memory_) {
+    ShelvedLearner& oldest = *by_use_.back();
+    oldest.asleep_ = PutAway(oldest.learner_->Save());
+    if (!oldest.asleep_) return;
+    oldest.learner_.reset();
+    by_use_.pop_back();
+  }
+}
+
+std::optional<SpillFile::Ticket> LearnerShelf::PutAway(std::string_view saved) {
+  const auto put = [&]() -> Result<SpillFile::Ticket> {
+    if (!file_) {
+      Result<SpillFile> opened = SpillFile::Open(folder_);
+      if (!opened.ok()) return opened.error();
+      file_.emplace(std::move(*opened));
+    }
+    return file_->Put(saved);
+  }();
+  if (put.ok()) return *put;
+  if (!std::exchange(said_, true)) {
+    std::fprintf(stderr, "nudge: %s: learners that should rest there stay in memory\n  %s\n",
+                 put.error().message.c_str(), put.error().remedy.c_str());
+  }
+  return std::nullopt;
+}
+
+std::string LearnerShelf::Read(const SpillFile::Ticket& asleep) const {
+  Result<std::string> saved = file_->Read(asleep);
+  if (!saved.ok()) {
+    StopRun(("a learner that was put away is lost: " + saved.error().message).c_str(),
+            "check that folder's disk and run the same command again: nothing is lost for good");
+  }
+  return std::move(*saved);
+}
+
+void LearnerShelf::Free(std::optional<SpillFile::Ticket>& asleep) {
+  if (asleep) file_->Free(*asleep);
+  asleep.reset();
+}
+
+ShelvedLearner::~ShelvedLearner() {
+  const std::lock_guard lock(shelf_.mutex_);
+  shelf_.by_use_.remove(this);
+  shelf_.Free(asleep_);
+}
+
+void ShelvedLearner::Restore(std::string_view saved) {
+  if (saved.empty()) return;
+  const std::lock_guard lock(shelf_.mutex_);
+  asleep_ = shelf_.PutAway(saved);
+  if (!asleep_) restored_ = saved;
+}
+
+Result<Learner*> ShelvedLearner::Wake(const FrozenWeights& weights, const LearnerOptions& options) {
+  const std::lock_guard lock(shelf_.mutex_);
+  if (!learner_) {
+    shelf_.MakeRoom();
+    if (asleep_ || restored_) {
+      Result<Learner> loaded =
+          Learner::Load(asleep_ ? shelf_.Read(*asleep_) : *restored_, weights, options);
+      if (!loaded.ok()) return loaded.error();
+      learner_.emplace(std::move(*loaded));
+      shelf_.Free(asleep_);
+      restored_.reset();
+    } else {
+      learner_.emplace(weights, options);
+    }
+  }
+  shelf_.by_use_.remove(this);
+  shelf_.by_use_.push_front(this);
+  return &*learner_;
+}
+
+void ShelvedLearner::Forget() {
+  const std::lock_guard lock(shelf_.mutex_);
+  shelf_.by_use_.remove(this);
+  learner_.reset();
+  shelf_.Free(asleep_);
+  restored_.reset();
+}
+
+std::string ShelvedLearner::Save() const {
+  const std::lock_guard lock(shelf_.mutex_);
+  if (learner_) return learner_->Save();
+  return asleep_ ? shelf_.Read(*asleep_) : restored_.value_or("");
+}
+
+}  // namespace nudge

@@ -1,0 +1,80 @@
+#include "stages/model/serve/llama_runtime.h"
+
+#include <ggml.h>
+#include <llama.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "stages/exit_code.h"
+#include "stages/stop_run.h"
+
+namespace nudge {
+namespace {
+
+constexpr size_t kMaxErrorBytes = 400;
+thread_local std::string errors;
+thread_local const char* loading = nullptr;
+
+// ggml ends the process at the first block of memory that it does not get.
+void OnAbort(const char* message) {
+  if (errno != ENOMEM && std::strstr(message, "mem_buffer") == nullptr) {
+    std::fprintf(stderr, "%s\n", message);
+    return;  // a defect: ggml aborts
+  }
+  if (loading == nullptr) StopWithoutMemory();
+  std::fprintf(stderr,
+               "nudge: %s: no memory to load it\n  give the machine more, or name a smaller "
+               "model\n",
+               loading);
+  std::fflush(stderr);
+  std::_Exit(kExitUsage);
+}
+
+void KeepErrors(ggml_log_level level, const char* text, void*) {
+  if (level != GGML_LOG_LEVEL_ERROR || errors.size() >= kMaxErrorBytes) return;
+  if (!errors.empty() && errors.back() != ' ') errors += "; ";
+  for (const char* at = text; *at != '\0' && errors.size() < kMaxErrorBytes; ++at) {
+    if (*at != '\n') {
+      errors.push_back(*at);
+    } else if (at[1] != '\0') {
+      errors.push_back(' ');
+    }
+  }
+}
+
+}  // namespace
+
+void InitialiseLlama() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llama_log_set(KeepErrors, nullptr);
+    ggml_set_abort_callback(OnAbort);
+    llama_backend_init();
+  });
+}
+
+LoadingModel::LoadingModel(const std::string& path) {
+  loading = path.c_str();
+}
+LoadingModel::~LoadingModel() {
+  loading = nullptr;
+}
+
+void StopWithoutMemory() {
+  StopRun("no memory left",
+          "give it more memory and run the same command again, or lower executor.threads, "
+          "model.window_tokens, adapt.learners_in_memory or limits.*, or set adapt.base_memory to "
+          "file");
+}
+
+std::string TakeLlamaErrors() {
+  std::string taken = std::move(errors);
+  errors.clear();
+  return taken.empty() ? "no reason given" : taken;
+}
+
+}  // namespace nudge

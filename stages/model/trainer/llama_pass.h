@@ -1,0 +1,164 @@
+// Forward and backward pass of a stack of Llama blocks with LoRA over packed sequences:
+// Batch -> [LlamaPass] -> hidden states, and their gradient -> gradient of every A and B.
+//
+// Sequences lie one after the other in one batch of rows; attention sees each by itself, everything
+// else is by row. Per layer the forward pass keeps x, q k v before rotation, the attention's output
+// and log-sums, the middle of the block, gate and up, and A x; norms, rotation, SwiGLU and softmax
+// are computed again. One instance is used by one thread at a time (the parts it hands to
+// ParallelFor may run anywhere); its memory is sized once, nothing is allocated by a pass.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "stages/model/trainer/attention.h"
+#include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/gemm.h"
+#include "stages/model/trainer/lora.h"
+#include "stages/model/trainer/parallel.h"
+
+namespace nudge {
+
+struct PackedSequence {
+  size_t begin;   // first row
+  size_t length;  // rows
+};
+
+// Requires sequences that cover all tokens in order, and token ids inside the vocabulary.
+struct Batch {
+  std::span<const int32_t> tokens;
+  std::span<const PackedSequence> sequences;
+
+  size_t rows() const { return tokens.size(); }
+};
+
+class LlamaPass {
+ public:
+  // Sequences have at most min(max_tokens, context) rows, batches max_tokens, adapters max_rank.
+  LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_tokens, uint32_t max_rank);
+
+  // Computes Hidden() with `adapter` (null: the base model). With `keep`, Backward may follow.
+  void Forward(const Batch& batch, const LoraWeights* adapter, bool keep,
+               const ParallelFor& parallel);
+
+  // Output of the last block before the final norm, [rows, hidden].
+  const float* Hidden() const { return hidden_; }
+
+  // The caller writes the gradient of Hidden() here, [rows, hidden], before Backward.
+  float* HiddenGradient() { return d_x_; }
+
+  // Writes the gradient of every value of `adapter`. Requires the same batch and adapter as the
+  // Forward(keep) just before, and gradient.size() == adapter.shape.Size().
+  void Backward(const Batch& batch, const LoraWeights& adapter, std::span<float> gradient,
+                const ParallelFor& parallel);
+
+ private:
+  // What the backward pass of one layer reads.
+  struct Kept {
+    float* x;         // [rows, hidden], the block's input
+    float* qkv;       // [rows, attention width]
+    float* attended;  // [rows, query width]
+    float* log_sum;   // [heads, rows]
+    float* middle;    // [rows, hidden], after attention
+    float* gate_up;   // [rows, 2 feed_forward]
+    float* low;       // [rows, 7 rank]: A x of each module
+  };
+
+  // Modules that read the same input and write adjacent columns: one product.
+  struct Slice {
+    LoraModule module;
+    size_t column;
+  };
+  struct Product {
+    const FrozenMatrix* weight;
+    std::span<const Slice> slices;
+    size_t layer;
+    std::span<const float> bias = {};  // [out] of weight; empty: none
+  };
+
+  // The adapter in use, with the places of its matrices.
+  struct Adapter {
+    const LoraWeights* weights = nullptr;
+    float scale = 0;
+    size_t rank = 0;
+    size_t low_stride = 0;
+
+    bool Has(LoraModule module) const;
+    const float* A(size_t layer, LoraModule module) const;
+    const float* B(size_t layer, LoraModule module) const;
+  };
+
+  void Allocate(size_t max_tokens, uint32_t max_rank);
+  void FillRotations(size_t positions);
+  void UseAdapter(const LoraWeights* adapter);
+  Kept KeptOf(size_t layer, bool keep) const;
+  float* NextX(size_t layer, bool keep) const;
+
+  // low = x A^T for each slice, on rows [begin, begin + rows) of x.
+  void Lower(const Product& product, const float* x, size_t x_stride, size_t begin, size_t rows,
+             float* low) const;
+  // Y = X W^T + scale low B^T (+ residual, or + bias), all rows.
+  void Multiply(const Product& product, size_t rows, const float* x, size_t x_stride,
+                const float* low, const float* residual, float* y, const ParallelFor& parallel);
+  // d_low = scale dY B for each slice, on rows [begin, begin + rows) of dY.
+  void LowerGradient(const Product& product, const float* dy, size_t dy_stride, size_t begin,
+                     size_t rows) const;
+  // The gradients of A and B of one slice.
+  void GradientOfA(const Product& product, const Slice& slice, size_t rows, const float* x,
+                   size_t x_stride, float* gradient) const;
+  void GradientOfB(const Product& product, const Slice& slice, size_t rows, const float* dy,
+                   size_t dy_stride, const float* low, float* gradient) const;
+  // One tile of dX = dY W + d_low A.
+  void InputGradient(const Product& product, const Tiles::Tile& tile, const float* dy,
+                     size_t dy_stride, float* dx) const;
+  // dX (unless null) and the gradients of A and B; after_tile(tile) runs after each tile of dX.
+  template <class AfterTile>
+  void MultiplyBackward(const Product& product, size_t rows, const float* x, size_t x_stride,
+                        const float* dy, size_t dy_stride, const float* low, float* dx,
+                        float* gradient, const ParallelFor& parallel, AfterTile&& after_tile);
+
+  void ForwardLayer(const Batch& batch, size_t layer, const Kept& kept, float* next_x,
+                    const ParallelFor& parallel);
+  // A head's columns of a sequence's q, k and v.
+  HeadView ViewOf(size_t layer, const Kept& kept, const PackedSequence& sequence,
+                  size_t head) const;
+  void Attend(const Batch& batch, size_t layer, const Kept& kept, const ParallelFor& parallel);
+  void BackwardFeedForward(size_t rows, size_t layer, const Kept& kept, float* gradient,
+                           const ParallelFor& parallel);
+  void BackwardAttention(const Batch& batch, size_t layer, const Kept& kept, float* gradient,
+                         const ParallelFor& parallel);
+  void AttendBackward(const Batch& batch, size_t layer, const Kept& kept,
+                      const ParallelFor& parallel);
+  void SumSharedKeys(size_t begin, size_t rows);
+
+  std::shared_ptr<const FrozenWeights> weights_;
+  const LlamaShape& shape_;
+  std::vector<Slice> qkv_slices_, output_slices_, gate_up_slices_, down_slices_;
+  Adapter adapter_;
+
+  size_t widest_out_ = 0;  // of all modules
+  AlignedFloats arena_;
+  std::vector<Kept> kept_;
+  float* cosine_;  // [positions, head_dim / 2]
+  float* sine_;
+  float* last_x_;      // [rows, hidden], output of the last block
+  float* hidden_;      // last_x_, or where a forward-only pass ended
+  float* normed_;      // [rows, hidden]
+  float* active_;      // [rows, feed_forward], SwiGLU's output
+  float* d_x_;         // [rows, hidden]
+  float* d_normed_;    // [rows, hidden]
+  float* d_active_;    // [rows, feed_forward]
+  float* d_gate_up_;   // [rows, 2 feed_forward]
+  float* d_attended_;  // [rows, query width]
+  float* d_qkv_;       // [rows, attention width]
+  float* d_keys_;      // [rows, query width]: each head's own gradient of its keys
+  float* d_values_;    // [rows, query width]
+  float* d_low_;       // [rows, 7 rank]
+  float* turned_;      // [7, rank, widest_out_]: gradients of B, before they are turned
+  float* scratch_;     // attention's
+};
+
+}  // namespace nudge
