@@ -10,6 +10,7 @@
 // order, makes a stage that behaves like the one that saved them.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -35,6 +36,21 @@ using Changes = std::vector<Change>;
 inline std::string NumberName(uint64_t number) {
   std::string digits = std::to_string(number);
   return std::string(20 - digits.size(), '0') + digits;
+}
+// Its inverse; nothing for any other text.
+inline std::optional<uint64_t> NumberOfName(std::string_view name) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  const bool whole = name.size() == 20 && error == std::errc() && end == name.data() + name.size();
+  return whole ? std::optional(number) : std::nullopt;
+}
+
+// What Load says of an entry that no Save of this build can have written.
+inline Error UnreadableEntry(const Change& entry) {
+  return {Code::kUnreadableFile,
+          "state entry " + entry.kind + " '" + entry.id + "' of tenant " + entry.tenant +
+              " is damaged or of another format",
+          "restore the state from a backup, or replay the log from its start"};
 }
 
 // Little-endian, length-prefixed, no padding. The first byte of each value is its format version.

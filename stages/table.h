@@ -55,14 +55,6 @@ std::optional<std::array<uint64_t, kCount>> NumbersOfRow(std::string_view id) {
   return key;
 }
 
-// What Load says of an entry that no Save of this build can have written.
-inline Error UnreadableEntry(const Change& entry) {
-  return {Code::kUnreadableFile,
-          "state entry " + entry.kind + " '" + entry.id + "' of tenant " + entry.tenant +
-              " is damaged or of another format",
-          "restore the state from a backup, or replay the log from its start"};
-}
-
 template <class Key, class Value>
 class Table {
  public:

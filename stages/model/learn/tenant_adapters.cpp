@@ -176,11 +176,8 @@ void TenantAdapters::Save(Changes& changes) {
 }
 
 Result<Nothing> TenantAdapters::Load(const Change& entry) {
-  const Error damaged{Code::kUnreadableFile,
-                      "state: entry " + entry.kind + " of tenant " + tenant_ + " is damaged",
-                      "restore a backup of the state, or rebuild it from the log"};
   ByteReader in(*entry.value);
-  if (in.U8() != kFormat) return damaged;
+  if (in.U8() != kFormat) return UnreadableEntry(entry);
   if (entry.kind == "learner") {
     const uint64_t begin = in.U64();
     if (in.U8() != 0) {
@@ -198,7 +195,7 @@ Result<Nothing> TenantAdapters::Load(const Change& entry) {
     }
     journal_begin_ = saved_begin_ = begin;
     saved_end_ = dirty_from_ = journal_end();
-    return in.complete() ? Result<Nothing>(Nothing{}) : damaged;
+    return in.complete() ? Result<Nothing>(Nothing{}) : UnreadableEntry(entry);
   }
   Entry loaded;
   const uint64_t messages = in.U64();
@@ -212,7 +209,7 @@ Result<Nothing> TenantAdapters::Load(const Change& entry) {
   loaded.user = in.Text();
   const uint64_t documents = in.U64();
   for (uint64_t i = 0; i < documents && !in.failed(); ++i) loaded.documents.insert(in.Text());
-  if (!in.complete()) return damaged;
+  if (!in.complete()) return UnreadableEntry(entry);
   journal_.push_back(std::move(loaded));
   saved_end_ = dirty_from_ = journal_end();
   return Nothing{};
