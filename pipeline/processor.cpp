@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "connectors/json_writer.h"
 #include "stages/fault_point.h"
 
 namespace nudge {
@@ -412,44 +413,25 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
 
 Result<std::vector<ChatMessage>> Processor::ChatFor(const TenantId& tenant,
                                                     const std::string& question) {
-  Partition& partition = partitions_[0];
-  Event event;
-  event.source = "nudge:report";
-  event.id = std::to_string(partition.next_ordinal);
-  event.tenant = tenant;
-  // One token more than any answer was given, so that no cached one is the answer.
-  event.data =
-      Query{question, {.max_tokens = options_.prompt.presets.front().decoding.max_tokens + 1}};
-  Result<Prepared> prepared = prepare_.Apply(std::move(event));
-  if (!prepared.ok()) return prepared.error();
-  if (backend_.dimension() > 0) {
-    const EmbeddingInput input = Prepare::TextsToEmbed(*prepared);
-    std::vector<Vector> vectors;
-    for (const std::string& text : input.texts) {
-      Result<Vector> vector = backend_.Embed(0, text, input.as_query);
-      if (!vector.ok()) return vector.error();
-      vectors.push_back(std::move(*vector));
-    }
-    if (Result<Nothing> attached = prepare_.Attach(*prepared, std::move(vectors)); !attached.ok()) {
-      return attached.error();
-    }
+  const auto partition = partitions_.find(0);
+  if (partition == partitions_.end()) {
+    return Error{Code::kInternal, "partition 0 is not here", "ask while its state is"};
   }
-  const Sequence at = Sequence::Of(0, partition.next_ordinal++);
-  const auto resolved = std::make_shared<const Resolved>(
-      Resolved{std::make_shared<const Prepared>(std::move(*prepared)), {}, {}});
-  Result<Found> found = index_.Apply(at, *resolved);
-  Result<Pinned> pinned = adapt_.Apply(at, *resolved);
-  Result<Planned> planned = prompt_.Apply(at, *resolved);
-  if (!found.ok()) return found.error();
-  if (!pinned.ok()) return pinned.error();
-  if (!planned.ok()) return planned.error();
-  Result<Plan> plan = respond_.Apply(at, {.sequence = at},
-                                     {resolved, std::make_shared<const Found>(std::move(*found)),
-                                      std::make_shared<const Pinned>(std::move(*pinned)),
-                                      std::make_shared<const Planned>(std::move(*planned))});
-  if (!plan.ok()) return plan.error();
-  ENSURE(plan->generate);
-  return std::move(plan->generate->chat);
+  const auto origin = std::make_shared<Origin>();
+  origin->sequence = Sequence::Of(0, partition->second.next_ordinal++);
+  JsonWriter(origin->bytes)
+      .Raw(R"({"specversion":"1.0","type":"nudge.query","source":"nudge:report","id":")")
+      .Integer(origin->sequence.ordinal())
+      .Raw(R"(","tenant":)")
+      .Text(tenant)
+      .Raw(R"(,"data":{"text":)")
+      .Text(question)
+      .Raw("}}");
+  Result<std::vector<ChatMessage>> shown = Error{Code::kInternal, "the question got lost", ""};
+  origin->show_chat = [&shown](Result<std::vector<ChatMessage>> chat) { shown = std::move(chat); };
+  graph_.Push({{.origin = origin}});
+  graph_.WaitForAll();
+  return shown;
 }
 
 }  // namespace nudge

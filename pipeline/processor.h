@@ -73,7 +73,8 @@ class Processor final : private PartitionListener {
   Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
 
   // After Run only, for reports: the chat that a question of the tenant would be answered from now,
-  // in partition 0. It leaves traces in the stages, so nothing may run after it.
+  // in partition 0. The question goes through the graph as far as respond, and leaves traces in the
+  // stages before it, so nothing may run after it.
   Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
 
   // Where the run stands, but for what is Kafka's.

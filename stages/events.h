@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "stages/chat.h"
 #include "stages/result.h"
 #include "stages/snapshot.h"
 #include "stages/vector.h"
@@ -158,6 +160,9 @@ struct Origin {
   std::string bytes;           // as received; of a record over the limits only its head
   std::string bytes_sha256;    // set where bytes is only the head: of all of them
   uint64_t bytes_total = 0;    // set where bytes is only the head
+  // Set on a question of a report, which is not of the log: it ends in respond, which hands over
+  // the chat that it would be answered from, and has no outcome.
+  std::function<void(Result<std::vector<ChatMessage>>)> show_chat;
 };
 
 // A piece of a document: what is embedded, found and cited.
