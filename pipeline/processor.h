@@ -4,6 +4,26 @@
 // then the log in between, checked against the recorded outcomes), pushes records within credits,
 // takes cuts, and drains at the end. Everything is owned here, nothing outlives Run.
 // Run: one thread, once. View: any thread, at any time.
+//
+// The steps of two protocols, numbered as in docs/ARCHITECTURE.md. A restore:
+//   1. Assigned stops the writing and calls Restore for each partition
+//   2. Sink::Last tells the committed offset
+//   3. StateStore::Newest gives the newest whole state at or below it, and makes it ours
+//   4. Graph::Load gives each entry to the part that saved it
+//   5. ReadBack reads the outcomes from the state to the committed offset; RecordedFor the rest
+//   6. Outbox::Start, Graph::Start and Source::Seek say where it goes on
+//   7. PushRecord sends the events in between through the graph, with their recorded outcomes
+//   8. Emit::Apply compares each chain with the recorded one
+//   9. from the committed offset on, outcomes are written
+// A cut:
+//   1. PushRecord lets a Barrier ride on an event (TakeCut, with nothing inside: Graph::AddTo)
+//   2. recall, index, adapt, prompt, respond add what changed, having applied the event
+//   3. Executor::AddBarrier adds versions, answers, learners, once the jobs before it are done
+//   4. Emit::AddPosition adds where the outcome log stands
+//   5. the last part passes the cut to Outbox::AddCut
+//   6. Outbox::WriteCuts takes it after the cut before it, once its outcomes are committed
+//   7. StateStore::Write compares, applies and commits
+//   8. StateStore::BackUp copies the file now and then
 #pragma once
 
 #include <atomic>
@@ -72,12 +92,12 @@ class Processor final : private PartitionListener {
   // state as they were last committed: a later run goes on from there.
   Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
 
-  // After Run only, for reports: the chat that a question of the tenant would be answered from now,
+  // After Run only, for reports: the chat from which a question of the tenant would be answered now,
   // in partition 0. The question goes through the graph as far as respond, and leaves traces in the
   // stages before it, so nothing may run after it.
   Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
 
-  // Where the run stands, but for what is Kafka's.
+  // Where the run stands, without what only Kafka's client knows.
   RunView View();
 
   OutcomeCounts progress() const { return outbox_.progress(); }
@@ -92,7 +112,7 @@ class Processor final : private PartitionListener {
     int64_t recorded_until = 0;  // the outcomes from here to the committed ones are not read yet
     int64_t committed_offset = 0;
     std::shared_ptr<Stay> stay;
-    std::deque<Record> waiting;  // for credits; a paused source adds few to them
+    std::deque<Record> waiting;  // for credits; few, since the source is paused
     RecentEvents recent;
     std::shared_ptr<PumpBoard::Facts> facts;
   };
