@@ -9,12 +9,12 @@
 #include <cstdint>
 #include <functional>
 #include <iterator>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "pipeline/state/cut.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -49,17 +49,18 @@ class Barrier {
  private:
   template <class Fill>
   void Part(Fill&& fill) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     fill(cut_);
     if (--missing_ > 0) return;
-    lock.unlock();
-    done_(std::move(cut_));
+    Cut cut = std::move(cut_);
+    lock.Unlock();
+    done_(std::move(cut));
   }
 
-  std::mutex mutex_;
-  Cut cut_;
-  int missing_;
-  std::function<void(Cut)> done_;
+  Mutex mutex_;
+  Cut cut_ GUARDED_BY(mutex_);
+  int missing_ GUARDED_BY(mutex_);
+  const std::function<void(Cut)> done_;
 };
 
 }  // namespace nudge

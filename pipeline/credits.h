@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
+
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -26,7 +26,7 @@ class Credits {
 
   // True: the event may enter, and its credit is taken. False: not now, or Close was called.
   bool Take(int32_t partition, uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     InFlight& used = partitions_[partition];
     if (closed_ || !used.Fits(bytes, limits_)) return false;
     ++used.events;
@@ -37,43 +37,45 @@ class Credits {
   // Blocks until at least half of some blocked partition's events are back, the time is over, or
   // Close was called. Half: so that a full partition is not woken for every single event.
   void WaitForRoom(const std::set<int32_t>& blocked, std::chrono::milliseconds timeout) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, timeout, [&] {
-      return closed_ || std::any_of(blocked.begin(), blocked.end(),
-                                    [&](int32_t partition) { return Roomy(partition); });
+    const MutexLock lock(mutex_);
+    changed_.WaitFor(mutex_, timeout, [&]() REQUIRES(mutex_) {
+      return closed_ ||
+             std::any_of(blocked.begin(), blocked.end(),
+                         [&](int32_t partition) REQUIRES(mutex_) { return Roomy(partition); });
     });
   }
   // How often credits came back. While it stays the same nobody has got room: cheap to ask.
   uint64_t returns() const { return returns_.load(std::memory_order_relaxed); }
 
   bool HasRoom(int32_t partition) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return Roomy(partition);
   }
 
   void Return(int32_t partition, uint64_t events, uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     InFlight& used = partitions_[partition];
     used.events -= events;
     used.bytes -= bytes;
     returns_.fetch_add(1, std::memory_order_relaxed);
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   // The partition belongs to somebody else; its credits come back with it.
   void Drop(int32_t partition) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     partitions_.erase(partition);
     returns_.fetch_add(1, std::memory_order_relaxed);
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   // Blocks until nothing of any partition, or of one, is in flight. False: the time is over, or
   // Close was called.
   bool WaitUntilIdle(std::chrono::milliseconds timeout,
                      std::optional<int32_t> partition = std::nullopt) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, timeout, [&] { return closed_ || Idle(partition); });
+    const MutexLock lock(mutex_);
+    changed_.WaitFor(mutex_, timeout,
+                     [&]() REQUIRES(mutex_) { return closed_ || Idle(partition); });
     return !closed_ && Idle(partition);
   }
 
@@ -87,36 +89,36 @@ class Credits {
     }
   };
   std::map<int32_t, InFlight> in_flight() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return partitions_;
   }
 
   // Wakes everybody: nothing is admitted any more.
   void Close() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     closed_ = true;
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
  private:
-  bool Roomy(int32_t partition) const {
+  bool Roomy(int32_t partition) const REQUIRES(mutex_) {
     const auto found = partitions_.find(partition);
     return found == partitions_.end() ||
            (found->second.events <= limits_.events / 2 && found->second.bytes <= limits_.bytes / 2);
   }
 
-  bool Idle(std::optional<int32_t> one) const {
+  bool Idle(std::optional<int32_t> one) const REQUIRES(mutex_) {
     return std::all_of(partitions_.begin(), partitions_.end(), [&](const auto& partition) {
       return partition.second.events == 0 || (one && partition.first != *one);
     });
   }
 
   const CreditLimits limits_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<int32_t, InFlight> partitions_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::map<int32_t, InFlight> partitions_ GUARDED_BY(mutex_);
+  bool closed_ GUARDED_BY(mutex_) = false;
   std::atomic<uint64_t> returns_{0};
-  bool closed_ = false;
 };
 
 }  // namespace nudge

@@ -45,7 +45,7 @@ Outbox::Outbox(Sink& sink, StateStore* state, Credits& credits,
 
 Outbox::~Outbox() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   WakeAll();
@@ -54,59 +54,61 @@ Outbox::~Outbox() {
 }
 
 void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   saved_events_[partition] = events;
   positions_[partition] = {next_offset, next_offset};
 }
 
 void Outbox::Add(Entry entry) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++added_;
     entries_.push_back(std::move(entry));
     if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was told before
   }
-  outcomes_changed_.notify_one();
+  outcomes_changed_.NotifyOne();
 }
 
 void Outbox::AddCut(Cut cut) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!positions_.contains(cut.partition)) return;  // it was dropped meanwhile
     cuts_.push_back(std::move(cut));
   }
-  cuts_changed_.notify_one();
+  cuts_changed_.NotifyOne();
 }
 
 bool Outbox::Flush(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   ++flushing_;
-  outcomes_changed_.notify_one();
+  outcomes_changed_.NotifyOne();
   const uint64_t target = added_;
-  const auto is_written = [&] {
+  const auto is_written = [&]() REQUIRES(mutex_) {
     return written_ >= target && !cutting_ && NextCut() == cuts_.end();
   };
-  done_.wait_for(lock, timeout, [&] { return failed_ || is_written(); });
+  done_.WaitFor(mutex_, timeout, [&]() REQUIRES(mutex_) { return failed_ || is_written(); });
   --flushing_;
   return !failed_ && is_written();
 }
 
 Outbox::Pause::Pause(Outbox& outbox) : outbox_(outbox) {
-  std::unique_lock lock(outbox_.mutex_);
+  const MutexLock lock(outbox_.mutex_);
   ++outbox_.pauses_;
-  outbox_.done_.wait(lock, [&] { return !outbox_.writing_ && !outbox_.cutting_; });
+  outbox_.done_.Wait(outbox_.mutex_, [&]() REQUIRES(outbox_.mutex_) {
+    return !outbox_.writing_ && !outbox_.cutting_;
+  });
 }
 
 Outbox::Pause::~Pause() {
   {
-    const std::lock_guard lock(outbox_.mutex_);
+    const MutexLock lock(outbox_.mutex_);
     --outbox_.pauses_;
   }
   outbox_.WakeAll();
 }
 
 void Outbox::Drop(int32_t partition) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (std::vector<Entry>* entries : {&entries_, &sent_}) {
     std::erase_if(*entries, [&](const Entry& entry) { return entry.line.partition == partition; });
   }
@@ -118,19 +120,19 @@ void Outbox::Drop(int32_t partition) {
 }
 
 OutcomeCounts Outbox::progress() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return progress_;
 }
 
 std::map<int32_t, Outbox::Position> Outbox::positions() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return positions_;
 }
 
 void Outbox::WakeAll() {
-  outcomes_changed_.notify_one();
-  cuts_changed_.notify_one();
-  done_.notify_all();
+  outcomes_changed_.NotifyOne();
+  cuts_changed_.NotifyOne();
+  done_.NotifyAll();
 }
 
 int64_t Outbox::Committed(int32_t partition) const {
@@ -143,65 +145,72 @@ int64_t Outbox::Committed(int32_t partition) const {
 void Outbox::WriteOutcomes() {
   pthread_setname_np(pthread_self(), "outbox");
   auto next_write = std::chrono::steady_clock::now();
-  Lock lock(mutex_);
-  const auto work = [&] {
-    return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
-  };
+  MutexLock lock(mutex_);
   while (true) {
-    outcomes_changed_.wait(lock, [&] { return stopping_ || failed_ || work(); });
-    outcomes_changed_.wait_until(lock, next_write, [&] {
+    outcomes_changed_.Wait(
+        mutex_, [&]() REQUIRES(mutex_) { return stopping_ || failed_ || IsOutcomeWork(); });
+    outcomes_changed_.WaitUntil(mutex_, next_write, [&]() REQUIRES(mutex_) {
       return stopping_ || failed_ || flushing_ > 0 || entries_.size() >= kEnoughLines;
     });
     if (stopping_ || failed_) return;
-    if (!work()) continue;
-    std::vector<Entry> fresh;
-    fresh.swap(entries_);
+    if (!IsOutcomeWork()) continue;
+    std::vector<Entry> fresh = std::exchange(entries_, {});
+    std::vector<Entry> sent = std::exchange(sent_, {});
     writing_ = true;
     const uint64_t taken = added_;
     const bool is_load = fresh.size() >= kManyLines;
-    lock.unlock();
+    lock.Unlock();
 
     const auto begun = std::chrono::steady_clock::now();
-    const Result<Nothing> written = Write(std::move(fresh));
+    const Result<Nothing> written = Write(std::move(fresh), sent);
     const bool not_owner = !written.ok() && written.error().code == Code::kNotOwner;
     next_write = NextWrite(begun, is_load, not_owner);
 
-    lock.lock();
+    lock.Lock();
     writing_ = false;
-    if (!written.ok() && !not_owner) return Fail(lock, written.error());
-    std::vector<Entry> done;  // freed without the lock
     if (written.ok()) {
-      Settle();
+      Settle(sent);
       written_ = taken;
-      done.swap(sent_);
+    } else if (not_owner) {
+      sent_ = std::exchange(sent, {});
+    } else {
+      const bool is_first = Fail();
+      lock.Unlock();
+      if (is_first) on_fatal_(written.error());
+      return;
     }
-    lock.unlock();
-    cuts_changed_.notify_one();
-    done_.notify_all();
-    done.clear();
-    lock.lock();
+    lock.Unlock();
+    cuts_changed_.NotifyOne();
+    done_.NotifyAll();
+    sent.clear();  // freed without the lock
+    lock.Lock();
   }
 }
 
-// Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent_`,
+// What is there to write, and may be written now.
+bool Outbox::IsOutcomeWork() {
+  return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
+}
+
+// Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent`,
 // which the sink keeps too.
-Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
+Result<Nothing> Outbox::Write(std::vector<Entry> fresh, std::vector<Entry>& sent) {
   for (const Entry& entry : fresh) {
     if (!entry.commit) continue;
     if (Result<Nothing> appended = sink_.Append(entry.line); !appended.ok()) return appended;
   }
-  if (sent_.empty()) {
-    sent_ = std::move(fresh);
+  if (sent.empty()) {
+    sent = std::move(fresh);
   } else {
-    std::move(fresh.begin(), fresh.end(), std::back_inserter(sent_));
+    std::move(fresh.begin(), fresh.end(), std::back_inserter(sent));
   }
   const auto to_commit = [](const Entry& entry) { return entry.commit; };
-  if (std::any_of(sent_.begin(), sent_.end(), to_commit)) {
+  if (std::any_of(sent.begin(), sent.end(), to_commit)) {
     const DurationMetrics::Timer timer(commit_metrics_);
     if (Result<Nothing> committed = sink_.Commit(); !committed.ok()) return committed;
   }
   std::map<int32_t, std::pair<uint64_t, uint64_t>> returned;  // partition -> events, bytes
-  for (const Entry& entry : sent_) {
+  for (const Entry& entry : sent) {
     auto& [events, bytes] = returned[entry.line.partition];
     ++events;
     bytes += entry.credit_bytes;
@@ -214,8 +223,8 @@ Result<Nothing> Outbox::Write(std::vector<Entry> fresh) {
 }
 
 // What was sent is committed.
-void Outbox::Settle() {
-  for (const Entry& entry : sent_) {
+void Outbox::Settle(const std::vector<Entry>& sent) {
+  for (const Entry& entry : sent) {
     ++progress_.outcomes;
     if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
     if (entry.line.kind == OutcomeKind::kApplied) ++progress_.receipts;
@@ -229,10 +238,10 @@ void Outbox::Settle() {
 
 void Outbox::WriteCuts() {
   pthread_setname_np(pthread_self(), "cuts");
-  Lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
     auto next = cuts_.end();
-    cuts_changed_.wait(lock, [&] {
+    cuts_changed_.Wait(mutex_, [&]() REQUIRES(mutex_) {
       next = pauses_ == 0 ? NextCut() : cuts_.end();
       return stopping_ || failed_ || next != cuts_.end();
     });
@@ -240,15 +249,20 @@ void Outbox::WriteCuts() {
     const Cut cut = std::move(*next);
     cuts_.erase(next);
     cutting_ = true;
-    lock.unlock();
+    lock.Unlock();
     const Result<Nothing> written = state_ == nullptr ? Nothing{} : state_->Write(cut);
-    lock.lock();
+    lock.Lock();
     cutting_ = false;
-    if (!written.ok()) return Fail(lock, written.error());
+    if (!written.ok()) {
+      const bool is_first = Fail();
+      lock.Unlock();
+      if (is_first) on_fatal_(written.error());
+      return;
+    }
     saved_events_[cut.partition] = cut.events;
     positions_[cut.partition].saved = cut.next_offset;
-    outcomes_changed_.notify_one();
-    done_.notify_all();
+    outcomes_changed_.NotifyOne();
+    done_.NotifyAll();
   }
 }
 
@@ -256,7 +270,7 @@ void Outbox::WriteCuts() {
 // to wait for), but each holds only what changed since the one before, so they are written in the
 // log's order.
 std::vector<Cut>::iterator Outbox::NextCut() {
-  return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) {
+  return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
     return cut.follows == saved_events_[cut.partition] &&
            cut.next_offset <= Committed(cut.partition);
   });
@@ -267,16 +281,16 @@ std::vector<Cut>::iterator Outbox::NextCut() {
 bool Outbox::CutsAreBehind() {
   if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;
-  return std::any_of(cuts_.begin(), cuts_.end(), [&](const Cut& cut) {
+  return std::any_of(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
     return cut.next_offset <= Committed(cut.partition) && ++ready[cut.partition] > 1;
   });
 }
 
-void Outbox::Fail(Lock& lock, const Error& error) {
+// Nothing is begun any more. True: `on_fatal` was not told yet.
+bool Outbox::Fail() {
   const bool is_first = !std::exchange(failed_, true);
   WakeAll();
-  lock.unlock();
-  if (is_first) on_fatal_(error);
+  return is_first;
 }
 
 }  // namespace nudge

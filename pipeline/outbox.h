@@ -11,10 +11,8 @@
 // some partition is about to be dropped, and then the rest is committed.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -24,6 +22,7 @@
 #include "pipeline/observe/jobs_view.h"
 #include "pipeline/observe/metrics.h"
 #include "pipeline/state/state_store.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -76,17 +75,16 @@ class Outbox {
   const DurationMetrics& commit_metrics() const { return commit_metrics_; }
 
  private:
-  using Lock = std::unique_lock<std::mutex>;
-
   void WriteOutcomes();
   void WriteCuts();
-  Result<Nothing> Write(std::vector<Entry> fresh);
-  void Settle();
-  bool CutsAreBehind();
-  int64_t Committed(int32_t partition) const;
+  Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
+  void Settle(const std::vector<Entry>& sent) REQUIRES(mutex_);
+  bool IsOutcomeWork() REQUIRES(mutex_);
+  bool CutsAreBehind() REQUIRES(mutex_);
+  int64_t Committed(int32_t partition) const REQUIRES(mutex_);
   void WakeAll();
-  std::vector<Cut>::iterator NextCut();
-  void Fail(Lock& lock, const Error& error);
+  std::vector<Cut>::iterator NextCut() REQUIRES(mutex_);
+  bool Fail() REQUIRES(mutex_);
 
   Sink& sink_;
   StateStore* const state_;
@@ -94,26 +92,25 @@ class Outbox {
   const std::function<void(const OutcomeLine&)> on_outcome_;
   const std::function<void(const Error&)> on_fatal_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable outcomes_changed_;  // for the thread that writes them
-  std::condition_variable cuts_changed_;      // the same
-  std::condition_variable done_;              // for whoever waits in Flush or Pause
-  std::vector<Entry> entries_;
-  std::vector<Entry>
-      sent_;               // with the sink, and not committed yet; while writing, the thread's own
-  std::vector<Cut> cuts_;  // not written yet
-  uint64_t added_ = 0;     // entries, ever
-  uint64_t written_ = 0;   // of those, the first ones, done with
-  OutcomeCounts progress_;
-  std::map<int32_t, Position> positions_;
+  mutable Mutex mutex_;
+  CondVar outcomes_changed_;  // for the thread that writes them
+  CondVar cuts_changed_;      // the same
+  CondVar done_;              // for whoever waits in Flush or Pause
+  std::vector<Entry> entries_ GUARDED_BY(mutex_);
+  std::vector<Entry> sent_ GUARDED_BY(mutex_);  // with the sink, and not committed yet
+  std::vector<Cut> cuts_ GUARDED_BY(mutex_);    // not written yet
+  uint64_t added_ GUARDED_BY(mutex_) = 0;       // entries, ever
+  uint64_t written_ GUARDED_BY(mutex_) = 0;     // of those, the first ones, done with
+  OutcomeCounts progress_ GUARDED_BY(mutex_);
+  std::map<int32_t, Position> positions_ GUARDED_BY(mutex_);
+  bool writing_ GUARDED_BY(mutex_) = false;  // outcomes
+  bool cutting_ GUARDED_BY(mutex_) = false;  // writing a cut
+  bool failed_ GUARDED_BY(mutex_) = false;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  int pauses_ GUARDED_BY(mutex_) = 0;
+  int flushing_ GUARDED_BY(mutex_) = 0;                          // who waits in Flush
+  std::map<int32_t, uint64_t> saved_events_ GUARDED_BY(mutex_);  // of the last cut written
   DurationMetrics commit_metrics_;
-  bool writing_ = false;  // outcomes
-  bool cutting_ = false;  // writing a cut
-  bool failed_ = false;
-  bool stopping_ = false;
-  int pauses_ = 0;
-  int flushing_ = 0;                          // who waits in Flush
-  std::map<int32_t, uint64_t> saved_events_;  // of the last cut written
   std::thread outcomes_thread_;
   std::thread cuts_thread_;
 };

@@ -8,17 +8,16 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "stages/events.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -74,12 +73,12 @@ class PumpBoard {
   std::shared_ptr<Facts> Add(int32_t partition, int64_t committed_offset) {
     auto facts = std::make_shared<Facts>();
     facts->committed_offset = committed_offset;
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     partitions_[partition] = facts;
     return facts;
   }
   void Remove(int32_t partition) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     partitions_.erase(partition);
   }
   void CountPoll() {
@@ -109,51 +108,53 @@ class PumpBoard {
   void Answer(const Find& find) {
     if (!asked_.load(std::memory_order_relaxed)) return;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       asked_.store(false, std::memory_order_relaxed);
       answer_ = find(question_);
       answered_ = true;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   // ---- By anybody else
 
   std::map<int32_t, std::shared_ptr<const Facts>> partitions() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return {partitions_.begin(), partitions_.end()};
   }
   uint64_t polls() const { return polls_.load(std::memory_order_relaxed); }
   std::string doing() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return doing_;
   }
 
   // One thread. Nothing: the time is over. An empty answer: nothing is in flight.
   std::optional<std::optional<Oldest>> Ask(int32_t partition, std::chrono::milliseconds timeout) {
-    std::unique_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     question_ = partition;
     answered_ = false;
     asked_.store(true, std::memory_order_relaxed);
-    if (!changed_.wait_for(lock, timeout, [&] { return answered_; })) return std::nullopt;
+    if (!changed_.WaitFor(mutex_, timeout, [&]() REQUIRES(mutex_) { return answered_; })) {
+      return std::nullopt;
+    }
     return std::exchange(answer_, std::nullopt);
   }
 
  private:
   void Say(std::string what) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     doing_ = std::move(what);
   }
 
   std::atomic<uint64_t> polls_{0};
   std::atomic<bool> asked_{false};
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<int32_t, std::shared_ptr<Facts>> partitions_;
-  std::string doing_;
-  int32_t question_ = 0;
-  bool answered_ = false;
-  std::optional<Oldest> answer_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::map<int32_t, std::shared_ptr<Facts>> partitions_ GUARDED_BY(mutex_);
+  std::string doing_ GUARDED_BY(mutex_);
+  int32_t question_ GUARDED_BY(mutex_) = 0;
+  bool answered_ GUARDED_BY(mutex_) = false;
+  std::optional<Oldest> answer_ GUARDED_BY(mutex_);
 };
 
 }  // namespace nudge

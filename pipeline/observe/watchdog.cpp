@@ -35,17 +35,17 @@ void Watchdog::Start() {
 
 void Watchdog::Stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     view_.silent.clear();
     view_.late_poll.clear();
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   if (thread_.joinable()) thread_.join();
 }
 
 RunView::Watch Watchdog::view() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return view_;
 }
 
@@ -56,9 +56,9 @@ void Watchdog::Work() {
   }
   const Time begun = Clock::now();
   polled_ = begun;
-  std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, every, [&] { return stopping_; })) {
-    lock.unlock();
+  MutexLock lock(mutex_);
+  while (!changed_.WaitFor(mutex_, every, [&]() REQUIRES(mutex_) { return stopping_; })) {
+    lock.Unlock();
     const Time now = Clock::now();
     coarse_ms_.store(
         static_cast<uint32_t>(
@@ -67,7 +67,7 @@ void Watchdog::Work() {
     const Look look = callbacks_.look();
     if (options_.silent.count() > 0) Compare(look, now);
     ComparePolls(look, now);
-    lock.lock();
+    lock.Lock();
   }
 }
 
@@ -98,7 +98,7 @@ void Watchdog::Compare(const Look& look, Time now) {
     progress.said = true;
     silent.push_back({number, seconds, std::move(sentence)});
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (stopping_) return;
   view_.silent = std::move(silent);
   view_.silent_alarms += alarms;
@@ -121,7 +121,7 @@ void Watchdog::ComparePolls(const Look& look, Time now) {
   }
   bool is_new = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_) return;
     view_.poll_age_seconds = Seconds(age);
     is_new = is_late && view_.late_poll.empty();

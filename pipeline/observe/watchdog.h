@@ -11,15 +11,14 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 
 #include "pipeline/observe/run_view.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -82,10 +81,10 @@ class Watchdog {
   uint64_t polls_ = 0;
   Time polled_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stopping_ = false;
-  RunView::Watch view_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  RunView::Watch view_ GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

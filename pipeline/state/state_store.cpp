@@ -118,9 +118,9 @@ StateStore::~StateStore() {
 }
 
 void StateStore::WaitForBackups() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& [partition, slot] : slots_) {
-    const std::lock_guard slot_lock(slot->mutex);
+    const MutexLock slot_lock(slot->mutex);
     if (slot->backup.valid()) slot->backup.wait();
   }
 }
@@ -142,7 +142,7 @@ std::string StateStore::UnfinishedBackup(int32_t partition) const {
 }
 
 StateStore::Slot& StateStore::SlotOf(int32_t partition) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::unique_ptr<Slot>& slot = slots_[partition];
   if (!slot) slot = std::make_unique<Slot>();
   return *slot;
@@ -157,7 +157,7 @@ void StateStore::CloseSlot(Slot& slot) {
 
 void StateStore::Close(int32_t partition) {
   Slot& slot = SlotOf(partition);
-  const std::lock_guard lock(slot.mutex);
+  const MutexLock lock(slot.mutex);
   CloseSlot(slot);
 }
 
@@ -289,7 +289,7 @@ Result<Nothing> StateStore::Install(const std::string& backup, int32_t partition
 Result<std::optional<Cut>> StateStore::Newest(int32_t partition, int64_t committed_offset) {
   const DurationMetrics::Timer timer(metrics_.restores);
   Slot& slot = SlotOf(partition);
-  const std::lock_guard lock(slot.mutex);
+  const MutexLock lock(slot.mutex);
   CloseSlot(slot);
   const std::string path = PathOf(partition);
   std::error_code ignored;
@@ -344,7 +344,7 @@ uint64_t BytesOf(const Changes& changes) {
 
 Result<Nothing> StateStore::Write(const Cut& cut) {
   Slot& slot = SlotOf(cut.partition);
-  const std::lock_guard lock(slot.mutex);
+  const MutexLock lock(slot.mutex);
   if (!slot.database) {
     return Error{Code::kInternal,
                  "state: partition " + std::to_string(cut.partition) + " was not restored", ""};

@@ -16,7 +16,6 @@
 #include <future>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +23,7 @@
 #include "pipeline/observe/metrics.h"
 #include "pipeline/state/cut.h"
 #include "pipeline/state/state_database.h"
+#include "stages/guarded.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -85,23 +85,24 @@ class StateStore {
 
  private:
   struct Slot {
-    std::mutex mutex;
-    std::unique_ptr<StateDatabase> database;  // after Newest, until Close
-    int64_t generation = 0;
-    uint64_t cuts_to_backup = 1;
+    Mutex mutex;
+    std::unique_ptr<StateDatabase> database GUARDED_BY(mutex);  // after Newest, until Close
+    int64_t generation GUARDED_BY(mutex) = 0;
+    uint64_t cuts_to_backup GUARDED_BY(mutex) = 1;
     std::atomic<bool> abandoned{false};
-    std::future<void> backup;  // last: its end waits for the thread, which reads `abandoned`
+    // Last: its end waits for the thread, which reads `abandoned`.
+    std::future<void> backup GUARDED_BY(mutex);
   };
 
   std::string StemOf(int32_t partition) const;
   std::string PathOf(int32_t partition) const;
   std::string UnfinishedBackup(int32_t partition) const;
   Slot& SlotOf(int32_t partition);
-  static void CloseSlot(Slot& slot);
+  static void CloseSlot(Slot& slot) REQUIRES(slot.mutex);
   Result<Nothing> CheckFit(const StateMeta& meta, const std::string& path, int32_t partition,
                            int64_t committed_offset) const;
   Result<std::optional<Cut>> Restore(Slot& slot, int32_t partition, int64_t committed_offset,
-                                     std::string& defect) const;
+                                     std::string& defect) const REQUIRES(slot.mutex);
   Result<std::string> UsableBackup(const StateFiles& files, int32_t partition,
                                    int64_t committed_offset, const Error& otherwise) const;
   Result<std::string> SetAside(const std::string& path, int32_t partition,
@@ -116,8 +117,8 @@ class StateStore {
   const StateStoreOptions options_;
   const std::function<void(const std::string&)> on_notice_;
   StateMetrics metrics_;
-  std::mutex mutex_;
-  std::map<int32_t, std::unique_ptr<Slot>> slots_;
+  Mutex mutex_;
+  std::map<int32_t, std::unique_ptr<Slot>> slots_ GUARDED_BY(mutex_);
 };
 
 // ---- For those who only look --------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -171,8 +170,10 @@ class LocalBackend final : public Backend {
 
   // ---- For its learners
 
-  Result<Training*> Learning(const ParallelFor& parallel_for);  // loads at the first call
-  std::mutex& learning_mutex() { return learning_mutex_; }      // the outer lock of the shelf
+  // Loads at the first call.
+  Result<Training*> Learning(const ParallelFor& parallel_for) REQUIRES(learning_mutex_);
+  // The outer lock of the shelf, and of what the trainer works in.
+  Mutex& learning_mutex() RETURN_CAPABILITY(learning_mutex_) { return learning_mutex_; }
   LearnerShelf& shelf() { return shelf_; }
   const LearnerOptions& learner_options() const { return options_.learner; }
   Result<LearnExample> ExampleOf(const Study& study) const;
@@ -238,8 +239,8 @@ class LocalBackend final : public Backend {
 
   LearnerShelf shelf_;
 
-  std::mutex learning_mutex_;  // guards what follows, and the trainer's memory
-  std::optional<Training> training_;
+  Mutex learning_mutex_;
+  std::optional<Training> training_ GUARDED_BY(learning_mutex_);
 };
 
 // ---- A tenant's learner -------------------------------------------------------------------------
@@ -253,7 +254,7 @@ class LocalLearner final : public BackendLearner {
   Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
     Result<LearnExample> example = backend_.ExampleOf(study);
     if (!example.ok()) return example.error();
-    const std::lock_guard lock(backend_.learning_mutex());
+    const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(parallel_for);
     if (!turn.ok()) return turn.error();
     Result<StepReport> step =
@@ -271,7 +272,7 @@ class LocalLearner final : public BackendLearner {
 
   Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
                                                         const ParallelFor& parallel_for) override {
-    const std::lock_guard lock(backend_.learning_mutex());
+    const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(parallel_for);
     if (!turn.ok()) return turn.error();
     return backend_.MakeVersion(turn->learner.weights(), parent, CountsOf(turn->learner),
@@ -279,7 +280,7 @@ class LocalLearner final : public BackendLearner {
   }
 
   Result<Nothing> Adopt(const AdapterVersion* version) override {
-    const std::lock_guard lock(backend_.learning_mutex());
+    const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(SerialFor());
     if (version == nullptr && !turn.ok() && turn.error().code == Code::kWrongAdapter) {
       learner_.Forget();  // learnt with another rank, say: a reset is the way out of that
@@ -302,7 +303,7 @@ class LocalLearner final : public BackendLearner {
     Learner& learner;
   };
   // The training copy, and this tenant's learner in it, as long as the lock is held.
-  Result<Turn> Ready(const ParallelFor& parallel_for) {
+  Result<Turn> Ready(const ParallelFor& parallel_for) REQUIRES(backend_.learning_mutex()) {
     Result<Training*> training = backend_.Learning(parallel_for);
     if (!training.ok()) return training.error();
     Result<Learner*> learner = learner_.Wake(*(*training)->weights, backend_.learner_options());
@@ -470,7 +471,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
     return Error{Code::kWrongAdapter, "data.uri: " + path + " is outside of the import folder",
                  "name a file or folder below adapt.import_folder"};
   }
-  const std::lock_guard lock(learning_mutex_);
+  const MutexLock lock(learning_mutex_);
   Result<Training*> training = Learning(SerialFor());
   if (!training.ok()) return training.error();
   const LearnerOptions& learner = options_.learner;

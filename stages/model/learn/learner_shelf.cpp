@@ -24,12 +24,12 @@ LearnerShelf::LearnerShelf(size_t in_memory, std::string folder)
 }
 
 size_t LearnerShelf::awake() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return by_use_.size();
 }
 
 uint64_t LearnerShelf::asleep_bytes() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return file_ ? file_->end_bytes() : 0;
 }
 
@@ -37,6 +37,7 @@ uint64_t LearnerShelf::asleep_bytes() const {
 void LearnerShelf::MakeRoom() {
   while (by_use_.size() >= in_memory_) {
     ShelvedLearner& oldest = *by_use_.back();
+    oldest.shelf_.mutex_.AssertHeld();  // it is this shelf
     oldest.asleep_ = PutAway(oldest.learner_->Save());
     if (!oldest.asleep_) return;
     oldest.learner_.reset();
@@ -45,7 +46,7 @@ void LearnerShelf::MakeRoom() {
 }
 
 std::optional<SpillFile::Ticket> LearnerShelf::PutAway(std::string_view saved) {
-  const auto put = [&]() -> Result<SpillFile::Ticket> {
+  const auto put = [&]() REQUIRES(mutex_) -> Result<SpillFile::Ticket> {
     if (!file_) {
       Result<SpillFile> opened = SpillFile::Open(folder_);
       if (!opened.ok()) return opened.error();
@@ -76,20 +77,20 @@ void LearnerShelf::Free(std::optional<SpillFile::Ticket>& asleep) {
 }
 
 ShelvedLearner::~ShelvedLearner() {
-  const std::lock_guard lock(shelf_.mutex_);
+  const MutexLock lock(shelf_.mutex_);
   shelf_.by_use_.remove(this);
   shelf_.Free(asleep_);
 }
 
 void ShelvedLearner::Restore(std::string_view saved) {
   if (saved.empty()) return;
-  const std::lock_guard lock(shelf_.mutex_);
+  const MutexLock lock(shelf_.mutex_);
   asleep_ = shelf_.PutAway(saved);
   if (!asleep_) restored_ = saved;
 }
 
 Result<Learner*> ShelvedLearner::Wake(const FrozenWeights& weights, const LearnerOptions& options) {
-  const std::lock_guard lock(shelf_.mutex_);
+  const MutexLock lock(shelf_.mutex_);
   if (!learner_) {
     shelf_.MakeRoom();
     if (asleep_ || restored_) {
@@ -109,7 +110,7 @@ Result<Learner*> ShelvedLearner::Wake(const FrozenWeights& weights, const Learne
 }
 
 void ShelvedLearner::Forget() {
-  const std::lock_guard lock(shelf_.mutex_);
+  const MutexLock lock(shelf_.mutex_);
   shelf_.by_use_.remove(this);
   learner_.reset();
   shelf_.Free(asleep_);
@@ -117,7 +118,7 @@ void ShelvedLearner::Forget() {
 }
 
 std::string ShelvedLearner::Save() const {
-  const std::lock_guard lock(shelf_.mutex_);
+  const MutexLock lock(shelf_.mutex_);
   if (learner_) return learner_->Save();
   return asleep_ ? shelf_.Read(*asleep_) : restored_.value_or("");
 }

@@ -14,11 +14,11 @@
 #pragma once
 
 #include <list>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "stages/guarded.h"
 #include "stages/model/learn/learner.h"
 #include "stages/model/learn/spill_file.h"
 
@@ -42,17 +42,17 @@ class LearnerShelf {
  private:
   friend class ShelvedLearner;
 
-  void MakeRoom();
-  std::optional<SpillFile::Ticket> PutAway(std::string_view saved);
-  std::string Read(const SpillFile::Ticket& asleep) const;
-  void Free(std::optional<SpillFile::Ticket>& asleep);
+  void MakeRoom() REQUIRES(mutex_);
+  std::optional<SpillFile::Ticket> PutAway(std::string_view saved) REQUIRES(mutex_);
+  std::string Read(const SpillFile::Ticket& asleep) const REQUIRES(mutex_);
+  void Free(std::optional<SpillFile::Ticket>& asleep) REQUIRES(mutex_);
 
   const size_t in_memory_;
   const std::string folder_;
-  mutable std::mutex mutex_;           // the inner one: guards what follows, and every learner
-  std::list<ShelvedLearner*> by_use_;  // those awake; the last used is in front
-  std::optional<SpillFile> file_;
-  bool said_ = false;  // that the file cannot be written
+  mutable Mutex mutex_;                                   // the inner one
+  std::list<ShelvedLearner*> by_use_ GUARDED_BY(mutex_);  // those awake; the last used is in front
+  std::optional<SpillFile> file_ GUARDED_BY(mutex_);
+  bool said_ GUARDED_BY(mutex_) = false;  // that the file cannot be written
 };
 
 // The learner of one tenant. One caller at a time.
@@ -83,9 +83,9 @@ class ShelvedLearner {
 
   LearnerShelf& shelf_;
   // One of these, or none.
-  std::optional<Learner> learner_;
-  std::optional<SpillFile::Ticket> asleep_;
-  std::optional<std::string> restored_;  // that the disk did not take
+  std::optional<Learner> learner_ GUARDED_BY(shelf_.mutex_);
+  std::optional<SpillFile::Ticket> asleep_ GUARDED_BY(shelf_.mutex_);
+  std::optional<std::string> restored_ GUARDED_BY(shelf_.mutex_);  // that the disk did not take
 };
 
 }  // namespace nudge
