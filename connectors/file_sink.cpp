@@ -156,7 +156,7 @@ void FileSink::ReadCommitted() {
 
 Result<Nothing> FileSink::WriteCopy() {
   Result<Nothing> written = Write(dead_letters_);
-  if (written) Settle(dead_letters_);
+  if (written) MarkCommitted(dead_letters_);
   return written;
 }
 
@@ -208,7 +208,7 @@ Result<Nothing> FileSink::Write(const Lines& lines) const {
                "the outcomes committed before stand; free space or mend the folder, then resume"};
 }
 
-void FileSink::Settle(Lines& lines) {
+void FileSink::MarkCommitted(Lines& lines) {
   lines.committed_bytes += lines.pending.size();
   lines.pending.clear();
 }
@@ -222,8 +222,8 @@ Result<Nothing> FileSink::Commit() {
     Cut(dead_letters_);
     return written;
   }
-  Settle(dead_letters_);
-  Settle(outcomes_);
+  MarkCommitted(dead_letters_);
+  MarkCommitted(outcomes_);
   committed_ = appended_;
   pending_.clear();
   return Nothing{};

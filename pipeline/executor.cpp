@@ -20,7 +20,7 @@ class JoinedChanges {
       : parts_(count), missing_(count), done_(std::move(done)) {}
 
   void Fill(size_t index, Changes changes) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     parts_[index] = std::move(changes);
     if (--missing_ > 0) return;
     Changes all;
@@ -28,14 +28,14 @@ class JoinedChanges {
       all.insert(all.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));
     }
-    lock.unlock();
+    lock.Unlock();
     done_(std::move(all));
   }
 
  private:
-  std::mutex mutex_;
-  std::vector<Changes> parts_;
-  size_t missing_;
+  Mutex mutex_;
+  std::vector<Changes> parts_ GUARDED_BY(mutex_);
+  size_t missing_ GUARDED_BY(mutex_);
   std::function<void(Changes)> done_;
 };
 
@@ -92,7 +92,7 @@ Executor::~Executor() {
 
 void Executor::Stop() {
   pool_.Stop();
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   partitions_.clear();  // with them every continuation that waited
 }
 
@@ -138,7 +138,7 @@ Executor::TenantPtr Executor::TenantOf(int32_t partition, const TenantId& id) {
 std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
                                         std::shared_ptr<const Outcome> recorded,
                                         std::function<void(Outcome)> done) {
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   if (pool_.stopping()) return std::nullopt;
   if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty()) {
     return std::move(plan.outcome);
@@ -306,22 +306,23 @@ void Executor::WriteSnapshot(const TenantId& id, const Lesson& lesson, LessonDon
 // A lesson counts as left as long as what this gives lives: until it is learnt, or dropped.
 std::shared_ptr<void> Executor::CountLesson() {
   {
-    const std::lock_guard lock(lessons_mutex_);
+    const MutexLock lock(lessons_mutex_);
     ++lessons_left_;
   }
   return {nullptr, [this](void*) {
-            const std::lock_guard lock(lessons_mutex_);
-            if (--lessons_left_ == 0) lessons_done_.notify_all();
+            const MutexLock lock(lessons_mutex_);
+            if (--lessons_left_ == 0) lessons_done_.NotifyAll();
           }};
 }
 
 bool Executor::WaitForLessons(std::chrono::milliseconds timeout) {
-  std::unique_lock lock(lessons_mutex_);
-  return lessons_done_.wait_for(lock, timeout, [&] { return lessons_left_ == 0; });
+  const MutexLock lock(lessons_mutex_);
+  return lessons_done_.WaitFor(lessons_mutex_, timeout,
+                               [&]() REQUIRES(lessons_mutex_) { return lessons_left_ == 0; });
 }
 
 size_t Executor::lessons_left() {
-  const std::lock_guard lock(lessons_mutex_);
+  const MutexLock lock(lessons_mutex_);
   return lessons_left_;
 }
 
@@ -329,7 +330,7 @@ size_t Executor::lessons_left() {
 
 std::vector<TenantView> Executor::TenantsOf(int32_t partition) {
   std::vector<TenantView> views;
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   const auto found = partitions_.find(partition);
   if (found == partitions_.end()) return views;
   for (const auto& [id, tenant] : found->second) {
@@ -340,7 +341,7 @@ std::vector<TenantView> Executor::TenantsOf(int32_t partition) {
 }
 
 std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const TenantId& id) {
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   const auto& versions = TenantOf(partition, id)->versions();
   if (versions.empty()) return nullptr;
   const Served* served = versions.rbegin()->second->Find();
@@ -351,7 +352,7 @@ std::shared_ptr<const AdapterVersion> Executor::Latest(int32_t partition, const 
 
 void Executor::AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier) {
   using Saved = std::function<void(Changes)>;
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   if (pool_.stopping()) return;
   std::vector<std::function<void(Saved)>> parts;  // each tells its changes once they are known
   const auto add = [&](Change entry, const auto& later) {
@@ -404,7 +405,7 @@ void Executor::SaveLearner(int32_t partition, const TenantPtr& tenant,
 void Executor::Abandon(int32_t partition) {
   Tenants tenants;  // destroyed without the lock
   {
-    const std::lock_guard submitting(submit_mutex_);
+    const MutexLock submitting(submit_mutex_);
     if (const auto found = partitions_.find(partition); found != partitions_.end()) {
       tenants = std::move(found->second);
       partitions_.erase(found);
@@ -415,7 +416,7 @@ void Executor::Abandon(int32_t partition) {
 }
 
 Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
-  const std::lock_guard submitting(submit_mutex_);
+  const MutexLock submitting(submit_mutex_);
   const TenantPtr tenant = TenantOf(partition, entry.tenant);
   if (entry.kind == "learner" || entry.kind == "journal") return tenant->adapters.Load(entry);
   const std::optional<uint64_t> number = NumberOfName(entry.id);

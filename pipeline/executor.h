@@ -25,11 +25,9 @@
 
 #include <array>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +37,7 @@
 #include "pipeline/observe/metrics.h"
 #include "pipeline/tenant_models.h"
 #include "pipeline/worker_pool.h"
+#include "stages/guarded.h"
 #include "stages/jobs.h"
 #include "stages/model/backend.h"
 
@@ -121,7 +120,7 @@ class Executor {
   using TenantPtr = std::shared_ptr<TenantModels>;
   using Tenants = std::map<TenantId, TenantPtr>;
 
-  TenantPtr TenantOf(int32_t partition, const TenantId& tenant);
+  TenantPtr TenantOf(int32_t partition, const TenantId& tenant) REQUIRES(submit_mutex_);
   LaterPtr<Answer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
                                   const Outcome* recorded);
   Answer GenerateNow(size_t slot, const Generate& generate, const Served& served,
@@ -144,12 +143,12 @@ class Executor {
   const std::function<void(const LessonEvent&)> on_lesson_;
   const std::function<void(const Error&)> on_fatal_;
 
-  std::mutex submit_mutex_;  // guards partitions_ and what a tenant keeps; Stop is the only rival
-  std::map<int32_t, Tenants> partitions_;
+  Mutex submit_mutex_;  // also for what a tenant keeps; Stop is the only rival
+  std::map<int32_t, Tenants> partitions_ GUARDED_BY(submit_mutex_);
 
-  std::mutex lessons_mutex_;  // guards lessons_left_
-  std::condition_variable lessons_done_;
-  size_t lessons_left_ = 0;
+  Mutex lessons_mutex_;
+  CondVar lessons_done_;
+  size_t lessons_left_ GUARDED_BY(lessons_mutex_) = 0;
 
   DurationMetrics generate_metrics_;
   NodeMetrics embed_metrics_;

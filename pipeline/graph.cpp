@@ -5,12 +5,12 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <memory>
-#include <mutex>
 #include <tuple>
 #include <utility>
 
 #include "pipeline/graph_bodies.h"
 #include "pipeline/key_order.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 namespace flow = oneapi::tbb::flow;
@@ -105,7 +105,7 @@ struct Order {
       : node(graph, flow::serial, [this](const Batch<T>& in, auto& ports) noexcept {
           const auto next = std::make_shared<std::vector<Message<T>>>();
           {
-            const std::lock_guard lock(mutex);
+            const MutexLock lock(mutex);
             next->reserve(in.messages->size());
             for (const Message<T>& message : *in.messages) {
               if (message.abandoned()) continue;
@@ -115,19 +115,19 @@ struct Order {
           if (!next->empty()) std::get<0>(ports).try_put(Batch<T>{batches++, next});
         }) {}
   void Start(int32_t partition, uint64_t next_ordinal) {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     order.Start(partition, next_ordinal);
   }
   void Drop(int32_t partition) {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     order.Drop(partition);
   }
   std::optional<uint64_t> Next(int32_t partition) {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     return order.Next(partition);
   }
-  std::mutex mutex;  // guards the order
-  KeyedOrder<Message<T>> order;
+  Mutex mutex;
+  KeyedOrder<Message<T>> order GUARDED_BY(mutex);
   uint64_t batches = 0;
   PuttingNode<Batch<T>, Batch<T>> node;
 };

@@ -104,7 +104,7 @@ Batch<Gathered> GraphBodies::Gather(const Branches& in) {
   return ForEach<Gathered>(std::get<0>(in), [&](const Message<Resolved>& first) {
     const Message<Found>& second = (*std::get<1>(in).messages)[i];
     const Message<Pinned>& third = (*std::get<2>(in).messages)[i];
-    const Message<Planned>& fourth = (*std::get<3>(in).messages)[i++];
+    const Message<Chosen>& fourth = (*std::get<3>(in).messages)[i++];
     Message<Gathered> out = first.WithoutBody<Gathered>();
     for (const auto& fault : {first.fault, second.fault, third.fault, fourth.fault}) {
       if (fault && !out.fault) out.fault = fault;
@@ -121,7 +121,7 @@ Batch<Outcome> GraphBodies::Respond(const Batch<Gathered>& in, const PutLater<Ou
   const auto ready = RoomFor<Outcome>(in.messages->size());
   auto& guarded = std::get<Guarded<nudge::Respond>>(stages_);
   // Held over the executor's part too: a partition that is taken away loses both at once.
-  const std::lock_guard lock(guarded.mutex);
+  const MutexLock lock(guarded.mutex);
   NodeMetrics::Laps laps(metrics_.respond);
   for (const Message<Gathered>& message : *in.messages) {
     if (message.origin->show_chat) {
@@ -156,7 +156,7 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
       });
   if (in.abandoned()) return std::nullopt;
   {
-    const std::lock_guard lock(next_mutex_);
+    const MutexLock lock(next_mutex_);
     next_at_respond_[at.partition()] = at.ordinal() + 1;
   }
   Checkpoint(guarded, in);
@@ -206,7 +206,7 @@ Batch<OutcomeLine> GraphBodies::Encode(const Batch<Outcome>& in) {
 }
 
 void GraphBodies::Emit(const Batch<OutcomeLine>& in) {
-  const std::lock_guard lock(emit_mutex_);
+  const MutexLock lock(emit_mutex_);
   NodeMetrics::Laps laps(metrics_.emit);
   for (const Message<OutcomeLine>& message : *in.messages) {
     if (message.abandoned()) continue;
@@ -230,10 +230,10 @@ void ForEachStage(Tuple& stages, Each&& each) {
 void GraphBodies::Start(int32_t partition, uint64_t events, int64_t next_offset,
                         const Sha256Digest& chain) {
   {
-    const std::lock_guard lock(next_mutex_);
+    const MutexLock lock(next_mutex_);
     next_at_respond_[partition] = events;
   }
-  const std::lock_guard lock(emit_mutex_);
+  const MutexLock lock(emit_mutex_);
   emit_.Start(partition, events, next_offset, chain);
 }
 
@@ -245,7 +245,7 @@ Result<Nothing> GraphBodies::Load(int32_t partition, Change entry) {
   std::optional<Result<Nothing>> loaded;
   ForEachStage(stages_, [&](auto& guarded) {
     if (part != guarded.name) return;
-    const std::lock_guard lock(guarded.mutex);
+    const MutexLock lock(guarded.mutex);
     loaded = guarded.stage.Load(partition, entry);
   });
   if (loaded) return std::move(*loaded);
@@ -255,32 +255,32 @@ Result<Nothing> GraphBodies::Load(int32_t partition, Change entry) {
 
 void GraphBodies::Drop(int32_t partition) {
   ForEachStage(stages_, [&](auto& guarded) {
-    const std::lock_guard lock(guarded.mutex);
+    const MutexLock lock(guarded.mutex);
     guarded.stage.Drop(partition);
   });
   {
-    const std::lock_guard lock(next_mutex_);
+    const MutexLock lock(next_mutex_);
     next_at_respond_.erase(partition);
   }
   executor_.Abandon(partition);
-  const std::lock_guard lock(emit_mutex_);
+  const MutexLock lock(emit_mutex_);
   emit_.Drop(partition);
 }
 
 void GraphBodies::AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier) {
   ForEachStage(stages_, [&](auto& guarded) {
-    const std::lock_guard lock(guarded.mutex);
+    const MutexLock lock(guarded.mutex);
     Changes changes;
     guarded.stage.Save(partition, changes);
     barrier->Add(guarded.name, std::move(changes));
   });
   executor_.AddBarrier(partition, barrier);
-  const std::lock_guard lock(emit_mutex_);
+  const MutexLock lock(emit_mutex_);
   emit_.AddPosition(partition, *barrier);
 }
 
 uint64_t GraphBodies::NextAtRespond(int32_t partition) const {
-  const std::lock_guard lock(next_mutex_);
+  const MutexLock lock(next_mutex_);
   const auto found = next_at_respond_.find(partition);
   return found == next_at_respond_.end() ? 0 : found->second;
 }

@@ -10,7 +10,6 @@
 
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string_view>
 #include <tuple>
@@ -20,6 +19,7 @@
 #include "pipeline/executor.h"
 #include "pipeline/graph.h"
 #include "pipeline/message.h"
+#include "stages/guarded.h"
 #include "stages/state.h"
 
 namespace nudge {
@@ -27,7 +27,7 @@ namespace nudge {
 // What decode gets: the bytes are in the origin.
 struct Received {};
 
-using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Pinned>, Batch<Planned>>;
+using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Pinned>, Batch<Chosen>>;
 
 // Puts one message behind the node, from any thread. The graph lives as long as a copy of it does.
 template <class T>
@@ -43,7 +43,7 @@ class GraphBodies {
   Batch<Resolved> Recall(const Batch<Prepared>& in) { return Run<nudge::Recall, Resolved>(in); }
   Batch<Found> Index(const Batch<Resolved>& in) { return Run<nudge::Index, Found>(in); }
   Batch<Pinned> Adapt(const Batch<Resolved>& in) { return Run<nudge::Adapt, Pinned>(in); }
-  Batch<Planned> Prompt(const Batch<Resolved>& in) { return Run<nudge::Prompt, Planned>(in); }
+  Batch<Chosen> Prompt(const Batch<Resolved>& in) { return Run<nudge::Prompt, Chosen>(in); }
   static Batch<Gathered> Gather(const Branches& in);
   // Those that need no model; the others come later, or never, since their partition is gone.
   Batch<Outcome> Respond(const Batch<Gathered>& in, const PutLater<Outcome>& later);
@@ -70,7 +70,7 @@ class GraphBodies {
   template <StageWithState State>
   struct Guarded : Named<State> {
     explicit(false) Guarded(Named<State> named) : Named<State>(named) {}
-    std::mutex mutex;  // guards the stage
+    Mutex mutex;  // of the stage
   };
   using StagesWithState =
       std::tuple<Guarded<nudge::Recall>, Guarded<nudge::Index>, Guarded<nudge::Adapt>,
@@ -94,13 +94,13 @@ class GraphBodies {
 
   const nudge::Prepare& prepare_;
   StagesWithState stages_;
-  nudge::Emit& emit_;
-  std::mutex emit_mutex_;  // guards emit_
+  Mutex emit_mutex_;
+  nudge::Emit& emit_ GUARDED_BY(emit_mutex_);
   Executor& executor_;
   const GraphOptions options_;
   GraphMetrics& metrics_;
-  mutable std::mutex next_mutex_;  // guards next_at_respond_, which people ask for
-  std::map<int32_t, uint64_t> next_at_respond_;
+  mutable Mutex next_mutex_;
+  std::map<int32_t, uint64_t> next_at_respond_ GUARDED_BY(next_mutex_);  // people ask for it
 };
 
 template <class State, class T>
@@ -114,7 +114,7 @@ void GraphBodies::Checkpoint(Guarded<State>& guarded, const Message<T>& message)
 template <class State, class Out, class In>
 Batch<Out> GraphBodies::Run(const Batch<In>& in) {
   Guarded<State>& guarded = std::get<Guarded<State>>(stages_);
-  const std::lock_guard lock(guarded.mutex);
+  const MutexLock lock(guarded.mutex);
   NodeMetrics::Laps laps(guarded.metrics);
   return ForEach<Out>(in, [&](const Message<In>& message) {
     auto out = RunStage<Out>(guarded.name.data(), laps, message, [&](const In& body) {

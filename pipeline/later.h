@@ -9,11 +9,11 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "stages/guarded.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -30,7 +30,7 @@ class Later {
 
   // Null as long as it is not there. What is there never changes, and lives as long as this.
   const T* Find() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return value_ ? &*value_ : nullptr;
   }
 
@@ -43,37 +43,37 @@ class Later {
 
   void When(std::function<void(const T&)> then) {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (!value_) {
         waiting_.push_back(std::move(then));
         return;
       }
     }
-    then(*value_);
+    then(Get());
   }
 
   // Once.
   void Resolve(T value) {
     std::vector<std::function<void(const T&)>> waiting;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       value_ = std::move(value);
       waiting.swap(waiting_);
     }
-    for (const auto& then : waiting) then(*value_);
+    for (const auto& then : waiting) then(Get());
   }
 
   // Nobody will resolve it: what waits is destroyed without being called.
   void DropWaiting() {
     std::vector<std::function<void(const T&)>> dropped;  // destroyed without the lock
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     dropped.swap(waiting_);
   }
 
  private:
-  mutable std::mutex mutex_;
-  std::optional<T> value_;
-  std::vector<std::function<void(const T&)>> waiting_;
+  mutable Mutex mutex_;
+  std::optional<T> value_ GUARDED_BY(mutex_);
+  std::vector<std::function<void(const T&)>> waiting_ GUARDED_BY(mutex_);
 };
 
 template <class T>

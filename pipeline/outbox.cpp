@@ -169,7 +169,7 @@ void Outbox::WriteOutcomes() {
     lock.Lock();
     writing_ = false;
     if (written.ok()) {
-      Settle(sent);
+      CountCommitted(sent);
       written_ = taken;
     } else if (not_owner) {
       sent_ = std::exchange(sent, {});
@@ -223,7 +223,7 @@ Result<Nothing> Outbox::Write(std::vector<Entry> fresh, std::vector<Entry>& sent
 }
 
 // What was sent is committed.
-void Outbox::Settle(const std::vector<Entry>& sent) {
+void Outbox::CountCommitted(const std::vector<Entry>& sent) {
   for (const Entry& entry : sent) {
     ++progress_.outcomes;
     if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;

@@ -78,7 +78,7 @@ class Outbox {
   void WriteOutcomes();
   void WriteCuts();
   Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
-  void Settle(const std::vector<Entry>& sent) REQUIRES(mutex_);
+  void CountCommitted(const std::vector<Entry>& sent) REQUIRES(mutex_);
   bool IsOutcomeWork() REQUIRES(mutex_);
   bool CutsAreBehind() REQUIRES(mutex_);
   int64_t Committed(int32_t partition) const REQUIRES(mutex_);

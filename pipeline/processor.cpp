@@ -92,14 +92,14 @@ Processor::~Processor() {
 
 void Processor::Fail(const Error& error) {
   {
-    const std::lock_guard lock(failure_mutex_);
+    const MutexLock lock(failure_mutex_);
     if (!failure_) failure_ = error;
   }
   credits_.Close();
 }
 
 std::optional<Error> Processor::failure() const {
-  const std::lock_guard lock(failure_mutex_);
+  const MutexLock lock(failure_mutex_);
   return failure_;
 }
 

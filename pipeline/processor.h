@@ -43,6 +43,7 @@
 #include "pipeline/observe/watchdog.h"
 #include "pipeline/outbox.h"
 #include "pipeline/state/state_store.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -92,9 +93,9 @@ class Processor final : private PartitionListener {
   // state as they were last committed: a later run goes on from there.
   Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
 
-  // After Run only, for reports: the chat from which a question of the tenant would be answered now,
-  // in partition 0. The question goes through the graph as far as respond, and leaves traces in the
-  // stages before it, so nothing may run after it.
+  // After Run only, for reports: the chat from which a question of the tenant would be answered
+  // now, in partition 0. The question goes through the graph as far as respond, and leaves traces
+  // in the stages before it, so nothing may run after it.
   Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
 
   // Where the run stands, without what only Kafka's client knows.
@@ -155,8 +156,8 @@ class Processor final : private PartitionListener {
   std::map<int32_t, Partition> partitions_;
   std::set<int32_t> blocked_;  // those with records that wait for credits; they are paused
   std::vector<Graph::Arrival> gathered_;  // have their credits, and enter the graph together
-  mutable std::mutex failure_mutex_;
-  std::optional<Error> failure_;
+  mutable Mutex failure_mutex_;
+  std::optional<Error> failure_ GUARDED_BY(failure_mutex_);
 
   std::unique_ptr<StateStore> state_;
   Credits credits_;

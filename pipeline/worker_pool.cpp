@@ -34,14 +34,14 @@ WorkerPool::~WorkerPool() {
 
 void WorkerPool::Stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
-  ready_.notify_all();
+  ready_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
   std::array<std::deque<Job>, kJobKinds.size()> dropped;  // destroyed without the lock
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   dropped.swap(queues_);
 }
 
@@ -51,17 +51,17 @@ void WorkerPool::Enqueue(JobKind kind, Sequence at, Run run, bool beside_lessons
     return;
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_) return;
     queues_[static_cast<size_t>(kind)].push_back({at, std::move(run), beside_lessons});
     CountUrgent();
   }
-  ready_.notify_one();
+  ready_.NotifyOne();
 }
 
 void WorkerPool::Drop(int32_t partition) {
   std::vector<Job> dropped;  // destroyed without the lock: a job's end may take others
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (std::deque<Job>& queue : queues_) {
     const auto theirs = std::stable_partition(queue.begin(), queue.end(), [&](const Job& job) {
       return job.at.partition() != partition;
@@ -73,23 +73,25 @@ void WorkerPool::Drop(int32_t partition) {
 }
 
 void WorkerPool::Work(size_t slot) {
-  Lock lock(mutex_);
+  const MutexLock lock(mutex_);
   while (!stopping_) {
-    if (!RunJob(lock, slot, queues_.size()) && !Assist(lock)) ready_.wait(lock);
+    if (!RunJob(slot, kJobKinds.size()) && !Assist()) ready_.WaitOnce(mutex_);
   }
 }
 
-// Runs the first job of the first `kinds` kinds. False: there is none.
-bool WorkerPool::RunJob(Lock& lock, size_t slot, size_t kinds) {
-  const auto may = [&](size_t kind) {
-    if (kind >= kinds || queues_[kind].empty()) return false;
-    return kind != kLearnIndex || lessons_begun_ == 0 || queues_[kind].front().beside_lessons;
-  };
+// Whether a job of this kind may begin now.
+bool WorkerPool::MayRun(size_t kind) const {
+  if (queues_[kind].empty()) return false;
+  return kind != kLearnIndex || lessons_begun_ == 0 || queues_[kind].front().beside_lessons;
+}
+
+// Runs the first job of the first `kinds` kinds, without the lock. False: there is none.
+bool WorkerPool::RunJob(size_t slot, size_t kinds) {
   size_t kind = 0;
-  while (kind < kinds && !may(kind)) ++kind;
+  while (kind < kinds && !MayRun(kind)) ++kind;
   // Once it has begun, a lesson gives way to answers by turns: it goes on, and they hardly wait. So
   // it begins before them, however many there are.
-  if (lessons_begun_ == 0 && may(kLearnIndex)) kind = kLearnIndex;
+  if (kLearnIndex < kinds && lessons_begun_ == 0 && MayRun(kLearnIndex)) kind = kLearnIndex;
   if (kind == kinds) return false;
   Job job = std::move(queues_[kind].front());
   queues_[kind].pop_front();
@@ -98,10 +100,10 @@ bool WorkerPool::RunJob(Lock& lock, size_t slot, size_t kinds) {
   running_[slot] = {static_cast<JobKind>(kind), job.at, std::chrono::steady_clock::now()};
   const bool lesson = kind == kLearnIndex && !job.beside_lessons;
   if (lesson) ++lessons_begun_;
-  lock.unlock();
+  mutex_.Unlock();
   job.run(slot);
   job.run = nullptr;
-  lock.lock();
+  mutex_.Lock();
   if (lesson) --lessons_begun_;
   running_[slot] = interrupted;
   return true;
@@ -119,18 +121,17 @@ void WorkerPool::CountUrgent() {
 // is the lesson's turn. The lesson uses nothing of its slot, so the job may.
 void WorkerPool::GiveWay(size_t slot) {
   if (std::chrono::steady_clock::now() < turns_[slot]) return;
-  Lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto free = std::count(running_.begin(), running_.end(), std::nullopt);
   if (stopping_ || urgent_ <= static_cast<size_t>(free)) return;
-  if (RunJob(lock, slot, kLearnIndex))
-    turns_[slot] = std::chrono::steady_clock::now() + kLessonTurn;
+  if (RunJob(slot, kLearnIndex)) turns_[slot] = std::chrono::steady_clock::now() + kLessonTurn;
 }
 
 // Takes parts of a lesson's loop, if there is one. False: there was nothing to do.
-bool WorkerPool::Assist(Lock& lock) {
+bool WorkerPool::Assist() {
   const std::shared_ptr<Shared> shared = shared_;
   if (!shared || shared->next.load(std::memory_order_relaxed) >= shared->parts) return false;
-  lock.unlock();
+  mutex_.Unlock();
   int finished = 0;
   const auto urgent = [this] { return urgent_.load(std::memory_order_relaxed) > 0; };
   for (int i; !urgent() && (i = shared->next.fetch_add(1)) < shared->parts;) {
@@ -146,7 +147,7 @@ bool WorkerPool::Assist(Lock& lock) {
     if (shares_begun_.load(std::memory_order_relaxed) != shared->number) break;
     __builtin_ia32_pause();
   }
-  lock.lock();
+  mutex_.Lock();
   return true;
 }
 
@@ -156,7 +157,7 @@ void WorkerPool::Share(size_t slot, int parts, const std::function<void(int)>& p
   shared->part = &part;
   bool mine = false;
   if (parts > 1 && shares_.size() > 1) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     mine = shared_ == nullptr;  // another tenant's lesson may be sharing: then this one runs alone
     if (mine) {
       shared->number = shares_begun_.load(std::memory_order_relaxed) + 1;
@@ -164,7 +165,7 @@ void WorkerPool::Share(size_t slot, int parts, const std::function<void(int)>& p
       shares_begun_.store(shared->number, std::memory_order_relaxed);
     }
   }
-  if (mine) ready_.notify_all();
+  if (mine) ready_.NotifyAll();
   int finished = 0;
   for (int i; (i = shared->next.fetch_add(1)) < parts;) {
     if (urgent_.load(std::memory_order_relaxed) > 0) GiveWay(slot);
@@ -173,7 +174,7 @@ void WorkerPool::Share(size_t slot, int parts, const std::function<void(int)>& p
   }
   if (!mine) return;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     shared_ = nullptr;
   }
   int done = shared->done.fetch_add(finished) + finished;
@@ -187,7 +188,7 @@ void WorkerPool::Share(size_t slot, int parts, const std::function<void(int)>& p
 
 std::vector<RunningJob> WorkerPool::running() const {
   std::vector<RunningJob> running;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const std::optional<RunningJob>& job : running_) {
     if (job) running.push_back(*job);
   }
@@ -196,7 +197,7 @@ std::vector<RunningJob> WorkerPool::running() const {
 
 std::array<size_t, kJobKinds.size()> WorkerPool::waiting() const {
   std::array<size_t, kJobKinds.size()> waiting{};
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (size_t i = 0; i < waiting.size(); ++i) waiting[i] = queues_[i].size();
   return waiting;
 }

@@ -19,18 +19,17 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "pipeline/observe/jobs_view.h"
 #include "stages/events.h"
+#include "stages/guarded.h"
 #include "stages/model/trainer/parallel.h"
 
 namespace nudge {
@@ -76,25 +75,25 @@ class WorkerPool {
     std::atomic<int> next{0};
     std::atomic<int> done{0};
   };
-  using Lock = std::unique_lock<std::mutex>;
 
   void Work(size_t slot);
-  bool RunJob(Lock& lock, size_t slot, size_t kinds);
-  void CountUrgent();
+  bool RunJob(size_t slot, size_t kinds) REQUIRES(mutex_);
+  bool MayRun(size_t kind) const REQUIRES(mutex_);
+  void CountUrgent() REQUIRES(mutex_);
   void GiveWay(size_t slot);
   void Share(size_t slot, int parts, const std::function<void(int)>& part);
-  bool Assist(Lock& lock);
+  bool Assist() REQUIRES(mutex_);
 
   const bool instant_;
   std::vector<ParallelFor> shares_;                           // by slot
   std::vector<std::chrono::steady_clock::time_point> turns_;  // by slot: GiveWay's, for its thread
 
-  mutable std::mutex mutex_;  // guards the five below
-  std::condition_variable ready_;
-  std::array<std::deque<Job>, kJobKinds.size()> queues_;
-  std::vector<std::optional<RunningJob>> running_;  // by slot
-  size_t lessons_begun_ = 0;                        // that run, or gave way: 0 or 1
-  std::shared_ptr<Shared> shared_;
+  mutable Mutex mutex_;
+  CondVar ready_;
+  std::array<std::deque<Job>, kJobKinds.size()> queues_ GUARDED_BY(mutex_);
+  std::vector<std::optional<RunningJob>> running_ GUARDED_BY(mutex_);  // by slot
+  size_t lessons_begun_ GUARDED_BY(mutex_) = 0;  // that run, or gave way: 0 or 1
+  std::shared_ptr<Shared> shared_ GUARDED_BY(mutex_);
 
   std::atomic<size_t> urgent_{0};  // queued jobs that wait for no lesson: written under the lock
   std::atomic<uint64_t> shares_begun_{0};

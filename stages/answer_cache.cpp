@@ -92,11 +92,11 @@ std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis
 
 }  // namespace
 
-CacheKey AnswerCache::KeyOf(const Query& query, const Planned& planned) {
+CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen) {
   ByteWriter variant;
-  variant.Text(planned.prompt_id);
-  WriteDecoding(variant, planned.decoding);
-  if (planned.decoding.temperature > 0) variant.U64(*query.options.seed);
+  variant.Text(chosen.prompt_id);
+  WriteDecoding(variant, chosen.decoding);
+  if (chosen.decoding.temperature > 0) variant.U64(*query.options.seed);
   const Sha256Digest question = Sha256(NormalisedKey(query.text));
   CacheKey key{};
   for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
@@ -105,13 +105,13 @@ CacheKey AnswerCache::KeyOf(const Query& query, const Planned& planned) {
 }
 
 AnswerCache::Basis AnswerCache::BasisOf(const Gathered& gathered) {
-  const Planned& planned = *gathered.planned;
+  const Chosen& chosen = *gathered.chosen;
   return {EncodePassages(gathered.found->passages),
-          planned.prompt_id,
-          planned.prompt_version,
-          planned.decoding_name,
-          planned.decoding,
-          HashOf(planned.shots),
+          chosen.prompt_id,
+          chosen.prompt_version,
+          chosen.decoding_name,
+          chosen.decoding,
+          HashOf(chosen.shots),
           gathered.pinned->serve};
 }
 

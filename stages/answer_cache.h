@@ -30,10 +30,10 @@ class AnswerCache {
   static constexpr char kKind[] = "cached_answer";  // of its entries in a saved state
 
   // Whether the answer to this question is a function of what its key and its basis name.
-  static bool IsRepeatable(const Query& query, const Planned& planned) {
-    return planned.decoding.temperature == 0 || query.options.seed;
+  static bool IsRepeatable(const Query& query, const Chosen& chosen) {
+    return chosen.decoding.temperature == 0 || query.options.seed;
   }
-  static CacheKey KeyOf(const Query& query, const Planned& planned);  // of a repeatable one
+  static CacheKey KeyOf(const Query& query, const Chosen& chosen);  // of a repeatable one
 
   // All that an answer rests on.
   struct Basis {

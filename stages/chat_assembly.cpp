@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kWhole = std::string::npos;
 
-// How much of what was found and planned is shown.
+// How much of what was found and chosen is shown.
 struct Level {
   size_t passages = 0;
   size_t shots = 0;
@@ -20,9 +20,9 @@ struct Level {
 };
 
 // From everything but one passage down to nothing, each smaller than the one before.
-std::vector<Level> Levels(const Planned& planned, const Found& found) {
+std::vector<Level> Levels(const Chosen& chosen, const Found& found) {
   std::vector<Level> levels;
-  const size_t shots = planned.shots.size();
+  const size_t shots = chosen.shots.size();
   for (size_t passages = found.passages.size(); passages > 1; --passages) {
     levels.push_back({passages, shots, kWhole});
   }
@@ -40,13 +40,13 @@ std::vector<Level> Levels(const Planned& planned, const Found& found) {
   return levels;
 }
 
-std::vector<ChatMessage> Render(const Query& query, const Planned& planned, const Found& found,
+std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const Found& found,
                                 const Level& level) {
   std::vector<ChatMessage> chat;
-  if (!planned.system.empty()) chat.push_back({"system", planned.system});
+  if (!chosen.system.empty()) chat.push_back({"system", chosen.system});
   for (size_t i = 0; i < level.shots; ++i) {
-    chat.push_back({"user", planned.shots[i].query});
-    chat.push_back({"assistant", planned.shots[i].answer});
+    chat.push_back({"user", chosen.shots[i].query});
+    chat.push_back({"assistant", chosen.shots[i].answer});
   }
   std::string text;
   for (size_t i = 0; i < level.passages; ++i) {
@@ -71,17 +71,17 @@ ChatAssembly::ChatAssembly(ChatFormat format, size_t prompt_tokens_max)
 
 // The first level that fits, found by counting rarely: levels shrink, so a guess by bytes and its
 // neighbour mostly settle it, else bisection.
-Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Planned& planned,
+Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chosen,
                                           const Found& found) const {
-  const size_t max_tokens = planned.decoding.max_tokens;
+  const size_t max_tokens = chosen.decoding.max_tokens;
   const size_t room = format_.window_tokens - std::min(format_.window_tokens, max_tokens);
   const size_t budget = std::min(prompt_tokens_max_, room);
   std::vector<ChatMessage> chat =
-      Render(query, planned, found, {found.passages.size(), planned.shots.size(), kWhole});
+      Render(query, chosen, found, {found.passages.size(), chosen.shots.size(), kWhole});
   const size_t all_tokens = format_.count_tokens(chat);
   if (all_tokens <= budget) return AssembledChat{std::move(chat), found.passages.size()};
 
-  const std::vector<Level> levels = Levels(planned, found);
+  const std::vector<Level> levels = Levels(chosen, found);
   const auto bytes = [](const std::vector<ChatMessage>& messages) {
     size_t sum = 1;
     for (const ChatMessage& message : messages) sum += message.text.size();
@@ -91,7 +91,7 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Planned& pla
   size_t fits = levels.size();
   std::vector<ChatMessage> fitting;
   const auto probe = [&](size_t level) {
-    std::vector<ChatMessage> shorter = Render(query, planned, found, levels[level]);
+    std::vector<ChatMessage> shorter = Render(query, chosen, found, levels[level]);
     if (format_.count_tokens(shorter) > budget) {
       too_big = level;
       return false;
@@ -105,7 +105,7 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Planned& pla
   size_t low = 1;
   for (size_t high = levels.size(); low < high;) {  // the guess: no tokens are counted here
     const size_t middle = (low + high) / 2;
-    const size_t size = bytes(Render(query, planned, found, levels[middle]));
+    const size_t size = bytes(Render(query, chosen, found, levels[middle]));
     if (static_cast<double>(size) <= aim) {
       high = middle;
     } else {
@@ -120,7 +120,7 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Planned& pla
   while (too_big + 1 < fits) probe((too_big + fits) / 2);
   if (fits < levels.size()) return AssembledChat{std::move(fitting), levels[fits].passages};
 
-  chat = Render(query, planned, found, levels.back());
+  chat = Render(query, chosen, found, levels.back());
   const size_t least_tokens = format_.count_tokens(chat);
   if (least_tokens <= room) return AssembledChat{std::move(chat), 0};
   return Error{Code::kTooLarge,

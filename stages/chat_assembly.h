@@ -1,4 +1,4 @@
-// The chat that a question is answered from: Query, Planned, Found -> [ChatAssembly] -> chat.
+// The chat that a question is answered from: Query, Chosen, Found -> [ChatAssembly] -> chat.
 //
 // The system prompt; few-shots as turns of user and assistant; one user message with the passages,
 // numbered from [1], and the question. It is to fit prompt_tokens_max and to leave max_tokens of
@@ -37,7 +37,7 @@ class ChatAssembly {
   ChatAssembly(ChatFormat format, size_t prompt_tokens_max);
 
   // kTooLarge: system prompt, question and max_tokens do not fit the window.
-  Result<AssembledChat> Apply(const Query& query, const Planned& planned, const Found& found) const;
+  Result<AssembledChat> Apply(const Query& query, const Chosen& chosen, const Found& found) const;
 
  private:
   const ChatFormat format_;

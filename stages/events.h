@@ -1,7 +1,7 @@
 // What flows along the graph's edges: events in, the types between stages, one outcome out.
 //
 //   bytes -> [decode] -> Event -> [prepare] -> Prepared -> [recall] -> Resolved
-//     -> [index] Found, [adapt] Pinned, [prompt] Planned -> [respond] -> Outcome
+//     -> [index] Found, [adapt] Pinned, [prompt] Chosen -> [respond] -> Outcome
 //
 // Plain values. Edges carry shared_ptr<const T>: whoever receives one may read it from any thread
 // and nobody may change it.
@@ -235,7 +235,7 @@ struct FewShot {
 };
 
 // prompt -> gather
-struct Planned {
+struct Chosen {
   std::string prompt_id;
   uint32_t prompt_version = 0;
   std::string system;
@@ -253,7 +253,7 @@ struct Gathered {
   std::shared_ptr<const Resolved> resolved;
   std::shared_ptr<const Found> found;
   std::shared_ptr<const Pinned> pinned;
-  std::shared_ptr<const Planned> planned;
+  std::shared_ptr<const Chosen> chosen;
 };
 
 // ---- Outcomes: exactly one per event ------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Planned.
+// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Chosen.
 //
 // A tenant's arms are its prompts in their current versions, each with every configured decoding
 // preset, or with the prompt's own decoding where it brought one. A query takes, in this order:
@@ -79,7 +79,7 @@ class Prompt {
   //   prompt upsert,
   //   delete            prompt_id, and prompt_version made or ended; prompts_changed
   // examples_changed counts examples added, replaced and dropped; note is for the receipt.
-  Result<Planned> Apply(Sequence at, const Resolved& resolved);
+  Result<Chosen> Apply(Sequence at, const Resolved& resolved);
 
   void Save(int32_t partition, Changes& changes);
   Result<Nothing> Load(int32_t partition, const Change& entry);
@@ -139,11 +139,11 @@ class Prompt {
 
   Choice Choose(const Tenant& tenant, const Event& event) const;
   std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& query) const;
-  Result<Planned> Answer(Sequence at, const Prepared& prepared);
-  void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planned& planned) const;
-  void Upsert(Tenant& tenant, const PromptUpsert& upsert, Planned& planned) const;
-  void Delete(Tenant& tenant, const PromptDelete& removal, Planned& planned) const;
-  void AddExample(Tenant& tenant, Sequence at, Example example, Planned& planned) const;
+  Result<Chosen> Answer(Sequence at, const Prepared& prepared);
+  void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const;
+  void Upsert(Tenant& tenant, const PromptUpsert& upsert, Chosen& chosen) const;
+  void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
+  void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
 
   PromptOptions options_;

@@ -28,9 +28,9 @@ std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
 }
 
 // What a change of documents or prompts did.
-std::string Receipt(const Event& event, const Found& found, const Planned& planned) {
-  const std::string prompt = "prompt " + planned.prompt_id;
-  const std::string prompt_version = ", version " + std::to_string(planned.prompt_version);
+std::string Receipt(const Event& event, const Found& found, const Chosen& chosen) {
+  const std::string prompt = "prompt " + chosen.prompt_id;
+  const std::string prompt_version = ", version " + std::to_string(chosen.prompt_version);
   if (const auto* upsert = std::get_if<DocumentUpsert>(&event.data)) {
     std::string text = Counted(found.chunks_added, "chunk") + " indexed as version " +
                        std::to_string(found.document_version) + " of " + upsert->document_id;
@@ -45,10 +45,10 @@ std::string Receipt(const Event& event, const Found& found, const Planned& plann
            std::to_string(found.document_version) + " of " + removal->document_id;
   }
   if (std::holds_alternative<PromptUpsert>(event.data)) {
-    return prompt + prompt_version + (planned.note.empty() ? "" : ": " + planned.note);
+    return prompt + prompt_version + (chosen.note.empty() ? "" : ": " + chosen.note);
   }
-  if (planned.prompts_changed > 0) return prompt + " deleted" + prompt_version;
-  return prompt + " not deleted: " + planned.note;
+  if (chosen.prompts_changed > 0) return prompt + " deleted" + prompt_version;
+  return prompt + " not deleted: " + chosen.note;
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
              std::holds_alternative<ExampleGiven>(event.data)) {
     PlanFeedback(at, gathered, plan);
   } else {
-    summary = Receipt(event, *gathered.found, *gathered.planned);
+    summary = Receipt(event, *gathered.found, *gathered.chosen);
   }
   if (const std::optional<Step>& step = gathered.pinned->step) {
     Applied& applied = std::get<Applied>(plan.outcome.what);
@@ -93,7 +93,7 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
 
 Result<std::vector<ChatMessage>> Respond::ChatFor(const Gathered& gathered) const {
   const Query& query = std::get<Query>(gathered.resolved->prepared->event.data);
-  Result<AssembledChat> assembled = assembly_.Apply(query, *gathered.planned, *gathered.found);
+  Result<AssembledChat> assembled = assembly_.Apply(query, *gathered.chosen, *gathered.found);
   if (!assembled.ok()) return assembled.error();
   return std::move(assembled->chat);
 }
@@ -101,13 +101,13 @@ Result<std::vector<ChatMessage>> Respond::ChatFor(const Gathered& gathered) cons
 Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   const Event& event = gathered.resolved->prepared->event;
   const Query& query = std::get<Query>(event.data);
-  const Planned& planned = *gathered.planned;
+  const Chosen& chosen = *gathered.chosen;
   Response response;
-  response.prompt_id = planned.prompt_id;
-  response.prompt_version = planned.prompt_version;
-  response.decoding_name = planned.decoding_name;
-  response.decoding = planned.decoding;
-  response.propensity = planned.propensity;
+  response.prompt_id = chosen.prompt_id;
+  response.prompt_version = chosen.prompt_version;
+  response.decoding_name = chosen.decoding_name;
+  response.decoding = chosen.decoding;
+  response.propensity = chosen.propensity;
   response.adapter_version = gathered.pinned->serve;
   if (response.adapter_version == 0) response.adapter_digest = "base";
 
@@ -115,12 +115,12 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   if (options_.cache_entries_per_tenant == 0) {
     response.cache_why = "the cache is off";
-  } else if (!AnswerCache::IsRepeatable(query, planned)) {
+  } else if (!AnswerCache::IsRepeatable(query, chosen)) {
     response.cache_why = "sampled without a fixed seed";
   } else if (tenant == nullptr) {
     response.cache_why = "first time asked";
   } else {
-    const CacheKey key = AnswerCache::KeyOf(query, planned);
+    const CacheKey key = AnswerCache::KeyOf(query, chosen);
     response.cache_why = tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered));
     response.cache_hit = response.cache_why.empty();
     if (response.cache_hit) {
@@ -133,7 +133,7 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
     }
   }
   if (!response.cache_hit) {
-    Result<AssembledChat> assembled = assembly_.Apply(query, planned, *gathered.found);
+    Result<AssembledChat> assembled = assembly_.Apply(query, chosen, *gathered.found);
     if (!assembled.ok()) return assembled.error();
     AskModel(at, gathered, std::move(*assembled), plan, response);
   }
@@ -146,18 +146,18 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
                        Response& response) {
   const Event& event = gathered.resolved->prepared->event;
   const Query& query = std::get<Query>(event.data);
-  const Planned& planned = *gathered.planned;
+  const Chosen& chosen = *gathered.chosen;
   const uint64_t seed =
       query.options.seed ? *query.options.seed : SeedOf({event.tenant, event.source, event.id});
   response.citations = Cite(gathered.found->passages, assembled.passages_shown);
-  ShownChat shown{std::move(assembled.chat), {}, event.user, !planned.shots.empty()};
+  ShownChat shown{std::move(assembled.chat), {}, event.user, !chosen.shots.empty()};
   for (const Citation& citation : response.citations) shown.documents.insert(citation.document_id);
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   tenant.shown.Put(at.value, shown);
-  plan.generate = Generate{std::move(shown.chat), response.adapter_version, planned.decoding, seed};
+  plan.generate = Generate{std::move(shown.chat), response.adapter_version, chosen.decoding, seed};
   const bool cacheable =
-      options_.cache_entries_per_tenant > 0 && AnswerCache::IsRepeatable(query, planned);
-  const CacheKey key = cacheable ? AnswerCache::KeyOf(query, planned) : CacheKey{};
+      options_.cache_entries_per_tenant > 0 && AnswerCache::IsRepeatable(query, chosen);
+  const CacheKey key = cacheable ? AnswerCache::KeyOf(query, chosen) : CacheKey{};
   tenant.records.Remember(at, {at.value, event.user, key}, options_.records_per_tenant,
                           tenant.shown, plan.retired);
   if (!cacheable) return;
@@ -185,11 +185,11 @@ std::string Respond::Learning(const Gathered& gathered, bool teaches) const {
 // Feedback and examples: a receipt, perhaps a lesson.
 void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   const Prepared& prepared = *gathered.resolved->prepared;
-  const Planned& planned = *gathered.planned;
+  const Chosen& chosen = *gathered.chosen;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
   Exercise exercise;
   const auto plain_chat = [&](const std::string& question) {
-    if (!planned.system.empty()) exercise.chat.push_back({"system", planned.system});
+    if (!chosen.system.empty()) exercise.chat.push_back({"system", chosen.system});
     exercise.chat.push_back({"user", question});
   };
   exercise.user = prepared.event.user;
@@ -197,8 +197,8 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     plain_chat(example->query);
     exercise.shown = example->answer;
     exercise.reward = 1;
-    summary = planned.examples_changed > 0 ? "example kept" : "example";
-    if (!planned.note.empty()) summary += " (" + planned.note + ")";
+    summary = chosen.examples_changed > 0 ? "example kept" : "example";
+    if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
     summary += "; " + Learning(gathered, true);
   } else {
     const Feedback& feedback = std::get<Feedback>(prepared.event.data);
@@ -225,7 +225,7 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
       exercise.shown = std::string();
       if (gathered.pinned->step) summary += " and changes nothing: the answer is not on record";
     }
-    if (!planned.note.empty()) summary += "; " + planned.note;
+    if (!chosen.note.empty()) summary += "; " + chosen.note;
     if (record != nullptr && (signal.reward < 0 || signal.correction) &&
         tenant->cache.Reject(record->cache_key, record->answer, tenant->shown, plan.retired)) {
       summary += "; the answer left the cache";
@@ -277,7 +277,7 @@ void Respond::PlanForget(Sequence at, const Forget& forget, const Gathered& gath
   size_t answers = 0;
   size_t cached = 0;
   if (Tenant* tenant = tenants_.Find(at.partition(), gathered.resolved->prepared->event.tenant)) {
-    const bool shots_too = gathered.planned->examples_changed > 0;
+    const bool shots_too = gathered.chosen->examples_changed > 0;
     const std::set<AnswerId> gone = tenant->shown.Concerned(forget, shots_too);
     answers = tenant->records.Purge(gone, forget.user, tenant->shown, plan.retired);
     cached = tenant->cache.Purge(gone, tenant->shown, plan.retired);
@@ -286,7 +286,7 @@ void Respond::PlanForget(Sequence at, const Forget& forget, const Gathered& gath
   summary = forget.user.empty() ? "forgot document " + forget.document_id + ": " +
                                       Counted(gathered.found->chunks_removed, "chunk")
                                 : "forgot user " + forget.user + ": " +
-                                      Counted(gathered.planned->examples_changed, "example");
+                                      Counted(gathered.chosen->examples_changed, "example");
   summary += ", " + Counted(answers, "query record") + ", " + Counted(cached, "cached answer");
   if (const std::optional<Step>& step = gathered.pinned->step) {
     plan.lesson = Lesson{Unlearn{forget.user, forget.document_id}, {}, 0};

@@ -1,5 +1,5 @@
 // The end of a run that cannot go on and must not guess: a process that stops here is as if killed.
-// Any thread; allocates nothing.
+// Any thread.
 #pragma once
 
 namespace nudge {

@@ -7,6 +7,7 @@ APT_PACKAGES=(
   clang clang-format clang-tidy                      # fuzzing, style, lint
   libtbb-dev librdkafka-dev                          # graph, Kafka
   nlohmann-json3-dev libsimdjson-dev libcli11-dev    # JSON, command line
+  libspdlog-dev                                      # the log of a live run
   prometheus-cpp-dev libcpp-httplib-dev              # metrics and their port
   libboost-dev libboost-test-dev                     # tests
   libdnnl-dev                                        # matrix products of the trainer

@@ -203,69 +203,69 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
 }
 
 // A replayed lesson that does not fit beside the new one and the anchors is left out.
-Learner::StepPlan Learner::Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
-                                size_t max_tokens) const {
-  StepPlan plan;
+Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
+                                 const AnchorPool& anchors, size_t max_tokens) const {
+  StepBatch batch;
   const double down_weight = DownWeight(tally);
-  const auto rows = [&](const Lesson& l) {
+  const auto rows = [&](const ReplayItem& l) {
     return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
   const auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
-  size_t used = rows(lesson);
+  size_t used = rows(item);
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
-  std::vector<const Lesson*> lessons = {&lesson};
+  std::vector<const ReplayItem*> items = {&item};
   for (const uint64_t i : Draw(kReplay, options_.replay_per_step, replay_.size())) {
     const size_t more = rows(replay_[i]);
     if (more == 0 || used + more > max_tokens) continue;
     used += more;
-    lessons.push_back(&replay_[i]);
+    items.push_back(&replay_[i]);
   }
-  const double share = 1 / static_cast<double>(lessons.size());
-  for (const Lesson* one : lessons) {
+  const double share = 1 / static_cast<double>(items.size());
+  for (const ReplayItem* one : items) {
     if (one->up) {
-      plan.sequences.push_back(*one->up);
-      plan.sequences.back().weight *= static_cast<float>(share);
+      batch.sequences.push_back(*one->up);
+      batch.sequences.back().weight *= static_cast<float>(share);
     }
     if (one->down && down_weight > 0) {
-      plan.sequences.push_back(*one->down);
-      plan.sequences.back().weight *= static_cast<float>(share * down_weight);
+      batch.sequences.push_back(*one->down);
+      batch.sequences.back().weight *= static_cast<float>(share * down_weight);
     }
   }
-  plan.anchors_begin = plan.sequences.size();
-  plan.lambda = options_.anchor_rule == AnchorRule::kBudget ? lambda_ : options_.anchor_lambda;
+  batch.anchors_begin = batch.sequences.size();
+  batch.lambda = options_.anchor_rule == AnchorRule::kBudget ? lambda_ : options_.anchor_lambda;
   for (const uint64_t i : drawn) {
-    plan.sequences.push_back(anchors.sequences()[i]);
-    plan.sequences.back().weight =
-        static_cast<float>(plan.lambda / static_cast<double>(drawn.size()));
+    batch.sequences.push_back(anchors.sequences()[i]);
+    batch.sequences.back().weight =
+        static_cast<float>(batch.lambda / static_cast<double>(drawn.size()));
   }
-  return plan;
+  return batch;
 }
 
 Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
                                  const AnchorPool& anchors, const ParallelFor& parallel) {
   if (auto error = Check(example)) return *error;
   const std::vector<int32_t>& shown = example.shown_completion;
-  Lesson lesson;
+  ReplayItem item;
   if (example.correction) {
-    lesson.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
+    item.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
   } else if (example.reward > 0) {
-    lesson.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
+    item.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
   }
   if (IsDown(example) && !shown.empty() && shown != example.correction) {
-    lesson.down =
+    item.down =
         Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
-    lesson.down->beta = static_cast<float>(options_.beta);
-    auto base = trainer.LogProbability(lesson.down->tokens, lesson.down->completion_begin, nullptr,
-                                       parallel);
+    item.down->beta = static_cast<float>(options_.beta);
+    auto base =
+        trainer.LogProbability(item.down->tokens, item.down->completion_begin, nullptr, parallel);
     if (!base) return base.error();
-    lesson.down->base_log_probability = *base;
+    item.down->base_log_probability = *base;
   }
-  const TrainSequence& target = lesson.up ? *lesson.up : *lesson.down;
+  const TrainSequence& target = item.up ? *item.up : *item.down;
   const auto target_tokens = static_cast<double>(target.tokens.size() - target.completion_begin);
   const Tally tally = TallyAfter(example);
 
   StepReport report;
-  const bool nothing_to_learn = !lesson.up && DownWeight(tally) == 0;
+  const bool nothing_to_learn = !item.up && DownWeight(tally) == 0;
   if (nothing_to_learn) {
     auto nll =
         trainer.NegativeLogLikelihood(target.tokens, target.completion_begin, &weights_, parallel);
@@ -273,17 +273,17 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
     report.nll_before = *nll;
     report.accepted = true;
   } else {
-    const StepPlan plan = Plan(lesson, tally, anchors, trainer.limits().max_tokens);
+    const StepBatch batch = Pack(item, tally, anchors, trainer.limits().max_tokens);
     const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
-    auto losses = trainer.Gradients(weights_, plan.sequences, parallel, gradient);
+    auto losses = trainer.Gradients(weights_, batch.sequences, parallel, gradient);
     if (!losses) return losses.error();
     report.nll_before = -losses->sequences[0].log_probability / target_tokens;
     report.loss = losses->total;
-    report.kl = MeanLoss(*losses, plan.anchors_begin);
-    report.lambda = plan.lambda;
+    report.kl = MeanLoss(*losses, batch.anchors_begin);
+    report.lambda = batch.lambda;
     report.gradient_norm = losses->gradient_norm;
     report.tokens = losses->tokens;
-    const auto anchored = std::span(plan.sequences).subspan(plan.anchors_begin);
+    const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
     auto moved = Move(gradient, anchored, report.kl, trainer, parallel);
     if (!moved) return moved.error();
     report.accepted = *moved;
@@ -297,7 +297,7 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
   ++counts_.steps;
   if (options_.replay_capacity > 0) {
     if (replay_.size() == options_.replay_capacity) replay_.pop_front();
-    replay_.push_back(std::move(lesson));
+    replay_.push_back(std::move(item));
   }
   return report;
 }
@@ -371,9 +371,9 @@ std::string Learner::Save() const {
   out.Floats(optimizer_.first_moment());
   out.Floats(optimizer_.second_moment());
   out.U64(replay_.size());
-  for (const Lesson& lesson : replay_) {
-    WriteSequence(lesson.up, out);
-    WriteSequence(lesson.down, out);
+  for (const ReplayItem& item : replay_) {
+    WriteSequence(item.up, out);
+    WriteSequence(item.down, out);
   }
   for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
   for (const uint64_t value :
@@ -417,13 +417,13 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
     if (!AllFinite(values->data(), size)) return damaged;
   }
   learner.optimizer_.Restore(steps, std::move(first), std::move(second));
-  const uint64_t lessons = in.U64();
-  for (uint64_t i = 0; i < lessons && !in.failed(); ++i) {
-    Lesson lesson;
-    lesson.up = ReadSequence(Objective::kCrossEntropy, in);
-    lesson.down = ReadSequence(Objective::kDown, in);
-    if (lesson.down) lesson.down->beta = static_cast<float>(options.beta);
-    learner.replay_.push_back(std::move(lesson));
+  const uint64_t items = in.U64();
+  for (uint64_t i = 0; i < items && !in.failed(); ++i) {
+    ReplayItem item;
+    item.up = ReadSequence(Objective::kCrossEntropy, in);
+    item.down = ReadSequence(Objective::kDown, in);
+    if (item.down) item.down->beta = static_cast<float>(options.beta);
+    learner.replay_.push_back(std::move(item));
     if (learner.replay_.size() > options.replay_capacity) learner.replay_.pop_front();
   }
   for (double* value :

@@ -151,7 +151,7 @@ class Learner {
  private:
   // An example ready for the trainer. The weight of `up` and `down` is the reward's size; what U
   // and D make of a down is found at every use.
-  struct Lesson {
+  struct ReplayItem {
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
   };
@@ -160,8 +160,8 @@ class Learner {
     double ups = 0;
     double downs = 0;
   };
-  struct StepPlan {
-    std::vector<TrainSequence> sequences;  // of the new lesson, then replayed ones, then anchors
+  struct StepBatch {
+    std::vector<TrainSequence> sequences;  // of the new item, then replayed ones, then anchors
     size_t anchors_begin = 0;
     double lambda = 0;
   };
@@ -169,8 +169,8 @@ class Learner {
   LoraWeights InitialWeights() const;
   Tally TallyAfter(const LearnExample& example) const;
   double DownWeight(const Tally& tally) const;
-  StepPlan Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
-                size_t max_tokens) const;
+  StepBatch Pack(const ReplayItem& item, const Tally& tally, const AnchorPool& anchors,
+                 size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
   Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
                     double kl_before, Trainer& trainer, const ParallelFor& parallel);
@@ -180,7 +180,7 @@ class Learner {
   LearnerOptions options_;
   LoraWeights weights_;
   AdamW optimizer_;
-  std::deque<Lesson> replay_;
+  std::deque<ReplayItem> replay_;
   Tally tally_;
   double lambda_ = 0;  // of the next step
   double kl_ema_ = 0;

@@ -79,7 +79,7 @@ class Trainer::Work {
 
   void StartPacking();
   void Pack(std::span<const int32_t> tokens, size_t completion_begin, const float* base_hidden);
-  Batch Packed() const { return {tokens_, sequences_}; }
+  PackedRows Packed() const { return {tokens_, sequences_}; }
 
   void BaseOfSequences(std::span<const TrainSequence> sequences, const ParallelFor& parallel);
   void RunHead(bool gradient, const ParallelFor& parallel);
