@@ -22,6 +22,9 @@ constexpr std::chrono::microseconds kLongestGathering{50'000};
 // After the sink said that partitions are not this process's any more: the source tells which.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
 
+// Without anything to write for so long the sink may rest.
+constexpr std::chrono::milliseconds kUntilRest{1'000};
+
 std::chrono::steady_clock::time_point NextWrite(std::chrono::steady_clock::time_point begun,
                                                 bool is_load, bool not_owner) {
   const auto now = std::chrono::steady_clock::now();
@@ -148,7 +151,11 @@ void Outbox::WriteOutcomes() {
     return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
   };
   while (true) {
-    outcomes_changed_.wait(lock, [&] { return stopping_ || failed_ || work(); });
+    if (!outcomes_changed_.wait_for(lock, kUntilRest,
+                                    [&] { return stopping_ || failed_ || work(); })) {
+      Rest(lock);
+      continue;
+    }
     outcomes_changed_.wait_until(lock, next_write, [&] {
       return stopping_ || failed_ || flushing_ > 0 || entries_.size() >= kEnoughLines;
     });
@@ -181,6 +188,16 @@ void Outbox::WriteOutcomes() {
     done.clear();
     lock.lock();
   }
+}
+
+void Outbox::Rest(Lock& lock) {
+  if (pauses_ > 0 || !entries_.empty() || !sent_.empty()) return;
+  writing_ = true;
+  lock.unlock();
+  sink_.Rest();
+  lock.lock();
+  writing_ = false;
+  done_.notify_all();
 }
 
 // Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent_`,

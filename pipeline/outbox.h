@@ -86,6 +86,7 @@ class Outbox {
 
   void WriteOutcomes();
   void WriteCuts();
+  void Rest(Lock& lock);
   Result<Nothing> Write(std::vector<Entry> fresh);
   void Settle();
   bool CutsAreBehind();

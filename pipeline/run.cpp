@@ -4,6 +4,7 @@
 #include <iostream>
 #include <thread>
 
+#include "connectors/bounded_call.h"
 #include "connectors/kafka.h"
 #include "pipeline/commands.h"
 #include "pipeline/monitor.h"
@@ -11,6 +12,8 @@
 
 namespace nudge {
 namespace {
+
+static_assert(kExitStuck == kStuckExitCode);
 
 constexpr std::chrono::seconds kSayEvery{10};
 
