@@ -5,7 +5,8 @@
 //
 // Partition in = partition out: outcomes of input partition p go to partition p of the response,
 // receipt and dead letter topics. One transaction holds outcomes and the progress that they stand
-// for: the group's committed offset of the input partition, with the chain's hash as its metadata.
+// for: the group's committed offset of the input partition, with the chain's hash as its metadata
+// (and the last event's offset, where the log goes on with what are no events).
 // So the group's offsets alone say what is committed, and a reader with isolation.level
 // read_committed sees each outcome once, whatever was killed in between.
 //
@@ -181,6 +182,11 @@ class KafkaSink final : public Sink {
   //   kUnavailable  commit_timeout is over, or the brokers refuse. Whether the last attempt was
   //                 committed may be unknown: the next Commit finds out before it sends anything
   Result<Nothing> Commit() override;
+
+  // Commits positions alone where the log goes on behind the last committed event with nothing but
+  // markers of transactions: so the group has no lag once all is done.
+  void Rest() override;
+
   void Drop(int32_t partition) override;
 
   // Waits until no transaction of another process is open on the partition's progress.

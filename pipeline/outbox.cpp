@@ -22,6 +22,9 @@ constexpr std::chrono::microseconds kLongestGathering{50'000};
 // After the sink said that partitions are not this process's any more: the source tells which.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
 
+// Without anything to write for so long the sink may rest.
+constexpr std::chrono::milliseconds kUntilRest{1'000};
+
 std::chrono::steady_clock::time_point NextWrite(std::chrono::steady_clock::time_point begun,
                                                 bool is_load, bool not_owner) {
   const auto now = std::chrono::steady_clock::now();
@@ -147,8 +150,12 @@ void Outbox::WriteOutcomes() {
   auto next_write = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
   while (true) {
-    outcomes_changed_.Wait(
-        mutex_, [&]() REQUIRES(mutex_) { return stopping_ || failed_ || IsOutcomeWork(); });
+    if (!outcomes_changed_.WaitFor(mutex_, kUntilRest, [&]() REQUIRES(mutex_) {
+          return stopping_ || failed_ || IsOutcomeWork();
+        })) {
+      Rest();
+      continue;
+    }
     outcomes_changed_.WaitUntil(mutex_, next_write, [&]() REQUIRES(mutex_) {
       return stopping_ || failed_ || flushing_ > 0 || entries_.size() >= kEnoughLines;
     });
@@ -190,6 +197,17 @@ void Outbox::WriteOutcomes() {
 // What is there to write, and may be written now.
 bool Outbox::IsOutcomeWork() {
   return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
+}
+
+// Lets the sink do what it leaves to a quiet moment.
+void Outbox::Rest() {
+  if (pauses_ > 0 || !entries_.empty() || !sent_.empty()) return;
+  writing_ = true;
+  mutex_.Unlock();
+  sink_.Rest();
+  mutex_.Lock();
+  writing_ = false;
+  done_.NotifyAll();
 }
 
 // Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent`,

@@ -77,6 +77,7 @@ class Outbox {
  private:
   void WriteOutcomes();
   void WriteCuts();
+  void Rest() REQUIRES(mutex_);
   Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
   void CountCommitted(const std::vector<Entry>& sent) REQUIRES(mutex_);
   bool IsOutcomeWork() REQUIRES(mutex_);
