@@ -13,12 +13,9 @@
 #include <optional>
 #include <set>
 
-namespace nudge {
+#include "pipeline/credit_limits.h"
 
-struct CreditLimits {
-  uint64_t events = 4096;        // per partition, 1..
-  uint64_t bytes = 64ull << 20;  // per partition; one event larger than this still passes alone
-};
+namespace nudge {
 
 class Credits {
  public:

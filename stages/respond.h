@@ -41,6 +41,7 @@
 
 #include "stages/events.h"
 #include "stages/jobs.h"
+#include "stages/respond_options.h"
 #include "stages/state.h"
 #include "stages/table.h"
 
@@ -51,13 +52,6 @@ struct ChatFormat {
   // Tokens of the chat as the model's template renders it, with the start of the answer's turn.
   std::function<size_t(const std::vector<ChatMessage>&)> count_tokens;
   size_t window_tokens = 2048;  // chat and answer together
-};
-
-struct RespondOptions {
-  size_t prompt_tokens_max = 1024;
-  size_t records_per_tenant = 1'000;
-  size_t cache_entries_per_tenant = 1'000;  // 0: no cache
-  bool learning = true;                     // as adapt.enabled: for what receipts say
 };
 
 class Respond {

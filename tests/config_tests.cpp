@@ -9,8 +9,14 @@
 #include <optional>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "stages/adapt.h"
+#include "stages/index.h"
 #include "stages/model/learn/learner.h"
+#include "stages/prepare.h"
+#include "stages/prompt.h"
+#include "stages/recall.h"
 #include "tests/fuzz/config_fuzz.cpp"
 #include "tests/temp_folder.h"
 

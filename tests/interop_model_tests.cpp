@@ -15,6 +15,7 @@
 #include "connectors/memory.h"
 #include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/processor.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/serve/language_model.h"

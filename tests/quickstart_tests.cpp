@@ -8,6 +8,7 @@
 #include "connectors/file_source.h"
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
 #include "pipeline/processor.h"
 #include "tests/temp_folder.h"

@@ -25,7 +25,9 @@
 #include "connectors/json_writer.h"
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/printable.h"
+#include "pipeline/processor.h"
 
 namespace nudge {
 namespace {

@@ -7,6 +7,7 @@
 #include "connectors/file_sink.h"
 #include "connectors/file_source.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
 #include "pipeline/report/held_out.h"

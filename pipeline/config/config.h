@@ -21,8 +21,8 @@
 #include <string_view>
 #include <vector>
 
-#include "connectors/kafka.h"
-#include "pipeline/processor.h"
+#include "connectors/kafka_options.h"
+#include "pipeline/processor_options.h"
 
 namespace nudge {
 

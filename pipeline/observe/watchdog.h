@@ -20,13 +20,9 @@
 #include <thread>
 
 #include "pipeline/observe/run_view.h"
+#include "pipeline/observe/watchdog_options.h"
 
 namespace nudge {
-
-struct WatchdogOptions {
-  std::chrono::milliseconds silent{0};  // 0: is not watched
-  std::chrono::milliseconds poll{0};    // 0: is not watched
-};
 
 class Watchdog {
  public:
