@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 // What an event may weigh at most. Sizes are of the decoded UTF-8.
@@ -20,5 +22,7 @@ struct EventLimits {
   size_t metadata_bytes = 8 << 10;  // keys and values together
   size_t json_depth = 16;           // filled objects and arrays inside each other; 3..1024
 };
+
+keys::Fields OptionsOf(EventLimits& options);
 
 }  // namespace nudge

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct KafkaOptions {
@@ -15,16 +17,16 @@ struct KafkaOptions {
     kExactlyOnce,
     kAtLeastOnce,  // no transactions: outcomes may come twice after a crash; to compare speed with
   };
-  std::string brokers;   // "host:port,host:port"
-  std::string group_id;  // of the consumers that share the input's partitions
+  std::string brokers;             // "host:port,host:port"
+  std::string group_id = "nudge";  // of the consumers that share the input's partitions
   // This process's place among them, the same after a restart: it gets its partitions back without
   // a rebalance, and its transactions are told from those of others.
-  std::string instance_id;
+  std::string instance_id = "1";
   std::string transactional_id;  // empty: "<group_id>-<instance_id>"
-  std::string input_topic;
-  std::string response_topic;  // the three may be one topic
-  std::string receipt_topic;
-  std::string dead_letter_topic;
+  std::string input_topic = "nudge.events";
+  std::string response_topic = "nudge.responses";  // the three may be one topic
+  std::string receipt_topic = "nudge.receipts";
+  std::string dead_letter_topic = "nudge.dead-letters";
   Delivery delivery = Delivery::kExactlyOnce;
 
   // Passed on to librdkafka under its own names, for SASL and TLS. Those that nudge sets itself are
@@ -53,5 +55,7 @@ struct KafkaOptions {
   // thread. Empty: nothing is said.
   std::function<void(std::string_view line)> log;
 };
+
+keys::Fields OptionsOf(KafkaOptions& options);
 
 }  // namespace nudge

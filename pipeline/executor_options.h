@@ -6,6 +6,7 @@
 #include <string>
 
 #include "stages/model/learn/tenant_adapters_options.h"
+#include "stages/options.h"
 
 namespace nudge {
 
@@ -18,5 +19,7 @@ struct ExecutorOptions {
   std::string snapshot_folder;  // empty: no snapshots
   TenantAdaptersOptions adapters;
 };
+
+keys::Fields OptionsOf(ExecutorOptions& options);
 
 }  // namespace nudge

@@ -5,6 +5,7 @@
 
 #include "connectors/event_limits.h"
 #include "pipeline/emit_options.h"
+#include "stages/options.h"
 
 namespace nudge {
 
@@ -15,5 +16,7 @@ struct GraphOptions {
   bool embed = true;                     // the backend has an embedder
   std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
 };
+
+keys::Fields OptionsOf(GraphOptions& options);
 
 }  // namespace nudge

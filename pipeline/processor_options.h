@@ -12,6 +12,7 @@
 #include "pipeline/observe/watchdog_options.h"
 #include "stages/adapt_options.h"
 #include "stages/index_options.h"
+#include "stages/options.h"
 #include "stages/prepare_options.h"
 #include "stages/prompt_options.h"
 #include "stages/recall_options.h"
@@ -41,5 +42,7 @@ struct ProcessorOptions {
   std::chrono::milliseconds hand_over{1'000};  // the same, of a partition that is taken away
   WatchdogOptions watchdog;                    // of Run
 };
+
+keys::Fields OptionsOf(ProcessorOptions& options);
 
 }  // namespace nudge

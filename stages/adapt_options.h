@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct AdaptOptions {
@@ -17,5 +19,7 @@ struct AdaptOptions {
   uint32_t user_window_events = 64;
   uint32_t user_steps_max = 32;
 };
+
+keys::Fields OptionsOf(AdaptOptions& options);
 
 }  // namespace nudge

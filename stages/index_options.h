@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct IndexOptions {
@@ -18,5 +20,7 @@ struct IndexOptions {
   uint32_t chunks_per_tenant = 100000;
   uint32_t tombstones_per_tenant = 10000;  // version counters of deleted documents that are kept
 };
+
+keys::Fields OptionsOf(IndexOptions& options);
 
 }  // namespace nudge

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct PrepareOptions {
@@ -14,5 +16,7 @@ struct PrepareOptions {
   uint32_t answer_chars = 32768;  // of a completion, correction, example answer, system prompt
   uint32_t dimension = 0;         // of the embedder's vectors; 0: no embedder
 };
+
+keys::Fields OptionsOf(PrepareOptions& options);
 
 }  // namespace nudge

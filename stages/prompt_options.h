@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "stages/events.h"
+#include "stages/options.h"
 
 namespace nudge {
 
@@ -35,5 +36,9 @@ struct PromptOptions {
   // what each path is worth should be told apart. On, queries' texts and vectors are remembered.
   bool corrections_as_examples = false;
 };
+
+keys::Fields OptionsOf(PromptOptions& options);
+// Of an element of prompt.presets: each key behind `path` and a dot.
+keys::Fields OptionsOf(DecodingPreset& preset, const std::string& path);
 
 }  // namespace nudge

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <string>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct RecallOptions {
@@ -17,5 +19,7 @@ struct RecallOptions {
   size_t prompts_per_tenant = 16;  // with the default prompt
   std::string default_prompt_id = "default";
 };
+
+keys::Fields OptionsOf(RecallOptions& options);
 
 }  // namespace nudge

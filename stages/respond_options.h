@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct RespondOptions {
@@ -11,5 +13,7 @@ struct RespondOptions {
   size_t cache_entries_per_tenant = 1'000;  // 0: no cache
   bool learning = true;                     // as adapt.enabled: for what receipts say
 };
+
+keys::Fields OptionsOf(RespondOptions& options);
 
 }  // namespace nudge

@@ -124,15 +124,15 @@ struct FirstCorrections {
     Config config = ReadConfig(kSource + "/configs/quickstart.json");
     config.output.folder = folder.path();
     config.checkpoint.enabled = false;
-    config.adapt.snapshot_every_versions = kCorrections;
-    config.graph_threads = kThreads;
-    config.executor.threads = kThreads;
+    config.processor.adapt.snapshot_every_versions = kCorrections;
+    config.processor.graph.threads = kThreads;
+    config.processor.executor.threads = kThreads;
     base = config.model.language_model;
     cache = std::filesystem::path(base).parent_path().parent_path().string();
 
     const std::unique_ptr<Backend> backend = MakeBackend(config);
     WrittenDown written_down(*backend);
-    MemorySource source(Events(config.input.path, config.limits));
+    MemorySource source(Events(config.input.path, config.processor.graph.limits));
     MemorySink sink;
     const ProcessorOptions options = ToProcessorOptions(config);
     Processor processor(options, {}, written_down, source, sink);

@@ -225,7 +225,7 @@ void PrintHandOver(Backend& backend, size_t threads) {
 int BenchFeedback(const Config& config, const ServeLimits& limits, int lessons, Backend& backend) {
   WatchedBackend watched(backend);
   ExecutorOptions options;
-  options.threads = config.executor.threads;
+  options.threads = config.processor.executor.threads;
   std::mutex mutex;
   std::vector<double> rows;
   Executor executor(watched, options,

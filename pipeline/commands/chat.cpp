@@ -495,7 +495,7 @@ int Chat(const ChatArguments& arguments) {
   TerminalSource source;
   MemorySink sink;
   Desk desk;
-  Conversation conversation(arguments.tenant, config.limits, log, source, desk);
+  Conversation conversation(arguments.tenant, config.processor.graph.limits, log, source, desk);
   conversation.Continue();
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   Processor processor(options,

@@ -56,10 +56,10 @@ std::unique_ptr<Backend> MakeBackend(const Config& config) {
   options.embedder = config.model.embedder;
   options.query_prefix = config.model.query_prefix;
   options.passage_prefix = config.model.passage_prefix;
-  options.slots = config.executor.threads;
+  options.slots = config.processor.executor.threads;
   options.threads_per_answer = config.model.threads_per_answer;
   options.window_tokens = config.model.window_tokens;
-  options.learn = config.adapt.enabled;
+  options.learn = config.processor.adapt.enabled;
   options.learner = LearnerOptionsOf(config.learn);
   options.learners_in_memory = config.learn.learners_in_memory;
   options.spill_folder = StateFolder(config);

@@ -22,7 +22,7 @@ OrderedJson ValueOf(const Slot& slot) {
                           OrderedJson list = OrderedJson::array();
                           for (DecodingPreset preset : *presets.at) {
                             OrderedJson object = OrderedJson::object();
-                            for (const Field& field : FieldsOf(preset, "")) {
+                            for (const Field& field : OptionsOf(preset, "")) {
                               object[field.path.substr(1)] = ValueOf(field.slot);
                             }
                             list.push_back(std::move(object));
@@ -33,6 +33,9 @@ OrderedJson ValueOf(const Slot& slot) {
                           const double value = *number.at;
                           if (value == std::trunc(value)) return OrderedJson(std::llround(value));
                           return OrderedJson(value);
+                        },
+                        [](const Number<std::chrono::milliseconds>& number) {
+                          return OrderedJson(number.at->count());
                         },
                         [](const auto& other) { return OrderedJson(*other.at); },
                     },
@@ -79,7 +82,7 @@ OrderedJson ConstraintsOf(const Slot& slot) {
                  [&](const Presets& presets) {
                    DecodingPreset preset;
                    OrderedJson item = {{"type", "object"}};
-                   for (const Field& field : FieldsOf(preset, "")) {
+                   for (const Field& field : OptionsOf(preset, "")) {
                      OrderedJson member = ConstraintsOf(field.slot);
                      member["description"] = field.what;
                      item["properties"][field.path.substr(1)] = std::move(member);
@@ -222,7 +225,7 @@ std::string ConfigTables() {
       DecodingPreset preset;
       out += "\nEach of `prompt.presets`:\n\n";
       out += kTableHead;
-      for (const Field& field : FieldsOf(preset, "")) AddRow(field, LastPart(field.path), out);
+      for (const Field& field : OptionsOf(preset, "")) AddRow(field, LastPart(field.path), out);
     }
   }
   return out;

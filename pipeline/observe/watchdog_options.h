@@ -3,11 +3,15 @@
 
 #include <chrono>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct WatchdogOptions {
-  std::chrono::milliseconds silent{0};  // 0: is not watched
-  std::chrono::milliseconds poll{0};    // 0: is not watched
+  std::chrono::milliseconds silent{60'000};  // 0: is not watched
+  std::chrono::milliseconds poll{30'000};    // 0: is not watched
 };
+
+keys::Fields OptionsOf(WatchdogOptions& options);
 
 }  // namespace nudge

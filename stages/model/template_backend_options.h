@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct TemplateBackendOptions {
@@ -12,5 +14,7 @@ struct TemplateBackendOptions {
   bool instant = true;                     // false, and where there is a delay: called by threads
   std::function<void()> before_each_call;  // tests: a seeded delay; may be empty
 };
+
+keys::Fields OptionsOf(TemplateBackendOptions& options);
 
 }  // namespace nudge

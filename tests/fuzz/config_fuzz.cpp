@@ -24,9 +24,10 @@ void CheckConfig(const Config& config) {
   ENSURE(config.model.backend == "template" || !config.model.language_model.empty());
   ENSURE(config.learn.rank >= 1 && config.learn.rank <= 64);
   ENSURE(config.learn.learning_rate > 0 && config.learn.learning_rate <= 1);
-  ENSURE(config.index.passages >= 1 && config.index.passages <= config.index.candidates);
-  ENSURE(!config.prompt.presets.empty());
-  for (const DecodingPreset& preset : config.prompt.presets) {
+  ENSURE(config.processor.index.passages >= 1 &&
+         config.processor.index.passages <= config.processor.index.candidates);
+  ENSURE(!config.processor.prompt.presets.empty());
+  for (const DecodingPreset& preset : config.processor.prompt.presets) {
     ENSURE(!preset.name.empty());
     ENSURE(preset.decoding.max_tokens < config.model.window_tokens);
   }

@@ -3,11 +3,15 @@
 
 #include <cstdint>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct TenantAdaptersOptions {
   uint64_t journal_exercises =
       10'000;  // per tenant; the oldest are dropped: they can no longer be unlearnt
 };
+
+keys::Fields OptionsOf(TenantAdaptersOptions& options);
 
 }  // namespace nudge
