@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -44,8 +45,8 @@ struct Choice {
   std::string* at;
   std::vector<std::string> names;
 };
-struct Subset {  // a list of some of `names`, kept in their order; or a word for such a list
-  std::vector<std::string>* at;
+struct Subset {        // a list of some of `names`, or a word for such a list
+  std::span<bool> at;  // of each name: whether it is in it
   std::vector<std::string> names;
   std::map<std::string, std::vector<std::string>> words;
 };
@@ -83,6 +84,21 @@ using Fields = std::vector<Field>;
 
 // For a part that holds the options of others: all of them, in this order.
 Fields Together(const std::vector<Fields>& parts);
+
+// What a part can tell of its own values, whoever set them: `adapt.rank: 0 is outside 1..64` of a
+// number beyond its range, and so on of a text that is no choice and a list of nothing.
+std::vector<std::string> WrongValues(const Fields& fields);
+
+std::string ToText(double number);               // "64", "0.5", "1e-08"
+std::string ToRange(double least, double most);  // "1..64"
+std::string Join(const std::vector<std::string>& parts, std::string_view separator);
+
+template <class... F>
+struct Overloaded : F... {  // to visit a Slot with
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
 
 }  // namespace keys
 }  // namespace nudge

@@ -127,7 +127,7 @@ struct FirstCorrections {
     config.processor.adapt.snapshot_every_versions = kCorrections;
     config.processor.graph.threads = kThreads;
     config.processor.executor.threads = kThreads;
-    base = config.model.language_model;
+    base = config.model.local.language_model;
     cache = std::filesystem::path(base).parent_path().parent_path().string();
 
     const std::unique_ptr<Backend> backend = MakeBackend(config);

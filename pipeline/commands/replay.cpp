@@ -121,7 +121,7 @@ void MeasureHeldOut(const Config& config, const HeldOut& held_out, Backend& back
 std::string ModelLine(const Config& config, const Backend& backend) {
   if (config.model.backend != "local") return backend.description();
   const Result<Nothing> trains = backend.CanLearn();
-  return "model " + std::filesystem::path(config.model.language_model).stem().string() +
+  return "model " + std::filesystem::path(config.model.local.language_model).stem().string() +
          "; trains: " + (trains.ok() ? "yes" : "no, " + trains.error().message);
 }
 

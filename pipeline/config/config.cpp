@@ -19,8 +19,7 @@ using Json = nlohmann::json;
 
 constexpr size_t kFileBytes = 1 << 20;
 constexpr int kDepth = 8;
-constexpr size_t kProblems = 50;       // reported at most
-constexpr double kLeastBudget = 1e-4;  // nats per token
+constexpr size_t kProblems = 50;  // reported at most
 constexpr char kCachePlaceholder[] = "${CACHE}";
 
 // For messages: at most 64 bytes, cut between characters, on one line.
@@ -221,7 +220,7 @@ class Reader {
       if (word == slot.words.end()) {
         problems_.Add(field.path, "'" + Shown(value.get<std::string>()) + "' is not " + wanted);
       } else {
-        *slot.at = word->second;
+        Choose(slot, {word->second.begin(), word->second.end()});
       }
       return;
     }
@@ -238,10 +237,11 @@ class Reader {
       }
     }
     if (given.empty()) return problems_.Add(field.path, "an empty list; expected " + wanted);
-    slot.at->clear();
-    for (const std::string& name : slot.names) {
-      if (given.contains(name)) slot.at->push_back(name);
-    }
+    Choose(slot, given);
+  }
+
+  static void Choose(const Subset& slot, const std::set<std::string>& given) {
+    for (size_t i = 0; i < slot.names.size(); ++i) slot.at[i] = given.contains(slot.names[i]);
   }
 
   void Set(const Field& field, const Path& slot, const Json& value) const {
@@ -364,12 +364,12 @@ void CheckPresets(const Config& config, Problems& problems) {
     } else if (!names.insert(preset.name).second) {
       problems.Add(path + ".name", "'" + Shown(preset.name) + "' is another preset's name too");
     }
-    if (preset.decoding.max_tokens >= config.model.window_tokens &&
+    if (preset.decoding.max_tokens >= config.model.local.window_tokens &&
         !problems.Has("model.window_tokens")) {
       problems.Add(path + ".max_tokens", std::to_string(preset.decoding.max_tokens) +
                                              " leaves no room for a prompt: model.window_tokens "
                                              "is " +
-                                             std::to_string(config.model.window_tokens));
+                                             std::to_string(config.model.local.window_tokens));
     }
   }
 }
@@ -393,14 +393,15 @@ void CheckTogether(Config& config, Problems& problems) {
                         [&](const char* path) { return problems.Has(path); });
   };
   if (sound({"model.backend", "model.language_model"}) && config.model.backend == "local" &&
-      config.model.language_model.empty()) {
+      config.model.local.language_model.empty()) {
     problems.Add("model.language_model",
                  "missing: the local backend needs a GGUF file (model.backend \"template\" runs "
                  "without a model)");
   }
-  if (const double budget = config.learn.kl_budget; budget > 0 && budget < kLeastBudget) {
+  if (const double budget = config.model.local.learner.kl_budget;
+      budget > 0 && budget < kLeastKlBudget) {
     problems.Add("adapt.kl_budget",
-                 ToText(budget) + " is neither 0 nor at least " + ToText(kLeastBudget));
+                 ToText(budget) + " is neither 0 nor at least " + ToText(kLeastKlBudget));
   }
   if (!config.deterministic) problems.Add("deterministic", "only true is supported");
   if (sound({"index.candidates", "index.passages"}) &&

@@ -19,38 +19,15 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "connectors/kafka_options.h"
 #include "pipeline/observe/monitor_options.h"
 #include "pipeline/processor_options.h"
 #include "pipeline/report/report_options.h"
+#include "stages/model/local_backend_options.h"
+#include "stages/model/template_backend_options.h"
 
 namespace nudge {
-
-// How a tenant's adapter learns: docs/CONFIGURATION.md, section adapt.
-struct LearnSettings {
-  uint32_t rank = 8;
-  double alpha = 16;
-  std::string scale = "alpha";  // or "rslora": alpha / sqrt(rank)
-  std::vector<std::string> modules = {"q", "k", "v", "o", "gate", "up", "down"};
-  double learning_rate = 5e-4;
-  double gradient_clip = 1;
-  double down_weight = .3;
-  double down_beta = 1;
-  double balance_decay = .97;
-  uint32_t replay_per_lesson = 1;
-  uint32_t replay_examples = 512;
-  std::string anchors_path;  // neutral texts, JSON a line; empty: no anchor
-  uint32_t anchors_per_step = 2;
-  double anchor_lambda = 1;
-  double kl_budget = 0;  // nats per token, 1e-4 or more; 0: anchor_lambda stays as it is
-  double kl_cap = 1;     // nats per token; 0: no cap
-  uint64_t seed = 1;
-  std::string products = "auto";     // or "f32", "bf16"
-  std::string base_memory = "copy";  // or "file"
-  uint32_t learners_in_memory = 4;
-};
 
 struct Config {
   struct Input {
@@ -63,13 +40,8 @@ struct Config {
   };
   struct Model {
     std::string backend = "local";  // or "template"
-    std::string language_model;     // GGUF; set if the backend is local
-    std::string embedder;           // GGUF; empty: none, search is lexical only
-    std::string query_prefix;       // empty, as the one below: as the embedder's file says
-    std::string passage_prefix;
-    uint32_t window_tokens = 2048;
-    uint32_t threads_per_answer = 1;
-    uint32_t template_dimension = 64;  // of the template backend's vectors; 0: none
+    LocalBackendOptions local;      // its window_tokens holds for the template too
+    TemplateBackendOptions template_backend;
   };
   struct Checkpoint {
     bool enabled = true;
@@ -80,8 +52,6 @@ struct Config {
   Input input;
   Output output;
   Model model;
-  LearnSettings learn;
-  std::string import_folder;  // of adapters that events bring in; empty: imports are refused
   Checkpoint checkpoint;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions

@@ -28,18 +28,6 @@ inline constexpr size_t kPathBytes = 4096;
 // over `most_bytes`.
 std::string ReadWhole(const std::string& path, size_t most_bytes);
 
-// ---- Words --------------------------------------------------------------------------------------
-
-template <class... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
-template <class... F>
-Overloaded(F...) -> Overloaded<F...>;
-
-std::string ToText(double number);               // "64", "0.5", "1e-08"
-std::string ToRange(double least, double most);  // "1..64"
-std::string Join(const std::vector<std::string>& parts, std::string_view separator);
 std::string_view LastPart(std::string_view path);  // "rank" of "adapt.rank"
 
 }  // namespace nudge::keys

@@ -37,6 +37,13 @@ OrderedJson ValueOf(const Slot& slot) {
                         [](const Number<std::chrono::milliseconds>& number) {
                           return OrderedJson(number.at->count());
                         },
+                        [](const Subset& subset) {
+                          OrderedJson list = OrderedJson::array();
+                          for (size_t i = 0; i < subset.names.size(); ++i) {
+                            if (subset.at[i]) list.push_back(subset.names[i]);
+                          }
+                          return list;
+                        },
                         [](const auto& other) { return OrderedJson(*other.at); },
                     },
                     slot);

@@ -4,10 +4,10 @@
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
 //   thumb up     cross-entropy of the shown completion, mean per token, times the reward
 //   correction   cross-entropy of the correction, and the shown completion as a thumb down
-//   thumb down   w (1 - sigmoid(beta (0 - h))), h = sum of log pi - log pi_base over the
+//   thumb down   w (1 - sigmoid(down_beta (0 - h))), h = sum of log pi - log pi_base over the
 //   completion,
 //                w = down_weight min(1, U / D), where U and D count ups and downs (a correction is
-//                one of each) and fade by count_decay an event: an all-down stream has w = 0 and
+//                one of each) and fade by balance_decay an event: an all-down stream has w = 0 and
 //                moves nothing
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 //
@@ -35,8 +35,12 @@
 
 namespace nudge {
 
-// The options' problems, one line each, such as `rank: 0 is outside 1..64`; none if they are fine.
+// The options' problems, one line each, such as `adapt.rank: 0 is outside 1..64`; none if they are
+// fine.
 std::vector<std::string> Problems(const LearnerOptions& options);
+
+// Of the adapters that a learner with these options makes.
+LoraShape AdapterShape(const FrozenWeights& weights, const LearnerOptions& options);
 
 // Neutral sequences that hold the adapter near the base model, shared by all learners of a model.
 // What the base model says about them is computed once and kept, exactly: its hidden states at the
