@@ -11,14 +11,10 @@
 #include <optional>
 #include <set>
 
+#include "pipeline/credit_limits.h"
 #include "stages/guarded.h"
 
 namespace nudge {
-
-struct CreditLimits {
-  uint64_t events = 4096;        // per partition, 1..
-  uint64_t bytes = 64ull << 20;  // per partition; one event larger than this still passes alone
-};
 
 class Credits {
  public:

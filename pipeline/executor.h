@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "pipeline/barrier.h"
+#include "pipeline/executor_options.h"
 #include "pipeline/observe/jobs_view.h"
 #include "pipeline/observe/metrics.h"
 #include "pipeline/tenant_models.h"
@@ -42,16 +43,6 @@
 #include "stages/model/backend.h"
 
 namespace nudge {
-
-struct ExecutorOptions {
-  size_t threads = 2;          // 1..256; the backend has as many slots
-  uint32_t versions_kept = 8;  // per tenant: how far a rollback can reach
-  // Lessons that may wait to be learnt. Beyond them receipts wait for their lessons, and with them
-  // the credits of their events: feedback that comes faster than it can be learnt slows its source.
-  size_t lessons_waiting_max = 256;
-  std::string snapshot_folder;  // empty: no snapshots
-  TenantAdaptersOptions adapters;
-};
 
 // One point of a tenant's learning curve.
 struct LessonEvent {

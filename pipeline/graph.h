@@ -15,6 +15,7 @@
 #include "connectors/source.h"
 #include "pipeline/emit.h"
 #include "pipeline/executor.h"
+#include "pipeline/graph_options.h"
 #include "pipeline/observe/event_metrics.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
@@ -34,14 +35,6 @@ struct Stages {
   Prompt& prompt;
   Respond& respond;
   Emit& emit;
-};
-
-struct GraphOptions {
-  int threads = 2;  // 1..256, beside those of the executor
-  EventLimits limits;
-  EmitOptions emit;
-  bool embed = true;                     // the backend has an embedder
-  std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
 };
 
 // Time spent in each node, in the order of the figure, and what came through.

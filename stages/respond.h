@@ -25,17 +25,11 @@
 #include "stages/chat_assembly.h"
 #include "stages/events.h"
 #include "stages/jobs.h"
+#include "stages/respond_options.h"
 #include "stages/state.h"
 #include "stages/table.h"
 
 namespace nudge {
-
-struct RespondOptions {
-  size_t prompt_tokens_max = 1024;
-  size_t records_per_tenant = 1'000;
-  size_t cache_entries_per_tenant = 1'000;  // 0: no cache
-  bool learning = true;                     // as adapt.enabled: for what receipts say
-};
 
 class Respond {
  public:

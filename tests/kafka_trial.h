@@ -25,7 +25,9 @@
 #include "connectors/memory.h"
 #include "pipeline/bench/event_generator.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "pipeline/processor.h"
 #include "tests/kafka_broker.h"
 #include "tests/scripted_source.h"
 

@@ -83,7 +83,7 @@ void AllowNoFiles() {
 
 BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_bytes_whatever_is_in_memory_and_restarted) {
   World world;
-  world.options.replay_capacity = 4;
+  world.options.replay_examples = 4;
   constexpr std::array<size_t, 14> kTurns = {0, 1, 2, 0, 0, 2, 1, 2, 0, 1, 2, 2, 1, 0};
   constexpr size_t kNever = kTurns.size();
   for (const size_t in_memory : {1, 2, 10}) {

@@ -35,12 +35,13 @@ BOOST_AUTO_TEST_CASE(options_out_of_range_are_all_named_and_stop_the_start) {
   LearnerOptions bad;
   bad.rank = 0;
   bad.optimizer.learning_rate = std::nan("");
-  bad.count_decay = 1.5;
+  bad.balance_decay = 1.5;
   bad.modules.fill(false);
   const auto problems = Problems(bad);
   BOOST_REQUIRE(problems.size() == 4u);
-  BOOST_TEST(problems[0] == "rank: 0 is outside 1..64");
-  BOOST_TEST(problems[3] == "modules: none is enabled");
+  BOOST_TEST(problems[0] == "adapt.rank: 0 is outside 1..64");
+  BOOST_TEST(problems[1] == "adapt.modules: none of q, k, v, o, gate, up, down");
+  BOOST_TEST(problems[2] == "adapt.learning_rate: nan is outside 1e-08..1");
   BOOST_CHECK_THROW(Learner(*world.weights, bad), StartError);
 }
 
@@ -90,7 +91,7 @@ BOOST_AUTO_TEST_CASE(a_stream_of_downs_alone_moves_nothing) {
 
 BOOST_AUTO_TEST_CASE(a_down_among_ups_makes_the_shown_answer_less_likely_than_without_it) {
   World world;
-  world.options.replay_per_step = 0;
+  world.options.replay_per_lesson = 0;
   Learner with(*world.weights, world.options), without(*world.weights, world.options);
   const LearnExample down = Example(9, -1);
   for (uint64_t i = 0; i < 6; ++i) {
@@ -106,7 +107,7 @@ BOOST_AUTO_TEST_CASE(the_weight_of_downs_fades_with_the_share_of_ups) {
   // One up, then downs: U fades by .97 an event while D grows, so w goes from .3 towards 0.
   World world;
   world.options.anchors_per_step = 0;
-  world.options.replay_per_step = 0;
+  world.options.replay_per_lesson = 0;
   Learner learner(*world.weights, world.options);
   BOOST_REQUIRE(world.Step(learner, Example(1, 1)).ok());
   const LearnExample down = Example(2, -1);
@@ -129,7 +130,7 @@ BOOST_AUTO_TEST_CASE(anchors_hold_the_adapter_near_the_base) {
   const auto kl_after = [](double lambda) {
     World world;
     world.options.anchor_lambda = lambda;
-    world.options.replay_per_step = 0;
+    world.options.replay_per_lesson = 0;
     Learner learner(*world.weights, world.options);
     for (uint64_t i = 0; i < 25; ++i) BOOST_REQUIRE(world.Step(learner, Example(i % 3, 1)).ok());
     const auto losses =
@@ -143,7 +144,6 @@ BOOST_AUTO_TEST_CASE(anchors_hold_the_adapter_near_the_base) {
 
 BOOST_AUTO_TEST_CASE(lambda_follows_the_budget_by_its_formula) {
   World world;
-  world.options.anchor_rule = AnchorRule::kBudget;
   world.options.kl_budget = 0.01;
   Learner learner(*world.weights, world.options);
   double lambda = 0.5, ema = 0;
@@ -253,8 +253,8 @@ void Teach(World& world, Learner& learner, uint64_t from, uint64_t to,
 
 BOOST_AUTO_TEST_CASE(a_saved_learner_goes_on_as_if_nothing_had_happened_at_any_thread_count) {
   World world;
-  world.options.replay_capacity = 5;
-  world.options.anchor_rule = AnchorRule::kBudget;
+  world.options.replay_examples = 5;
+  world.options.kl_budget = 0.1;
   Learner whole(*world.weights, world.options);
   Teach(world, whole, 0, 14, SerialFor());
   for (const uint64_t cut : {0u, 1u, 7u, 13u}) {

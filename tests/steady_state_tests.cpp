@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE(a_thousand_steps_leave_the_heap_as_it_was) {
   BOOST_REQUIRE(pool.ok());
   LearnerOptions options;
   options.rank = 4;
-  options.replay_capacity = 16;
+  options.replay_examples = 16;
   Learner learner(*weights, options);
   const ParallelFor serial = SerialFor();
   size_t heap_at_100 = 0;

@@ -23,7 +23,9 @@
 #include "connectors/json_writer.h"
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/printable.h"
+#include "pipeline/processor.h"
 #include "stages/guarded.h"
 
 namespace nudge {
@@ -495,7 +497,7 @@ int Chat(const ChatArguments& arguments) {
   TerminalSource source;
   MemorySink sink;
   Desk desk;
-  Conversation conversation(arguments.tenant, config.limits, log, source, desk);
+  Conversation conversation(arguments.tenant, config.processor.graph.limits, log, source, desk);
   conversation.Continue();
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   Processor processor(options,

@@ -5,6 +5,7 @@
 
 #include "connectors/kafka.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
 #include "stages/guarded.h"

@@ -18,14 +18,10 @@
 #include <thread>
 
 #include "pipeline/observe/run_view.h"
+#include "pipeline/observe/watchdog_options.h"
 #include "stages/guarded.h"
 
 namespace nudge {
-
-struct WatchdogOptions {
-  std::chrono::milliseconds silent{0};  // 0: is not watched
-  std::chrono::milliseconds poll{0};    // 0: is not watched
-};
 
 class Watchdog {
  public:

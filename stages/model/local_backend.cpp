@@ -61,6 +61,7 @@ class LocalBackend final : public Backend {
  public:
   explicit LocalBackend(const LocalBackendOptions& options)
       : options_(options),
+        base_form_(options.learn ? BaseFormOf(options) : BaseForm{}),
         model_(options.language_model,
                {options.slots, options.threads_per_answer, options.window_tokens}),
         shelf_(options.learners_in_memory, options.spill_folder) {
@@ -81,7 +82,7 @@ class LocalBackend final : public Backend {
     }
     if (options_.learn) {
       for (const std::string& problem : Problems(options_.learner)) {
-        throw StartError("adapt." + problem);
+        throw StartError(problem);
       }
       ReadAnchors();
       if (shape.ok()) RequireMemory(*shape);
@@ -90,15 +91,15 @@ class LocalBackend final : public Backend {
 
   std::string Fingerprint() const override {
     return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
-           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(options_.base_form.bf16);
+           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(base_form_.bf16);
   }
   std::string base_sha256() const override { return model_.sha256(); }
   std::string description() const override {
     const Result<Nothing> can = CanLearn();
     if (!can.ok()) return model_.description() + "; it answers only: " + can.error().message;
     return model_.description() + "; it answers and trains, with " +
-           (options_.base_form.bf16 ? "bf16" : "f32") + " products" +
-           (options_.base_form.in_file ? " of the file's own weights" : "");
+           (base_form_.bf16 ? "bf16" : "f32") + " products" +
+           (base_form_.in_file ? " of the file's own weights" : "");
   }
 
   size_t dimension() const override { return embedder_ ? embedder_->dimension() : 0; }
@@ -229,6 +230,7 @@ class LocalBackend final : public Backend {
   }
 
   const LocalBackendOptions options_;
+  const BaseForm base_form_;
   LanguageModel model_;
   std::unique_ptr<Embedder> embedder_;
   std::string architecture_;
@@ -343,10 +345,10 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
                       3 * shape.hidden * shape.feed_forward);
   const size_t row = shape.layers * (2 * shape.hidden + shape.AttentionWidth() +
                                      shape.QueryWidth() + 2 * shape.feed_forward);
-  const size_t number = options_.base_form.bf16 ? sizeof(uint16_t) : sizeof(float);
+  const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
   try {  // what is not written takes no memory, but counts against every limit
     const AlignedFloats step = AllocateFloats(options_.lesson_tokens_max * row);
-    if (options_.base_form.in_file) return;
+    if (base_form_.in_file) return;
     const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
   } catch (const std::bad_alloc&) {
     throw StartError(options_.language_model + ": no memory to train it: a copy of " +
@@ -393,7 +395,7 @@ void LocalBackend::ReadAnchors() {
 
 Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
-  auto weights = FrozenWeights::Load(options_.language_model, options_.base_form);
+  auto weights = FrozenWeights::Load(options_.language_model, base_form_);
   if (!weights.ok()) return weights.error();
   // What answers was read at the start: it must be what learns.
   const Result<std::string> sha256 = FileSha256(options_.language_model);
@@ -474,10 +476,9 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
   const MutexLock lock(learning_mutex_);
   Result<Training*> training = Learning(SerialFor());
   if (!training.ok()) return training.error();
-  const LearnerOptions& learner = options_.learner;
-  Result<ImportedAdapter> imported = ReadSnapshot(
-      (std::filesystem::path(options_.import_folder) / relative).string(), sha256,
-      Expected((*training)->weights->AdapterShape(learner.rank, learner.alpha, learner.modules)));
+  Result<ImportedAdapter> imported =
+      ReadSnapshot((std::filesystem::path(options_.import_folder) / relative).string(), sha256,
+                   Expected(AdapterShape(*(*training)->weights, options_.learner)));
   if (!imported.ok()) return imported.error();
   const AdapterManifest& manifest = imported->manifest;
   return MakeVersion(
@@ -493,7 +494,17 @@ Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const
   return nudge::WriteSnapshot(folder, *weights, ManifestOf(tenant, number, version));
 }
 
+BaseForm BaseFormOf(const LocalBackendOptions& options) {
+  if (options.products == "bf16" && !HasBf16Products()) {
+    throw StartError("adapt.products: this processor has no bf16 products: set auto or f32");
+  }
+  return {.bf16 = options.products == "bf16" || (options.products == "auto" && Bf16IsFaster()),
+          .in_file = options.base_memory == "file"};
+}
+
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {
+  LocalBackendOptions copy = options;
+  for (const std::string& wrong : keys::WrongValues(OptionsOf(copy))) throw StartError(wrong);
   auto backend = std::make_unique<LocalBackend>(options);
   std::set_new_handler(StopWithoutMemory);
   return backend;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "stages/hash.h"
+#include "stages/model/adapters/peft_file.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/state.h"
 
@@ -95,39 +96,27 @@ std::optional<TrainSequence> ReadSequence(Objective objective, ByteReader& in) {
 }  // namespace
 
 std::vector<std::string> Problems(const LearnerOptions& options) {
-  std::vector<std::string> problems;
+  LearnerOptions copy = options;
+  std::vector<std::string> problems = keys::WrongValues(OptionsOf(copy));
   const auto check = [&](const char* name, double value, double low, double high) {
     if (value >= low && value <= high) return;
-    const auto text = [](double number) {
-      std::string digits = std::to_string(number);
-      digits.erase(digits.find_last_not_of('0') + 1);
-      if (digits.back() == '.') digits.pop_back();
-      return digits;
-    };
-    problems.push_back(std::string(name) + ": " + text(value) + " is outside " + text(low) + ".." +
-                       text(high));
+    problems.push_back(std::string(name) + ": " + keys::ToText(value) + " is outside " +
+                       keys::ToRange(low, high));
   };
-  check("rank", options.rank, 1, 64);
-  check("alpha", static_cast<double>(options.alpha), 0.001, 1024);
-  check("learning_rate", options.optimizer.learning_rate, 1e-8, 1);
   check("beta1", options.optimizer.beta1, 0, 0.9999);
   check("beta2", options.optimizer.beta2, 0, 0.999999);
   check("epsilon", options.optimizer.epsilon, 1e-12, 1);
   check("weight_decay", options.optimizer.weight_decay, 0, 1);
-  check("clip_norm", options.optimizer.clip_norm, 1e-6, 1e6);
-  check("beta", options.beta, 1e-3, 100);
-  check("down_weight", options.down_weight, 0, 1);
-  check("count_decay", options.count_decay, 0, 1);
-  check("replay_capacity", options.replay_capacity, 0, 100000);
-  check("replay_per_step", options.replay_per_step, 0, 8);
-  check("anchors_per_step", options.anchors_per_step, 0, 8);
-  check("anchor_lambda", options.anchor_lambda, 0, 100);
-  check("kl_budget", options.kl_budget, 1e-4, 100);
-  check("kl_cap", options.kl_cap, 0, 1000);
-  if (std::none_of(options.modules.begin(), options.modules.end(), [](bool on) { return on; })) {
-    problems.emplace_back("modules: none is enabled");
+  if (options.kl_budget > 0 && options.kl_budget < kLeastKlBudget) {
+    problems.push_back("adapt.kl_budget: " + keys::ToText(options.kl_budget) +
+                       " is neither 0 nor at least " + keys::ToText(kLeastKlBudget));
   }
   return problems;
+}
+
+LoraShape AdapterShape(const FrozenWeights& weights, const LearnerOptions& options) {
+  const float alpha = PlainAlpha(options.alpha, options.rank, options.scale == "rslora");
+  return weights.AdapterShape(options.rank, alpha, options.modules);
 }
 
 Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Trainer& trainer,
@@ -155,11 +144,11 @@ Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Traine
 Learner::Learner(const FrozenWeights& weights, const LearnerOptions& options)
     : options_(options), optimizer_(0) {
   const auto problems = Problems(options);
-  if (!problems.empty()) throw StartError("learner: " + problems.front());
-  weights_.shape = weights.AdapterShape(options.rank, options.alpha, options.modules);
+  if (!problems.empty()) throw StartError(problems.front());
+  weights_.shape = AdapterShape(weights, options);
   weights_ = InitialWeights();
   optimizer_ = AdamW(weights_.values.size());
-  lambda_ = options.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options.anchor_lambda;
+  lambda_ = options.kl_budget > 0 ? kBudgetStart : options.anchor_lambda;
 }
 
 LoraWeights Learner::InitialWeights() const {
@@ -179,8 +168,8 @@ LoraWeights Learner::InitialWeights() const {
 }
 
 Learner::Tally Learner::TallyAfter(const LearnExample& example) const {
-  return {tally_.ups * options_.count_decay + (IsUp(example) ? 1 : 0),
-          tally_.downs * options_.count_decay + (IsDown(example) ? 1 : 0)};
+  return {tally_.ups * options_.balance_decay + (IsUp(example) ? 1 : 0),
+          tally_.downs * options_.balance_decay + (IsDown(example) ? 1 : 0)};
 }
 
 double Learner::DownWeight(const Tally& tally) const {
@@ -214,7 +203,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   size_t used = rows(item);
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
   std::vector<const ReplayItem*> items = {&item};
-  for (const uint64_t i : Draw(kReplay, options_.replay_per_step, replay_.size())) {
+  for (const uint64_t i : Draw(kReplay, options_.replay_per_lesson, replay_.size())) {
     const size_t more = rows(replay_[i]);
     if (more == 0 || used + more > max_tokens) continue;
     used += more;
@@ -232,7 +221,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
     }
   }
   batch.anchors_begin = batch.sequences.size();
-  batch.lambda = options_.anchor_rule == AnchorRule::kBudget ? lambda_ : options_.anchor_lambda;
+  batch.lambda = options_.kl_budget > 0 ? lambda_ : options_.anchor_lambda;
   for (const uint64_t i : drawn) {
     batch.sequences.push_back(anchors.sequences()[i]);
     batch.sequences.back().weight =
@@ -254,7 +243,7 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
   if (IsDown(example) && !shown.empty() && shown != example.correction) {
     item.down =
         Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
-    item.down->beta = static_cast<float>(options_.beta);
+    item.down->beta = static_cast<float>(options_.down_beta);
     auto base =
         trainer.LogProbability(item.down->tokens, item.down->completion_begin, nullptr, parallel);
     if (!base) return base.error();
@@ -295,8 +284,8 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
     return report;
   }
   ++counts_.steps;
-  if (options_.replay_capacity > 0) {
-    if (replay_.size() == options_.replay_capacity) replay_.pop_front();
+  if (options_.replay_examples > 0) {
+    if (replay_.size() == options_.replay_examples) replay_.pop_front();
     replay_.push_back(std::move(item));
   }
   return report;
@@ -326,7 +315,7 @@ Result<bool> Learner::Move(std::span<const float> gradient, std::span<const Trai
 
 void Learner::FollowBudget(double kl) {
   kl_ema_ = 0.8 * kl_ema_ + 0.2 * kl;
-  if (options_.anchor_rule != AnchorRule::kBudget) return;
+  if (options_.kl_budget == 0) return;
   const double push = std::clamp(0.3 * (kl_ema_ / options_.kl_budget - 1), -0.1, 0.4);
   lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
 }
@@ -357,7 +346,7 @@ Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
   }
   weights_ = weights != nullptr ? *weights : InitialWeights();
   optimizer_ = AdamW(weights_.values.size());
-  lambda_ = options_.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options_.anchor_lambda;
+  lambda_ = options_.kl_budget > 0 ? kBudgetStart : options_.anchor_lambda;
   kl_ema_ = 0;
   return Nothing{};
 }
@@ -422,9 +411,9 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
     ReplayItem item;
     item.up = ReadSequence(Objective::kCrossEntropy, in);
     item.down = ReadSequence(Objective::kDown, in);
-    if (item.down) item.down->beta = static_cast<float>(options.beta);
+    if (item.down) item.down->beta = static_cast<float>(options.down_beta);
     learner.replay_.push_back(std::move(item));
-    if (learner.replay_.size() > options.replay_capacity) learner.replay_.pop_front();
+    if (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
   }
   for (double* value :
        {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {

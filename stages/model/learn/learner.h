@@ -4,10 +4,10 @@
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
 //   thumb up     cross-entropy of the shown completion, mean per token, times the reward
 //   correction   cross-entropy of the correction, and the shown completion as a thumb down
-//   thumb down   w (1 - sigmoid(beta (0 - h))), h = sum of log pi - log pi_base over the
+//   thumb down   w (1 - sigmoid(down_beta (0 - h))), h = sum of log pi - log pi_base over the
 //   completion,
 //                w = down_weight min(1, U / D), where U and D count ups and downs (a correction is
-//                one of each) and fade by count_decay an event: an all-down stream has w = 0 and
+//                one of each) and fade by balance_decay an event: an all-down stream has w = 0 and
 //                moves nothing
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 //
@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/learn/learner_options.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/parallel.h"
@@ -34,42 +35,12 @@
 
 namespace nudge {
 
-enum class AnchorRule : uint8_t {
-  kFixed,   // lambda = anchor_lambda
-  kBudget,  // lambda follows the KL: see kl_budget
-};
-
-struct LearnerOptions {
-  uint32_t rank = 8;  // 1..64
-  float alpha = 16;   // > 0; the adapter's scale is alpha / rank
-  std::array<bool, kLoraModules> modules = {true, true, true, true, true, true, true};
-  AdamWOptions optimizer;
-
-  double beta = 1;            // of thumbs down, > 0
-  double down_weight = 0.3;   // 0..1
-  double count_decay = 0.97;  // 0..1
-
-  uint32_t replay_capacity = 256;  // examples kept, the latest; 0..100000
-  uint32_t replay_per_step = 1;    // 0..8, drawn uniformly from those kept
-
-  uint32_t anchors_per_step = 2;  // 0..8
-  AnchorRule anchor_rule = AnchorRule::kFixed;
-  double anchor_lambda = 1;  // 0..100; kFixed
-  // kBudget: lambda starts at .5 and is multiplied each step by exp(clamp(.3 (ema / kl_budget - 1),
-  // -.1, .4)), within [.03, 5]; ema is the anchors' KL, faded by .8 a step.
-  double kl_budget = 0.1;  // nats per token, > 0
-
-  // The gate: a step that leaves its anchors' KL above this, and no lower than it was, is taken
-  // back. Looked at once the KL before the step is above half of it. 0: no gate.
-  double kl_cap = 1.0;  // nats per token, >= 0
-
-  uint64_t seed = 1;
-
-  friend bool operator==(const LearnerOptions&, const LearnerOptions&) = default;
-};
-
-// The options' problems, one line each, such as `rank: 0 is outside 1..64`; none if they are fine.
+// The options' problems, one line each, such as `adapt.rank: 0 is outside 1..64`; none if they are
+// fine.
 std::vector<std::string> Problems(const LearnerOptions& options);
+
+// Of the adapters that a learner with these options makes.
+LoraShape AdapterShape(const FrozenWeights& weights, const LearnerOptions& options);
 
 // Neutral sequences that hold the adapter near the base model, shared by all learners of a model.
 // What the base model says about them is computed once and kept, exactly: its hidden states at the

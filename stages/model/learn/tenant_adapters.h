@@ -14,6 +14,7 @@
 
 #include "stages/jobs.h"
 #include "stages/model/learn/teacher.h"
+#include "stages/model/learn/tenant_adapters_options.h"
 #include "stages/state.h"
 
 namespace nudge {
@@ -32,11 +33,6 @@ struct LessonDone {
   LessonReport report;                  // of exercises
   Served serves;                        // what the lesson's version, if it makes one, resolves to
   std::optional<SnapshotRef> snapshot;  // of a step that asks for one
-};
-
-struct TenantAdaptersOptions {
-  uint64_t journal_exercises =
-      10'000;  // per tenant; the oldest are dropped: they can no longer be unlearnt
 };
 
 class TenantAdapters {
