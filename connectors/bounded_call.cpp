@@ -4,15 +4,14 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <thread>
 
 #include "stages/exit_code.h"
+#include "stages/guarded.h"
 #include "stages/log.h"
 
 namespace nudge {
@@ -42,13 +41,13 @@ class CallWatch {
   }
 
   void Add(BoundedCall& call, BoundedCall::Clock::time_point end) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     call.place_ = calls_.emplace(end, &call);
-    if (end < wakes_) changed_.notify_one();
+    if (end < wakes_) changed_.NotifyOne();
   }
 
   void Remove(BoundedCall& call) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     calls_.erase(call.place_);
   }
 
@@ -61,18 +60,20 @@ class CallWatch {
 
   [[noreturn]] void Work() {
     pthread_setname_np(pthread_self(), "deadlines");
-    std::unique_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     while (true) {
       if (calls_.empty()) {
         wakes_ = Clock::time_point::max();
-        changed_.wait(lock);
+        changed_.WaitOnce(mutex_);
         continue;
       }
       const auto [end, call] = *calls_.begin();
       const auto now = Clock::now();
       if (now < end) {
         wakes_ = end;
-        changed_.wait_until(lock, end);
+        changed_.WaitUntil(mutex_, end, [&]() REQUIRES(mutex_) {
+          return calls_.empty() || calls_.begin()->first < end;
+        });
         continue;
       }
       if (call->is_late_) End(call->name_, now - call->begun_);
@@ -82,10 +83,10 @@ class CallWatch {
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  BoundedCall::ByEnd calls_;
-  Clock::time_point wakes_ = Clock::time_point::max();
+  Mutex mutex_;
+  CondVar changed_;
+  BoundedCall::ByEnd calls_ GUARDED_BY(mutex_);
+  Clock::time_point wakes_ GUARDED_BY(mutex_) = Clock::time_point::max();
 };
 
 namespace {

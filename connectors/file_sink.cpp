@@ -214,7 +214,7 @@ void FileSink::MarkCommitted(Lines& lines) {
 }
 
 Result<Nothing> FileSink::Commit() {
-  // The copy first: what fails after it can still be taken back.
+  // The copy is written first: if the outcomes then cannot be written, the copy is cut back.
   Result<Nothing> written = Write(dead_letters_);
   if (!written) return written;
   written = Write(outcomes_);

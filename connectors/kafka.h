@@ -133,7 +133,7 @@ class KafkaSink final : public Sink {
   // One transaction, sent again with the same bytes if it had to be aborted. Only for partitions
   // that the source has been assigned. Errors, all of which keep the lines:
   //   kFenced       another process has this one's transactional id or instance_id: end this one
-  //                 (a transaction that the brokers ended since it lasted too long is none such)
+  // (not where the brokers ended a transaction that lasted too long)
   //   kNotOwner     the partitions were lost or are being moved: the source will say which; Drop
   //                 them, and Commit the rest
   //   kUnavailable  commit_timeout is over, or the brokers refuse. Whether the last attempt was

@@ -114,7 +114,8 @@ void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOption
   }
 }
 
-// Brokers that answered just now tell at once; those that cannot are waited for in vain.
+// A broker that can tell tells at once, since it has just answered; waiting longer for one that
+// cannot is in vain.
 constexpr std::chrono::milliseconds kTelling{3'000};
 
 void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ear) {
@@ -146,8 +147,9 @@ void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ea
   }
 }
 
-// Fetched records wait in a queue for each partition, whose limit is fixed when a consumer is made,
-// before it knows its partitions: so the input's are counted with a consumer of its own.
+// Fetched records wait in one queue a partition. The queue's limit is fixed when a consumer is
+// made, before the consumer knows its partitions: so another consumer counts the input's partitions
+// first.
 int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
   const Handle handle =
       MakeHandle(Kind::kConsumer, ConfigureAsker(options, ear, options.group_id), ear);
@@ -190,7 +192,7 @@ KafkaClient::Shared::Shared(KafkaOptions given) : options(std::move(given)), ear
 }
 
 void KafkaClient::Shared::SetMembership(GroupMetadata metadata, std::set<int32_t> owned) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   membership_ = std::move(metadata);
   owned_ = std::move(owned);
   ends_.clear();
@@ -200,19 +202,19 @@ void KafkaClient::Shared::SetMembership(GroupMetadata metadata, std::set<int32_t
 }
 
 void KafkaClient::Shared::SetEnd(int32_t partition, int64_t after, int64_t position) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   ends_[partition] = {after, position};
 }
 
 int64_t KafkaClient::Shared::PositionAfter(int32_t partition, int64_t offset) const {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   const auto end = ends_.find(partition);
   const bool is_last = end != ends_.end() && end->second.first == offset;
   return is_last ? std::max(offset + 1, end->second.second) : offset + 1;
 }
 
 GroupMetadata KafkaClient::Shared::MembershipOf(const std::vector<int32_t>& numbers) const {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   const bool all = std::all_of(numbers.begin(), numbers.end(),
                                [&](int32_t number) { return owned_.contains(number); });
   if (!all || !membership_) return nullptr;
@@ -251,7 +253,7 @@ void KafkaClient::Shared::ReadStatistics(std::string_view text) {
   if (!json.is_object()) return;
   constexpr double kMicrosecondsPerMillisecond = 1000;
   const nlohmann::json none = nlohmann::json::object();
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   statistics.received_bytes = json.value("rx_bytes", uint64_t{0});
   statistics.round_trip_ms = 0;
   const nlohmann::json brokers = json.value("brokers", none);
@@ -292,7 +294,7 @@ int32_t KafkaClient::partitions() const {
 }
 
 KafkaStatistics KafkaClient::statistics() const {
-  const std::lock_guard lock(shared_->mutex);
+  const MutexLock lock(shared_->mutex);
   KafkaStatistics statistics = shared_->statistics;
   statistics.last_error = shared_->ear.last_trouble();
   return statistics;

@@ -142,23 +142,23 @@ void Ear::Log(std::string_view line) {
 void Ear::Trouble(std::string_view line) {
   std::string clean = WithoutSecrets(line);
   if (options_.log) options_.log(clean);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   last_trouble_ = std::move(clean);
 }
 
 std::string Ear::last_trouble() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return last_trouble_;
 }
 
 void Ear::Refused(std::string_view line) {
   Trouble(line);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   refusal_ = last_trouble_;
 }
 
 std::string Ear::refusal() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return refusal_;
 }
 
@@ -395,10 +395,10 @@ std::vector<std::string> OutputTopics(const KafkaOptions& options) {
 
 void Bell::Ring() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     rung_ = true;
   }
-  changed_.notify_one();
+  changed_.NotifyOne();
 }
 
 void Bell::WatchQueue(rd_kafka_queue_s* queue) {
@@ -411,8 +411,8 @@ void Bell::StopWatching(rd_kafka_queue_s* queue) {
 }
 
 void Bell::WaitUntil(Clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] { return rung_; });
+  const MutexLock lock(mutex_);
+  changed_.WaitUntil(mutex_, deadline, [&]() REQUIRES(mutex_) { return rung_; });
   rung_ = false;
 }
 

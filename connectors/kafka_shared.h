@@ -4,13 +4,11 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
@@ -19,6 +17,7 @@
 
 #include "connectors/bounded_call.h"
 #include "connectors/kafka.h"
+#include "stages/guarded.h"
 
 struct rd_kafka_s;
 struct rd_kafka_queue_s;
@@ -123,9 +122,9 @@ class Ear {
 
  private:
   const KafkaOptions& options_;
-  mutable std::mutex mutex_;
-  std::string last_trouble_;
-  std::string refusal_;
+  mutable Mutex mutex_;
+  std::string last_trouble_ GUARDED_BY(mutex_);
+  std::string refusal_ GUARDED_BY(mutex_);
 };
 
 using Settings = std::initializer_list<std::pair<const char*, std::string>>;
@@ -190,9 +189,9 @@ class Bell {
   void WaitUntil(Clock::time_point deadline);  // or rung since the last call
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool rung_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  bool rung_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace nudge::kafka
@@ -229,8 +228,8 @@ class KafkaClient::Shared {
   kafka::Ear ear;
   int32_t partitions = 0;
 
-  mutable std::mutex mutex;
-  KafkaStatistics statistics;
+  mutable Mutex mutex;
+  KafkaStatistics statistics GUARDED_BY(mutex);
 
   // The source's, while there is one; called by consumer_poll.
   std::function<void(int code, rd_kafka_topic_partition_list_s* partitions)> on_rebalance;
@@ -238,9 +237,10 @@ class KafkaClient::Shared {
   kafka::Handle consumer;
 
  private:
-  kafka::GroupMetadata membership_;
-  std::set<int32_t> owned_;
-  std::map<int32_t, std::pair<int64_t, int64_t>> ends_;  // by partition: after, position
+  kafka::GroupMetadata membership_ GUARDED_BY(mutex);
+  std::set<int32_t> owned_ GUARDED_BY(mutex);
+  // By partition: after, position.
+  std::map<int32_t, std::pair<int64_t, int64_t>> ends_ GUARDED_BY(mutex);
 };
 
 }  // namespace nudge

@@ -42,7 +42,7 @@ class KafkaSink::Writer {
   Attempted SendTwice(const Marks& marks, Clock::time_point deadline);
   Attempted CommitOffsets(const Marks& marks, Clock::time_point deadline);
   Attempted Produce(Clock::time_point deadline);
-  void Settle();
+  void ForgetCommitted();
   template <class Call>
   Attempted Repeat(const char* name, std::string_view what, Clock::time_point deadline,
                    const Call& call);
@@ -139,7 +139,8 @@ Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point dea
         Bounded("rd_kafka_memberid", kUntimed, [&] { return rd_kafka_memberid(consumer); }),
         &std::free);
     if (member && (member->empty() || (own && *member == own.get()))) return false;
-    // Else the consumer hears of it with its next heartbeat, or it is just coming back itself.
+    // Another member has the place: this consumer hears of it with its next heartbeat. Or the
+    // member is this consumer itself, which is just coming back.
     if (Classify(FatalError(consumer), false, false, false) == Action::kFenced) return true;
     if (Clock::now() >= deadline) {
       return member ? TimeIsOver("find this process's place in the group") : member.error();
@@ -151,8 +152,8 @@ Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point dea
 }  // namespace
 
 KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(shared.options) {
-  // With transactions nobody needs the codes, since a transaction that lost a message does not
-  // commit; but where nobody is told of deliveries, librdkafka's flush looks for them every 10 ms
+  // With transactions the codes are not needed, since a transaction that lost a message does not
+  // commit. But where nobody listens for deliveries, librdkafka's flush looks for them every 10 ms
   // only, and each commit would end that late.
   ear_.on_delivery = [this](int code) {
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
@@ -213,7 +214,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
 }
 
 void KafkaSink::Writer::Count(uint64_t KafkaStatistics::*counter) {
-  const std::lock_guard lock(shared_.mutex);
+  const MutexLock lock(shared_.mutex);
   ++(shared_.statistics.*counter);
 }
 
@@ -319,23 +320,23 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Attempt(Clock::time_point begun,
           is_exactly_once() ? Transact(tried_, deadline) : SendTwice(tried_, deadline)) {
     return failed;
   }
-  Settle();
-  const std::lock_guard lock(shared_.mutex);
+  ForgetCommitted();
+  const MutexLock lock(shared_.mutex);
   shared_.statistics.commit_ms =
       std::chrono::duration<double, std::milli>(Clock::now() - begun).count();
   return std::nullopt;
 }
 
-// Whether it may be for a transaction that lasted too long (its brokers were away, say) that the
-// producer is fenced: its coordinator has ended the transaction then, and that looks as if somebody
-// had taken its transactional id. Whether somebody has, the group says: Rebuild.
+// Whether the producer may be fenced because its transaction lasted too long (the brokers were
+// away, say). The coordinator has ended the transaction then, which looks as if another process had
+// taken the transactional id. Rebuild asks the group whether one has.
 bool KafkaSink::Writer::MayBeTimedOut() const {
   return FatalError(producer_.get()) == RD_KAFKA_RESP_ERR__FENCED &&
          Clock::now() - shared_.options.transaction_timeout >= began_;
 }
 
 KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadline) {
-  // A consumer that was fenced has a successor, and the transactional id is that one's now.
+  // A fenced consumer has a successor, and the successor has the transactional id now.
   const int code = FatalError(shared_.consumer.get());
   if (Classify(code, false, false, false) == Action::kFenced) {
     return Failure{Action::kFenced, Explain("go on", code)};
@@ -358,9 +359,9 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadli
   }
 }
 
-// The lines that were tried are committed: they are out.
-void KafkaSink::Writer::Settle() {
-  const std::lock_guard lock(shared_.mutex);
+// Forgets the lines that were tried, since they are committed.
+void KafkaSink::Writer::ForgetCommitted() {
+  const MutexLock lock(shared_.mutex);
   ++shared_.statistics.commits;
   std::erase_if(lines_, [&](const OutcomeLine& line) {
     const auto tried = tried_.find(line.partition);
@@ -400,8 +401,9 @@ void KafkaSink::Writer::Rest() {
   }
 }
 
-// Whether the lines that were tried are what the group's offsets stand for: all of them are or none
-// is, since they went in one transaction. kNotOwner: somebody else has written the offsets.
+// Finds out by the group's offsets whether the lines that were tried are committed. All of them are
+// or none is, since they went in one transaction. kNotOwner: another process has written the
+// offsets.
 KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadline) {
   if (!is_exactly_once()) {
     tried_.clear();
@@ -427,7 +429,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadli
   }
   if (done == tried_.size()) {
     Count(&KafkaStatistics::found_committed);
-    Settle();
+    ForgetCommitted();
   } else if (open == tried_.size()) {
     tried_.clear();
   } else {
@@ -474,8 +476,8 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(const Marks& marks,
   return std::nullopt;
 }
 
-// Ends the open transaction, so that it holds up no reader, and leaves a producer with which lines
-// can be sent again. Passes the failure on, or a worse one that came to light.
+// Aborts the open transaction, so that it holds up no reader; a producer that cannot abort is
+// marked as broken. Returns the failure, or a worse one that the abort brought to light.
 KafkaSink::Writer::Attempted KafkaSink::Writer::EndFailed(Failure failure,
                                                           Clock::time_point deadline) {
   if (failure.action != Action::kRebuild) {

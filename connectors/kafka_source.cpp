@@ -22,8 +22,8 @@ class KafkaSource::Reader {
   PartitionListener* listener = nullptr;
 
  private:
-  // Each partition has a queue of its own, so that one that is paused holds up no other and keeps
-  // what it has fetched.
+  // Each partition has a queue of its own, so that a paused partition holds up no other and keeps
+  // the records that are fetched.
   struct Input {
     int32_t number = 0;
     Queue queue;
@@ -231,7 +231,7 @@ void KafkaSource::Reader::Assign(std::vector<int32_t> numbers) {
               [&] { return rd_kafka_consumer_group_metadata(consumer()); });
   shared_.SetMembership(GroupMetadata(metadata, Delete()), {numbers.begin(), numbers.end()});
   {
-    const std::lock_guard lock(shared_.mutex);
+    const MutexLock lock(shared_.mutex);
     ++shared_.statistics.rebalances;
   }
   if (!numbers.empty() && numbers.back() >= shared_.partitions) {

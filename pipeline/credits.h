@@ -40,7 +40,8 @@ class Credits {
                          [&](int32_t partition) REQUIRES(mutex_) { return Roomy(partition); });
     });
   }
-  // How often credits came back. While it stays the same nobody has got room: cheap to ask.
+  // The number of returns so far. No partition has got room while it stays the same, and it costs
+  // one load.
   uint64_t returns() const { return returns_.load(std::memory_order_relaxed); }
 
   bool HasRoom(int32_t partition) {

@@ -39,7 +39,8 @@ class JoinedChanges {
   std::function<void(Changes)> done_;
 };
 
-// An answer that its outcome had no room for was given nevertheless: recovery gives it again.
+// Whether the answer was too large for its outcome, so that a dead letter stands there. The answer
+// itself is not in the log then, and recovery has to generate it again.
 bool WasTooLarge(const Outcome& recorded) {
   const auto* letter = std::get_if<DeadLetter>(&recorded.what);
   return letter != nullptr && letter->stage == kEncodeStage;
@@ -232,11 +233,11 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
   tenant->LearnerChanges();
 
   auto shown = std::make_shared<Later<Answer>>(Answer{});
-  if (const auto* exercise = std::get_if<Exercise>(&lesson.what)) {
-    if (const auto* answer = std::get_if<Sequence>(&exercise->shown)) {
+  if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
+    if (const auto* answer = std::get_if<Sequence>(&logged->shown)) {
       shown = tenant->AnswerOf(*answer);
     } else {
-      const std::string& text = std::get<std::string>(exercise->shown);
+      const std::string& text = std::get<std::string>(logged->shown);
       shown = std::make_shared<Later<Answer>>(Answer{std::nullopt, {text, 0, 0}, ""});
     }
   }
@@ -303,7 +304,8 @@ void Executor::WriteSnapshot(const TenantId& id, const Lesson& lesson, LessonDon
   }
 }
 
-// A lesson counts as left as long as what this gives lives: until it is learnt, or dropped.
+// The lesson counts as left for as long as the returned pointer lives: until it is learnt, or
+// dropped.
 std::shared_ptr<void> Executor::CountLesson() {
   {
     const MutexLock lock(lessons_mutex_);

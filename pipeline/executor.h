@@ -18,9 +18,9 @@
 //   the
 //      version or the lesson goes on.
 //
-// Submit and AddBarrier are called in log order per partition (by respond's node); everything else
-// from any thread. None of them waits for a model: what is there at once is returned, else `done`
-// gets it on an executor thread.
+// Submit and AddBarrier are called in log order per partition, by respond's node; everything else
+// from any thread. No call waits for a model: a result that is there at once is returned, any other
+// is given to `done` on an executor thread.
 #pragma once
 
 #include <array>
@@ -83,8 +83,8 @@ class Executor {
   void AddBarrier(int32_t partition, std::shared_ptr<Barrier> barrier);
 
   // The partition belongs to somebody else: forgets its tenants and drops its jobs, as Stop does
-  // for all. An answer that is being written ends at its next token; a lesson that is being learnt
-  // goes on to its end, for nobody.
+  // for all. An answer that is being written ends at its next token. A lesson that is being learnt
+  // goes on to its end, and its result is thrown away.
   void Abandon(int32_t partition);
 
   // Until every lesson that was submitted is done. False: the time is over.
@@ -107,7 +107,8 @@ class Executor {
   const DurationMetrics& lesson_metrics() const { return lesson_metrics_; }
 
  private:
-  // Jobs that run hold their tenant; continuations that wait must not (they wait inside of it).
+  // A running job holds its tenant. A waiting continuation must not: it lies in one of the tenant's
+  // cells, so the two would keep each other alive.
   using TenantPtr = std::shared_ptr<TenantModels>;
   using Tenants = std::map<TenantId, TenantPtr>;
 

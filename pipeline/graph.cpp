@@ -305,7 +305,8 @@ void Graph::Push(std::vector<Arrival> arrivals) {
     messages->back().fault =
         std::make_shared<const Fault>(Fault{"source", std::move(*arrival.refusal)});
   }
-  // The graph counts what is enqueued as its own only once it runs, so the batch brings a hold.
+  // The graph does not count an enqueued task before it runs, and might be found done until then.
+  // So the batch holds it.
   wiring_->graph.reserve_wait();
   arena_->arena.enqueue([this, messages] {
     wiring_->decode.try_put({0, messages});

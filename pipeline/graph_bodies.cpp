@@ -60,7 +60,7 @@ Batch<Prepared> GraphBodies::Prepare(const Batch<Event>& in, const PutLater<Prep
   return {0, ready};
 }
 
-// Nothing: its vectors come later.
+// Returns nothing where the vectors come later: `hold` puts the message then.
 std::optional<Message<Prepared>> GraphBodies::PrepareOne(const Message<Event>& in,
                                                          const PutLater<Prepared>& later) {
   EmbeddingInput missing;
@@ -120,7 +120,8 @@ Batch<Gathered> GraphBodies::Gather(const Branches& in) {
 Batch<Outcome> GraphBodies::Respond(const Batch<Gathered>& in, const PutLater<Outcome>& later) {
   const auto ready = RoomFor<Outcome>(in.messages->size());
   auto& guarded = std::get<Guarded<nudge::Respond>>(stages_);
-  // Held over the executor's part too: a partition that is taken away loses both at once.
+  // The lock covers Submit as well: when a partition is dropped from respond, every message that
+  // respond has applied is submitted, and Abandon finds its job.
   const MutexLock lock(guarded.mutex);
   NodeMetrics::Laps laps(metrics_.respond);
   for (const Message<Gathered>& message : *in.messages) {
@@ -133,7 +134,8 @@ Batch<Outcome> GraphBodies::Respond(const Batch<Gathered>& in, const PutLater<Ou
   return {0, ready};
 }
 
-// Nothing: its outcome comes later, or never, since the partition is gone.
+// Returns nothing where the outcome comes later (`hold` puts it then), or never, since the
+// partition is gone.
 std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>& in,
                                                         NodeMetrics::Laps& laps,
                                                         const PutLater<Outcome>& later) {
@@ -162,7 +164,7 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
   Checkpoint(guarded, in);
   if (in.barrier) executor_.AddBarrier(at.partition(), in.barrier);
   if (planned.fault) {
-    out.fault = nullptr;  // the letter says it
+    out.fault = nullptr;  // the dead letter holds it now
     out.body = std::make_shared<const Outcome>(LetterOf(in, *planned.fault));
   }
   return out.body ? std::optional(std::move(out)) : std::nullopt;

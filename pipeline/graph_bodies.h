@@ -80,7 +80,8 @@ class GraphBodies {
 
   template <class State, class Out, class In>
   Batch<Out> Run(const Batch<In>& in);
-  // The part of a barrier that a stage supplies: what changed, now that it has applied the message.
+  // Adds the stage's part to the message's barrier, if it has one: what changed up to this message,
+  // which the stage has just applied.
   template <class State, class T>
   static void Checkpoint(Guarded<State>& guarded, const Message<T>& message);
 

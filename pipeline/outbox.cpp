@@ -13,13 +13,13 @@ namespace {
 // that comes later than this after the last write is written at once.
 constexpr std::chrono::microseconds kBetweenWrites{500};
 
-// Under load, which is after a write of so many lines, a transaction costs more than it hastens:
-// they are gathered for as long as the write took, or until there are enough for it to cost little.
+// A write of kManyLines or more says that there is load. A transaction then costs more time than it
+// saves, so lines are gathered for as long as the write took, or until there are kEnoughLines.
 constexpr size_t kManyLines = 1'000;
 constexpr size_t kEnoughLines = 4'096;
 constexpr std::chrono::microseconds kLongestGathering{50'000};
 
-// After the sink said that partitions are not this process's any more: the source tells which.
+// The wait after the sink's kNotOwner: within it the source tells which partitions are lost.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
 
 // Without anything to write for so long the sink may rest.
@@ -67,7 +67,7 @@ void Outbox::Add(Entry entry) {
     const MutexLock lock(mutex_);
     ++added_;
     entries_.push_back(std::move(entry));
-    if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was told before
+    if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was woken before
   }
   outcomes_changed_.NotifyOne();
 }
@@ -284,9 +284,9 @@ void Outbox::WriteCuts() {
   }
 }
 
-// The next that may be written. Cuts are complete in any order (a later one may have fewer lessons
-// to wait for), but each holds only what changed since the one before, so they are written in the
-// log's order.
+// The next cut that may be written. A later cut may be complete first, since it may have fewer
+// lessons to wait for. But a cut holds only what changed since the cut before, so cuts are written
+// in the log's order.
 std::vector<Cut>::iterator Outbox::NextCut() {
   return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
     return cut.follows == saved_events_[cut.partition] &&
@@ -294,8 +294,9 @@ std::vector<Cut>::iterator Outbox::NextCut() {
   });
 }
 
-// Cuts are as large as what changed, so no more than two of a partition may wait for the disk.
-// Those that wait for the lessons of one before them hold nothing up.
+// A cut is as large as what changed, so commits wait while two cuts of one partition wait for the
+// disk. A cut may also wait behind an incomplete one, whose lessons are still being learnt: then
+// there is nothing to write, and commits go on.
 bool Outbox::CutsAreBehind() {
   if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;

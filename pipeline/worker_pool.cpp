@@ -8,7 +8,8 @@ namespace nudge {
 namespace {
 
 constexpr int kLingerSpins = 4000;  // ~50 us: the gap between two loops of a lesson
-// What a lesson gets before it gives its thread away once more: under any load it goes on.
+// The time that a lesson keeps its thread after it gave way to a job, so that it goes on under any
+// load.
 constexpr std::chrono::milliseconds kLessonTurn{20};
 
 constexpr auto kLearnIndex = static_cast<size_t>(JobKind::kLearn);
@@ -89,8 +90,8 @@ bool WorkerPool::MayRun(size_t kind) const {
 bool WorkerPool::RunJob(size_t slot, size_t kinds) {
   size_t kind = 0;
   while (kind < kinds && !MayRun(kind)) ++kind;
-  // Once it has begun, a lesson gives way to answers by turns: it goes on, and they hardly wait. So
-  // it begins before them, however many there are.
+  // A lesson begins before the answers that are queued, however many there are: once it runs it
+  // takes turns with them, so that they hardly wait. Behind them it might never begin.
   if (kLearnIndex < kinds && lessons_begun_ == 0 && MayRun(kLearnIndex)) kind = kLearnIndex;
   if (kind == kinds) return false;
   Job job = std::move(queues_[kind].front());
@@ -117,8 +118,9 @@ void WorkerPool::CountUrgent() {
 
 // ---- A lesson's loops ---------------------------------------------------------------------------
 
-// On a lesson's thread, between two parts: one urgent job, unless a free thread will take it or it
-// is the lesson's turn. The lesson uses nothing of its slot, so the job may.
+// Runs one urgent job on a lesson's thread, between two parts of its loop, unless a free thread
+// will take the job or it is the lesson's turn. A lesson uses no context of its slot, so the job
+// may use them.
 void WorkerPool::GiveWay(size_t slot) {
   if (std::chrono::steady_clock::now() < turns_[slot]) return;
   const MutexLock lock(mutex_);

@@ -69,8 +69,9 @@ ChatAssembly::ChatAssembly(ChatFormat format, size_t prompt_tokens_max)
   if (!format_.count_tokens) throw StartError("respond: the model gives no way to count tokens");
 }
 
-// The first level that fits, found by counting rarely: levels shrink, so a guess by bytes and its
-// neighbour mostly settle it, else bisection.
+// The first level that fits. Counting tokens is dear, and each level is smaller than the one
+// before: so the level is guessed by bytes, then it and its neighbour are counted, and only where
+// these two do not settle it bisection does.
 Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chosen,
                                           const Found& found) const {
   const size_t max_tokens = chosen.decoding.max_tokens;

@@ -27,9 +27,9 @@ namespace nudge {
 
 using TenantId = std::string;
 
-// Names an event inside the log, durably: the how-manieth event of which partition. Unique in the
-// process, dense per partition, and the same after a restart, since the count is part of the state.
-// So one number orders messages, pairs them at the join, and lets one event speak of another.
+// Names an event inside the log, durably: its partition, and its number there, counted from 0
+// without gaps. It is the same after a restart, since the count is part of the state. So one number
+// orders a partition's messages, and lets one event speak of another.
 struct Sequence {
   static constexpr int kOrdinalBits = 44;
 
@@ -145,8 +145,8 @@ std::string_view TypeName(const Event& event);
 
 // ---- Between the stages -------------------------------------------------------------------------
 
-// One stay of a partition with this process. Once it is over, what is still on its way through the
-// graph changes no state and gets no outcome: the next owner starts from what was committed.
+// One stay of a partition with this process. Once it is over, messages still on their way through
+// the graph change no state and get no outcome: the next owner starts from what was committed.
 struct Stay {
   std::atomic<bool> over{false};
 };

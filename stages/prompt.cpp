@@ -437,7 +437,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     SetArms(text);
     tenant.prompts.Restore(entry.id, text);
     if (text.configured && text.system != options_.default_system) {
-      // Another configuration: a new version, as if it had been upserted.
+      // The configured text is another one now: it becomes a new version, as by an upsert.
       Text configured = Configured();
       configured.version = text.version + 1;
       tenant.prompts.Put(entry.id, std::move(configured));

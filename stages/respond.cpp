@@ -187,16 +187,16 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   const Prepared& prepared = *gathered.resolved->prepared;
   const Chosen& chosen = *gathered.chosen;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  Exercise exercise;
+  LoggedExample logged;
   const auto plain_chat = [&](const std::string& question) {
-    if (!chosen.system.empty()) exercise.chat.push_back({"system", chosen.system});
-    exercise.chat.push_back({"user", question});
+    if (!chosen.system.empty()) logged.chat.push_back({"system", chosen.system});
+    logged.chat.push_back({"user", question});
   };
-  exercise.user = prepared.event.user;
+  logged.user = prepared.event.user;
   if (const auto* example = std::get_if<ExampleGiven>(&prepared.event.data)) {
     plain_chat(example->query);
-    exercise.shown = example->answer;
-    exercise.reward = 1;
+    logged.shown = example->answer;
+    logged.reward = 1;
     summary = chosen.examples_changed > 0 ? "example kept" : "example";
     if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
     summary += "; " + Learning(gathered, true);
@@ -204,8 +204,8 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     const Feedback& feedback = std::get<Feedback>(prepared.event.data);
     const Signal signal = prepared.signal.value_or(Signal{});
     summary = Learning(gathered, signal.reward != 0 || signal.correction);
-    exercise.reward = signal.reward;
-    exercise.correction = signal.correction;
+    logged.reward = signal.reward;
+    logged.correction = signal.correction;
     Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);
     const std::optional<Sequence>& about = gathered.resolved->about;
     const AnswerRecords::Record* record =
@@ -213,16 +213,16 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     std::optional<ShownChat> shown =
         record != nullptr ? tenant->shown.Find(record->answer) : std::nullopt;
     if (shown) {
-      exercise.chat = std::move(shown->chat);
-      exercise.shown = Sequence{record->answer};
-      exercise.documents = std::move(shown->documents);
-      if (exercise.user.empty()) exercise.user = record->user;
+      logged.chat = std::move(shown->chat);
+      logged.shown = Sequence{record->answer};
+      logged.documents = std::move(shown->documents);
+      if (logged.user.empty()) logged.user = record->user;
     } else if (feedback.inline_answer) {
       plain_chat(feedback.inline_answer->query);
-      exercise.shown = feedback.inline_answer->completion;
+      logged.shown = feedback.inline_answer->completion;
     } else {
-      exercise = {};
-      exercise.shown = std::string();
+      logged = {};
+      logged.shown = std::string();
       if (gathered.pinned->step) summary += " and changes nothing: the answer is not on record";
     }
     if (!chosen.note.empty()) summary += "; " + chosen.note;
@@ -231,7 +231,7 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
       summary += "; the answer left the cache";
     }
   }
-  if (gathered.pinned->step) plan.lesson = Lesson{std::move(exercise), {}, 0};
+  if (gathered.pinned->step) plan.lesson = Lesson{std::move(logged), {}, 0};
 }
 
 void Respond::PlanCommand(const AdapterCommand& command, const Gathered& gathered,

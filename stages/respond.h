@@ -5,13 +5,13 @@
 // and an answer is asked for. Citations name the passages that are shown. Everything else: a
 // receipt, and the lesson that it is for the adapter.
 //
-// Records: of the last queries, what was shown, from which feedback makes an Exercise
+// Records: of the last queries, what was shown, from which feedback makes an LoggedExample
 // (answer_records.h). Plan::retired names the answers that nothing refers to any more: their texts
 // may go once this plan and the earlier ones are done (the same plan may still name them).
 //
 // A step that adapt has counted always gets its lesson. If nothing can be learnt (the answer is no
-// longer on record, or was never given), that is an Exercise with an empty chat, and what the step
-// makes equals its parent.
+// longer on record, or was never given), that is an LoggedExample with an empty chat, and what the
+// step makes equals its parent.
 //
 // One event at a time, in log order; see state.h for who calls Save, Load and Drop. Forget walks
 // over the tenant's records and cache, everything else costs O(log n) and a count of tokens.

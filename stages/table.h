@@ -85,7 +85,8 @@ class Table {
     row->second.value = std::move(value);
     const size_t changed_before = changed_.size();
     changed_.insert(changed_.end(), key);
-    // New, yet to be saved as erased: what was saved of it is still there.
+    // The row is new, but its key was erased since the last Save: its old row is still in the saved
+    // state.
     if (rows_.size() > before && changed_.size() == changed_before) row->second.saved = true;
     return row->second.value;
   }

@@ -27,7 +27,7 @@ using testing::TempFolder;
 using World = testing::LearnerWorld;
 
 // What tenant number `tenant` learns as its `lesson`-th.
-LearnExample LessonOf(uint64_t tenant, uint64_t lesson) {
+TokenExample LessonOf(uint64_t tenant, uint64_t lesson) {
   const uint64_t seed = 1000 * tenant + 10 * lesson;
   if (lesson % 3 == 2) return Correction(seed);
   return Example(seed, lesson % 3 == 0 ? 1 : -0.5);

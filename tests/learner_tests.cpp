@@ -48,7 +48,7 @@ BOOST_AUTO_TEST_CASE(options_out_of_range_are_all_named_and_stop_the_start) {
 BOOST_AUTO_TEST_CASE(thumbs_up_make_the_shown_answer_likelier) {
   World world;
   Learner learner(*world.weights, world.options);
-  const LearnExample example = Example(1, 1);
+  const TokenExample example = Example(1, 1);
   const double before = world.Nll(learner, example.prompt, example.shown_completion);
   for (int i = 0; i < 10; ++i) {
     const double expected = world.Nll(learner, example.prompt, example.shown_completion);
@@ -64,7 +64,7 @@ BOOST_AUTO_TEST_CASE(thumbs_up_make_the_shown_answer_likelier) {
 BOOST_AUTO_TEST_CASE(a_correction_moves_towards_it_and_away_from_what_was_shown) {
   World world;
   Learner learner(*world.weights, world.options);
-  const LearnExample example = Correction(2);
+  const TokenExample example = Correction(2);
   const double good = world.Nll(learner, example.prompt, *example.correction);
   const double bad = world.Nll(learner, example.prompt, example.shown_completion);
   for (int i = 0; i < 10; ++i) BOOST_REQUIRE(world.Step(learner, example).ok());
@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(a_down_among_ups_makes_the_shown_answer_less_likely_than_wi
   World world;
   world.options.replay_per_lesson = 0;
   Learner with(*world.weights, world.options), without(*world.weights, world.options);
-  const LearnExample down = Example(9, -1);
+  const TokenExample down = Example(9, -1);
   for (uint64_t i = 0; i < 6; ++i) {
     BOOST_REQUIRE(world.Step(with, Example(i, 1)).ok());
     BOOST_REQUIRE(world.Step(without, Example(i, 1)).ok());
@@ -110,7 +110,7 @@ BOOST_AUTO_TEST_CASE(the_weight_of_downs_fades_with_the_share_of_ups) {
   world.options.replay_per_lesson = 0;
   Learner learner(*world.weights, world.options);
   BOOST_REQUIRE(world.Step(learner, Example(1, 1)).ok());
-  const LearnExample down = Example(2, -1);
+  const TokenExample down = Example(2, -1);
   const double base_nll =
       world.Nll(Learner(*world.weights, world.options), down.prompt, down.shown_completion);
   double ups = 1, downs = 0;
@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_CASE(an_example_that_cannot_be_learnt_from_leaves_every_byte_as_
   Learner learner(*world.weights, world.options);
   BOOST_REQUIRE(world.Step(learner, Correction(1)).ok());
   const std::string before = learner.Save();
-  const auto refuse = [&](const LearnExample& example, Code code) {
+  const auto refuse = [&](const TokenExample& example, Code code) {
     const auto report = world.Step(learner, example);
     BOOST_REQUIRE(!report.ok());
     BOOST_TEST((report.error().code == code), report.error().message);
@@ -195,7 +195,7 @@ BOOST_AUTO_TEST_CASE(an_example_that_cannot_be_learnt_from_leaves_every_byte_as_
   refuse(Example(1, 0), Code::kInvalidEvent);
   refuse(Example(1, 1.5), Code::kInvalidEvent);
   refuse(Example(1, std::nan("")), Code::kInvalidEvent);
-  LearnExample example = Example(1, 1);
+  TokenExample example = Example(1, 1);
   example.prompt.clear();
   refuse(example, Code::kInvalidEvent);
   example = Example(1, -1);
@@ -216,14 +216,14 @@ BOOST_AUTO_TEST_CASE(an_example_that_cannot_be_learnt_from_leaves_every_byte_as_
 
 BOOST_AUTO_TEST_CASE(a_correction_without_or_with_the_same_shown_answer_is_an_up_alone) {
   World world;
-  LearnExample without = Correction(3), same = Correction(3), up = Correction(3);
+  TokenExample without = Correction(3), same = Correction(3), up = Correction(3);
   without.shown_completion.clear();
   same.shown_completion = *same.correction;
   up.shown_completion = *up.correction;
   up.correction.reset();
   up.reward = 1;
   std::vector<std::string> digests;
-  for (const LearnExample& example : {without, same, up}) {
+  for (const TokenExample& example : {without, same, up}) {
     Learner learner(*world.weights, world.options);
     BOOST_REQUIRE(world.Step(learner, example).ok());
     digests.push_back(learner.digest());
@@ -235,7 +235,7 @@ BOOST_AUTO_TEST_CASE(a_correction_without_or_with_the_same_shown_answer_is_an_up
 BOOST_AUTO_TEST_CASE(a_replayed_lesson_that_does_not_fit_is_left_out) {
   World world;
   Learner learner(*world.weights, world.options);
-  LearnExample longest = Example(1, 1);
+  TokenExample longest = Example(1, 1);
   longest.prompt = RandomTokens(200, 67, 5);
   BOOST_REQUIRE(world.Step(learner, longest).ok());
   const auto report = world.Step(learner, longest);  // twice 205 rows exceed the limit of 300
@@ -246,7 +246,7 @@ BOOST_AUTO_TEST_CASE(a_replayed_lesson_that_does_not_fit_is_left_out) {
 void Teach(World& world, Learner& learner, uint64_t from, uint64_t to,
            const ParallelFor& parallel) {
   for (uint64_t i = from; i < to; ++i) {
-    const LearnExample example = i % 3 == 0 ? Correction(i) : Example(i, i % 3 == 1 ? 0.5 : -1);
+    const TokenExample example = i % 3 == 0 ? Correction(i) : Example(i, i % 3 == 1 ? 0.5 : -1);
     BOOST_REQUIRE(world.Step(learner, example, parallel).ok());
   }
 }
@@ -339,7 +339,7 @@ BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_leaves_every_byte_as_it_was) {
   for (float& value : huge.values) value = 1e30f;
   BOOST_REQUIRE(learner.Adopt(&huge).ok());
   const std::string before = learner.Save();
-  for (const LearnExample& example : {Example(1, 1), Example(1, -1), Correction(1)}) {
+  for (const TokenExample& example : {Example(1, 1), Example(1, -1), Correction(1)}) {
     const auto report = world.Step(learner, example);
     BOOST_REQUIRE(!report.ok());
     BOOST_TEST((report.error().code == Code::kModelFailed), report.error().message);
@@ -350,7 +350,7 @@ BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_leaves_every_byte_as_it_was) {
 BOOST_AUTO_TEST_CASE(completions_of_one_token_are_learnt) {
   World world;
   Learner learner(*world.weights, world.options);
-  LearnExample example = Example(3, 1);
+  TokenExample example = Example(3, 1);
   example.shown_completion.resize(1);
   const double before = world.Nll(learner, example.prompt, example.shown_completion);
   for (int i = 0; i < 5; ++i) BOOST_REQUIRE(world.Step(learner, example).ok());

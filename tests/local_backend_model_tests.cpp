@@ -14,7 +14,7 @@ using namespace nudge::testing;
 
 namespace {
 
-Study AStudy() {
+TextExample AStudy() {
   return {{{"user", "When do you open?"}}, "At nine.", "We open at eight.", 0};
 }
 
@@ -71,9 +71,9 @@ BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_
     std::vector<std::string> results;
     for (int round = 0; round < 2; ++round) {
       for (size_t i = 0; i < kTenants; ++i) {
-        Study study = AStudy();
-        study.correction = "We open at " + std::to_string(6 + i) + ".";
-        const auto learnt = learners[i]->Step(study, SerialFor());
+        TextExample text = AStudy();
+        text.correction = "We open at " + std::to_string(6 + i) + ".";
+        const auto learnt = learners[i]->Step(text, SerialFor());
         BOOST_REQUIRE((learnt.ok() && learnt->accepted));
         const auto version = learners[i]->Publish("base", SerialFor());
         BOOST_REQUIRE(version.ok());

@@ -584,20 +584,20 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
   BOOST_TEST(plan.lesson->step.number == 12U);
   BOOST_TEST(plan.lesson->parent == 4U);
   BOOST_TEST(!plan.waits_for_lesson);
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST((exercise.chat == asked.generate->chat));
-  BOOST_TEST((std::get<Sequence>(exercise.shown) == query));
-  BOOST_TEST((exercise.correction == "three"));
-  BOOST_TEST(exercise.reward == -0.5);
-  BOOST_TEST(exercise.user == "eve");
-  BOOST_TEST((exercise.documents == std::set<std::string>{"leave", "travel"}));
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST((logged.chat == asked.generate->chat));
+  BOOST_TEST((std::get<Sequence>(logged.shown) == query));
+  BOOST_TEST((logged.correction == "three"));
+  BOOST_TEST(logged.reward == -0.5);
+  BOOST_TEST(logged.user == "eve");
+  BOOST_TEST((logged.documents == std::set<std::string>{"leave", "travel"}));
 }
 
 BOOST_AUTO_TEST_CASE(feedback_of_nobody_counts_as_that_of_the_asker) {
   Desk desk;
   desk(Question());
   const Plan plan = desk(WithStep(Thumb(desk.last, 1, {}, ""), 1, 1));
-  BOOST_TEST(std::get<Exercise>(plan.lesson->what).user == "ada");
+  BOOST_TEST(std::get<LoggedExample>(plan.lesson->what).user == "ada");
 }
 
 BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
@@ -606,11 +606,11 @@ BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
   feedback.inline_answer = Feedback::Inline{"Who leads sales?", "Bob."};
   feedback.rating = 0.5;
   const Plan plan = desk(WithStep(Input(feedback), 1, 1));
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who leads sales?\n");
-  BOOST_TEST(std::get<std::string>(exercise.shown) == "Bob.");
-  BOOST_TEST(exercise.reward == 0.5);
-  BOOST_TEST(exercise.documents.empty());
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who leads sales?\n");
+  BOOST_TEST(std::get<std::string>(logged.shown) == "Bob.");
+  BOOST_TEST(logged.reward == 0.5);
+  BOOST_TEST(logged.documents.empty());
 }
 
 BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
@@ -619,10 +619,10 @@ BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   input.chosen.examples_changed = 1;
   const Plan plan = desk(input);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "example kept; training step 2");
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who?\n");
-  BOOST_TEST(std::get<std::string>(exercise.shown) == "Eve.");
-  BOOST_TEST(exercise.reward == 1);
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who?\n");
+  BOOST_TEST(std::get<std::string>(logged.shown) == "Eve.");
+  BOOST_TEST(logged.reward == 1);
   input.chosen.examples_changed = 0;
   input.chosen.note = "few-shots are switched off";
   BOOST_TEST(desk.Receipt(input) == "example (few-shots are switched off); training step 2");
@@ -637,7 +637,7 @@ BOOST_AUTO_TEST_CASE(a_step_without_an_answer_on_record_is_an_empty_exercise) {
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "training step 7, makes version 3 and changes nothing: the answer is not on record");
   BOOST_REQUIRE(plan.lesson.has_value());
-  BOOST_TEST(std::get<Exercise>(plan.lesson->what).chat.empty());
+  BOOST_TEST(std::get<LoggedExample>(plan.lesson->what).chat.empty());
   BOOST_TEST(plan.lesson->parent == 2U);
   BOOST_TEST((plan.lesson->step.makes == 3U));
 }
@@ -715,10 +715,10 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
   BOOST_TEST(desk.Why(Question("one", {}, "bob")) == "first time asked");
   for (const uint64_t gone : {0, 2, 3}) {
     const Plan feedback = desk(WithStep(Thumb(Sequence::Of(2, gone), 1), 15, 8));
-    BOOST_TEST(std::get<Exercise>(feedback.lesson->what).chat.empty());
+    BOOST_TEST(std::get<LoggedExample>(feedback.lesson->what).chat.empty());
   }
   const Plan kept = desk(WithStep(Thumb(Sequence::Of(2, 1), 1), 16, 9));
-  BOOST_TEST(!std::get<Exercise>(kept.lesson->what).chat.empty());
+  BOOST_TEST(!std::get<LoggedExample>(kept.lesson->what).chat.empty());
 }
 
 BOOST_AUTO_TEST_CASE(forgetting_a_user_with_examples_takes_all_answers_with_few_shots) {
@@ -842,9 +842,9 @@ std::string Describe(const Result<Plan>& result) {
   if (plan.lesson) {
     text += " lesson " + std::to_string(plan.lesson->what.index()) + " parent " +
             std::to_string(plan.lesson->parent) + " " + std::to_string(plan.waits_for_lesson);
-    if (const auto* exercise = std::get_if<Exercise>(&plan.lesson->what)) {
-      text += Text(exercise->chat) + exercise->user;
-      if (const auto* shown = std::get_if<Sequence>(&exercise->shown)) {
+    if (const auto* logged = std::get_if<LoggedExample>(&plan.lesson->what)) {
+      text += Text(logged->chat) + logged->user;
+      if (const auto* shown = std::get_if<Sequence>(&logged->shown)) {
         text += std::to_string(shown->value);
       }
     }
@@ -891,8 +891,8 @@ BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plan
         }
         if (plan->lesson) {
           ++seen["lessons " + std::to_string(plan->lesson->what.index())];
-          if (const auto* exercise = std::get_if<Exercise>(&plan->lesson->what)) {
-            const auto* shown = std::get_if<Sequence>(&exercise->shown);
+          if (const auto* logged = std::get_if<LoggedExample>(&plan->lesson->what)) {
+            const auto* shown = std::get_if<Sequence>(&logged->shown);
             BOOST_REQUIRE((shown == nullptr || texts.contains(shown->value)));
           }
         }

@@ -87,12 +87,12 @@ Plan PlanLesson(uint64_t number, bool correction) {
   Plan plan;
   plan.outcome.tenant = "learns";
   plan.outcome.what = Applied{};
-  Exercise exercise;
-  exercise.chat = RandomChat(kPromptWords, number);
-  exercise.shown = RandomWords(16, 1000 + number);
-  if (correction) exercise.correction = RandomWords(16, 2000 + number);
-  exercise.reward = correction ? 0 : 1;
-  plan.lesson = Lesson{std::move(exercise),
+  LoggedExample logged;
+  logged.chat = RandomChat(kPromptWords, number);
+  logged.shown = RandomWords(16, 1000 + number);
+  if (correction) logged.correction = RandomWords(16, 2000 + number);
+  logged.reward = correction ? 0 : 1;
+  plan.lesson = Lesson{std::move(logged),
                        {number, static_cast<Version>(number), false},
                        static_cast<Version>(number - 1)};
   plan.waits_for_lesson = true;

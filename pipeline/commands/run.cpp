@@ -6,6 +6,7 @@
 #include "connectors/kafka.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/config/backend_factory.h"
+#include "pipeline/observe/log_sink.h"
 #include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
 #include "stages/guarded.h"
@@ -83,6 +84,7 @@ int Failed(const Error& error) {
 
 int RunLive(const RunArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
+  OpenLog(config.log);
   RequireInputs(config);
   KafkaOptions kafka = ToKafkaOptions(config);
   kafka.log = [](std::string_view line) { Log(LogLevel::kWarning, "kafka: " + std::string(line)); };

@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "connectors/kafka_options.h"
+#include "pipeline/observe/log_options.h"
 #include "pipeline/observe/monitor_options.h"
 #include "pipeline/processor_options.h"
 #include "pipeline/report/report_options.h"
@@ -56,6 +57,7 @@ struct Config {
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
   MonitorOptions monitor;
+  LogOptions log;  // of a live run
   ReportOptions report;
 };
 

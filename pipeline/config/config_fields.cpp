@@ -52,6 +52,7 @@ const std::vector<Section>& Sections() {
       {"graph", "The threads of everything else."},
       {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
       {"watchdog", "When a run that stands still says so."},
+      {"log", "What `nudge run` writes to standard error."},
       {"report", "What is measured and shown beside the outcomes."},
   };
   return kSections;
@@ -60,7 +61,7 @@ const std::vector<Section>& Sections() {
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.kafka), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
-                   OptionsOf(config.monitor), OptionsOf(config.report)});
+                   OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {

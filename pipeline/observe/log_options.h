@@ -1,13 +1,17 @@
-// How a live run writes its log.
+// How a live run writes its log: see log_sink.h.
 #pragma once
 
 #include <string>
 
+#include "stages/options.h"
+
 namespace nudge {
 
 struct LogOptions {
-  std::string level = "info";   // or "debug", "warning", "error": what is below it is left out
-  std::string format = "text";  // or "json": an object a line, with time, level and message
+  std::string level = "info";
+  std::string format = "text";
 };
+
+keys::Fields OptionsOf(LogOptions& options);
 
 }  // namespace nudge

@@ -10,7 +10,7 @@
 namespace nudge {
 namespace {
 
-constexpr size_t kThreads = 4;  // one that is slow to ask holds up none of the others
+constexpr size_t kThreads = 4;  // a slow client holds up none of the others
 constexpr std::chrono::seconds kPatience{5};
 constexpr size_t kRequestBytes = 1 << 10;
 constexpr char kText[] = "text/plain; charset=utf-8";

@@ -177,7 +177,7 @@ class LocalBackend final : public Backend {
   Mutex& learning_mutex() RETURN_CAPABILITY(learning_mutex_) { return learning_mutex_; }
   LearnerShelf& shelf() { return shelf_; }
   const LearnerOptions& learner_options() const { return options_.learner; }
-  Result<LearnExample> ExampleOf(const Study& study) const;
+  Result<TokenExample> ExampleOf(const TextExample& text) const;
   Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
                                                             const std::string& parent_digest,
                                                             const LearnCounts& counts,
@@ -253,8 +253,8 @@ class LocalLearner final : public BackendLearner {
  public:
   explicit LocalLearner(LocalBackend& backend) : backend_(backend), learner_(backend.shelf()) {}
 
-  Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
-    Result<LearnExample> example = backend_.ExampleOf(study);
+  Result<LessonReport> Step(const TextExample& text, const ParallelFor& parallel_for) override {
+    Result<TokenExample> example = backend_.ExampleOf(text);
     if (!example.ok()) return example.error();
     const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(parallel_for);
@@ -285,7 +285,7 @@ class LocalLearner final : public BackendLearner {
     const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(SerialFor());
     if (version == nullptr && !turn.ok() && turn.error().code == Code::kWrongAdapter) {
-      learner_.Forget();  // learnt with another rank, say: a reset is the way out of that
+      learner_.Forget();  // e.g. learnt with another rank: a reset makes it new
       return Nothing{};
     }
     if (!turn.ok()) return turn.error();
@@ -304,7 +304,8 @@ class LocalLearner final : public BackendLearner {
     Training& training;
     Learner& learner;
   };
-  // The training copy, and this tenant's learner in it, as long as the lock is held.
+  // The model's training side, and this tenant's learner; both may be used as long as the lock is
+  // held.
   Result<Turn> Ready(const ParallelFor& parallel_for) REQUIRES(backend_.learning_mutex()) {
     Result<Training*> training = backend_.Learning(parallel_for);
     if (!training.ok()) return training.error();
@@ -346,7 +347,7 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
   const size_t row = shape.layers * (2 * shape.hidden + shape.AttentionWidth() +
                                      shape.QueryWidth() + 2 * shape.feed_forward);
   const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
-  try {  // what is not written takes no memory, but counts against every limit
+  try {  // unwritten pages take no memory, but count against every limit
     const AlignedFloats step = AllocateFloats(options_.lesson_tokens_max * row);
     if (base_form_.in_file) return;
     const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
@@ -397,7 +398,7 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
   auto weights = FrozenWeights::Load(options_.language_model, base_form_);
   if (!weights.ok()) return weights.error();
-  // What answers was read at the start: it must be what learns.
+  // The model that answers was read at the start: the one that learns must be the same.
   const Result<std::string> sha256 = FileSha256(options_.language_model);
   if (!sha256.ok()) return sha256.error();
   if (*sha256 != model_.sha256()) {
@@ -421,20 +422,20 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   return &*training_;
 }
 
-Result<LearnExample> LocalBackend::ExampleOf(const Study& study) const {
-  LearnExample example;
-  example.reward = study.reward;
-  Result<std::vector<int32_t>> prompt = model_.RenderTokens(study.chat);
+Result<TokenExample> LocalBackend::ExampleOf(const TextExample& text) const {
+  TokenExample example;
+  example.reward = text.reward;
+  Result<std::vector<int32_t>> prompt = model_.RenderTokens(text.chat);
   if (!prompt.ok()) return prompt.error();
   example.prompt = std::move(*prompt);
-  if (study.correction) {
-    Result<std::vector<int32_t>> correction = AnswerTokens(*study.correction);
+  if (text.correction) {
+    Result<std::vector<int32_t>> correction = AnswerTokens(*text.correction);
     if (!correction.ok()) return correction.error();
     example.correction = std::move(*correction);
-    // Said so already: there is nothing to push away from.
-    if (*study.correction == study.shown) return example;
+    // The answer that was shown is the correction already: there is nothing to push away from.
+    if (*text.correction == text.shown) return example;
   }
-  Result<std::vector<int32_t>> shown = AnswerTokens(study.shown);
+  Result<std::vector<int32_t>> shown = AnswerTokens(text.shown);
   if (!shown.ok()) return shown.error();
   example.shown_completion = std::move(*shown);
   return example;
@@ -447,7 +448,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
   version->parent_digest = parent_digest;
   version->counts = counts;
   AdapterManifest manifest = ManifestOf("local", 0, *version);
-  manifest.digest = std::string(64, '0');  // of a file that nobody reads it from
+  manifest.digest = std::string(64, '0');  // nobody reads it from this file
   Result<AdapterPointer> plugged = AdapterPointer();
   // The digest takes as long as all the rest, so they go side by side.
   parallel_for(3, [&](int part) {

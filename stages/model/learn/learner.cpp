@@ -22,10 +22,10 @@ constexpr double kMostLambda = 5;
 // Streams of choices, kept apart.
 enum Purpose : uint64_t { kInitialA, kReplay, kAnchors };
 
-bool IsUp(const LearnExample& example) {
+bool IsUp(const TokenExample& example) {
   return example.correction || example.reward > 0;
 }
-bool IsDown(const LearnExample& example) {
+bool IsDown(const TokenExample& example) {
   return example.correction || example.reward < 0;
 }
 
@@ -51,7 +51,7 @@ double MeanLoss(const StepLosses& losses, size_t begin) {
   return count == 0 ? 0 : sum / static_cast<double>(count);
 }
 
-std::optional<Error> Check(const LearnExample& example) {
+std::optional<Error> Check(const TokenExample& example) {
   const auto refused = [](const char* what) {
     return Error{Code::kInvalidEvent, what, "correct the feedback event"};
   };
@@ -167,7 +167,7 @@ LoraWeights Learner::InitialWeights() const {
   return initial;
 }
 
-Learner::Tally Learner::TallyAfter(const LearnExample& example) const {
+Learner::Tally Learner::TallyAfter(const TokenExample& example) const {
   return {tally_.ups * options_.balance_decay + (IsUp(example) ? 1 : 0),
           tally_.downs * options_.balance_decay + (IsDown(example) ? 1 : 0)};
 }
@@ -230,7 +230,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   return batch;
 }
 
-Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
+Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
                                  const AnchorPool& anchors, const ParallelFor& parallel) {
   if (auto error = Check(example)) return *error;
   const std::vector<int32_t>& shown = example.shown_completion;
@@ -320,7 +320,7 @@ void Learner::FollowBudget(double kl) {
   lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
 }
 
-void Learner::Count(const LearnExample& example, const Tally& tally) {
+void Learner::Count(const TokenExample& example, const Tally& tally) {
   tally_ = tally;
   ++events_;
   if (example.correction) {

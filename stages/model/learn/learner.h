@@ -1,5 +1,5 @@
 // The learning rule of one tenant's adapter, around the trainer:
-// LearnExample -> [Learner] -> changed weights, StepReport.
+// TokenExample -> [Learner] -> changed weights, StepReport.
 //
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
 //   thumb up     cross-entropy of the shown completion, mean per token, times the reward
@@ -62,7 +62,7 @@ class AnchorPool {
   std::vector<TrainSequence> sequences_;
 };
 
-struct LearnExample {
+struct TokenExample {
   std::vector<int32_t> prompt;            // as shown, at least one token
   std::vector<int32_t> shown_completion;  // may be empty with a correction
   std::optional<std::vector<int32_t>> correction;
@@ -99,7 +99,7 @@ class Learner {
   // One step. Errors: kInvalidEvent (reward outside -1..1, or 0 without correction; nothing was
   // shown), kModelFailed and kWrongAdapter as Trainer::Gradients. After an error everything is as
   // before; after a refused step weights, moments and replay are, and only counts have moved.
-  Result<StepReport> Step(const LearnExample& example, Trainer& trainer, const AnchorPool& anchors,
+  Result<StepReport> Step(const TokenExample& example, Trainer& trainer, const AnchorPool& anchors,
                           const ParallelFor& parallel);
 
   // Goes on from other weights (rollback, import), or with nullptr from the start. Moments and the
@@ -120,8 +120,8 @@ class Learner {
                               const LearnerOptions& options);
 
  private:
-  // An example ready for the trainer. The weight of `up` and `down` is the reward's size; what U
-  // and D make of a down is found at every use.
+  // An example ready for the trainer. The weights of `up` and `down` hold the size of the reward
+  // alone: the factor from U and D changes from event to event, so it is computed at every use.
   struct ReplayItem {
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
@@ -138,7 +138,7 @@ class Learner {
   };
 
   LoraWeights InitialWeights() const;
-  Tally TallyAfter(const LearnExample& example) const;
+  Tally TallyAfter(const TokenExample& example) const;
   double DownWeight(const Tally& tally) const;
   StepBatch Pack(const ReplayItem& item, const Tally& tally, const AnchorPool& anchors,
                  size_t max_tokens) const;
@@ -146,7 +146,7 @@ class Learner {
   Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
                     double kl_before, Trainer& trainer, const ParallelFor& parallel);
   void FollowBudget(double kl);
-  void Count(const LearnExample& example, const Tally& tally);
+  void Count(const TokenExample& example, const Tally& tally);
 
   LearnerOptions options_;
   LoraWeights weights_;

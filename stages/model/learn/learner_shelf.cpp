@@ -34,7 +34,7 @@ uint64_t LearnerShelf::asleep_bytes() const {
   return file_ ? file_->end_bytes() : 0;
 }
 
-// For one more, where the disk allows.
+// Puts learners away until one more has room. Where the disk takes none they stay in memory.
 void LearnerShelf::MakeRoom() {
   while (by_use_.size() >= in_memory_) {
     ShelvedLearner& oldest = *by_use_.back();

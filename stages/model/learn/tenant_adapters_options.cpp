@@ -7,7 +7,7 @@ using namespace keys;
 Fields OptionsOf(TenantAdaptersOptions& options) {
   using enum Effect;
   return {
-      {"limits.lessons_per_tenant", Number{&options.journal_exercises, 1, 1e7}, "", kSemantic,
+      {"limits.lessons_per_tenant", Number{&options.journal_examples, 1, 1e7}, "", kSemantic,
        "kept to rebuild an adapter without some; older ones can no longer be unlearnt"},
   };
 }

@@ -8,7 +8,7 @@
 namespace nudge {
 
 struct TenantAdaptersOptions {
-  uint64_t journal_exercises =
+  uint64_t journal_examples =
       10'000;  // per tenant; the oldest are dropped: they can no longer be unlearnt
 };
 

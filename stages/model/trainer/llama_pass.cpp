@@ -206,8 +206,8 @@ void LlamaPass::GradientOfA(const Product& product, const Slice& slice, size_t r
                   x, x_stride, 0, to, in);
 }
 
-// The product is taken the other way round, with `out` along the vectors, and then turned: the same
-// bits, up to twice as fast as with rows of `rank` numbers.
+// The transposed product is computed, with `out` along the vectors, and then turned round. Its bits
+// are the same, and it is up to twice as fast as a product with rows of `rank` numbers.
 void LlamaPass::GradientOfB(const Product& product, const Slice& slice, size_t rows,
                             const float* dy, size_t dy_stride, const float* low,
                             float* gradient) const {
