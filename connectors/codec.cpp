@@ -546,7 +546,7 @@ std::string EncodeEvent(const Event& event) {
 
 EventHead PeekHead(std::string_view bytes, const EventLimits& limits) {
   static constexpr std::string_view kNames[] = {"tenant", "source", "id", "type"};
-  // DEL, so that a field with bad bytes in it has a control character and is left out.
+  // Bad bytes become DEL, a control character, so that a field with bad bytes is left out below.
   auto found = IsUtf8(bytes) ? PeekStrings(bytes, kNames)
                              : PeekStrings(ReplaceInvalidUtf8(bytes, "\x7f"), kNames);
   EventHead head;

@@ -12,28 +12,13 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/event_limits.h"
 #include "connectors/sink.h"
 #include "stages/events.h"
 #include "stages/hash.h"
 #include "stages/result.h"
 
 namespace nudge {
-
-// What an event may weigh at most. Sizes are of the decoded UTF-8.
-struct EventLimits {
-  size_t line_bytes = 1 << 20;
-  size_t text_bytes = 256 << 10;   // of a document
-  size_t query_bytes = 8 << 10;    // of a question, given or inline
-  size_t answer_bytes = 32 << 10;  // of an example's answer, a completion, a correction
-  size_t prompt_bytes = 16 << 10;  // of a system prompt
-  size_t id_bytes = 256;           // of id, source, user, document_id, prompt_id, query_id
-  size_t tenant_bytes = 128;
-  size_t title_bytes = 1 << 10;
-  size_t uri_bytes = 1 << 10;  // of an import
-  size_t metadata_entries = 64;
-  size_t metadata_bytes = 8 << 10;  // keys and values together
-  size_t json_depth = 16;           // filled objects and arrays inside each other; 3..1024
-};
 
 // The event in `bytes`, or the first thing that is wrong with it:
 //   kInvalidJson   not JSON; a number outside of 64 bits

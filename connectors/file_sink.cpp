@@ -156,7 +156,7 @@ void FileSink::ReadCommitted() {
 
 Result<Nothing> FileSink::WriteCopy() {
   Result<Nothing> written = Write(dead_letters_);
-  if (written) Settle(dead_letters_);
+  if (written) MarkCommitted(dead_letters_);
   return written;
 }
 
@@ -208,13 +208,13 @@ Result<Nothing> FileSink::Write(const Lines& lines) const {
                "the outcomes committed before stand; free space or mend the folder, then resume"};
 }
 
-void FileSink::Settle(Lines& lines) {
+void FileSink::MarkCommitted(Lines& lines) {
   lines.committed_bytes += lines.pending.size();
   lines.pending.clear();
 }
 
 Result<Nothing> FileSink::Commit() {
-  // The copy first: what fails after it can still be taken back.
+  // The copy is written first: if the outcomes then cannot be written, the copy is cut back.
   Result<Nothing> written = Write(dead_letters_);
   if (!written) return written;
   written = Write(outcomes_);
@@ -222,8 +222,8 @@ Result<Nothing> FileSink::Commit() {
     Cut(dead_letters_);
     return written;
   }
-  Settle(dead_letters_);
-  Settle(outcomes_);
+  MarkCommitted(dead_letters_);
+  MarkCommitted(outcomes_);
   committed_ = appended_;
   pending_.clear();
   return Nothing{};

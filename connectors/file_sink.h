@@ -74,7 +74,7 @@ class FileSink final : public Sink {
   bool Cut(const Lines& lines) const;
   Result<Nothing> Write(const Lines& lines) const;
   Result<Nothing> WriteCopy();
-  static void Settle(Lines& lines);
+  static void MarkCommitted(Lines& lines);
 
   const FileSinkOptions options_;
   Lines outcomes_;

@@ -5,7 +5,8 @@
 //
 // Partition in = partition out: outcomes of input partition p go to partition p of the response,
 // receipt and dead letter topics. One transaction holds outcomes and the progress that they stand
-// for: the group's committed offset of the input partition, with the chain's hash as its metadata.
+// for: the group's committed offset of the input partition, with the chain's hash as its metadata
+// (and the last event's offset, where the log goes on with what are no events).
 // So the group's offsets alone say what is committed, and a reader with isolation.level
 // read_committed sees each outcome once, whatever was killed in between.
 //
@@ -30,54 +31,11 @@
 #include <string_view>
 #include <vector>
 
+#include "connectors/kafka_options.h"
 #include "connectors/sink.h"
 #include "connectors/source.h"
 
 namespace nudge {
-
-struct KafkaOptions {
-  enum class Delivery {
-    kExactlyOnce,
-    kAtLeastOnce,  // no transactions: outcomes may come twice after a crash; to compare speed with
-  };
-  std::string brokers;   // "host:port,host:port"
-  std::string group_id;  // of the consumers that share the input's partitions
-  // This process's place among them, the same after a restart: it gets its partitions back without
-  // a rebalance, and its transactions are told from those of others.
-  std::string instance_id;
-  std::string transactional_id;  // empty: "<group_id>-<instance_id>"
-  std::string input_topic;
-  std::string response_topic;  // the three may be one topic
-  std::string receipt_topic;
-  std::string dead_letter_topic;
-  Delivery delivery = Delivery::kExactlyOnce;
-
-  // Passed on to librdkafka under its own names, for SASL and TLS. Those that nudge sets itself are
-  // refused. Their values never stand in a message.
-  std::map<std::string, std::string> properties;
-
-  size_t line_bytes = 1 << 20;    // a larger record is delivered as a Refusal with its head
-  size_t head_bytes = 64 << 10;   // of that head
-  size_t fetch_bytes = 64 << 20;  // of records that are fetched and not yet delivered
-  // The largest outcome with its key: the output topics' max.message.bytes less 1 KiB or more,
-  // which is checked at start where the brokers tell.
-  size_t message_bytes = 1'000'000;
-
-  std::chrono::milliseconds start_timeout{15'000};  // brokers answer at start within this time
-  // Away for longer, and the partitions move on. It should outlast a broker's restart: a member
-  // whose session ended meanwhile can find itself fenced by its own return, and then has to start
-  // again.
-  std::chrono::milliseconds session_timeout{45'000};
-  // A process that died in the middle of a transaction holds readers up for this time at most.
-  std::chrono::milliseconds transaction_timeout{15'000};
-  // How long Commit goes on trying while brokers are away.
-  std::chrono::milliseconds commit_timeout{120'000};
-  std::chrono::milliseconds statistics_interval{1'000};
-
-  // What librdkafka has to say (warnings and worse), one line each, secrets replaced; from any
-  // thread. Empty: nothing is said.
-  std::function<void(std::string_view line)> log;
-};
 
 struct KafkaStatistics {
   struct Partition {
@@ -175,12 +133,17 @@ class KafkaSink final : public Sink {
   // One transaction, sent again with the same bytes if it had to be aborted. Only for partitions
   // that the source has been assigned. Errors, all of which keep the lines:
   //   kFenced       another process has this one's transactional id or instance_id: end this one
-  //                 (a transaction that the brokers ended since it lasted too long is none such)
+  // (not where the brokers ended a transaction that lasted too long)
   //   kNotOwner     the partitions were lost or are being moved: the source will say which; Drop
   //                 them, and Commit the rest
   //   kUnavailable  commit_timeout is over, or the brokers refuse. Whether the last attempt was
   //                 committed may be unknown: the next Commit finds out before it sends anything
   Result<Nothing> Commit() override;
+
+  // Commits positions alone where the log goes on behind the last committed event with nothing but
+  // markers of transactions: so the group has no lag once all is done.
+  void Rest() override;
+
   void Drop(int32_t partition) override;
 
   // Waits until no transaction of another process is open on the partition's progress.

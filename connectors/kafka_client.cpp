@@ -79,9 +79,11 @@ Configuration ConsumerConfiguration(const KafkaOptions& options, Ear& ear) {
           {"isolation.level", "read_committed"},  // and stable offsets with it
           {"enable.auto.commit", "false"},
           {"enable.auto.offset.store", "false"},
+          {"enable.partition.eof", "true"},  // it tells how far the log goes behind its last event
           {"auto.offset.reset", "error"},  // every position is given; one that is gone is an error
           {"statistics.interval.ms", Text(options.statistics_interval)},
           {"queued.min.messages", "10000000"},  // the bytes decide
+          {"fetch.queue.backoff.ms", kFetchBackoffMs},
           {"queued.max.messages.kbytes", std::to_string(partitions_share)},
       });
 }
@@ -112,7 +114,8 @@ void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOption
   }
 }
 
-// Brokers that answered just now tell at once; those that cannot are waited for in vain.
+// A broker that can tell tells at once, since it has just answered; waiting longer for one that
+// cannot is in vain.
 constexpr std::chrono::milliseconds kTelling{3'000};
 
 void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ear) {
@@ -123,20 +126,20 @@ void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ea
   rd_kafka_AdminOptions_t* const admin =
       rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
   std::array<char, 512> text{};
-  rd_kafka_AdminOptions_set_request_timeout(
-      admin, Milliseconds(std::min(kTelling, options.start_timeout)), text.data(), text.size());
+  const int timeout_ms = Milliseconds(std::min(kTelling, options.start_timeout));
+  rd_kafka_AdminOptions_set_request_timeout(admin, timeout_ms, text.data(), text.size());
   const Queue queue(rd_kafka_queue_new(handle));
   rd_kafka_DescribeConfigs(handle, topics.data(), topics.size(), admin, queue.get());
   rd_kafka_AdminOptions_destroy(admin);
   rd_kafka_ConfigResource_destroy_array(topics.data(), topics.size());
-  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
-      rd_kafka_queue_poll(queue.get(), -1), &rd_kafka_event_destroy);
-  if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return Unchecked(ear, rd_kafka_event_error_string(event.get()));
+  const Result<Answer> event = Await(queue.get(), "ask for the topics' limits", timeout_ms);
+  if (!event) return Unchecked(ear, event.error().message);
+  if (rd_kafka_event_error(event->get()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return Unchecked(ear, rd_kafka_event_error_string(event->get()));
   }
   size_t count = 0;
   const rd_kafka_ConfigResource_t** const told = rd_kafka_DescribeConfigs_result_resources(
-      rd_kafka_event_DescribeConfigs_result(event.get()), &count);
+      rd_kafka_event_DescribeConfigs_result(event->get()), &count);
   for (size_t i = 0; i < count; ++i) {
     const rd_kafka_resp_err_t code = rd_kafka_ConfigResource_error(told[i]);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Unchecked(ear, rd_kafka_err2str(code));
@@ -144,8 +147,9 @@ void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ea
   }
 }
 
-// Fetched records wait in a queue for each partition, whose limit is fixed when a consumer is made,
-// before it knows its partitions: so the input's are counted with a consumer of its own.
+// Fetched records wait in one queue a partition. The queue's limit is fixed when a consumer is
+// made, before the consumer knows its partitions: so another consumer counts the input's partitions
+// first.
 int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
   const Handle handle =
       MakeHandle(Kind::kConsumer, ConfigureAsker(options, ear, options.group_id), ear);
@@ -178,7 +182,8 @@ KafkaClient::Shared::Shared(KafkaOptions given) : options(std::move(given)), ear
     if (on_rebalance) {
       on_rebalance(code, list);
     } else {
-      rd_kafka_assign(consumer.get(), nullptr);
+      Bounded("rd_kafka_assign", kUntimed,
+              [&] { return rd_kafka_assign(consumer.get(), nullptr); });
     }
   };
   KafkaOptions per_partition = options;
@@ -187,16 +192,29 @@ KafkaClient::Shared::Shared(KafkaOptions given) : options(std::move(given)), ear
 }
 
 void KafkaClient::Shared::SetMembership(GroupMetadata metadata, std::set<int32_t> owned) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   membership_ = std::move(metadata);
   owned_ = std::move(owned);
+  ends_.clear();
   std::erase_if(statistics.partitions,
                 [&](const auto& entry) { return !owned_.contains(entry.first); });
   for (const int32_t number : owned_) statistics.partitions[number];
 }
 
+void KafkaClient::Shared::SetEnd(int32_t partition, int64_t after, int64_t position) {
+  const MutexLock lock(mutex);
+  ends_[partition] = {after, position};
+}
+
+int64_t KafkaClient::Shared::PositionAfter(int32_t partition, int64_t offset) const {
+  const MutexLock lock(mutex);
+  const auto end = ends_.find(partition);
+  const bool is_last = end != ends_.end() && end->second.first == offset;
+  return is_last ? std::max(offset + 1, end->second.second) : offset + 1;
+}
+
 GroupMetadata KafkaClient::Shared::MembershipOf(const std::vector<int32_t>& numbers) const {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   const bool all = std::all_of(numbers.begin(), numbers.end(),
                                [&](int32_t number) { return owned_.contains(number); });
   if (!all || !membership_) return nullptr;
@@ -209,8 +227,10 @@ Result<std::map<int32_t, KafkaClient::Shared::Committed>> KafkaClient::Shared::C
   for (const int32_t number : numbers) positions.push_back({number, RD_KAFKA_OFFSET_INVALID});
   while (true) {
     const PartitionList list = MakeList(options.input_topic, positions);
+    const int timeout_ms = MillisecondsUntil(deadline);
     rd_kafka_resp_err_t code =
-        rd_kafka_committed(consumer.get(), list.get(), MillisecondsUntil(deadline));
+        Bounded("rd_kafka_committed", std::chrono::milliseconds(timeout_ms),
+                [&] { return rd_kafka_committed(consumer.get(), list.get(), timeout_ms); });
     std::map<int32_t, Committed> committed;
     for (int i = 0; i < list->cnt; ++i) {
       const rd_kafka_topic_partition_t& entry = list->elems[i];
@@ -233,7 +253,7 @@ void KafkaClient::Shared::ReadStatistics(std::string_view text) {
   if (!json.is_object()) return;
   constexpr double kMicrosecondsPerMillisecond = 1000;
   const nlohmann::json none = nlohmann::json::object();
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   statistics.received_bytes = json.value("rx_bytes", uint64_t{0});
   statistics.round_trip_ms = 0;
   const nlohmann::json brokers = json.value("brokers", none);
@@ -274,7 +294,7 @@ int32_t KafkaClient::partitions() const {
 }
 
 KafkaStatistics KafkaClient::statistics() const {
-  const std::lock_guard lock(shared_->mutex);
+  const MutexLock lock(shared_->mutex);
   KafkaStatistics statistics = shared_->statistics;
   statistics.last_error = shared_->ear.last_trouble();
   return statistics;
@@ -300,7 +320,9 @@ Result<Nothing> CreateTopic(rd_kafka_t* handle, const std::string& name, int32_t
   rd_kafka_CreateTopics(handle, &topic, 1, admin, queue.get());
   rd_kafka_AdminOptions_destroy(admin);
   rd_kafka_NewTopic_destroy(topic);
-  rd_kafka_event_t* const event = rd_kafka_queue_poll(queue.get(), -1);
+  const Result<Answer> answer = Await(queue.get(), "make the topic " + name, 2 * timeout_ms);
+  if (!answer) return answer.error();
+  rd_kafka_event_t* const event = answer->get();
   int code = rd_kafka_event_error(event);
   std::string words = code == 0 ? "" : rd_kafka_event_error_string(event);
   if (code == 0) {
@@ -313,7 +335,6 @@ Result<Nothing> CreateTopic(rd_kafka_t* handle, const std::string& name, int32_t
       words = said != nullptr ? said : rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
     }
   }
-  rd_kafka_event_destroy(event);
   if (code == 0 || code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) return Nothing{};
   return Error{Code::kUnavailable, "cannot make the topic " + name + ": " + words,
                "make it by hand, or mend what the broker says"};

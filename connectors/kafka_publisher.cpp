@@ -81,6 +81,8 @@ void KafkaPublisher::Producer::Refuse(const Record& record, const std::string& w
 
 Result<Nothing> KafkaPublisher::Producer::Send(const Record& record, const std::string& tenant) {
   constexpr int kWaitMs = 50;
+  // A queue that is full has room again when messages have failed, at the latest.
+  std::optional<BoundedCall> full;
   while (true) {
     const int failed = rd_kafka_produce(topic_.get(), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
                                         const_cast<char*>(record.bytes.data()), record.bytes.size(),
@@ -92,6 +94,7 @@ Result<Nothing> KafkaPublisher::Producer::Send(const Record& record, const std::
       return Nothing{};
     }
     if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) return Explain("send an event", code);
+    if (!full) full.emplace("rd_kafka_produce", options_.commit_timeout + kGrace);
     rd_kafka_poll(handle_.get(), kWaitMs);
   }
 }
@@ -131,10 +134,12 @@ Result<PublishReport> KafkaPublisher::Producer::Publish(Source& events,
                     static_cast<double>(sent) / options.events_per_second));
     while (!stop && Clock::now() < due) serve(std::min(MillisecondsUntil(due), 50));
   }
-  while (rd_kafka_outq_len(handle_.get()) > 0) {  // each ends within message.timeout.ms
-    rd_kafka_flush(handle_.get(), 100);
-    serve(0);
-  }
+  Bounded("rd_kafka_flush", options_.commit_timeout, [&] {
+    while (rd_kafka_outq_len(handle_.get()) > 0) {  // each ends within message.timeout.ms
+      rd_kafka_flush(handle_.get(), 100);
+      serve(0);
+    }
+  });
   if (options.on_progress) options.on_progress(report_.delivered);
   if (error) return *error;
   return report_;

@@ -64,8 +64,7 @@ class Outcomes {
         partition_(partition),
         deadline_(deadline),
         consumer_(MakeHandle(Kind::kConsumer, ReaderConfiguration(), shared.ear)),
-        group_queue_(rd_kafka_queue_get_consumer(consumer_.get())),
-        waker_(consumer_.get(), shared.options.fetch_bytes / kStreams / 4) {
+        group_queue_(rd_kafka_queue_get_consumer(consumer_.get())) {
     bell_.WatchQueue(group_queue_.get());
     for (const std::string& topic : OutputTopics(shared.options)) {
       Stream& stream = streams_.emplace_back();
@@ -125,8 +124,6 @@ class Outcomes {
     }
   }
 
-  void Used(size_t bytes) { waker_.Used(bytes); }
-
  private:
   static constexpr size_t kStreams = 3;
 
@@ -143,25 +140,24 @@ class Outcomes {
             {"enable.partition.eof", "true"},
             {"auto.offset.reset", "error"},
             {"queued.min.messages", "10000000"},
+            {"fetch.queue.backoff.ms", kFetchBackoffMs},
             {"queued.max.messages.kbytes",
              std::to_string(std::max(shared_.options.fetch_bytes / kStreams / kKibi, kKibi))},
         });
   }
 
   void Wait() {
-    rd_kafka_poll(consumer_.get(), 0);
+    Bounded("rd_kafka_poll", kUntimed, [&] { return rd_kafka_poll(consumer_.get(), 0); });
     bell_.WaitUntil(Clock::now() + kLongestWait);
   }
 
   Result<Nothing> Assign(const std::vector<std::pair<std::string, int64_t>>& begins) {
     PartitionList list(rd_kafka_topic_partition_list_new(static_cast<int>(begins.size())));
-    std::vector<std::pair<std::string, int32_t>> watched;
     for (const auto& [topic, offset] : begins) {
       rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition_)->offset = offset;
-      watched.emplace_back(topic, partition_);
     }
-    waker_.Watch(std::move(watched));
-    const rd_kafka_resp_err_t code = rd_kafka_assign(consumer_.get(), list.get());
+    const rd_kafka_resp_err_t code = Bounded(
+        "rd_kafka_assign", kUntimed, [&] { return rd_kafka_assign(consumer_.get(), list.get()); });
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Explain("read outcomes", code);
     for (Stream& stream : streams_) {
       stream.head.reset();
@@ -236,7 +232,6 @@ class Outcomes {
   Handle consumer_;
   Bell bell_;
   Queue group_queue_;
-  FetchWaker waker_;
   std::vector<Stream> streams_;
 };
 
@@ -262,7 +257,6 @@ Result<Nothing> ReadOutcomes(KafkaClient::Shared& shared, int32_t partition, int
       }
       const KafkaMessage message = std::move(stream->head);
       const int64_t at = stream->head_offset;
-      outcomes.Used(message->len);
       if (at < offset || (at <= last && may_repeat)) continue;
       const std::string_view line(static_cast<const char*>(message->payload), message->len);
       const ChainedLine parts = SplitChain(line);

@@ -6,11 +6,12 @@
 #include <array>
 #include <limits>
 #include <set>
+#include <thread>
 
 namespace nudge::kafka {
 
 void Delete::operator()(rd_kafka_s* handle) const {
-  rd_kafka_destroy(handle);
+  Bounded("rd_kafka_destroy", kUntimed, [&] { rd_kafka_destroy(handle); });
 }
 void Delete::operator()(rd_kafka_queue_s* queue) const {
   rd_kafka_queue_destroy(queue);
@@ -29,6 +30,9 @@ void Delete::operator()(rd_kafka_error_s* error) const {
 }
 void Delete::operator()(rd_kafka_topic_partition_list_s* list) const {
   rd_kafka_topic_partition_list_destroy(list);
+}
+void Delete::operator()(rd_kafka_op_s* event) const {
+  rd_kafka_event_destroy(event);
 }
 void Delete::operator()(const rd_kafka_consumer_group_metadata_s* metadata) const {
   rd_kafka_consumer_group_metadata_destroy(
@@ -138,23 +142,23 @@ void Ear::Log(std::string_view line) {
 void Ear::Trouble(std::string_view line) {
   std::string clean = WithoutSecrets(line);
   if (options_.log) options_.log(clean);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   last_trouble_ = std::move(clean);
 }
 
 std::string Ear::last_trouble() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return last_trouble_;
 }
 
 void Ear::Refused(std::string_view line) {
   Trouble(line);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   refusal_ = last_trouble_;
 }
 
 std::string Ear::refusal() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return refusal_;
 }
 
@@ -188,6 +192,7 @@ const std::set<std::string, std::less<>>& OwnProperties() {
       "statistics.interval.ms",
       "queued.min.messages",
       "queued.max.messages.kbytes",
+      "fetch.queue.backoff.ms",
       "fetch.max.bytes",
       "check.crcs",
       "log.queue",
@@ -274,8 +279,10 @@ Configuration ConfigureAsker(const KafkaOptions& options, Ear& ear, const std::s
 
 Handle MakeHandle(Kind kind, Configuration configuration, const Ear& ear) {
   std::array<char, 512> text{};
-  Handle handle(rd_kafka_new(kind == Kind::kProducer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER,
-                             configuration.get(), text.data(), text.size()));
+  Handle handle = Bounded("rd_kafka_new", kUntimed, [&] {
+    return Handle(rd_kafka_new(kind == Kind::kProducer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER,
+                               configuration.get(), text.data(), text.size()));
+  });
   if (!handle) {
     throw StartError("kafka: librdkafka refuses its configuration: " +
                      ear.WithoutSecrets(text.data()));
@@ -283,6 +290,14 @@ Handle MakeHandle(Kind kind, Configuration configuration, const Ear& ear) {
   configuration.release();  // the handle's now
   if (kind == Kind::kConsumer) rd_kafka_poll_set_consumer(handle.get());
   return handle;
+}
+
+Result<Answer> Await(rd_kafka_queue_s* queue, std::string_view what, int timeout_ms) {
+  const auto limit = std::chrono::milliseconds(timeout_ms) + kGrace;
+  Answer answer = Bounded("rd_kafka_queue_poll", limit,
+                          [&] { return Answer(rd_kafka_queue_poll(queue, Milliseconds(limit))); });
+  if (!answer) return Explain(what, RD_KAFKA_RESP_ERR__TIMED_OUT);
+  return answer;
 }
 
 PartitionList MakeList(const std::string& topic, const std::vector<Position>& positions) {
@@ -298,8 +313,12 @@ Result<Range> RangeOf(rd_kafka_s* consumer, const std::string& topic, int32_t pa
   const auto deadline = Clock::now() + timeout;
   while (true) {
     Range range{};
-    const rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
-        consumer, topic.c_str(), partition, &range.low, &range.high, MillisecondsUntil(deadline));
+    const int timeout_ms = MillisecondsUntil(deadline);
+    const rd_kafka_resp_err_t code =
+        Bounded("rd_kafka_query_watermark_offsets", std::chrono::milliseconds(timeout_ms), [&] {
+          return rd_kafka_query_watermark_offsets(consumer, topic.c_str(), partition, &range.low,
+                                                  &range.high, timeout_ms);
+        });
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return range;
     const Action action = Classify(code, true, false, false);
     if (action != Action::kRetry || Clock::now() >= deadline) {
@@ -320,9 +339,10 @@ const rd_kafka_metadata_t* AskForTopic(rd_kafka_s* handle, const std::string& to
   const auto deadline = Clock::now() + options.start_timeout;
   for (int wait_ms = 1'000;; wait_ms *= 2) {
     const rd_kafka_metadata_t* metadata = nullptr;
-    const rd_kafka_resp_err_t code =
-        rd_kafka_metadata(handle, 0, handle_topic.get(), &metadata,
-                          std::min(wait_ms, std::max(1, MillisecondsUntil(deadline))));
+    const int timeout_ms = std::min(wait_ms, std::max(1, MillisecondsUntil(deadline)));
+    const rd_kafka_resp_err_t code = Bounded(
+        "rd_kafka_metadata", std::chrono::milliseconds(timeout_ms),
+        [&] { return rd_kafka_metadata(handle, 0, handle_topic.get(), &metadata, timeout_ms); });
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata;
     rd_kafka_poll(handle, 0);  // hear why
     if (const std::string refusal = ear.refusal(); !refusal.empty()) {
@@ -375,10 +395,10 @@ std::vector<std::string> OutputTopics(const KafkaOptions& options) {
 
 void Bell::Ring() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     rung_ = true;
   }
-  changed_.notify_one();
+  changed_.NotifyOne();
 }
 
 void Bell::WatchQueue(rd_kafka_queue_s* queue) {
@@ -391,53 +411,9 @@ void Bell::StopWatching(rd_kafka_queue_s* queue) {
 }
 
 void Bell::WaitUntil(Clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] { return rung_; });
+  const MutexLock lock(mutex_);
+  changed_.WaitUntil(mutex_, deadline, [&]() REQUIRES(mutex_) { return rung_; });
   rung_ = false;
-}
-
-FetchWaker::FetchWaker(rd_kafka_s* consumer, uint64_t every_bytes)
-    : consumer_(consumer), every_bytes_(every_bytes), thread_([this] { Work(); }) {}
-
-FetchWaker::~FetchWaker() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  changed_.notify_one();
-  thread_.join();
-}
-
-void FetchWaker::Watch(std::vector<std::pair<std::string, int32_t>> partitions) {
-  const std::lock_guard lock(mutex_);
-  partitions_ = std::move(partitions);
-}
-
-void FetchWaker::Wake() {
-  used_ = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    wanted_ = true;
-  }
-  changed_.notify_one();
-}
-
-void FetchWaker::Work() {
-  constexpr int kTimeoutMs = 500;
-  constexpr int64_t kLatest = -1;  // a "time" that costs the broker nothing to look up
-  std::unique_lock lock(mutex_);
-  while (true) {
-    changed_.wait(lock, [&] { return stopping_ || wanted_; });
-    if (stopping_) return;
-    wanted_ = false;
-    PartitionList list(rd_kafka_topic_partition_list_new(static_cast<int>(partitions_.size())));
-    for (const auto& [topic, partition] : partitions_) {
-      rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition)->offset = kLatest;
-    }
-    lock.unlock();
-    if (list->cnt > 0) rd_kafka_offsets_for_times(consumer_, list.get(), kTimeoutMs);
-    lock.lock();
-  }
 }
 
 }  // namespace nudge::kafka

@@ -4,21 +4,20 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "connectors/bounded_call.h"
 #include "connectors/kafka.h"
+#include "stages/guarded.h"
 
 struct rd_kafka_s;
 struct rd_kafka_queue_s;
@@ -27,6 +26,7 @@ struct rd_kafka_topic_s;
 struct rd_kafka_message_s;
 struct rd_kafka_error_s;
 struct rd_kafka_topic_partition_list_s;
+struct rd_kafka_op_s;
 struct rd_kafka_consumer_group_metadata_s;
 
 namespace nudge::kafka {
@@ -41,6 +41,7 @@ struct Delete {
   void operator()(rd_kafka_message_s* message) const;
   void operator()(rd_kafka_error_s* error) const;
   void operator()(rd_kafka_topic_partition_list_s* list) const;
+  void operator()(rd_kafka_op_s* event) const;
   void operator()(const rd_kafka_consumer_group_metadata_s* metadata) const;
 };
 
@@ -51,11 +52,26 @@ using Topic = std::unique_ptr<rd_kafka_topic_s, Delete>;
 using KafkaMessage = std::unique_ptr<rd_kafka_message_s, Delete>;
 using KafkaError = std::unique_ptr<rd_kafka_error_s, Delete>;
 using PartitionList = std::unique_ptr<rd_kafka_topic_partition_list_s, Delete>;
+using Answer = std::unique_ptr<rd_kafka_op_s, Delete>;
 using GroupMetadata = std::shared_ptr<const rd_kafka_consumer_group_metadata_s>;
 
 // Milliseconds for librdkafka, which takes int; at least 0.
 int Milliseconds(Clock::duration duration);
 int MillisecondsUntil(Clock::time_point deadline);
+
+// A call may come back so much later than its own time limit says, on a machine that is busy.
+inline constexpr std::chrono::seconds kGrace{10};
+
+// The limit of calls that have none of their own and do not go by the configuration: their work is
+// done within librdkafka, most of it in microseconds.
+inline constexpr std::chrono::seconds kUntimed{30};
+
+// Calls the library's `name`, which should take `limit` at most: see BoundedCall.
+template <class Call>
+auto Bounded(const char* name, Clock::duration limit, const Call& call) {
+  const BoundedCall bounded(name, limit + kGrace);
+  return call();
+}
 
 // ---- Errors -------------------------------------------------------------------------------------
 
@@ -106,9 +122,9 @@ class Ear {
 
  private:
   const KafkaOptions& options_;
-  mutable std::mutex mutex_;
-  std::string last_trouble_;
-  std::string refusal_;
+  mutable Mutex mutex_;
+  std::string last_trouble_ GUARDED_BY(mutex_);
+  std::string refusal_ GUARDED_BY(mutex_);
 };
 
 using Settings = std::initializer_list<std::pair<const char*, std::string>>;
@@ -130,6 +146,10 @@ struct Position {
   int32_t partition;
   int64_t offset;
 };
+// What an asked broker or librdkafka itself answered into a queue, which has `timeout_ms` and some
+// more for it. Never null: an answer that does not come is an Error of kind kUnavailable.
+Result<Answer> Await(rd_kafka_queue_s* queue, std::string_view what, int timeout_ms);
+
 PartitionList MakeList(const std::string& topic, const std::vector<Position>& positions);
 
 // Low and stable high position of a partition, as a read_committed reader sees them.
@@ -154,6 +174,10 @@ inline constexpr size_t kOverheadBytes = 1024;
 inline constexpr const char* kOffsetHeader = "nudge-offset";
 inline constexpr const char* kTypeHeader = "nudge-type";
 
+// How soon a queue that was full is looked at again: a second, the default, is much longer than one
+// lasts.
+inline constexpr const char* kFetchBackoffMs = "10";
+
 // ---- Consuming ----------------------------------------------------------------------------------
 
 // Tells when any of several queues has got something.
@@ -165,40 +189,9 @@ class Bell {
   void WaitUntil(Clock::time_point deadline);  // or rung since the last call
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool rung_ = false;
-};
-
-// librdkafka 2.0.2 looks only once a second whether a queue that was full has room again, unless
-// its broker thread has something else to do. This gives it something else: an inexpensive request,
-// each time that a part of the queue was used up.
-class FetchWaker {
- public:
-  FetchWaker(rd_kafka_s* consumer, uint64_t every_bytes);
-  ~FetchWaker();
-
-  void Watch(std::vector<std::pair<std::string, int32_t>> partitions);
-
-  // One thread.
-  void Used(size_t bytes) {
-    used_ += bytes;
-    if (used_ >= every_bytes_) Wake();
-  }
-
- private:
-  void Wake();
-  void Work();
-
-  rd_kafka_s* const consumer_;
-  const uint64_t every_bytes_;
-  uint64_t used_ = 0;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::pair<std::string, int32_t>> partitions_;
-  bool wanted_ = false;
-  bool stopping_ = false;
-  std::thread thread_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool rung_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace nudge::kafka
@@ -223,14 +216,20 @@ class KafkaClient::Shared {
   kafka::GroupMetadata MembershipOf(const std::vector<int32_t>& numbers) const;
   void SetMembership(kafka::GroupMetadata metadata, std::set<int32_t> owned);
 
+  // The log of an input partition has no event after that of offset `after` and before `position`:
+  // markers of transactions have offsets too, and what was aborted.
+  void SetEnd(int32_t partition, int64_t after, int64_t position);
+  // The furthest that is done with when the event of that offset is.
+  int64_t PositionAfter(int32_t partition, int64_t offset) const;
+
   void ReadStatistics(std::string_view json);
 
   const KafkaOptions options;
   kafka::Ear ear;
   int32_t partitions = 0;
 
-  mutable std::mutex mutex;
-  KafkaStatistics statistics;
+  mutable Mutex mutex;
+  KafkaStatistics statistics GUARDED_BY(mutex);
 
   // The source's, while there is one; called by consumer_poll.
   std::function<void(int code, rd_kafka_topic_partition_list_s* partitions)> on_rebalance;
@@ -238,8 +237,10 @@ class KafkaClient::Shared {
   kafka::Handle consumer;
 
  private:
-  kafka::GroupMetadata membership_;
-  std::set<int32_t> owned_;
+  kafka::GroupMetadata membership_ GUARDED_BY(mutex);
+  std::set<int32_t> owned_ GUARDED_BY(mutex);
+  // By partition: after, position.
+  std::map<int32_t, std::pair<int64_t, int64_t>> ends_ GUARDED_BY(mutex);
 };
 
 }  // namespace nudge

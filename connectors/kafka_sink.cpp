@@ -5,6 +5,7 @@
 
 #include "connectors/codec.h"
 #include "connectors/kafka.h"
+#include "connectors/kafka_mark.h"
 #include "connectors/kafka_read_back.h"
 #include "connectors/kafka_shared.h"
 
@@ -20,6 +21,7 @@ class KafkaSink::Writer {
 
   Result<Nothing> Append(const OutcomeLine& line);
   Result<Nothing> Commit();
+  void Rest();
   void Drop(int32_t partition);
   Result<std::optional<Tail>> Last(int32_t partition);
   Result<Nothing> ReadBack(int32_t partition, int64_t offset, const Visit& visit);
@@ -35,15 +37,16 @@ class KafkaSink::Writer {
   bool MayBeTimedOut() const;
   Attempted Attempt(Clock::time_point begun, Clock::time_point deadline);
   Attempted Resolve(Clock::time_point deadline);
-  Attempted Transact(Clock::time_point deadline);
+  Attempted Transact(const Marks& marks, Clock::time_point deadline);
   Attempted EndFailed(Failure failure, Clock::time_point deadline);
-  Attempted SendTwice(Clock::time_point deadline);
+  Attempted SendTwice(const Marks& marks, Clock::time_point deadline);
+  Attempted CommitOffsets(const Marks& marks, Clock::time_point deadline);
   Attempted Produce(Clock::time_point deadline);
-  void Settle();
+  void ForgetCommitted();
   template <class Call>
-  Attempted Repeat(std::string_view what, Clock::time_point deadline, const Call& call);
-  PartitionList Progress() const;
-  std::vector<int32_t> Partitions() const;
+  Attempted Repeat(const char* name, std::string_view what, Clock::time_point deadline,
+                   const Call& call);
+  Marks Progress() const;
   Clock::time_point CommittedDeadline() const;
   void Count(uint64_t KafkaStatistics::*counter);
 
@@ -57,8 +60,9 @@ class KafkaSink::Writer {
   int undelivered_ = 0;  // messages of SendTwice that failed, and one of their codes
   int undelivered_code_ = 0;
   std::vector<OutcomeLine> lines_;
-  // Last offsets of lines that were sent, and of which it is not known whether they are committed.
-  std::map<int32_t, int64_t> tried_;
+  Marks tried_;  // of lines that were sent, and of which it is not known whether they are committed
+  Marks committed_;  // what is known of that
+  Clock::time_point next_rest_{Clock::time_point::min()};
   std::map<int32_t, int64_t> last_offsets_;  // appended or committed
 };
 
@@ -68,12 +72,8 @@ constexpr std::array<const char*, 3> kTypes = {"response", "applied", "dead_lett
 constexpr int kAttempts = 12;
 constexpr std::chrono::milliseconds kFirstPause{10};
 constexpr std::chrono::milliseconds kLongestPause{1'000};
-constexpr std::string_view kMetadataMark = "nudge:";
-
-// What a commit of the group carries beside its offset.
-std::string MetadataOf(std::string_view chain) {
-  return std::string(kMetadataMark) + std::string(chain);
-}
+constexpr std::chrono::seconds kRestLimit{5};     // outcomes that come meanwhile wait for it
+constexpr std::chrono::seconds kAfterNoRest{30};  // brokers are away, say
 
 Error NotOwner(std::string message) {
   return {Code::kNotOwner, std::move(message),
@@ -83,6 +83,10 @@ Error NotOwner(std::string message) {
 Error TimeIsOver(std::string_view what) {
   return {Code::kUnavailable, "cannot " + std::string(what) + ": the time for it is over",
           "see whether the brokers are up and can be reached"};
+}
+
+Clock::duration Until(Clock::time_point deadline) {
+  return std::max<Clock::duration>(deadline - Clock::now(), {});
 }
 
 int FatalError(rd_kafka_s* handle) {
@@ -101,14 +105,14 @@ Result<std::string> MemberInPlace(const KafkaClient::Shared& shared, int timeout
   const Queue queue(rd_kafka_queue_new(handle));
   rd_kafka_DescribeConsumerGroups(handle, &group_id, 1, admin, queue.get());
   rd_kafka_AdminOptions_destroy(admin);
-  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
-      rd_kafka_queue_poll(queue.get(), -1), &rd_kafka_event_destroy);
   constexpr std::string_view kWhat = "ask for the group's members";
-  if (const int code = rd_kafka_event_error(event.get()); code != 0) return Explain(kWhat, code);
+  const Result<Answer> event = Await(queue.get(), kWhat, timeout_ms);
+  if (!event) return event.error();
+  if (const int code = rd_kafka_event_error(event->get()); code != 0) return Explain(kWhat, code);
   size_t count = 0;
   const rd_kafka_ConsumerGroupDescription_t** const groups =
       rd_kafka_DescribeConsumerGroups_result_groups(
-          rd_kafka_event_DescribeConsumerGroups_result(event.get()), &count);
+          rd_kafka_event_DescribeConsumerGroups_result(event->get()), &count);
   ENSURE(count == 1);
   if (const rd_kafka_error_t* error = rd_kafka_ConsumerGroupDescription_error(groups[0])) {
     return Explain(kWhat, rd_kafka_error_code(error));
@@ -131,9 +135,12 @@ Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point dea
   rd_kafka_t* const consumer = shared.consumer.get();
   while (true) {
     const auto member = MemberInPlace(shared, std::min(kAskMs, MillisecondsUntil(deadline)));
-    const std::unique_ptr<char, decltype(&std::free)> own(rd_kafka_memberid(consumer), &std::free);
+    const std::unique_ptr<char, decltype(&std::free)> own(
+        Bounded("rd_kafka_memberid", kUntimed, [&] { return rd_kafka_memberid(consumer); }),
+        &std::free);
     if (member && (member->empty() || (own && *member == own.get()))) return false;
-    // Else the consumer hears of it with its next heartbeat, or it is just coming back itself.
+    // Another member has the place: this consumer hears of it with its next heartbeat. Or the
+    // member is this consumer itself, which is just coming back.
     if (Classify(FatalError(consumer), false, false, false) == Action::kFenced) return true;
     if (Clock::now() >= deadline) {
       return member ? TimeIsOver("find this process's place in the group") : member.error();
@@ -145,8 +152,8 @@ Result<bool> IsReplaced(const KafkaClient::Shared& shared, Clock::time_point dea
 }  // namespace
 
 KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(shared.options) {
-  // With transactions nobody needs the codes, since a transaction that lost a message does not
-  // commit; but where nobody is told of deliveries, librdkafka's flush looks for them every 10 ms
+  // With transactions the codes are not needed, since a transaction that lost a message does not
+  // commit. But where nobody listens for deliveries, librdkafka's flush looks for them every 10 ms
   // only, and each commit would end that late.
   ear_.on_delivery = [this](int code) {
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
@@ -161,8 +168,11 @@ KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(s
 // is finished or aborted by then, and whoever else has the transactional id is fenced.
 KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point deadline) {
   const KafkaOptions& options = shared_.options;
-  if (producer_)
-    rd_kafka_purge(producer_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+  if (producer_) {
+    Bounded("rd_kafka_purge", kUntimed, [&] {
+      return rd_kafka_purge(producer_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    });
+  }
   for (Topic& topic : topics_) topic.reset();
   producer_.reset();
   const Settings defaults = {
@@ -183,9 +193,9 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
                    {"transaction.timeout.ms", std::to_string(options.transaction_timeout.count())},
                    {"message.max.bytes", bytes}}),
         ear_);
-    const Attempted failed = Repeat("begin with transactional id " + id, deadline, [&](int ms) {
-      return KafkaError(rd_kafka_init_transactions(producer_.get(), ms));
-    });
+    const Attempted failed =
+        Repeat("rd_kafka_init_transactions", "begin with transactional id " + id, deadline,
+               [&](int ms) { return KafkaError(rd_kafka_init_transactions(producer_.get(), ms)); });
     if (failed) return failed;
   } else {
     producer_ =
@@ -204,17 +214,19 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::MakeProducer(Clock::time_point d
 }
 
 void KafkaSink::Writer::Count(uint64_t KafkaStatistics::*counter) {
-  const std::lock_guard lock(shared_.mutex);
+  const MutexLock lock(shared_.mutex);
   ++(shared_.statistics.*counter);
 }
 
 // Calls until it works, or fails in a way that calling again cannot cure.
 template <class Call>
-KafkaSink::Writer::Attempted KafkaSink::Writer::Repeat(std::string_view what,
+KafkaSink::Writer::Attempted KafkaSink::Writer::Repeat(const char* name, std::string_view what,
                                                        Clock::time_point deadline,
                                                        const Call& call) {
   while (true) {
-    const KafkaError error = call(std::max(1, MillisecondsUntil(deadline)));
+    const int timeout_ms = std::max(1, MillisecondsUntil(deadline));
+    const KafkaError error =
+        Bounded(name, std::chrono::milliseconds(timeout_ms), [&] { return call(timeout_ms); });
     if (!error) return std::nullopt;
     Failure failure = Explain(what, error);
     if (failure.action != Action::kRetry) return failure;
@@ -254,30 +266,19 @@ void KafkaSink::Writer::Drop(int32_t partition) {
   std::erase_if(lines_, [&](const OutcomeLine& line) { return line.partition == partition; });
   last_offsets_.erase(partition);
   tried_.erase(partition);
-}
-
-std::vector<int32_t> KafkaSink::Writer::Partitions() const {
-  std::set<int32_t> numbers;
-  for (const OutcomeLine& line : lines_) numbers.insert(line.partition);
-  return {numbers.begin(), numbers.end()};
+  committed_.erase(partition);
 }
 
 // The progress that the lines stand for.
-PartitionList KafkaSink::Writer::Progress() const {
+Marks KafkaSink::Writer::Progress() const {
   std::map<int32_t, const OutcomeLine*> last;
   for (const OutcomeLine& line : lines_) last[line.partition] = &line;
-  PartitionList list(rd_kafka_topic_partition_list_new(static_cast<int>(last.size())));
+  Marks marks;
   for (const auto& [number, line] : last) {
-    rd_kafka_topic_partition_t* const entry =
-        rd_kafka_topic_partition_list_add(list.get(), shared_.options.input_topic.c_str(), number);
-    entry->offset = line->offset + 1;
-    ENSURE(entry->offset > 0);
-    const std::string metadata = MetadataOf(ChainOf(line->bytes));
-    entry->metadata = rd_kafka_mem_malloc(nullptr, metadata.size());  // the list's to free
-    entry->metadata_size = metadata.size();
-    std::copy(metadata.begin(), metadata.end(), static_cast<char*>(entry->metadata));
+    marks[number] = {{line->offset, std::string(ChainOf(line->bytes))},
+                     shared_.PositionAfter(number, line->offset)};
   }
-  return list;
+  return marks;
 }
 
 // ---- Commit -------------------------------------------------------------------------------------
@@ -309,32 +310,33 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Attempt(Clock::time_point begun,
   if (is_broken_) {
     if (Attempted failed = Rebuild(deadline)) return failed;
   }
-  rd_kafka_poll(producer_.get(), 0);
+  Bounded("rd_kafka_poll", kUntimed, [&] { return rd_kafka_poll(producer_.get(), 0); });
   if (!tried_.empty()) {
     if (Attempted failed = Resolve(deadline)) return failed;
     if (lines_.empty()) return std::nullopt;
   }
-  for (const OutcomeLine& line : lines_) tried_[line.partition] = line.offset;
-  if (Attempted failed = is_exactly_once() ? Transact(deadline) : SendTwice(deadline)) {
+  tried_ = Progress();
+  if (Attempted failed =
+          is_exactly_once() ? Transact(tried_, deadline) : SendTwice(tried_, deadline)) {
     return failed;
   }
-  Settle();
-  const std::lock_guard lock(shared_.mutex);
+  ForgetCommitted();
+  const MutexLock lock(shared_.mutex);
   shared_.statistics.commit_ms =
       std::chrono::duration<double, std::milli>(Clock::now() - begun).count();
   return std::nullopt;
 }
 
-// Whether it may be for a transaction that lasted too long (its brokers were away, say) that the
-// producer is fenced: its coordinator has ended the transaction then, and that looks as if somebody
-// had taken its transactional id. Whether somebody has, the group says: Rebuild.
+// Whether the producer may be fenced because its transaction lasted too long (the brokers were
+// away, say). The coordinator has ended the transaction then, which looks as if another process had
+// taken the transactional id. Rebuild asks the group whether one has.
 bool KafkaSink::Writer::MayBeTimedOut() const {
   return FatalError(producer_.get()) == RD_KAFKA_RESP_ERR__FENCED &&
          Clock::now() - shared_.options.transaction_timeout >= began_;
 }
 
 KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadline) {
-  // A consumer that was fenced has a successor, and the transactional id is that one's now.
+  // A fenced consumer has a successor, and the successor has the transactional id now.
   const int code = FatalError(shared_.consumer.get());
   if (Classify(code, false, false, false) == Action::kFenced) {
     return Failure{Action::kFenced, Explain("go on", code)};
@@ -357,22 +359,51 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadli
   }
 }
 
-// The lines that were tried are committed: they are out.
-void KafkaSink::Writer::Settle() {
-  const std::lock_guard lock(shared_.mutex);
+// Forgets the lines that were tried, since they are committed.
+void KafkaSink::Writer::ForgetCommitted() {
+  const MutexLock lock(shared_.mutex);
   ++shared_.statistics.commits;
   std::erase_if(lines_, [&](const OutcomeLine& line) {
     const auto tried = tried_.find(line.partition);
-    if (tried == tried_.end() || line.offset > tried->second) return false;
+    if (tried == tried_.end() || line.offset > tried->second.tail.offset) return false;
     ++shared_.statistics.committed_events;
     shared_.statistics.committed_bytes += line.bytes.size();
     return true;
   });
+  for (auto& [number, mark] : tried_) committed_[number] = std::move(mark);
   tried_.clear();
 }
 
-// Whether the lines that were tried are what the group's offsets stand for: all of them are or none
-// is, since they went in one transaction. kNotOwner: somebody else has written the offsets.
+void KafkaSink::Writer::Rest() {
+  const auto now = Clock::now();
+  if (!lines_.empty() || now < next_rest_) return;
+  Marks further;
+  for (const auto& [number, mark] : committed_) {
+    const int64_t position = shared_.PositionAfter(number, mark.tail.offset);
+    if (position > mark.position) further[number] = {mark.tail, position};
+  }
+  if (further.empty()) return;
+  const auto deadline = now + std::min<Clock::duration>(kRestLimit, shared_.options.commit_timeout);
+  Attempted failed = is_broken_ ? Rebuild(deadline) : std::nullopt;
+  if (!failed) {
+    failed = is_exactly_once() ? Transact(further, deadline) : CommitOffsets(further, deadline);
+  }
+  if (!failed) {
+    for (auto& [number, mark] : further) committed_[number] = std::move(mark);
+    return;
+  }
+  next_rest_ = Clock::now() + kAfterNoRest;
+  if (failed->action != Action::kFenced) return;
+  if (!is_broken_ && MayBeTimedOut()) {
+    is_broken_ = is_fenced_ = true;
+  } else {
+    committed_.clear();  // another process has this place
+  }
+}
+
+// Finds out by the group's offsets whether the lines that were tried are committed. All of them are
+// or none is, since they went in one transaction. kNotOwner: another process has written the
+// offsets.
 KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadline) {
   if (!is_exactly_once()) {
     tried_.clear();
@@ -390,13 +421,15 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadli
   size_t done = 0;
   size_t open = 0;
   for (const auto& [number, last] : tried_) {
-    const int64_t offset = (*committed)[number].offset;
-    if (offset == last + 1) ++done;
-    if (offset <= first.at(number)) ++open;
+    const auto& [position, metadata] = (*committed)[number];
+    const std::optional<Mark> mark = MarkOf(position, metadata);
+    const int64_t offset = mark ? mark->tail.offset : position - 1;
+    if (offset == last.tail.offset) ++done;
+    if (offset < first.at(number)) ++open;
   }
   if (done == tried_.size()) {
     Count(&KafkaStatistics::found_committed);
-    Settle();
+    ForgetCommitted();
   } else if (open == tried_.size()) {
     tried_.clear();
   } else {
@@ -406,28 +439,35 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Resolve(Clock::time_point deadli
   return std::nullopt;
 }
 
-KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadline) {
-  const GroupMetadata membership = shared_.MembershipOf(Partitions());
+// All lines and these marks, in one transaction.
+KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(const Marks& marks,
+                                                         Clock::time_point deadline) {
+  std::vector<int32_t> numbers;
+  for (const auto& [number, mark] : marks) numbers.push_back(number);
+  const GroupMetadata membership = shared_.MembershipOf(numbers);
   if (!membership) {
     return Failure{Action::kNotOwner, NotOwner("the partitions are not this process's now")};
   }
   FaultPoint("commit-before-begin");
   began_ = Clock::now();
-  const KafkaError begun(rd_kafka_begin_transaction(producer_.get()));
+  const KafkaError begun = Bounded("rd_kafka_begin_transaction", Until(deadline), [&] {
+    return KafkaError(rd_kafka_begin_transaction(producer_.get()));
+  });
   Attempted failed;
   if (begun) failed = Explain("begin a transaction", begun);
   if (!failed) failed = Produce(deadline);
   if (!failed) {
     FaultPoint("commit-produced");
-    const PartitionList progress = Progress();
-    failed = Repeat("commit the group's offsets", deadline, [&](int ms) {
-      return KafkaError(rd_kafka_send_offsets_to_transaction(producer_.get(), progress.get(),
-                                                             membership.get(), ms));
-    });
+    const PartitionList list = ListOf(shared_.options.input_topic, marks);
+    failed = Repeat("rd_kafka_send_offsets_to_transaction", "commit the group's offsets", deadline,
+                    [&](int ms) {
+                      return KafkaError(rd_kafka_send_offsets_to_transaction(
+                          producer_.get(), list.get(), membership.get(), ms));
+                    });
   }
   if (!failed) {
     FaultPoint("commit-offsets-sent");
-    failed = Repeat("commit a transaction", deadline, [&](int ms) {
+    failed = Repeat("rd_kafka_commit_transaction", "commit a transaction", deadline, [&](int ms) {
       return KafkaError(rd_kafka_commit_transaction(producer_.get(), ms));
     });
   }
@@ -436,14 +476,14 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Transact(Clock::time_point deadl
   return std::nullopt;
 }
 
-// Ends the open transaction, so that it holds up no reader, and leaves a producer with which lines
-// can be sent again. Passes the failure on, or a worse one that came to light.
+// Aborts the open transaction, so that it holds up no reader; a producer that cannot abort is
+// marked as broken. Returns the failure, or a worse one that the abort brought to light.
 KafkaSink::Writer::Attempted KafkaSink::Writer::EndFailed(Failure failure,
                                                           Clock::time_point deadline) {
   if (failure.action != Action::kRebuild) {
-    const Attempted not_aborted = Repeat("abort a transaction", deadline, [&](int ms) {
-      return KafkaError(rd_kafka_abort_transaction(producer_.get(), ms));
-    });
+    const Attempted not_aborted =
+        Repeat("rd_kafka_abort_transaction", "abort a transaction", deadline,
+               [&](int ms) { return KafkaError(rd_kafka_abort_transaction(producer_.get(), ms)); });
     if (!not_aborted) {
       Count(&KafkaStatistics::aborts);
       return failure;
@@ -457,6 +497,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::EndFailed(Failure failure,
 // Hands all lines to librdkafka, which copies them.
 KafkaSink::Writer::Attempted KafkaSink::Writer::Produce(Clock::time_point deadline) {
   constexpr int kWaitMs = 10;
+  const BoundedCall bounded("rd_kafka_produceva", Until(deadline) + kGrace);
   for (const OutcomeLine& line : lines_) {
     const auto kind = static_cast<size_t>(line.kind);
     const std::string offset = std::to_string(line.offset);
@@ -496,10 +537,14 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Produce(Clock::time_point deadli
 }
 
 // Without transactions: first the lines, then the offsets.
-KafkaSink::Writer::Attempted KafkaSink::Writer::SendTwice(Clock::time_point deadline) {
+KafkaSink::Writer::Attempted KafkaSink::Writer::SendTwice(const Marks& marks,
+                                                          Clock::time_point deadline) {
   undelivered_ = 0;
   if (Attempted failed = Produce(deadline)) return failed;
-  rd_kafka_resp_err_t code = rd_kafka_flush(producer_.get(), MillisecondsUntil(deadline));
+  const int timeout_ms = MillisecondsUntil(deadline);
+  const rd_kafka_resp_err_t code =
+      Bounded("rd_kafka_flush", std::chrono::milliseconds(timeout_ms),
+              [&] { return rd_kafka_flush(producer_.get(), timeout_ms); });
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     is_broken_ = true;
     return Failure{Action::kRebuild, Explain("send outcomes", code)};
@@ -509,7 +554,15 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::SendTwice(Clock::time_point dead
     return Failure{Classify(undelivered_code_, false, false, false),
                    Explain("send outcomes", undelivered_code_)};
   }
-  code = rd_kafka_commit(shared_.consumer.get(), Progress().get(), 0);
+  return CommitOffsets(marks, deadline);
+}
+
+KafkaSink::Writer::Attempted KafkaSink::Writer::CommitOffsets(const Marks& marks,
+                                                              Clock::time_point deadline) {
+  const PartitionList list = ListOf(shared_.options.input_topic, marks);
+  const rd_kafka_resp_err_t code = Bounded("rd_kafka_commit", Until(deadline), [&] {
+    return rd_kafka_commit(shared_.consumer.get(), list.get(), 0);
+  });
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
   return Failure{Classify(code, true, false, false), Explain("commit the group's offsets", code)};
 }
@@ -528,9 +581,8 @@ Result<std::optional<Tail>> KafkaSink::Writer::Last(int32_t partition) {
   if (!committed) return committed.error();
   const auto& [offset, metadata] = (*committed)[partition];
   if (offset < 0) return std::optional<Tail>();
-  const std::string chain =
-      metadata.starts_with(kMetadataMark) ? metadata.substr(kMetadataMark.size()) : "";
-  if (!IsSha256Hex(chain) || offset == 0) {
+  const std::optional<Mark> mark = MarkOf(offset, metadata);
+  if (!mark) {
     return Error{Code::kUnreadableFile,
                  "group " + shared_.options.group_id + " stands at offset " +
                      std::to_string(offset) + " of partition " + std::to_string(partition) +
@@ -541,8 +593,11 @@ Result<std::optional<Tail>> KafkaSink::Writer::Last(int32_t partition) {
   const bool has_lines = std::any_of(lines_.begin(), lines_.end(), [&](const OutcomeLine& line) {
     return line.partition == partition;
   });
-  if (!has_lines) last_offsets_[partition] = offset - 1;
-  return std::optional<Tail>({offset - 1, chain});
+  if (!has_lines) {
+    last_offsets_[partition] = mark->tail.offset;
+    committed_[partition] = *mark;
+  }
+  return std::optional<Tail>(mark->tail);
 }
 
 Result<Nothing> KafkaSink::Writer::ReadBack(int32_t partition, int64_t offset, const Visit& visit) {
@@ -564,6 +619,10 @@ Result<Nothing> KafkaSink::Append(const OutcomeLine& line) {
 
 Result<Nothing> KafkaSink::Commit() {
   return writer_->Commit();
+}
+
+void KafkaSink::Rest() {
+  writer_->Rest();
 }
 
 void KafkaSink::Drop(int32_t partition) {

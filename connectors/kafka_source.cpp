@@ -22,8 +22,8 @@ class KafkaSource::Reader {
   PartitionListener* listener = nullptr;
 
  private:
-  // Each partition has a queue of its own, so that one that is paused holds up no other and keeps
-  // what it has fetched.
+  // Each partition has a queue of its own, so that a paused partition holds up no other and keeps
+  // the records that are fetched.
   struct Input {
     int32_t number = 0;
     Queue queue;
@@ -32,6 +32,7 @@ class KafkaSource::Reader {
   };
 
   rd_kafka_t* consumer() const { return shared_.consumer.get(); }
+  rd_kafka_resp_err_t Fetch(const rd_kafka_topic_partition_list_t* list);
   Input* Find(int32_t number);
   bool Subscribe();
   void ServeGroup();
@@ -49,7 +50,7 @@ class KafkaSource::Reader {
   const std::string& topic_;
   Bell bell_;
   Queue group_queue_;
-  FetchWaker waker_;
+  std::optional<BoundedCall> poll_;
   std::optional<Error> error_;  // every later Next gives it again
   bool subscribed_ = false;
   bool closing_ = false;
@@ -88,9 +89,7 @@ Refusal WrongPartition(const rd_kafka_message_t& message, int32_t partitions,
 KafkaSource::Reader::Reader(KafkaClient::Shared& shared)
     : shared_(shared),
       topic_(shared.options.input_topic),
-      group_queue_(rd_kafka_queue_get_consumer(shared.consumer.get())),
-      waker_(shared.consumer.get(),
-             shared.options.fetch_bytes / static_cast<size_t>(shared.partitions) / 4) {
+      group_queue_(rd_kafka_queue_get_consumer(shared.consumer.get())) {
   bell_.WatchQueue(group_queue_.get());
   shared_.on_rebalance = [this](int code, rd_kafka_topic_partition_list_s* list) {
     Rebalance(code, list);
@@ -102,7 +101,10 @@ KafkaSource::Reader::~Reader() {
   Bell::StopWatching(group_queue_.get());
   for (const std::unique_ptr<Input>& input : inputs_) Bell::StopWatching(input->queue.get());
   group_queue_.reset();
-  if (subscribed_) rd_kafka_consumer_close(consumer());
+  if (subscribed_) {
+    Bounded("rd_kafka_consumer_close", shared_.options.session_timeout,
+            [&] { return rd_kafka_consumer_close(consumer()); });
+  }
   inputs_.clear();
   shared_.on_rebalance = nullptr;
 }
@@ -120,7 +122,8 @@ void KafkaSource::Reader::Fail(Error error) {
 
 bool KafkaSource::Reader::Subscribe() {
   const PartitionList list = MakeList(topic_, {{RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID}});
-  const rd_kafka_resp_err_t code = rd_kafka_subscribe(consumer(), list.get());
+  const rd_kafka_resp_err_t code = Bounded(
+      "rd_kafka_subscribe", kUntimed, [&] { return rd_kafka_subscribe(consumer(), list.get()); });
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) Fail(Explain("subscribe to topic " + topic_, code));
   return subscribed_ = !error_;
 }
@@ -146,10 +149,17 @@ Result<Source::Pull> KafkaSource::Reader::Next(Record& record, std::chrono::mill
 void KafkaSource::Reader::ServeGroup() {
   since_group_ = 0;
   while (!error_) {
+    poll_.emplace("rd_kafka_consumer_poll", kUntimed);
     const KafkaMessage message(rd_kafka_consumer_poll(consumer(), 0));
+    poll_.reset();
     if (!message) return;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) Hear(*message);
   }
+}
+
+// Of these partitions, or of none.
+rd_kafka_resp_err_t KafkaSource::Reader::Fetch(const rd_kafka_topic_partition_list_t* list) {
+  return Bounded("rd_kafka_assign", kUntimed, [&] { return rd_kafka_assign(consumer(), list); });
 }
 
 // An event that is no record.
@@ -183,7 +193,10 @@ void KafkaSource::Reader::Hear(const rd_kafka_message_t& message) {
   shared_.ear.Trouble(words);  // librdkafka goes on by itself
 }
 
+// Called out of a poll, or out of a close. What is done here takes its time, and is bounded call by
+// call.
 void KafkaSource::Reader::Rebalance(int code, const rd_kafka_topic_partition_list_t* list) {
+  poll_.reset();
   std::vector<int32_t> numbers;
   for (int i = 0; i < list->cnt; ++i) numbers.push_back(list->elems[i].partition);
   std::sort(numbers.begin(), numbers.end());
@@ -192,7 +205,7 @@ void KafkaSource::Reader::Rebalance(int code, const rd_kafka_topic_partition_lis
   }
   if (code == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS && !closing_) TakeAway(numbers);
   shared_.SetMembership(nullptr, {});
-  rd_kafka_assign(consumer(), nullptr);
+  Fetch(nullptr);
 }
 
 void KafkaSource::Reader::TakeAway(const std::vector<int32_t>& numbers) {
@@ -210,14 +223,15 @@ void KafkaSource::Reader::TakeAway(const std::vector<int32_t>& numbers) {
   }
   for (const std::unique_ptr<Input>& input : inputs_) Bell::StopWatching(input->queue.get());
   inputs_.clear();
-  waker_.Watch({});
 }
 
 void KafkaSource::Reader::Assign(std::vector<int32_t> numbers) {
-  shared_.SetMembership(GroupMetadata(rd_kafka_consumer_group_metadata(consumer()), Delete()),
-                        {numbers.begin(), numbers.end()});
+  rd_kafka_consumer_group_metadata_t* const metadata =
+      Bounded("rd_kafka_consumer_group_metadata", kUntimed,
+              [&] { return rd_kafka_consumer_group_metadata(consumer()); });
+  shared_.SetMembership(GroupMetadata(metadata, Delete()), {numbers.begin(), numbers.end()});
   {
-    const std::lock_guard lock(shared_.mutex);
+    const MutexLock lock(shared_.mutex);
     ++shared_.statistics.rebalances;
   }
   if (!numbers.empty() && numbers.back() >= shared_.partitions) {
@@ -236,7 +250,7 @@ void KafkaSource::Reader::Assign(std::vector<int32_t> numbers) {
   seeks_.clear();
   if (!error_) return;
   shared_.SetMembership(nullptr, {});
-  rd_kafka_assign(consumer(), nullptr);
+  Fetch(nullptr);
 }
 
 // Starts fetching: where the listener said, else where the group stands.
@@ -255,7 +269,6 @@ Result<Nothing> KafkaSource::Reader::Place(const std::vector<int32_t>& numbers) 
     }
   }
   std::vector<Position> positions;
-  std::vector<std::pair<std::string, int32_t>> watched;
   inputs_.clear();
   for (const int32_t number : numbers) {
     auto input = std::make_unique<Input>();
@@ -267,12 +280,10 @@ Result<Nothing> KafkaSource::Reader::Place(const std::vector<int32_t>& numbers) 
     bell_.WatchQueue(input->queue.get());
     inputs_.push_back(std::move(input));
     positions.push_back({number, seeks_.at(number)});
-    watched.emplace_back(topic_, number);
   }
   turn_ = in_a_row_ = 0;
-  waker_.Watch(std::move(watched));
   const PartitionList list = MakeList(topic_, positions);
-  const rd_kafka_resp_err_t code = rd_kafka_assign(consumer(), list.get());
+  const rd_kafka_resp_err_t code = Fetch(list.get());
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Explain("read topic " + topic_, code);
   return Nothing{};
 }
@@ -314,10 +325,13 @@ Result<Nothing> KafkaSource::Reader::Seek(int32_t number, int64_t offset) {
     return Nothing{};
   }
   const PartitionList list = MakeList(topic_, {{number, offset}});
-  constexpr int kUntilDone = -1;
-  const KafkaError error(rd_kafka_seek_partitions(consumer(), list.get(), kUntilDone));
+  const auto limit = shared_.options.start_timeout;
+  const KafkaError error = Bounded("rd_kafka_seek_partitions", limit, [&] {
+    return KafkaError(rd_kafka_seek_partitions(consumer(), list.get(), Milliseconds(limit)));
+  });
   if (error) return Explain("go to an offset of topic " + topic_, error).error;
   input->next_offset = offset;
+  shared_.SetEnd(number, offset - 1, offset);
   return Nothing{};
 }
 
@@ -337,6 +351,10 @@ bool KafkaSource::Reader::Take(Record& record) {
     Input& input = *inputs_[turn_];
     if (!input.paused && in_a_row_ < kInARow) {
       const KafkaMessage message(rd_kafka_consume_queue(input.queue.get(), 0));
+      if (message && message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        shared_.SetEnd(input.number, input.next_offset - 1, message->offset);
+        continue;
+      }
       if (message && message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         Hear(*message);
         if (error_) return false;
@@ -356,7 +374,6 @@ bool KafkaSource::Reader::Take(Record& record) {
 }
 
 bool KafkaSource::Reader::Deliver(Input& input, const rd_kafka_message_t& message, Record& record) {
-  waker_.Used(message.len + message.key_len);
   if (message.offset < input.next_offset) return false;
   input.next_offset = message.offset + 1;
   const std::string_view bytes(static_cast<const char*>(message.payload), message.len);

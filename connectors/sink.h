@@ -49,6 +49,10 @@ class Sink {
   // counts as committed, all are kept, and Commit may be called again.
   virtual Result<Nothing> Commit() = 0;
 
+  // Called now and then while there is nothing to commit, for what can wait until then. What fails
+  // here is left for later.
+  virtual void Rest() {}
+
   // Forgets the partition's lines that are not committed.
   virtual void Drop(int32_t partition) = 0;
 

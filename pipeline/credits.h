@@ -11,14 +11,10 @@
 #include <optional>
 #include <set>
 
+#include "pipeline/credit_limits.h"
 #include "stages/guarded.h"
 
 namespace nudge {
-
-struct CreditLimits {
-  uint64_t events = 4096;        // per partition, 1..
-  uint64_t bytes = 64ull << 20;  // per partition; one event larger than this still passes alone
-};
 
 class Credits {
  public:
@@ -44,7 +40,8 @@ class Credits {
                          [&](int32_t partition) REQUIRES(mutex_) { return Roomy(partition); });
     });
   }
-  // How often credits came back. While it stays the same nobody has got room: cheap to ask.
+  // The number of returns so far. No partition has got room while it stays the same, and it costs
+  // one load.
   uint64_t returns() const { return returns_.load(std::memory_order_relaxed); }
 
   bool HasRoom(int32_t partition) {

@@ -12,15 +12,11 @@
 #include <string>
 #include <utility>
 
+#include "pipeline/emit_options.h"
 #include "pipeline/message.h"
 #include "pipeline/outbox.h"
 
 namespace nudge {
-
-struct EmitOptions {
-  size_t dead_letter_bytes = 4096;  // of the event's bytes kept in its dead letter
-  size_t outcome_bytes = 900'000;   // of an outcome with key and chain: what the sink can take
-};
 
 // The stage of the dead letter of an outcome that was too large.
 inline constexpr std::string_view kEncodeStage = "encode";

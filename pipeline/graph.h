@@ -15,6 +15,7 @@
 #include "connectors/source.h"
 #include "pipeline/emit.h"
 #include "pipeline/executor.h"
+#include "pipeline/graph_options.h"
 #include "pipeline/observe/event_metrics.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
@@ -36,14 +37,6 @@ struct Stages {
   Emit& emit;
 };
 
-struct GraphOptions {
-  int threads = 2;  // 1..256, beside those of the executor
-  EventLimits limits;
-  EmitOptions emit;
-  bool embed = true;                     // the backend has an embedder
-  std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
-};
-
 // Time spent in each node, in the order of the figure, and what came through.
 struct GraphMetrics {
   NodeMetrics decode, prepare, recall, index, adapt, prompt, gather, respond, encode, emit;
@@ -55,13 +48,14 @@ class Graph {
   Graph(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics);
   ~Graph();  // waits for all that is inside
 
-  // A partition comes: its entries of a saved state, then where it goes on. After `events` outcomes
-  // with this chain, at `next_offset`. Others may be running, as in Drop and AddTo.
+  // A partition comes: Load takes the entries of a saved state, one by one; Start says where it
+  // goes on, which is after `events` outcomes with this chain, at `next_offset`. Other partitions
+  // may be running, as in Drop and AddTo.
   Result<Nothing> Load(int32_t partition, Change entry);
   void Start(int32_t partition, uint64_t events, int64_t next_offset, const Sha256Digest& chain);
 
-  // It goes: what the stages and the executor know of it. Its stay must be over, so that what is
-  // still on its way is passed on untouched and dropped at the next order.
+  // A partition goes: the stages and the executor forget it. Its stay must be over, so that
+  // messages on their way are passed on untouched and dropped at the next order.
   void Drop(int32_t partition);
 
   // Records that came together, in the order of the source; 1 to kBatchEvents of them.
@@ -76,8 +70,8 @@ class Graph {
   // What goes through the graph together, at most: enough to make a hop cheap beside the work.
   static constexpr size_t kBatchEvents = 64;
 
-  // Between which orders the event is that the partition's outcomes wait for. Any
-  // thread, at any time; for people.
+  // Where the partition's event of this ordinal is, told by the orders that it has passed. For
+  // people; any thread, at any time.
   enum class Place { kBeforeRecall, kBeforeRespond, kBeforeEmit, kOutbox, kUnknown };
   Place PlaceOf(int32_t partition, uint64_t ordinal) const;
 

@@ -3,8 +3,9 @@
 //
 // Exactly one message leaves a stage for each that enters, faults included: an order that misses
 // one waits for ever. So a stage's error does not stop a message, it becomes its Fault, later
-// stages pass it on untouched, and respond turns it into a dead letter. Copied freely between
-// threads; what it points to never changes, but for the barrier, which is made for many hands.
+// stages pass it on untouched, and respond turns it into a dead letter. Messages are copied freely
+// between threads. What they point to never changes, except the barrier, to which several threads
+// may add at once.
 #pragma once
 
 #include <exception>
@@ -46,8 +47,8 @@ struct Message {
   }
 };
 
-// What an edge carries: messages that came together go on together, so that an edge and a node cost
-// once for all of them. What is late, because a model works on it, goes on alone.
+// What an edge carries. Messages that came together go on together, so that an edge and a node cost
+// once for all of them. A message that a model works on is late, and goes on alone.
 template <class T>
 struct Batch {
   uint64_t number = 0;  // behind the log order they are numbered, from 0 on

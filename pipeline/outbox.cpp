@@ -13,14 +13,17 @@ namespace {
 // that comes later than this after the last write is written at once.
 constexpr std::chrono::microseconds kBetweenWrites{500};
 
-// Under load, which is after a write of so many lines, a transaction costs more than it hastens:
-// they are gathered for as long as the write took, or until there are enough for it to cost little.
+// A write of kManyLines or more says that there is load. A transaction then costs more time than it
+// saves, so lines are gathered for as long as the write took, or until there are kEnoughLines.
 constexpr size_t kManyLines = 1'000;
 constexpr size_t kEnoughLines = 4'096;
 constexpr std::chrono::microseconds kLongestGathering{50'000};
 
-// After the sink said that partitions are not this process's any more: the source tells which.
+// The wait after the sink's kNotOwner: within it the source tells which partitions are lost.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
+
+// Without anything to write for so long the sink may rest.
+constexpr std::chrono::milliseconds kUntilRest{1'000};
 
 std::chrono::steady_clock::time_point NextWrite(std::chrono::steady_clock::time_point begun,
                                                 bool is_load, bool not_owner) {
@@ -64,7 +67,7 @@ void Outbox::Add(Entry entry) {
     const MutexLock lock(mutex_);
     ++added_;
     entries_.push_back(std::move(entry));
-    if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was told before
+    if (entries_.size() != 1 && entries_.size() != kEnoughLines) return;  // it was woken before
   }
   outcomes_changed_.NotifyOne();
 }
@@ -147,8 +150,12 @@ void Outbox::WriteOutcomes() {
   auto next_write = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
   while (true) {
-    outcomes_changed_.Wait(
-        mutex_, [&]() REQUIRES(mutex_) { return stopping_ || failed_ || IsOutcomeWork(); });
+    if (!outcomes_changed_.WaitFor(mutex_, kUntilRest, [&]() REQUIRES(mutex_) {
+          return stopping_ || failed_ || IsOutcomeWork();
+        })) {
+      Rest();
+      continue;
+    }
     outcomes_changed_.WaitUntil(mutex_, next_write, [&]() REQUIRES(mutex_) {
       return stopping_ || failed_ || flushing_ > 0 || entries_.size() >= kEnoughLines;
     });
@@ -169,7 +176,7 @@ void Outbox::WriteOutcomes() {
     lock.Lock();
     writing_ = false;
     if (written.ok()) {
-      Settle(sent);
+      CountCommitted(sent);
       written_ = taken;
     } else if (not_owner) {
       sent_ = std::exchange(sent, {});
@@ -190,6 +197,17 @@ void Outbox::WriteOutcomes() {
 // What is there to write, and may be written now.
 bool Outbox::IsOutcomeWork() {
   return pauses_ == 0 && (!entries_.empty() || !sent_.empty()) && !CutsAreBehind();
+}
+
+// Lets the sink do what it leaves to a quiet moment.
+void Outbox::Rest() {
+  if (pauses_ > 0 || !entries_.empty() || !sent_.empty()) return;
+  writing_ = true;
+  mutex_.Unlock();
+  sink_.Rest();
+  mutex_.Lock();
+  writing_ = false;
+  done_.NotifyAll();
 }
 
 // Appends what is fresh, commits all that is sent, returns the credits. An error keeps `sent`,
@@ -223,7 +241,7 @@ Result<Nothing> Outbox::Write(std::vector<Entry> fresh, std::vector<Entry>& sent
 }
 
 // What was sent is committed.
-void Outbox::Settle(const std::vector<Entry>& sent) {
+void Outbox::CountCommitted(const std::vector<Entry>& sent) {
   for (const Entry& entry : sent) {
     ++progress_.outcomes;
     if (entry.line.kind == OutcomeKind::kResponse) ++progress_.responses;
@@ -266,9 +284,9 @@ void Outbox::WriteCuts() {
   }
 }
 
-// The next that may be written. Cuts are complete in any order (a later one may have fewer lessons
-// to wait for), but each holds only what changed since the one before, so they are written in the
-// log's order.
+// The next cut that may be written. A later cut may be complete first, since it may have fewer
+// lessons to wait for. But a cut holds only what changed since the cut before, so cuts are written
+// in the log's order.
 std::vector<Cut>::iterator Outbox::NextCut() {
   return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
     return cut.follows == saved_events_[cut.partition] &&
@@ -276,8 +294,9 @@ std::vector<Cut>::iterator Outbox::NextCut() {
   });
 }
 
-// Cuts are as large as what changed, so no more than two of a partition may wait for the disk.
-// Those that wait for the lessons of one before them hold nothing up.
+// A cut is as large as what changed, so commits wait while two cuts of one partition wait for the
+// disk. A cut may also wait behind an incomplete one, whose lessons are still being learnt: then
+// there is nothing to write, and commits go on.
 bool Outbox::CutsAreBehind() {
   if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;

@@ -3,12 +3,12 @@
 //
 //   emit -> [Outbox] -> sink (Append, Commit) -> credits;   a cut once its outcomes are committed
 //
-// Takes all that is queued, commits it as one, and so commits at once when idle and in batches as
-// large as the sink is slow when not. Cuts are written beside that, each after its outcomes and
-// after the cut before it; where two of a partition wait for the state, committing waits for it
-// too. Add and AddCut: any thread, never wait. A sink or state that fails ends the writing:
-// `on_fatal` is called once and nothing is begun after it. kNotOwner is no failure of the sink:
-// some partition is about to be dropped, and then the rest is committed.
+// All lines that are queued are committed as one. So an idle outbox commits at once, and under load
+// a batch grows with the time that the sink takes. Cuts are written by the other thread, each after
+// its outcomes and after the cut before it. Where two cuts of a partition wait for the state,
+// commits wait too. Add and AddCut: any thread, never wait. A sink or state that fails ends the
+// writing: `on_fatal` is called once and nothing is begun after it. kNotOwner is no failure: some
+// partition is about to be dropped, and the lines of the others are committed after that.
 #pragma once
 
 #include <functional>
@@ -58,8 +58,8 @@ class Outbox {
   void Add(Entry entry);
   void AddCut(Cut cut);
 
-  // Waits until all that was added before this call is written (a cut: if its outcomes are). False:
-  // the time is over, or writing has failed.
+  // Waits until all lines that were added before this call are committed, and all cuts that then
+  // may be written are. False: the time is over, or writing has failed.
   bool Flush(std::chrono::milliseconds timeout);
 
   // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
@@ -77,8 +77,9 @@ class Outbox {
  private:
   void WriteOutcomes();
   void WriteCuts();
+  void Rest() REQUIRES(mutex_);
   Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
-  void Settle(const std::vector<Entry>& sent) REQUIRES(mutex_);
+  void CountCommitted(const std::vector<Entry>& sent) REQUIRES(mutex_);
   bool IsOutcomeWork() REQUIRES(mutex_);
   bool CutsAreBehind() REQUIRES(mutex_);
   int64_t Committed(int32_t partition) const REQUIRES(mutex_);

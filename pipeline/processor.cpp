@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "connectors/json_writer.h"
 #include "stages/fault_point.h"
 
 namespace nudge {
@@ -11,7 +12,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPull{100};  // how late a stop may be seen
 
-// What is finished may take this long to be committed, whatever the limit for the rest.
+// Finished outcomes get this long to be committed, however little of the limit is left.
 constexpr std::chrono::milliseconds kCommit{5'000};
 
 constexpr size_t kRecentEvents = 1 << 16;  // remembered per partition, at most
@@ -91,14 +92,14 @@ Processor::~Processor() {
 
 void Processor::Fail(const Error& error) {
   {
-    const std::lock_guard lock(failure_mutex_);
+    const MutexLock lock(failure_mutex_);
     if (!failure_) failure_ = error;
   }
   credits_.Close();
 }
 
 std::optional<Error> Processor::failure() const {
-  const std::lock_guard lock(failure_mutex_);
+  const MutexLock lock(failure_mutex_);
   return failure_;
 }
 
@@ -113,8 +114,8 @@ Result<Nothing> Processor::Assigned(std::span<const int32_t> partitions) {
   return Nothing{};
 }
 
-// Finishes what is inside, if that takes no longer than hand_over; else what is finished is
-// committed, and the rest is left to the next owner.
+// Waits for the events inside, for hand_over at most. Finished outcomes are committed; the rest is
+// left to the next owner.
 Result<Nothing> Processor::Revoked(std::span<const int32_t> partitions) {
   FaultPoint("revoke");
   PushGathered();
@@ -141,7 +142,7 @@ void Processor::Lost(std::span<const int32_t> partitions) {
   for (const int32_t number : partitions) Forget(number);
 }
 
-// What is left of a partition whose stay is over.
+// Every part forgets a partition whose stay is over.
 void Processor::Forget(int32_t number) {
   if (partitions_.erase(number) == 0) return;
   board_.Remove(number);
@@ -153,8 +154,8 @@ void Processor::Forget(int32_t number) {
   credits_.Drop(number);
 }
 
-// A cut where the partition stands. Nothing of it may be inside, but lessons may be left: false if
-// they take longer than `timeout`.
+// Takes a cut where the partition stands. None of its events may be inside, but lessons may be left
+// to learn: false says that they took longer than `timeout`.
 bool Processor::TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout) {
   const auto taken = std::make_shared<std::promise<void>>();
   std::future<void> done = taken->get_future();
@@ -199,8 +200,8 @@ Result<Nothing> Processor::Restore(int32_t number) {
   return source_.Seek(number, cut.next_offset);
 }
 
-// The next of the outcomes that were committed after the state, no more than fit into memory. The
-// outbox must not write meanwhile.
+// Reads the next outcomes that were committed after the state, read_back_bytes of them. In an
+// Outbox::Pause, since the sink takes one call at a time.
 Result<Nothing> Processor::ReadBack(int32_t number, Partition& partition) {
   uint64_t bytes = 0;
   bool is_full = false;
@@ -241,8 +242,8 @@ Result<std::map<int32_t, PartitionSummary>> Processor::Run(const std::atomic<boo
   return summary;
 }
 
-// The source is asked even while partitions are out of credits, so that it stays a member of its
-// group and the others flow; those that are out of them are paused.
+// The source is asked even while partitions are out of credits, so that the process stays a member
+// of its group and the other partitions flow. A partition without credits is paused.
 Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
   Record record;
   uint64_t returns_seen = 0;
@@ -257,7 +258,7 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
         if (Result<Nothing> pushed = Unblock(); !pushed.ok()) return pushed;
       }
     }
-    // Records that are at hand go on together; none of them waits for one that is not.
+    // Records that are at hand go on together; no record waits for one that has not come.
     const auto patience = gathered_.empty() ? PullTime() : std::chrono::milliseconds(0);
     Result<Source::Pull> pull = source_.Next(record, patience);
     board_.CountPoll();
@@ -291,7 +292,7 @@ std::chrono::milliseconds Processor::PullTime() const {
   return std::chrono::milliseconds(blocked_.size() == partitions_.size() ? 0 : 1);
 }
 
-// Into the graph, or behind the records that wait for credits.
+// Pushes the record, or puts it behind those that wait for credits.
 Result<Nothing> Processor::Admit(Record& record) {
   const int32_t number = record.partition;
   Partition& partition = partitions_.at(number);
@@ -346,7 +347,7 @@ Result<std::shared_ptr<const RecordedOutcome>> Processor::RecordedFor(Partition&
   return recorded;
 }
 
-// Its credit is taken.
+// The record's credit is taken already.
 Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   std::shared_ptr<const RecordedOutcome> recorded;
   if (record.offset < partition.committed_offset) {
@@ -391,14 +392,14 @@ void Processor::PushGathered() {
 }
 
 Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
-  // Without a stop the work that is inside takes the time that it takes.
+  // Only a stop sets a limit: without one the work inside may take as long as it needs.
   std::chrono::milliseconds left = options_.drain;
   while (!credits_.WaitUntilIdle(kPull) || !executor_.WaitForLessons(kPull)) {
     board_.Answer([this](int32_t number) { return FindOldest(number); });
     if (stop) left -= kPull;
     if (failure() || left.count() <= 0) {
       executor_.Stop();
-      outbox_.Flush(kCommit);  // what is finished counts
+      outbox_.Flush(kCommit);  // finished outcomes are committed
       return Nothing{};
     }
   }
@@ -412,44 +413,25 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
 
 Result<std::vector<ChatMessage>> Processor::ChatFor(const TenantId& tenant,
                                                     const std::string& question) {
-  Partition& partition = partitions_[0];
-  Event event;
-  event.source = "nudge:report";
-  event.id = std::to_string(partition.next_ordinal);
-  event.tenant = tenant;
-  // One token more than any answer was given, so that no cached one is the answer.
-  event.data =
-      Query{question, {.max_tokens = options_.prompt.presets.front().decoding.max_tokens + 1}};
-  Result<Prepared> prepared = prepare_.Apply(std::move(event));
-  if (!prepared.ok()) return prepared.error();
-  if (backend_.dimension() > 0) {
-    const EmbeddingInput input = Prepare::TextsToEmbed(*prepared);
-    std::vector<Vector> vectors;
-    for (const std::string& text : input.texts) {
-      Result<Vector> vector = backend_.Embed(0, text, input.as_query);
-      if (!vector.ok()) return vector.error();
-      vectors.push_back(std::move(*vector));
-    }
-    if (Result<Nothing> attached = prepare_.Attach(*prepared, std::move(vectors)); !attached.ok()) {
-      return attached.error();
-    }
+  const auto partition = partitions_.find(0);
+  if (partition == partitions_.end()) {
+    return Error{Code::kInternal, "partition 0 is not here", "ask while its state is"};
   }
-  const Sequence at = Sequence::Of(0, partition.next_ordinal++);
-  const auto resolved = std::make_shared<const Resolved>(
-      Resolved{std::make_shared<const Prepared>(std::move(*prepared)), {}, {}});
-  Result<Found> found = index_.Apply(at, *resolved);
-  Result<Pinned> pinned = adapt_.Apply(at, *resolved);
-  Result<Planned> planned = prompt_.Apply(at, *resolved);
-  if (!found.ok()) return found.error();
-  if (!pinned.ok()) return pinned.error();
-  if (!planned.ok()) return planned.error();
-  Result<Plan> plan = respond_.Apply(at, {.sequence = at},
-                                     {resolved, std::make_shared<const Found>(std::move(*found)),
-                                      std::make_shared<const Pinned>(std::move(*pinned)),
-                                      std::make_shared<const Planned>(std::move(*planned))});
-  if (!plan.ok()) return plan.error();
-  ENSURE(plan->generate);
-  return std::move(plan->generate->chat);
+  const auto origin = std::make_shared<Origin>();
+  origin->sequence = Sequence::Of(0, partition->second.next_ordinal++);
+  JsonWriter(origin->bytes)
+      .Raw(R"({"specversion":"1.0","type":"nudge.query","source":"nudge:report","id":")")
+      .Integer(origin->sequence.ordinal())
+      .Raw(R"(","tenant":)")
+      .Text(tenant)
+      .Raw(R"(,"data":{"text":)")
+      .Text(question)
+      .Raw("}}");
+  Result<std::vector<ChatMessage>> shown = Error{Code::kInternal, "the question got lost", ""};
+  origin->show_chat = [&shown](Result<std::vector<ChatMessage>> chat) { shown = std::move(chat); };
+  graph_.Push({{.origin = origin}});
+  graph_.WaitForAll();
+  return shown;
 }
 
 }  // namespace nudge

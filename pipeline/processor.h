@@ -4,6 +4,26 @@
 // then the log in between, checked against the recorded outcomes), pushes records within credits,
 // takes cuts, and drains at the end. Everything is owned here, nothing outlives Run.
 // Run: one thread, once. View: any thread, at any time.
+//
+// The steps of two protocols, numbered as in docs/ARCHITECTURE.md. A restore:
+//   1. Assigned stops the writing and calls Restore for each partition
+//   2. Sink::Last tells the committed offset
+//   3. StateStore::Newest gives the newest whole state at or below it, and makes it ours
+//   4. Graph::Load gives each entry to the part that saved it
+//   5. ReadBack reads the outcomes from the state to the committed offset; RecordedFor the rest
+//   6. Outbox::Start, Graph::Start and Source::Seek say where it goes on
+//   7. PushRecord sends the events in between through the graph, with their recorded outcomes
+//   8. Emit::Apply compares each chain with the recorded one
+//   9. from the committed offset on, outcomes are written
+// A cut:
+//   1. PushRecord lets a Barrier ride on an event (TakeCut, with nothing inside: Graph::AddTo)
+//   2. recall, index, adapt, prompt, respond add what changed, having applied the event
+//   3. Executor::AddBarrier adds versions, answers, learners, once the jobs before it are done
+//   4. Emit::AddPosition adds where the outcome log stands
+//   5. the last part passes the cut to Outbox::AddCut
+//   6. Outbox::WriteCuts takes it after the cut before it, once its outcomes are committed
+//   7. StateStore::Write compares, applies and commits
+//   8. StateStore::BackUp copies the file now and then
 #pragma once
 
 #include <atomic>
@@ -22,32 +42,11 @@
 #include "pipeline/observe/run_view.h"
 #include "pipeline/observe/watchdog.h"
 #include "pipeline/outbox.h"
+#include "pipeline/processor_options.h"
 #include "pipeline/state/state_store.h"
+#include "stages/guarded.h"
 
 namespace nudge {
-
-struct ProcessorOptions {
-  PrepareOptions prepare;
-  RecallOptions recall;
-  IndexOptions index;
-  AdaptOptions adapt;
-  PromptOptions prompt;
-  RespondOptions respond;
-  GraphOptions graph;
-  ExecutorOptions executor;
-  CreditLimits credits;
-  std::string state_folder;                 // empty: no checkpoints
-  std::string configuration_sha256;         // of the semantic configuration
-  std::optional<int32_t> partition_count;   // of the input, where it has a number of them
-  uint64_t checkpoint_every_events = 1000;  // per partition, 1..
-  bool checkpoint_at_end = true;
-  // Outcomes that a restore reads back at once, to repeat the events after its state; 1..
-  uint64_t read_back_bytes = 128ull << 20;
-  uint32_t backup_every_cuts = 100;         // of the state, per partition; 0: no backups
-  std::chrono::milliseconds drain{30'000};  // after a stop: what is not done by then is abandoned
-  std::chrono::milliseconds hand_over{1'000};  // the same, of a partition that is taken away
-  WatchdogOptions watchdog;                    // of Run
-};
 
 // What the outside may see of a run; never read by it.
 struct ProcessorHooks {
@@ -72,11 +71,12 @@ class Processor final : private PartitionListener {
   // state as they were last committed: a later run goes on from there.
   Result<std::map<int32_t, PartitionSummary>> Run(const std::atomic<bool>& stop);
 
-  // After Run only, for reports: the chat that a question of the tenant would be answered from now,
-  // in partition 0. It leaves traces in the stages, so nothing may run after it.
+  // After Run only, for reports: the chat from which a question of the tenant would be answered
+  // now, in partition 0. The question goes through the graph as far as respond, and leaves traces
+  // in the stages before it, so nothing may run after it.
   Result<std::vector<ChatMessage>> ChatFor(const TenantId& tenant, const std::string& question);
 
-  // Where the run stands, but for what is Kafka's.
+  // Where the run stands, without what only Kafka's client knows.
   RunView View();
 
   OutcomeCounts progress() const { return outbox_.progress(); }
@@ -91,7 +91,7 @@ class Processor final : private PartitionListener {
     int64_t recorded_until = 0;  // the outcomes from here to the committed ones are not read yet
     int64_t committed_offset = 0;
     std::shared_ptr<Stay> stay;
-    std::deque<Record> waiting;  // for credits; a paused source adds few to them
+    std::deque<Record> waiting;  // for credits; few, since the source is paused
     RecentEvents recent;
     std::shared_ptr<PumpBoard::Facts> facts;
   };
@@ -134,8 +134,8 @@ class Processor final : private PartitionListener {
   std::map<int32_t, Partition> partitions_;
   std::set<int32_t> blocked_;  // those with records that wait for credits; they are paused
   std::vector<Graph::Arrival> gathered_;  // have their credits, and enter the graph together
-  mutable std::mutex failure_mutex_;
-  std::optional<Error> failure_;
+  mutable Mutex failure_mutex_;
+  std::optional<Error> failure_ GUARDED_BY(failure_mutex_);
 
   std::unique_ptr<StateStore> state_;
   Credits credits_;

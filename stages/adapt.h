@@ -27,24 +27,12 @@
 #include <map>
 #include <string>
 
+#include "stages/adapt_options.h"
 #include "stages/events.h"
 #include "stages/state.h"
 #include "stages/table.h"
 
 namespace nudge {
-
-struct AdaptOptions {
-  bool enabled = true;                   // false: the base model serves, no event makes a step
-  uint32_t publish_every_steps = 1;      // 1 or more
-  uint32_t snapshot_every_versions = 0;  // every n-th version made is written; 0: none
-  uint32_t versions_kept = 8;            // 1 or more
-  // Of the tenant's last user_window_events from which something could be learnt, at most
-  // user_steps_max of one user become steps, so that one loud user does not make everybody's
-  // adapter. It binds only where the window holds another user's event too, and never events
-  // without a user. user_steps_max 0: no cap.
-  uint32_t user_window_events = 64;
-  uint32_t user_steps_max = 32;
-};
 
 class Adapt {
  public:

@@ -1,7 +1,7 @@
 // What flows along the graph's edges: events in, the types between stages, one outcome out.
 //
 //   bytes -> [decode] -> Event -> [prepare] -> Prepared -> [recall] -> Resolved
-//     -> [index] Found, [adapt] Pinned, [prompt] Planned -> [respond] -> Outcome
+//     -> [index] Found, [adapt] Pinned, [prompt] Chosen -> [respond] -> Outcome
 //
 // Plain values. Edges carry shared_ptr<const T>: whoever receives one may read it from any thread
 // and nobody may change it.
@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "stages/chat.h"
 #include "stages/result.h"
 #include "stages/snapshot.h"
 #include "stages/vector.h"
@@ -25,9 +27,9 @@ namespace nudge {
 
 using TenantId = std::string;
 
-// Names an event inside the log, durably: the how-manieth event of which partition. Unique in the
-// process, dense per partition, and the same after a restart, since the count is part of the state.
-// So one number orders messages, pairs them at the join, and lets one event speak of another.
+// Names an event inside the log, durably: its partition, and its number there, counted from 0
+// without gaps. It is the same after a restart, since the count is part of the state. So one number
+// orders a partition's messages, and lets one event speak of another.
 struct Sequence {
   static constexpr int kOrdinalBits = 44;
 
@@ -143,8 +145,8 @@ std::string_view TypeName(const Event& event);
 
 // ---- Between the stages -------------------------------------------------------------------------
 
-// One stay of a partition with this process. Once it is over, what is still on its way through the
-// graph changes no state and gets no outcome: the next owner starts from what was committed.
+// One stay of a partition with this process. Once it is over, messages still on their way through
+// the graph change no state and get no outcome: the next owner starts from what was committed.
 struct Stay {
   std::atomic<bool> over{false};
 };
@@ -158,6 +160,9 @@ struct Origin {
   std::string bytes;           // as received; of a record over the limits only its head
   std::string bytes_sha256;    // set where bytes is only the head: of all of them
   uint64_t bytes_total = 0;    // set where bytes is only the head
+  // Set on a question of a report, which is not of the log: it ends in respond, which hands over
+  // the chat that it would be answered from, and has no outcome.
+  std::function<void(Result<std::vector<ChatMessage>>)> show_chat;
 };
 
 // A piece of a document: what is embedded, found and cited.
@@ -230,7 +235,7 @@ struct FewShot {
 };
 
 // prompt -> gather
-struct Planned {
+struct Chosen {
   std::string prompt_id;
   uint32_t prompt_version = 0;
   std::string system;
@@ -248,7 +253,7 @@ struct Gathered {
   std::shared_ptr<const Resolved> resolved;
   std::shared_ptr<const Found> found;
   std::shared_ptr<const Pinned> pinned;
-  std::shared_ptr<const Planned> planned;
+  std::shared_ptr<const Chosen> chosen;
 };
 
 // ---- Outcomes: exactly one per event ------------------------------------------------------------

@@ -94,13 +94,16 @@ class CondVar {
   void NotifyOne() { changed_.notify_one(); }
   void NotifyAll() { changed_.notify_all(); }
 
+  // Until somebody notifies, or without a reason: the caller looks again.
+  void WaitOnce(Mutex& mutex) REQUIRES(mutex) {
+    std::unique_lock lock(mutex.mutex_, std::adopt_lock);
+    changed_.wait(lock);
+    lock.release();
+  }
+
   template <class Ready>
   void Wait(Mutex& mutex, Ready ready) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
-    while (!ready()) {
-      std::unique_lock lock(mutex.mutex_, std::adopt_lock);
-      changed_.wait(lock);
-      lock.release();
-    }
+    while (!ready()) WaitOnce(mutex);
   }
 
   // What `ready` says at the end: false, the time is over.

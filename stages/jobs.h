@@ -25,7 +25,7 @@ struct Generate {
 };
 
 // One thing to learn from: the prompt as shown, what the model said, what the user made of it.
-struct Exercise {
+struct LoggedExample {
   std::vector<ChatMessage> chat;
   std::variant<Sequence, std::string> shown;  // an answer of nudge's own, or one given elsewhere
   std::optional<std::string> correction;
@@ -42,7 +42,7 @@ struct Import {
   std::string uri;
   std::string sha256;
 };
-// Rebuilds the adapter from the tenant's journal of exercises without these.
+// Rebuilds the adapter from the tenant's journal of examples without these.
 struct Unlearn {
   std::string user;  // one of the two is set
   std::string document_id;
@@ -50,7 +50,7 @@ struct Unlearn {
 
 // A change of the tenant's adapter. Lessons of one tenant are computed in log order.
 struct Lesson {
-  std::variant<Exercise, Rollback, Reset, Import, Unlearn> what;
+  std::variant<LoggedExample, Rollback, Reset, Import, Unlearn> what;
   Step step;
   Version parent = 0;  // what step.makes resolves to if the lesson fails
 };

@@ -142,48 +142,48 @@ Prompt::Tenant& Prompt::Make(int32_t partition, const TenantId& name) {
   return tenant;
 }
 
-Result<Planned> Prompt::Apply(Sequence at, const Resolved& resolved) {
+Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
   const Prepared& prepared = *resolved.prepared;
   const Event& event = prepared.event;
-  Planned planned;
-  if (resolved.duplicate_of) return planned;
+  Chosen chosen;
+  if (resolved.duplicate_of) return chosen;
   if (std::holds_alternative<Query>(event.data)) return Answer(at, prepared);
   const auto* feedback = std::get_if<Feedback>(&event.data);
   if (const auto* upsert = std::get_if<PromptUpsert>(&event.data)) {
-    Upsert(Make(at.partition(), event.tenant), *upsert, planned);
+    Upsert(Make(at.partition(), event.tenant), *upsert, chosen);
   } else if (const auto* removal = std::get_if<PromptDelete>(&event.data)) {
-    Delete(Make(at.partition(), event.tenant), *removal, planned);
+    Delete(Make(at.partition(), event.tenant), *removal, chosen);
   } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
     Tenant& tenant = Make(at.partition(), event.tenant);
     AddExample(tenant, at, {example->query, example->answer, event.user, prepared.query_vector},
-               planned);
+               chosen);
   } else if (feedback != nullptr) {
     if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
-      Learn(*tenant, at, resolved, planned);
+      Learn(*tenant, at, resolved, chosen);
     }
   } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
     Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
-    if (tenant == nullptr || forget->user.empty()) return planned;
+    if (tenant == nullptr || forget->user.empty()) return chosen;
     std::vector<uint64_t> theirs;
     for (const auto& [sequence, row] : tenant->examples.rows()) {
       if (row.value.user == forget->user) theirs.push_back(sequence);
     }
     for (const uint64_t sequence : theirs) RemoveExample(*tenant, sequence);
-    planned.examples_changed = static_cast<uint32_t>(theirs.size());
+    chosen.examples_changed = static_cast<uint32_t>(theirs.size());
   }
   if (std::holds_alternative<ExampleGiven>(event.data) ||
       (feedback != nullptr && feedback->inline_answer)) {
     const Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
     const Text* text =
         tenant != nullptr ? tenant->prompts.Find(options_.default_prompt_id) : nullptr;
-    planned.prompt_id = options_.default_prompt_id;
-    planned.prompt_version = text != nullptr ? text->version : 1;
-    planned.system = text != nullptr ? text->system : options_.default_system;
+    chosen.prompt_id = options_.default_prompt_id;
+    chosen.prompt_version = text != nullptr ? text->version : 1;
+    chosen.system = text != nullptr ? text->system : options_.default_system;
   }
-  return planned;
+  return chosen;
 }
 
-Result<Planned> Prompt::Answer(Sequence at, const Prepared& prepared) {
+Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
   const Query& query = std::get<Query>(prepared.event.data);
   Tenant& tenant = Make(at.partition(), prepared.event.tenant);
   const Choice choice = Choose(tenant, prepared.event);
@@ -193,22 +193,22 @@ Result<Planned> Prompt::Answer(Sequence at, const Prepared& prepared) {
         "options.prompt_id: there is no prompt '" + query.options.prompt_id.value_or("") + "'",
         "send a nudge.prompt.upsert first"};
   }
-  Planned planned;
-  planned.prompt_id = *choice.prompt_id;
-  planned.prompt_version = choice.prompt->version;
-  planned.system = choice.prompt->system;
-  planned.decoding = choice.arm->preset.decoding;
-  planned.decoding_name = choice.arm->preset.name;
-  planned.propensity = choice.propensity;
-  if (query.options.temperature) planned.decoding.temperature = *query.options.temperature;
-  if (query.options.max_tokens) planned.decoding.max_tokens = *query.options.max_tokens;
+  Chosen chosen;
+  chosen.prompt_id = *choice.prompt_id;
+  chosen.prompt_version = choice.prompt->version;
+  chosen.system = choice.prompt->system;
+  chosen.decoding = choice.arm->preset.decoding;
+  chosen.decoding_name = choice.arm->preset.name;
+  chosen.propensity = choice.propensity;
+  if (query.options.temperature) chosen.decoding.temperature = *query.options.temperature;
+  if (query.options.max_tokens) chosen.decoding.max_tokens = *query.options.max_tokens;
 
-  Decision decision{planned.prompt_id, planned.prompt_version, planned.decoding_name, {}, {}, {}};
+  Decision decision{chosen.prompt_id, chosen.prompt_version, chosen.decoding_name, {}, {}, {}};
   if (query.options.temperature) decision.arm.clear();
   decision.shots = ChooseShots(tenant, prepared.query_vector);
   for (const uint64_t shot : decision.shots) {
     const Example& example = *tenant.examples.Find(shot);
-    planned.shots.push_back({example.question, example.answer});
+    chosen.shots.push_back({example.question, example.answer});
   }
   if (options_.corrections_as_examples) {
     decision.question = query.text;
@@ -218,7 +218,7 @@ Result<Planned> Prompt::Answer(Sequence at, const Prepared& prepared) {
   if (tenant.decisions.size() > options_.decisions_per_tenant) {
     tenant.decisions.Erase(tenant.decisions.rows().begin()->first);
   }
-  return planned;
+  return chosen;
 }
 
 // Best first; of equals the oldest.
@@ -238,13 +238,13 @@ std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& qu
   return shots;
 }
 
-void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planned& planned) const {
+void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const {
   const std::optional<Signal>& signal = resolved.prepared->signal;
   if (!signal || (signal->reward == 0 && !signal->correction) || !resolved.about) return;
   const double reward = signal->reward != 0 ? signal->reward : -1;
   const Decision* decision = tenant.decisions.Find(resolved.about->value);
   if (decision == nullptr) {
-    planned.note = "no arm credited: the decision is no longer on record";
+    chosen.note = "no arm credited: the decision is no longer on record";
     return;
   }
   for (const uint64_t shot : decision->shots) {
@@ -258,10 +258,10 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planne
   const std::string name = ArmName(decision->prompt_id, decision->arm);
   const Text* prompt = tenant.prompts.Find(decision->prompt_id);
   if (decision->arm.empty()) {
-    planned.note = "no arm credited: the query set its own temperature";
+    chosen.note = "no arm credited: the query set its own temperature";
   } else if (prompt == nullptr || prompt->version != decision->prompt_version) {
-    planned.note = "no arm credited: prompt " + decision->prompt_id + " version " +
-                   std::to_string(decision->prompt_version) + " has been replaced";
+    chosen.note = "no arm credited: prompt " + decision->prompt_id + " version " +
+                  std::to_string(decision->prompt_version) + " has been replaced";
   } else {
     for (Arm& arm : tenant.prompts.Change(decision->prompt_id)->arms) {
       if (arm.preset.name != decision->arm) continue;
@@ -269,82 +269,82 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planne
       arm.sum = options_.reward_decay * arm.sum + (reward + 1) / 2;
       char mean[32];
       std::snprintf(mean, sizeof mean, "%.2f", Mean(arm));
-      planned.note = "credited to " + name + " (mean " + mean + ")";
+      chosen.note = "credited to " + name + " (mean " + mean + ")";
     }
   }
   if (options_.corrections_as_examples && signal->correction && !decision->vector.empty()) {
     Example example{decision->question, *signal->correction, resolved.prepared->event.user,
                     decision->vector};
-    std::string note = std::move(planned.note);
-    AddExample(tenant, at, std::move(example), planned);
-    planned.note = std::move(note);
+    std::string note = std::move(chosen.note);
+    AddExample(tenant, at, std::move(example), chosen);
+    chosen.note = std::move(note);
   }
 }
 
 // ---- Prompts ------------------------------------------------------------------------------------
 
-void Prompt::Upsert(Tenant& tenant, const PromptUpsert& upsert, Planned& planned) const {
-  planned.prompt_id = upsert.prompt_id;
+void Prompt::Upsert(Tenant& tenant, const PromptUpsert& upsert, Chosen& chosen) const {
+  chosen.prompt_id = upsert.prompt_id;
   Text text;
   text.system = upsert.system;
   text.decoding = upsert.decoding;
   SetArms(text);
   if (const Text* before = tenant.prompts.Find(upsert.prompt_id)) {
     if (before->system == text.system && before->decoding == text.decoding) {
-      planned.prompt_version = before->version;
-      planned.note = "unchanged";
+      chosen.prompt_version = before->version;
+      chosen.note = "unchanged";
       return;
     }
     text.version = before->version + 1;
   } else {
     text.version = tenant.highest_deleted + 1;
   }
-  planned.prompt_version = text.version;
-  planned.prompts_changed = 1;
+  chosen.prompt_version = text.version;
+  chosen.prompts_changed = 1;
   tenant.prompts.Put(upsert.prompt_id, std::move(text));
 }
 
-void Prompt::Delete(Tenant& tenant, const PromptDelete& removal, Planned& planned) const {
-  planned.prompt_id = removal.prompt_id;
+void Prompt::Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const {
+  chosen.prompt_id = removal.prompt_id;
   const Text* text = tenant.prompts.Find(removal.prompt_id);
   if (text == nullptr) {
-    planned.note = "there is no such prompt";
+    chosen.note = "there is no such prompt";
     return;
   }
-  planned.prompt_version = text->version;
+  chosen.prompt_version = text->version;
   if (removal.prompt_id == options_.default_prompt_id) {
-    planned.note = "the default prompt cannot be deleted, only replaced";
+    chosen.note = "the default prompt cannot be deleted, only replaced";
     return;
   }
   if (text->version > tenant.highest_deleted) {
     tenant.highest_deleted = text->version;
     tenant.highest_deleted_changed = true;
   }
-  planned.prompts_changed = 1;
+  chosen.prompts_changed = 1;
   tenant.prompts.Erase(removal.prompt_id);
 }
 
 // ---- Examples -----------------------------------------------------------------------------------
 
-void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Planned& planned) const {
+void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const {
   if (options_.few_shots == 0 || options_.examples_per_tenant == 0) {
-    planned.note = "few-shots are switched off";
+    chosen.note = "few-shots are switched off";
     return;
   }
   if (example.vector.empty()) {
-    planned.note = "not kept as a few-shot: there is no embedding";
+    chosen.note = "not kept as a few-shot: there is no embedding";
     return;
   }
-  planned.examples_changed = 1;
+  chosen.examples_changed = 1;
   const auto same = tenant.example_of.find(example.question);
   if (same != tenant.example_of.end()) {
     RemoveExample(tenant, same->second);
-    planned.note = "replaces the earlier example to this question";
+    chosen.note = "replaces the earlier example to this question";
   }
   while (tenant.examples.size() >= options_.examples_per_tenant) {
     RemoveExample(tenant, tenant.by_helpfulness.begin()->second);
-    planned.note = "the least helpful example made room";
-    ++planned.examples_changed;
+    chosen.note = "the least helpful example made room";
+    ++chosen.examples_changed;
   }
   tenant.example_of[example.question] = at.value;
   tenant.by_helpfulness.insert({Helpfulness(example), at.value});
@@ -437,7 +437,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     SetArms(text);
     tenant.prompts.Restore(entry.id, text);
     if (text.configured && text.system != options_.default_system) {
-      // Another configuration: a new version, as if it had been upserted.
+      // The configured text is another one now: it becomes a new version, as by an upsert.
       Text configured = Configured();
       configured.version = text.version + 1;
       tenant.prompts.Put(entry.id, std::move(configured));

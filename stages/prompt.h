@@ -1,4 +1,4 @@
-// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Planned.
+// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Chosen.
 //
 // A tenant's arms are its prompts in their current versions, each with every configured decoding
 // preset, or with the prompt's own decoding where it brought one. A query takes, in this order:
@@ -35,36 +35,11 @@
 #include <vector>
 
 #include "stages/events.h"
+#include "stages/prompt_options.h"
 #include "stages/state.h"
 #include "stages/table.h"
 
 namespace nudge {
-
-struct DecodingPreset {
-  std::string name;
-  Decoding decoding;
-};
-
-struct PromptOptions {
-  std::string default_prompt_id = "default";  // always there; an upsert replaces its text
-  std::string default_system =
-      "You are a helpful assistant. Answer briefly, from the numbered passages if there are any.";
-  std::vector<DecodingPreset> presets = {{"greedy", {}}};  // one or more, names differ
-  double gamma = 20;           // of the policy, 0 or more; 0: always the best arm
-  double reward_decay = 0.99;  // (0, 1], of an arm's past with every reward
-  double prior_mean = 0.5;     // 0..1, of an arm without rewards
-  double prior_weight = 2;     // in rewards, above 0
-  uint32_t few_shots = 2;      // at most, a query; 0: examples are not kept either
-  // On cosine plus weighted helpfulness. Between -1 and 1, and the embedder's business: for
-  // multilingual-e5-small, texts that have nothing in common are at 0.80.
-  double few_shot_min_similarity = 0.85;
-  double few_shot_weight = 0.05;
-  size_t examples_per_tenant = 1'000;
-  size_t decisions_per_tenant = 10'000;  // queries whose feedback still finds its arm
-  // A correction also becomes an example. Off, since corrections are the adapter's to learn and
-  // what each path is worth should be told apart. On, queries' texts and vectors are remembered.
-  bool corrections_as_examples = false;
-};
 
 class Prompt {
  public:
@@ -79,7 +54,7 @@ class Prompt {
   //   prompt upsert,
   //   delete            prompt_id, and prompt_version made or ended; prompts_changed
   // examples_changed counts examples added, replaced and dropped; note is for the receipt.
-  Result<Planned> Apply(Sequence at, const Resolved& resolved);
+  Result<Chosen> Apply(Sequence at, const Resolved& resolved);
 
   void Save(int32_t partition, Changes& changes);
   Result<Nothing> Load(int32_t partition, const Change& entry);
@@ -139,11 +114,11 @@ class Prompt {
 
   Choice Choose(const Tenant& tenant, const Event& event) const;
   std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& query) const;
-  Result<Planned> Answer(Sequence at, const Prepared& prepared);
-  void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Planned& planned) const;
-  void Upsert(Tenant& tenant, const PromptUpsert& upsert, Planned& planned) const;
-  void Delete(Tenant& tenant, const PromptDelete& removal, Planned& planned) const;
-  void AddExample(Tenant& tenant, Sequence at, Example example, Planned& planned) const;
+  Result<Chosen> Answer(Sequence at, const Prepared& prepared);
+  void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const;
+  void Upsert(Tenant& tenant, const PromptUpsert& upsert, Chosen& chosen) const;
+  void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
+  void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
 
   PromptOptions options_;

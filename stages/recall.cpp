@@ -45,7 +45,8 @@ void Recall::Window::Add(const Seen& seen, size_t limit) {
 void Recall::Window::Trim(size_t limit) {
   while (events_.size() > limit) {
     const auto number = number_of_.find(events_.front().identity);
-    // While loading, a later event may have taken the identity over.
+    // While a state is loaded, a later event may have the same identity already: then the entry is
+    // not this one's.
     if (number != number_of_.end() && number->second == first_) number_of_.erase(number);
     events_.pop_front();
     ++first_;

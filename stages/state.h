@@ -1,15 +1,12 @@
 // Durable state as every stage hands it over at a barrier: named entries, each changed or gone.
 //
-// A stage with state has three calls, made by the thread that runs its node (or before the graph
-// starts):
-//   void Save(int32_t partition, Changes& changes);      what changed since the last Save, in a
-//                                                        fixed order; nothing is lost by saving
-//   Result<Nothing> Load(int32_t partition, const Change& entry);   one entry of a saved state
-//   void Drop(int32_t partition);                        the partition belongs to somebody else
-// Loading all entries that were saved, in any order of tenants and kinds but each kind's in saved
-// order, makes a stage that behaves like the one that saved them.
+// StageWithState says which calls a stage has for that. Loading all entries that were saved, in any
+// order of tenants and kinds but each kind's in saved order, makes a stage that behaves like the
+// one that saved them.
 #pragma once
 
+#include <charconv>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -31,10 +28,38 @@ struct Change {
 
 using Changes = std::vector<Change>;
 
+// A stage whose state outlives the process. The three calls are made by the thread that runs its
+// node, or under the lock that this thread takes.
+template <class Stage>
+concept StageWithState = requires(Stage& stage, int32_t partition, Changes& changes,
+                                  const Change& entry) {
+  // What changed since the last Save, in a fixed order; nothing is lost by saving.
+  { stage.Save(partition, changes) } -> std::same_as<void>;
+  // One entry of a saved state.
+  { stage.Load(partition, entry) } -> std::same_as<Result<Nothing>>;
+  // The partition belongs to somebody else.
+  { stage.Drop(partition) } -> std::same_as<void>;
+};
+
 // A number as Change::id: zero-padded, so that the order of names is the order of numbers.
 inline std::string NumberName(uint64_t number) {
   std::string digits = std::to_string(number);
   return std::string(20 - digits.size(), '0') + digits;
+}
+// Its inverse; nothing for any other text.
+inline std::optional<uint64_t> NumberOfName(std::string_view name) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  const bool whole = name.size() == 20 && error == std::errc() && end == name.data() + name.size();
+  return whole ? std::optional(number) : std::nullopt;
+}
+
+// What Load says of an entry that no Save of this build can have written.
+inline Error UnreadableEntry(const Change& entry) {
+  return {Code::kUnreadableFile,
+          "state entry " + entry.kind + " '" + entry.id + "' of tenant " + entry.tenant +
+              " is damaged or of another format",
+          "restore the state from a backup, or replay the log from its start"};
 }
 
 // Little-endian, length-prefixed, no padding. The first byte of each value is its format version.

@@ -55,14 +55,6 @@ std::optional<std::array<uint64_t, kCount>> NumbersOfRow(std::string_view id) {
   return key;
 }
 
-// What Load says of an entry that no Save of this build can have written.
-inline Error UnreadableEntry(const Change& entry) {
-  return {Code::kUnreadableFile,
-          "state entry " + entry.kind + " '" + entry.id + "' of tenant " + entry.tenant +
-              " is damaged or of another format",
-          "restore the state from a backup, or replay the log from its start"};
-}
-
 template <class Key, class Value>
 class Table {
  public:
@@ -93,7 +85,8 @@ class Table {
     row->second.value = std::move(value);
     const size_t changed_before = changed_.size();
     changed_.insert(changed_.end(), key);
-    // New, yet to be saved as erased: what was saved of it is still there.
+    // The row is new, but its key was erased since the last Save: its old row is still in the saved
+    // state.
     if (rows_.size() > before && changed_.size() == changed_before) row->second.saved = true;
     return row->second.value;
   }

@@ -1,5 +1,5 @@
 // labels: model
-// The benchmark that docs/ARCHITECTURE.md shows runs as it stands there, with the real models.
+// The benchmark that docs/MEASUREMENTS.md shows runs as it stands there, with the real models.
 #include <boost/test/unit_test.hpp>
 
 #include <fstream>
@@ -22,7 +22,7 @@ std::string Content(const std::string& path) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(the_comparison_with_llama_cpp_runs_as_the_document_shows_it) {
-  const std::string document = Content(NUDGE_SOURCE_DIR "/docs/ARCHITECTURE.md");
+  const std::string document = Content(NUDGE_SOURCE_DIR "/docs/MEASUREMENTS.md");
   std::smatch match;
   static const std::regex kCommand(R"(`nudge (bench train \S+ [^`]*--beside) \.cache/([^` ]+)`)");
   BOOST_REQUIRE(std::regex_search(document, match, kCommand));

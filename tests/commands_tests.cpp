@@ -13,6 +13,7 @@
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/observe/printable.h"
+#include "pipeline/processor.h"
 #include "pipeline/state/state_store.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"

@@ -9,8 +9,15 @@
 #include <optional>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "stages/adapt.h"
+#include "stages/index.h"
 #include "stages/model/learn/learner.h"
+#include "stages/model/local_backend.h"
+#include "stages/prepare.h"
+#include "stages/prompt.h"
+#include "stages/recall.h"
 #include "tests/fuzz/config_fuzz.cpp"
 #include "tests/temp_folder.h"
 
@@ -92,26 +99,6 @@ std::map<std::string, Json> Keys() {
   }
   keys.erase("$schema");
   return keys;
-}
-
-// As far as both have it.
-LearnerOptions ForLearner(const LearnSettings& settings) {
-  LearnerOptions options;
-  options.rank = settings.rank;
-  options.alpha = static_cast<float>(settings.alpha);
-  options.optimizer.learning_rate = settings.learning_rate;
-  options.optimizer.clip_norm = settings.gradient_clip;
-  options.beta = settings.down_beta;
-  options.down_weight = settings.down_weight;
-  options.count_decay = settings.balance_decay;
-  options.replay_capacity = settings.replay_examples;
-  options.replay_per_step = settings.replay_per_lesson;
-  options.anchors_per_step = settings.anchors_per_step;
-  options.anchor_lambda = settings.anchor_lambda;
-  if (settings.kl_budget > 0) options.kl_budget = settings.kl_budget;
-  options.kl_cap = settings.kl_cap;
-  options.seed = settings.seed;
-  return options;
 }
 
 class Environment {
@@ -197,12 +184,12 @@ BOOST_AUTO_TEST_CASE(every_key_refuses_values_of_another_type) {
 
 BOOST_AUTO_TEST_CASE(adapted_modules_are_a_list_in_any_order_or_a_word) {
   const auto modules = [](const Json& value) {
-    return Parsed(Nested("adapt.modules", value)).learn.modules;
+    return Parsed(Nested("adapt.modules", value)).model.local.learner.modules;
   };
-  using Names = std::vector<std::string>;
-  BOOST_TEST(modules("mlp") == (Names{"gate", "up", "down"}));
-  BOOST_TEST(modules("all") == (Names{"q", "k", "v", "o", "gate", "up", "down"}));
-  BOOST_TEST(modules({"v", "q"}) == (Names{"q", "v"}));
+  using Chosen = std::array<bool, kLoraModules>;  // of q, k, v, o, gate, up and down
+  BOOST_TEST((modules("mlp") == Chosen{false, false, false, false, true, true, true}));
+  BOOST_TEST((modules("all") == Chosen{true, true, true, true, true, true, true}));
+  BOOST_TEST((modules({"v", "q"}) == Chosen{true, false, true, false, false, false, false}));
   BOOST_TEST(SemanticSha256(Parsed(Nested("adapt.modules", {"down", "gate", "up"}))) ==
              SemanticSha256(Parsed(Nested("adapt.modules", "mlp"))));
   const auto wrong = [](const Json& value) { return WrongWith(Nested("adapt.modules", value)); };
@@ -261,9 +248,9 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
 BOOST_AUTO_TEST_CASE(products_and_base_memory_become_the_form_of_the_base_model) {
   const auto form = [](const char* products, const char* memory) {
     const Json adapt = {{"adapt", {{"products", products}, {"base_memory", memory}}}};
-    return BaseFormOf(Parsed(adapt).learn);
+    return BaseFormOf(Parsed(adapt).model.local);
   };
-  BOOST_CHECK(BaseFormOf(Parsed(Json::object()).learn) == (BaseForm{Bf16IsFaster(), false}));
+  BOOST_CHECK(BaseFormOf(Parsed(Json::object()).model.local) == (BaseForm{Bf16IsFaster(), false}));
   BOOST_CHECK(form("f32", "file") == (BaseForm{false, true}));
   BOOST_CHECK(form("auto", "file") == (BaseForm{Bf16IsFaster(), true}));
   if (HasBf16Products()) {
@@ -274,8 +261,8 @@ BOOST_AUTO_TEST_CASE(products_and_base_memory_become_the_form_of_the_base_model)
 }
 
 BOOST_AUTO_TEST_CASE(learners_that_rest_lie_beside_the_state_and_none_without_one) {
-  BOOST_TEST(Parsed(Json::object()).learn.learners_in_memory == 4U);
-  BOOST_TEST(Parsed(Nested("adapt.learners_in_memory", 7)).learn.learners_in_memory == 7U);
+  BOOST_TEST(Parsed(Json::object()).model.local.learners_in_memory == 4U);
+  BOOST_TEST(Parsed(Nested("adapt.learners_in_memory", 7)).model.local.learners_in_memory == 7U);
   BOOST_TEST(StateFolder(Parsed(Nested("output.folder", "there"))) == "there/state");
   BOOST_TEST(StateFolder(Parsed(Nested("checkpoint.folder", "here"))) == "here");
   BOOST_TEST(StateFolder(Parsed(Nested("checkpoint.enabled", false))) == "");
@@ -376,7 +363,7 @@ BOOST_AUTO_TEST_CASE(an_unknown_key_is_refused_with_the_one_that_was_meant) {
 }
 
 BOOST_AUTO_TEST_CASE(whole_numbers_may_be_written_as_decimals_but_not_be_broken) {
-  BOOST_TEST(Parsed({{"adapt", {{"rank", 4.0}}}}).learn.rank == 4U);
+  BOOST_TEST(Parsed({{"adapt", {{"rank", 4.0}}}}).model.local.learner.rank == 4U);
   BOOST_TEST(WrongWith({{"adapt", {{"rank", 4.5}}}}) ==
              "adapt.rank: expected a whole number, got 4.5");
   BOOST_TEST(WrongWith({{"adapt", {{"rank", -1}}}}) == "adapt.rank: -1 is outside 1..64");
@@ -473,10 +460,10 @@ BOOST_AUTO_TEST_CASE(inputs_lie_beside_the_configuration_and_outputs_where_nudge
                      {"report", {{"held_out", "held_out.jsonl"}, {"html", "report.html"}}}};
   const Config config = ParseConfig(With(more), "some/folder");
   BOOST_TEST(config.input.path == "some/folder/events.jsonl");
-  BOOST_TEST(config.model.language_model == "some/models/a.gguf");
-  BOOST_TEST(config.model.embedder == "");
-  BOOST_TEST(config.learn.anchors_path == "some/folder/anchors.jsonl");
-  BOOST_TEST(config.import_folder == "/adapters");
+  BOOST_TEST(config.model.local.language_model == "some/models/a.gguf");
+  BOOST_TEST(config.model.local.embedder == "");
+  BOOST_TEST(config.model.local.anchors_path == "some/folder/anchors.jsonl");
+  BOOST_TEST(config.model.local.import_folder == "/adapters");
   BOOST_TEST(config.report.held_out == "some/folder/held_out.jsonl");
   BOOST_TEST(config.output.folder == "out");
   BOOST_TEST(config.checkpoint.folder == "state");
@@ -489,13 +476,13 @@ BOOST_AUTO_TEST_CASE(the_cache_is_that_of_the_environment_or_the_nearest_one_wit
   const Json more = {{"model", {{"language_model", "${CACHE}/models/a.gguf"}}}};
   {
     const Environment set("NUDGE_CACHE", "/somewhere/cache");
-    BOOST_TEST(Parsed(more).model.language_model == "/somewhere/cache/models/a.gguf");
+    BOOST_TEST(Parsed(more).model.local.language_model == "/somewhere/cache/models/a.gguf");
   }
   const Environment unset("NUDGE_CACHE", nullptr);
   fs::create_directories(folder.path() + "/project/configs/mine/.cache");  // no models in it
   fs::create_directories(folder.path() + "/project/.cache/models");
   const Config config = ParseConfig(With(more), folder.path() + "/project/configs/mine");
-  BOOST_TEST(config.model.language_model == folder.path() + "/project/.cache/models/a.gguf");
+  BOOST_TEST(config.model.local.language_model == folder.path() + "/project/.cache/models/a.gguf");
 }
 
 BOOST_AUTO_TEST_CASE(paths_that_cannot_be_are_refused) {
@@ -564,7 +551,7 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.credits.events == 14U);
   BOOST_TEST(options.credits.bytes == 2048U);
   BOOST_TEST(options.graph.limits.line_bytes == 4096U);
-  BOOST_TEST(options.executor.adapters.journal_exercises == 15U);
+  BOOST_TEST(options.executor.adapters.journal_examples == 15U);
   BOOST_TEST(options.adapt.versions_kept == 5U);
   BOOST_TEST(options.executor.versions_kept == 5U);
   BOOST_TEST(!options.adapt.enabled);
@@ -603,15 +590,8 @@ BOOST_AUTO_TEST_CASE(every_setting_at_the_end_of_its_range_is_one_that_the_stage
     BOOST_CHECK_NO_THROW(Prompt{options.prompt});
     BOOST_CHECK_NO_THROW(Recall{options.recall});
     BOOST_CHECK_NO_THROW(Adapt{options.adapt});
-    BOOST_TEST(Problems(ForLearner(Parsed(all).learn)).empty());
+    BOOST_TEST(Problems(Parsed(all).model.local.learner).empty());
   }
-}
-
-BOOST_AUTO_TEST_CASE(the_defaults_of_learning_are_those_of_the_learner) {
-  LearnerOptions options = ForLearner({});
-  BOOST_TEST(options.replay_capacity == 512U);  // twice what the learner keeps by itself
-  options.replay_capacity = LearnerOptions{}.replay_capacity;
-  BOOST_TEST((options == LearnerOptions{}));
 }
 
 BOOST_AUTO_TEST_CASE(the_fuzz_seeds_hold) {

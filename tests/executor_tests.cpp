@@ -48,9 +48,9 @@ class ScriptedBackend final : public ForwardingBackend {
    public:
     Learner(std::unique_ptr<BackendLearner> to, Lesson lesson)
         : to_(std::move(to)), lesson_(std::move(lesson)) {}
-    Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
+    Result<LessonReport> Step(const TextExample& text, const ParallelFor& parallel_for) override {
       lesson_(parallel_for);
-      return to_->Step(study, parallel_for);
+      return to_->Step(text, parallel_for);
     }
     Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string& parent,
                                                           const ParallelFor& parallel) override {
@@ -79,11 +79,11 @@ Plan ALesson(const TenantId& tenant, uint64_t number) {
   Plan plan;
   plan.outcome.tenant = tenant;
   plan.outcome.what = Applied{};
-  Exercise exercise;
-  exercise.chat = {{"user", "a question"}};
-  exercise.shown = "an answer";
-  exercise.reward = 1;
-  plan.lesson = Lesson{std::move(exercise),
+  LoggedExample logged;
+  logged.chat = {{"user", "a question"}};
+  logged.shown = "an answer";
+  logged.reward = 1;
+  plan.lesson = Lesson{std::move(logged),
                        {number, static_cast<Version>(number), false},
                        static_cast<Version>(number - 1)};
   plan.waits_for_lesson = true;

@@ -15,6 +15,7 @@
 #include "connectors/memory.h"
 #include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/processor.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/serve/language_model.h"
@@ -123,15 +124,15 @@ struct FirstCorrections {
     Config config = ReadConfig(kSource + "/configs/quickstart.json");
     config.output.folder = folder.path();
     config.checkpoint.enabled = false;
-    config.adapt.snapshot_every_versions = kCorrections;
-    config.graph_threads = kThreads;
-    config.executor.threads = kThreads;
-    base = config.model.language_model;
+    config.processor.adapt.snapshot_every_versions = kCorrections;
+    config.processor.graph.threads = kThreads;
+    config.processor.executor.threads = kThreads;
+    base = config.model.local.language_model;
     cache = std::filesystem::path(base).parent_path().parent_path().string();
 
     const std::unique_ptr<Backend> backend = MakeBackend(config);
     WrittenDown written_down(*backend);
-    MemorySource source(Events(config.input.path, config.limits));
+    MemorySource source(Events(config.input.path, config.processor.graph.limits));
     MemorySink sink;
     const ProcessorOptions options = ToProcessorOptions(config);
     Processor processor(options, {}, written_down, source, sink);

@@ -140,7 +140,7 @@ void RunUntilItDies(const Trial& trial, const std::string& place) {
   KafkaProxy& proxy = KafkaBroker::OfTheSuite().proxy();
   const bool in_commit = place == "commit";
   if (in_commit) proxy.Arm(KafkaApi::kEndTxn, KafkaProxy::Moment::kAnswer, KafkaProxy::Act::kHold);
-  Process process(trial, "one", in_commit ? "" : place + ":1");
+  Process process(trial, "one", in_commit ? "" : "NUDGE_DIE_AT=" + place + ":1");
   if (in_commit) {
     BOOST_REQUIRE(proxy.WaitForBites());
     BOOST_TEST(process.Kill());

@@ -51,14 +51,16 @@ BOOST_AUTO_TEST_CASE(a_process_killed_at_a_named_place_leaves_no_trace) {
         const Trial trial(name, Load(kill % kLoads));
         const bool in_recovery = place == "restore" || place == "replay";
         if (in_recovery) {  // something to restore and to replay: a process dies before its cut
-          Process first(trial, "one", "checkpoint-before:" + std::to_string(3 + kill % 5));
+          Process first(trial, "one",
+                        "NUDGE_DIE_AT=checkpoint-before:" + std::to_string(3 + kill % 5));
           BOOST_REQUIRE(first.Wait() == -SIGKILL);
         }
         int nth = 1 + 3 * (kill % 5);
         if (place == "restore") nth = 1 + kill % Load(0).partitions();
         if (place.starts_with("commit")) nth = 1 + kill % kCommits;
         {
-          Process process(trial, "one", std::string(place) + ":" + std::to_string(nth));
+          Process process(trial, "one",
+                          "NUDGE_DIE_AT=" + std::string(place) + ":" + std::to_string(nth));
           BOOST_REQUIRE_MESSAGE(process.Wait() == -SIGKILL, "the fault did not bite");
         }
         Tally::Add("killed: " + std::string(place), 1, FinishAndCheck(trial, "one"));
@@ -122,7 +124,7 @@ BOOST_AUTO_TEST_CASE(partitions_move_between_processes_and_a_process_killed_whil
         const Workload& load = Load(round % kLoads);
         const Trial trial(name, load, {.publish = false});
         trial.Publish(0, load.size() / 2);
-        Process first(trial, "one", killed ? "revoke:1" : "");
+        Process first(trial, "one", killed ? "NUDGE_DIE_AT=revoke:1" : "");
         BOOST_REQUIRE(trial.reader->WaitFor(1));  // it has partitions to give away
         Process second(trial, "two");
         trial.Publish(load.size() / 2, load.size());

@@ -25,7 +25,9 @@
 #include "connectors/memory.h"
 #include "pipeline/bench/event_generator.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "pipeline/processor.h"
 #include "tests/kafka_broker.h"
 #include "tests/scripted_source.h"
 
@@ -281,6 +283,7 @@ struct TrialOptions {
   bool publish = true;        // the whole workload at once
   std::chrono::milliseconds session_timeout{6'000};
   std::chrono::milliseconds transaction_timeout{15'000};
+  std::chrono::milliseconds commit_timeout{120'000};
   std::string model = R"("model": {"backend": "template", "template_dimension": 8},
   "limits": {"in_flight_events": 48},
   "checkpoint": {"every_events": 40, "backup_every_cuts": 3})";
@@ -324,6 +327,7 @@ class Trial {
            topics.receipt_topic + R"(", "dead_letter_topic": ")" + topics.dead_letter_topic +
            R"(", "session_timeout_ms": )" + std::to_string(options.session_timeout.count()) +
            R"(, "transaction_timeout_ms": )" + std::to_string(options.transaction_timeout.count()) +
+           R"(, "commit_timeout_ms": )" + std::to_string(options.commit_timeout.count()) +
            R"(},
   "output": {"folder": ")" +
            folder.path() + R"("},
@@ -348,15 +352,15 @@ class Trial {
 // A `nudge run` of the trial; killed with this object if it still lives.
 class Process {
  public:
-  Process(const Trial& trial, const std::string& instance, const std::string& die_at = "")
+  // `asked`: a variable of its environment, "NAME=VALUE" (NUDGE_DIE_AT, NUDGE_STAND_IN).
+  Process(const Trial& trial, const std::string& instance, std::string asked = "")
       : log_(trial.folder.path() + "/" + instance + ".log") {
     const std::string config = trial.folder.path() + "/" + instance + ".json";
     std::ofstream(config) << trial.ConfigOf(instance);
     served_before_ = CountServing();
-    std::string variable = "NUDGE_DIE_AT=" + die_at;
     std::vector<char*> environment;
     for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-    if (!die_at.empty()) environment.push_back(variable.data());
+    if (!asked.empty()) environment.push_back(asked.data());
     environment.push_back(nullptr);
     std::string arguments[] = {NUDGE_BINARY, "run", config};
     char* const argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(), nullptr};

@@ -122,7 +122,7 @@ class School {
     for (size_t i = 0; i < 2 * kTaught.size(); ++i) {
       const Fact& fact = kTaught[i % kTaught.size()];
       const Fact& other = kTaught[(i + shift) % kTaught.size()];
-      const LearnExample example{
+      const TokenExample example{
           tokenizer_.Prompt(fact.question),
           tokenizer_.Answer(std::string("The answer is ") + fact.answer + "."),
           tokenizer_.Answer(Styled(other)), -1};

@@ -27,7 +27,7 @@ using testing::TempFolder;
 using World = testing::LearnerWorld;
 
 // What tenant number `tenant` learns as its `lesson`-th.
-LearnExample LessonOf(uint64_t tenant, uint64_t lesson) {
+TokenExample LessonOf(uint64_t tenant, uint64_t lesson) {
   const uint64_t seed = 1000 * tenant + 10 * lesson;
   if (lesson % 3 == 2) return Correction(seed);
   return Example(seed, lesson % 3 == 0 ? 1 : -0.5);
@@ -83,7 +83,7 @@ void AllowNoFiles() {
 
 BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_bytes_whatever_is_in_memory_and_restarted) {
   World world;
-  world.options.replay_capacity = 4;
+  world.options.replay_examples = 4;
   constexpr std::array<size_t, 14> kTurns = {0, 1, 2, 0, 0, 2, 1, 2, 0, 1, 2, 2, 1, 0};
   constexpr size_t kNever = kTurns.size();
   for (const size_t in_memory : {1, 2, 10}) {

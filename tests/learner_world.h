@@ -35,7 +35,7 @@ struct LearnerWorld {
     return o;
   }();
 
-  Result<StepReport> Step(Learner& learner, const LearnExample& example,
+  Result<StepReport> Step(Learner& learner, const TokenExample& example,
                           const ParallelFor& parallel = SerialFor()) {
     return learner.Step(example, trainer, anchors, parallel);
   }
@@ -47,12 +47,12 @@ struct LearnerWorld {
   }
 };
 
-inline LearnExample Example(uint64_t seed, double reward) {
+inline TokenExample Example(uint64_t seed, double reward) {
   return {RandomTokens(8, 67, seed), RandomTokens(6, 67, seed + 50), std::nullopt, reward};
 }
 
-inline LearnExample Correction(uint64_t seed) {
-  LearnExample example = Example(seed, -1);
+inline TokenExample Correction(uint64_t seed) {
+  TokenExample example = Example(seed, -1);
   example.correction = RandomTokens(5, 67, seed + 70);
   return example;
 }

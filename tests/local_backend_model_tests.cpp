@@ -14,7 +14,7 @@ using namespace nudge::testing;
 
 namespace {
 
-Study AStudy() {
+TextExample AStudy() {
   return {{{"user", "When do you open?"}}, "At nine.", "We open at eight.", 0};
 }
 
@@ -36,6 +36,7 @@ BOOST_AUTO_TEST_CASE(a_model_file_that_changes_under_a_running_backend_is_not_le
   options.language_model = path;
   options.slots = 1;
   options.window_tokens = 256;
+  options.products = "f32";
   const std::unique_ptr<Backend> backend = MakeLocalBackend(options);
   const std::unique_ptr<BackendLearner> learner = backend->NewLearner("tenant");
   // A weight of the middle of the file, as an update in place would change it.
@@ -61,6 +62,7 @@ BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_
     options.language_model = ModelPath();
     options.slots = 1;
     options.window_tokens = 256;
+    options.products = "f32";
     options.learners_in_memory = in_memory;
     options.spill_folder = folder.path();
     std::unique_ptr<Backend> backend = MakeLocalBackend(options);
@@ -69,9 +71,9 @@ BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_
     std::vector<std::string> results;
     for (int round = 0; round < 2; ++round) {
       for (size_t i = 0; i < kTenants; ++i) {
-        Study study = AStudy();
-        study.correction = "We open at " + std::to_string(6 + i) + ".";
-        const auto learnt = learners[i]->Step(study, SerialFor());
+        TextExample text = AStudy();
+        text.correction = "We open at " + std::to_string(6 + i) + ".";
+        const auto learnt = learners[i]->Step(text, SerialFor());
         BOOST_REQUIRE((learnt.ok() && learnt->accepted));
         const auto version = learners[i]->Publish("base", SerialFor());
         BOOST_REQUIRE(version.ok());
@@ -103,6 +105,7 @@ BOOST_AUTO_TEST_CASE(a_learner_of_another_rank_learns_again_once_it_is_reset) {
     options.language_model = ModelPath();
     options.slots = 1;
     options.window_tokens = 256;
+    options.products = "f32";
     options.learner.rank = rank;
     return MakeLocalBackend(options);
   };

@@ -89,7 +89,8 @@ BOOST_AUTO_TEST_CASE(a_run_whose_memory_ends_at_a_lesson_stops_with_a_sentence_a
       options.language_model = ModelPath();
       options.slots = 1;
       options.window_tokens = 256;
-      options.base_form.in_file = in_file;
+      options.products = "f32";
+      options.base_memory = in_file ? "file" : "copy";
       const auto backend = MakeLocalBackend(options);
       std::ifstream statm("/proc/self/statm");
       size_t pages = 0;

@@ -160,8 +160,8 @@ BOOST_AUTO_TEST_CASE(every_code_has_its_remedy_in_the_guide) {
 
 BOOST_AUTO_TEST_CASE(every_exit_code_is_in_the_guide) {
   const std::string guide = Content("docs/OPERATING.md");
-  for (const int code :
-       {kExitDone, kExitFailed, kExitUsage, kExitFenced, kExitUnavailable, kExitInterrupted}) {
+  for (const int code : {kExitDone, kExitFailed, kExitUsage, kExitFenced, kExitUnavailable,
+                         kExitStuck, kExitInterrupted}) {
     BOOST_TEST(guide.find("\n| " + std::to_string(code) + " | ") != std::string::npos, code);
   }
 }

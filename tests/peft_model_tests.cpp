@@ -150,16 +150,18 @@ BOOST_AUTO_TEST_CASE(a_peft_folder_of_the_mlp_alone_serves_as_the_trainer_comput
   options.language_model = ModelPath();
   options.slots = 1;
   options.window_tokens = 512;
+  options.products = "f32";
   options.import_folder = folder.path();
   options.learner.rank = 4;
-  options.learner.alpha = PlainAlpha(8, 4, true);
+  options.learner.alpha = 8;
+  options.learner.scale = "rslora";
   options.learner.modules = {false, false, false, false, true, true, true};
   options.learner.anchors_per_step = 0;
   const auto backend = MakeLocalBackend(options);
 
   const auto base = FrozenWeights::Load(ModelPath());
   BOOST_REQUIRE(base.ok());
-  const LoraShape shape = (*base)->AdapterShape(4, options.learner.alpha, options.learner.modules);
+  const LoraShape shape = AdapterShape(**base, options.learner);
   const LoraWeights weights = nudge::testing::RandomAdapter(shape, 9, 0.08f);
   AdapterManifest manifest = ManifestOf(weights, "llama", 64);
   manifest.base_sha256 = backend->base_sha256();

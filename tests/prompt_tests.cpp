@@ -29,12 +29,12 @@ PromptOptions Shots(double min_similarity = 0.3) {
 struct Policy {
   explicit Policy(PromptOptions options = {}) : prompt(std::move(options)) {}
 
-  Planned operator()(decltype(Event::data) data, const std::string& user = "ada") {
+  Chosen operator()(decltype(Event::data) data, const std::string& user = "ada") {
     last = Sequence::Of(0, next++);
     const Event event = MakeEvent("e" + std::to_string(last.value), std::move(data), "acme", user);
     return *prompt.Apply(last, *Resolve(event));
   }
-  Planned Feed(Sequence about, double rating, std::optional<std::string> correction = {}) {
+  Chosen Feed(Sequence about, double rating, std::optional<std::string> correction = {}) {
     Feedback feedback = About("q");
     feedback.rating = rating;
     feedback.correction = std::move(correction);
@@ -47,16 +47,16 @@ struct Policy {
   Sequence last;
 };
 
-std::string Describe(const Result<Planned>& result) {
+std::string Describe(const Result<Chosen>& result) {
   if (!result.ok()) return std::string(Name(result.error().code));
-  const Planned& planned = *result;
+  const Chosen& chosen = *result;
   std::string text =
-      planned.prompt_id + " " + std::to_string(planned.prompt_version) + " " + planned.system +
-      " " + planned.decoding_name + " " + std::to_string(planned.decoding.temperature) + " " +
-      std::to_string(planned.decoding.max_tokens) + " " + std::to_string(planned.propensity * 1e9) +
-      " " + planned.note + " " + std::to_string(planned.prompts_changed) + " " +
-      std::to_string(planned.examples_changed);
-  for (const FewShot& shot : planned.shots) text += " | " + shot.query + " " + shot.answer;
+      chosen.prompt_id + " " + std::to_string(chosen.prompt_version) + " " + chosen.system + " " +
+      chosen.decoding_name + " " + std::to_string(chosen.decoding.temperature) + " " +
+      std::to_string(chosen.decoding.max_tokens) + " " + std::to_string(chosen.propensity * 1e9) +
+      " " + chosen.note + " " + std::to_string(chosen.prompts_changed) + " " +
+      std::to_string(chosen.examples_changed);
+  for (const FewShot& shot : chosen.shots) text += " | " + shot.query + " " + shot.answer;
   return text;
 }
 
@@ -64,13 +64,13 @@ std::string Describe(const Result<Planned>& result) {
 
 BOOST_AUTO_TEST_CASE(a_query_gets_the_default_prompt_and_its_only_decoding) {
   Policy policy;
-  const Planned planned = policy(Ask("a"));
-  BOOST_TEST(planned.prompt_id == "default");
-  BOOST_TEST(planned.prompt_version == 1U);
-  BOOST_TEST(planned.system == PromptOptions{}.default_system);
-  BOOST_TEST(planned.decoding_name == "greedy");
-  BOOST_TEST(planned.decoding.temperature == 0);
-  BOOST_TEST(planned.propensity == 1);
+  const Chosen chosen = policy(Ask("a"));
+  BOOST_TEST(chosen.prompt_id == "default");
+  BOOST_TEST(chosen.prompt_version == 1U);
+  BOOST_TEST(chosen.system == PromptOptions{}.default_system);
+  BOOST_TEST(chosen.decoding_name == "greedy");
+  BOOST_TEST(chosen.decoding.temperature == 0);
+  BOOST_TEST(chosen.propensity == 1);
 }
 
 BOOST_AUTO_TEST_CASE(options_go_before_the_named_prompt_and_that_before_the_policy) {
@@ -79,20 +79,20 @@ BOOST_AUTO_TEST_CASE(options_go_before_the_named_prompt_and_that_before_the_poli
   policy(PromptUpsert{"friendly", "be friendly", Decoding{0.4, 0.8, 0, 50}});
   QueryOptions options;
   options.prompt_id = "friendly";
-  Planned planned = policy(Ask("a", options));
-  BOOST_TEST(planned.prompt_id == "friendly");
-  BOOST_TEST(planned.system == "be friendly");
-  BOOST_TEST(planned.decoding_name == "own");
-  BOOST_TEST((planned.decoding == Decoding{0.4, 0.8, 0, 50}));
+  Chosen chosen = policy(Ask("a", options));
+  BOOST_TEST(chosen.prompt_id == "friendly");
+  BOOST_TEST(chosen.system == "be friendly");
+  BOOST_TEST(chosen.decoding_name == "own");
+  BOOST_TEST((chosen.decoding == Decoding{0.4, 0.8, 0, 50}));
   options.temperature = 0;
   options.max_tokens = 9;
-  planned = policy(Ask("a", options));
-  BOOST_TEST(planned.prompt_id == "friendly");
-  BOOST_TEST((planned.decoding == Decoding{0, 0.8, 0, 9}));
+  chosen = policy(Ask("a", options));
+  BOOST_TEST(chosen.prompt_id == "friendly");
+  BOOST_TEST((chosen.decoding == Decoding{0, 0.8, 0, 9}));
   options.prompt_id.reset();
-  planned = policy(Ask("a", options));
-  BOOST_TEST(planned.prompt_id == "default");
-  BOOST_TEST((planned.decoding == Decoding{0, 1, 0, 9}));
+  chosen = policy(Ask("a", options));
+  BOOST_TEST(chosen.prompt_id == "default");
+  BOOST_TEST((chosen.decoding == Decoding{0, 1, 0, 9}));
 }
 
 BOOST_AUTO_TEST_CASE(a_prompt_that_recall_should_have_refused_is_refused_without_a_trace) {
@@ -101,10 +101,10 @@ BOOST_AUTO_TEST_CASE(a_prompt_that_recall_should_have_refused_is_refused_without
   Changes changes;
   policy.prompt.Save(0, changes);
   changes.clear();
-  const Result<Planned> planned =
+  const Result<Chosen> chosen =
       policy.prompt.Apply({7}, *Resolve(MakeEvent("e", AskPrompt("a", "nobody"))));
-  BOOST_REQUIRE(!planned.ok());
-  BOOST_TEST((planned.error().code == Code::kUnknownPrompt));
+  BOOST_REQUIRE(!chosen.ok());
+  BOOST_TEST((chosen.error().code == Code::kUnknownPrompt));
   policy.prompt.Save(0, changes);
   BOOST_TEST(changes.empty());
 }
@@ -118,9 +118,9 @@ BOOST_AUTO_TEST_CASE(the_logged_propensity_is_inverse_gap_weighting_and_the_draw
   policy.Feed(policy.last, 1);
   const double of_other = 1 / (2 + 6 * (2.0 / 3 - 0.5));
   for (int i = 0; i < 4000; ++i) {
-    const Planned planned = policy(Ask("a"));
-    ++drawn[planned.decoding_name];
-    BOOST_TEST(planned.propensity == (planned.decoding_name == "greedy" ? of_other : 1 - of_other),
+    const Chosen chosen = policy(Ask("a"));
+    ++drawn[chosen.decoding_name];
+    BOOST_TEST(chosen.propensity == (chosen.decoding_name == "greedy" ? of_other : 1 - of_other),
                boost::test_tools::tolerance(1e-12));
   }
   BOOST_TEST(std::abs(drawn["greedy"] / 4000.0 - of_other) < 0.03);
@@ -130,13 +130,13 @@ BOOST_AUTO_TEST_CASE(
     without_exploration_the_best_arm_is_certain_and_the_default_the_first_of_equals) {
   Policy policy(TwoPresets(0));
   policy(PromptUpsert{"a", "first by name", {}});
-  Planned planned = policy(Ask("a"));
-  BOOST_TEST(planned.prompt_id == "default");
-  BOOST_TEST(planned.decoding_name == "greedy");
-  BOOST_TEST(planned.propensity == 1);
+  Chosen chosen = policy(Ask("a"));
+  BOOST_TEST(chosen.prompt_id == "default");
+  BOOST_TEST(chosen.decoding_name == "greedy");
+  BOOST_TEST(chosen.propensity == 1);
   policy.Feed(policy.last, -1);
-  planned = policy(Ask("a"));
-  BOOST_TEST(planned.decoding_name == "warm");
+  chosen = policy(Ask("a"));
+  BOOST_TEST(chosen.decoding_name == "warm");
   policy.Feed(policy.last, -1);
   BOOST_TEST(policy(Ask("a")).prompt_id == "a");
 }
@@ -194,15 +194,15 @@ BOOST_AUTO_TEST_CASE(no_arm_is_credited_where_none_was_chosen_or_it_is_gone) {
 
 BOOST_AUTO_TEST_CASE(an_upsert_makes_a_version_with_a_fresh_arm_unless_nothing_changes) {
   Policy policy;
-  Planned planned = policy(PromptUpsert{"friendly", "be friendly", {}});
-  BOOST_TEST(planned.prompt_version == 1U);
-  BOOST_TEST(planned.prompts_changed == 1U);
+  Chosen chosen = policy(PromptUpsert{"friendly", "be friendly", {}});
+  BOOST_TEST(chosen.prompt_version == 1U);
+  BOOST_TEST(chosen.prompts_changed == 1U);
   policy(AskPrompt("a", "friendly"));
   policy.Feed(policy.last, 1);
-  planned = policy(PromptUpsert{"friendly", "be friendly", {}});
-  BOOST_TEST(planned.prompt_version == 1U);
-  BOOST_TEST(planned.prompts_changed == 0U);
-  BOOST_TEST(planned.note == "unchanged");
+  chosen = policy(PromptUpsert{"friendly", "be friendly", {}});
+  BOOST_TEST(chosen.prompt_version == 1U);
+  BOOST_TEST(chosen.prompts_changed == 0U);
+  BOOST_TEST(chosen.note == "unchanged");
   policy(AskPrompt("a", "friendly"));
   BOOST_TEST(policy.Feed(policy.last, 1).note == "credited to friendly/greedy (mean 0.75)");
   BOOST_TEST(policy(PromptUpsert{"friendly", "be kind", {}}).prompt_version == 2U);
@@ -217,24 +217,24 @@ BOOST_AUTO_TEST_CASE(a_deleted_prompt_is_no_arm_and_its_version_numbers_stay_use
   Policy policy(TwoPresets(0));
   policy(PromptUpsert{"friendly", "be friendly", {}});
   policy(PromptUpsert{"friendly", "be kind", {}});
-  Planned planned = policy(PromptDelete{"friendly"});
-  BOOST_TEST(planned.prompts_changed == 1U);
-  BOOST_TEST(planned.prompt_version == 2U);
+  Chosen chosen = policy(PromptDelete{"friendly"});
+  BOOST_TEST(chosen.prompts_changed == 1U);
+  BOOST_TEST(chosen.prompt_version == 2U);
   for (int i = 0; i < 8; ++i) {
     BOOST_TEST(policy(Ask("a")).prompt_id == "default");
     policy.Feed(policy.last, -1);
   }
-  planned = policy(PromptDelete{"friendly"});
-  BOOST_TEST(planned.prompts_changed == 0U);
-  BOOST_TEST(planned.note == "there is no such prompt");
+  chosen = policy(PromptDelete{"friendly"});
+  BOOST_TEST(chosen.prompts_changed == 0U);
+  BOOST_TEST(chosen.note == "there is no such prompt");
   BOOST_TEST(policy(PromptUpsert{"friendly", "be friendly", {}}).prompt_version == 3U);
 }
 
 BOOST_AUTO_TEST_CASE(the_default_prompt_cannot_be_deleted) {
   Policy policy;
-  const Planned planned = policy(PromptDelete{"default"});
-  BOOST_TEST(planned.prompts_changed == 0U);
-  BOOST_TEST(planned.note == "the default prompt cannot be deleted, only replaced");
+  const Chosen chosen = policy(PromptDelete{"default"});
+  BOOST_TEST(chosen.prompts_changed == 0U);
+  BOOST_TEST(chosen.note == "the default prompt cannot be deleted, only replaced");
   BOOST_TEST(policy(Ask("a")).prompt_id == "default");
 }
 
@@ -243,10 +243,10 @@ BOOST_AUTO_TEST_CASE(the_most_similar_examples_are_shown_best_first) {
   policy(ExampleGiven{"how many tables are in the hall", "ten"});
   policy(ExampleGiven{"how many chairs are in the hall", "forty"});
   policy(ExampleGiven{"who leads sales", "eve"});
-  const Planned planned = policy(Ask("how many chairs are in the garden"));
-  BOOST_REQUIRE(planned.shots.size() == 2U);
-  BOOST_TEST(planned.shots[0].answer == "forty");
-  BOOST_TEST(planned.shots[1].answer == "ten");
+  const Chosen chosen = policy(Ask("how many chairs are in the garden"));
+  BOOST_REQUIRE(chosen.shots.size() == 2U);
+  BOOST_TEST(chosen.shots[0].answer == "forty");
+  BOOST_TEST(chosen.shots[1].answer == "ten");
   BOOST_TEST(policy(Ask("what is nudge")).shots.empty());
 }
 
@@ -281,9 +281,9 @@ BOOST_AUTO_TEST_CASE(an_example_that_does_harm_drops_out) {
 BOOST_AUTO_TEST_CASE(a_newer_answer_to_the_same_question_replaces_the_older) {
   Policy policy(Shots());
   policy(ExampleGiven{"chairs in the hall", "forty"});
-  const Planned planned = policy(ExampleGiven{"chairs in the hall", "fifty"});
-  BOOST_TEST(planned.note == "replaces the earlier example to this question");
-  const Planned answer = policy(Ask("chairs in the hall"));
+  const Chosen chosen = policy(ExampleGiven{"chairs in the hall", "fifty"});
+  BOOST_TEST(chosen.note == "replaces the earlier example to this question");
+  const Chosen answer = policy(Ask("chairs in the hall"));
   BOOST_REQUIRE(answer.shots.size() == 1U);
   BOOST_TEST(answer.shots[0].answer == "fifty");
 }
@@ -296,9 +296,9 @@ BOOST_AUTO_TEST_CASE(beyond_the_limit_the_least_helpful_example_goes) {
   policy(ExampleGiven{"who leads sales", "eve"});
   policy(Ask("chairs in the hall"));
   policy.Feed(policy.last, 1);
-  const Planned planned = policy(ExampleGiven{"capital of france", "paris"});
-  BOOST_TEST(planned.examples_changed == 2U);
-  BOOST_TEST(planned.note == "the least helpful example made room");
+  const Chosen chosen = policy(ExampleGiven{"capital of france", "paris"});
+  BOOST_TEST(chosen.examples_changed == 2U);
+  BOOST_TEST(chosen.note == "the least helpful example made room");
   BOOST_TEST(policy(Ask("chairs in the hall")).shots.size() == 1U);
   BOOST_TEST(policy(Ask("who leads sales")).shots.empty());
   BOOST_TEST(policy(Ask("capital of france")).shots.size() == 1U);
@@ -308,7 +308,7 @@ BOOST_AUTO_TEST_CASE(without_embeddings_there_are_no_few_shots) {
   Policy policy(Shots(-1));
   auto example = Prepare(MakeEvent("x", ExampleGiven{"a", "b"}));
   example->query_vector.clear();
-  const Result<Planned> kept = policy.prompt.Apply({1}, {example, {}, {}});
+  const Result<Chosen> kept = policy.prompt.Apply({1}, {example, {}, {}});
   BOOST_TEST(kept->examples_changed == 0U);
   BOOST_TEST(kept->note == "not kept as a few-shot: there is no embedding");
   policy(ExampleGiven{"a", "b"});
@@ -338,10 +338,10 @@ BOOST_AUTO_TEST_CASE(corrections_become_examples_only_where_that_is_asked_for) {
     options.corrections_as_examples = asked_for;
     Policy policy(options);
     policy(Ask("chairs in the hall"));
-    const Planned planned = policy.Feed(policy.last, -1, "fifty");
-    BOOST_TEST(planned.examples_changed == (asked_for ? 1U : 0U));
-    BOOST_TEST(planned.note == "credited to default/greedy (mean 0.33)");
-    const Planned answer = policy(Ask("chairs in the hall"));
+    const Chosen chosen = policy.Feed(policy.last, -1, "fifty");
+    BOOST_TEST(chosen.examples_changed == (asked_for ? 1U : 0U));
+    BOOST_TEST(chosen.note == "credited to default/greedy (mean 0.33)");
+    const Chosen answer = policy(Ask("chairs in the hall"));
     BOOST_TEST(answer.shots.size() == (asked_for ? 1U : 0U));
     if (asked_for) BOOST_TEST(answer.shots.at(0).answer == "fifty");
     policy(Forget{"ada", ""});
@@ -356,9 +356,9 @@ BOOST_AUTO_TEST_CASE(inline_feedback_and_examples_are_given_the_default_system_p
   feedback.rating = 1;
   BOOST_TEST(policy(feedback).system == PromptOptions{}.default_system);
   policy(PromptUpsert{"default", "anew", {}});
-  const Planned planned = policy(feedback);
-  BOOST_TEST(planned.system == "anew");
-  BOOST_TEST(planned.prompt_version == 2U);
+  const Chosen chosen = policy(feedback);
+  BOOST_TEST(chosen.system == "anew");
+  BOOST_TEST(chosen.prompt_version == 2U);
   BOOST_TEST(policy(ExampleGiven{"q", "a"}).system == "anew");
 }
 
@@ -403,7 +403,7 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
         about = Sequence::Of(1, i - std::min<uint64_t>(i, stream.Below(20)));
       }
       const auto resolved = Resolve(event, about);
-      const Result<Planned> expected = straight.Apply(Sequence::Of(1, i), *resolved);
+      const Result<Chosen> expected = straight.Apply(Sequence::Of(1, i), *resolved);
       BOOST_REQUIRE_EQUAL(Describe(broken->Apply(Sequence::Of(1, i), *resolved)),
                           Describe(expected));
       if (expected.ok()) shots += expected->shots.size();
@@ -431,9 +431,9 @@ BOOST_AUTO_TEST_CASE(another_configured_default_is_a_new_version_after_loading) 
   options.default_system = "something else";
   Policy other(options);
   store.LoadInto(other.prompt, 0);
-  const Planned planned = other(Ask("a"));
-  BOOST_TEST(planned.system == "something else");
-  BOOST_TEST(planned.prompt_version == 2U);
+  const Chosen chosen = other(Ask("a"));
+  BOOST_TEST(chosen.system == "something else");
+  BOOST_TEST(chosen.prompt_version == 2U);
   store.SaveFrom(other.prompt, 0);
   Policy third(options);
   store.LoadInto(third.prompt, 0);

@@ -8,6 +8,7 @@
 #include "connectors/file_source.h"
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
 #include "pipeline/processor.h"
 #include "tests/temp_folder.h"
@@ -30,8 +31,8 @@ std::string ChainAt(int threads) {
   const TempFolder folder;
   Config config = ReadConfig(kSource + "/configs/quickstart-template.json");
   config.output.folder = folder.path();
-  config.graph_threads = static_cast<uint32_t>(threads);
-  config.executor.threads = static_cast<size_t>(threads);
+  config.processor.graph.threads = threads;
+  config.processor.executor.threads = static_cast<size_t>(threads);
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   FileSource source({.path = config.input.path});
   MemorySink sink;

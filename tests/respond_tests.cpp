@@ -45,24 +45,24 @@ Passage MakePassage(const std::string& document_id, uint32_t version = 1, uint32
 // One event's way into respond, with what the branches before it would have said.
 struct Input {
   explicit Input(Event event) : resolved(*Resolve(std::move(event))) {
-    planned.prompt_id = "default";
-    planned.prompt_version = 1;
-    planned.system = "Be brief.";
-    planned.decoding_name = "greedy";
-    planned.decoding.max_tokens = 20;
+    chosen.prompt_id = "default";
+    chosen.prompt_version = 1;
+    chosen.system = "Be brief.";
+    chosen.decoding_name = "greedy";
+    chosen.decoding.max_tokens = 20;
   }
   explicit Input(decltype(Event::data) data, const std::string& id = "e")
       : Input(MakeEvent(id, std::move(data))) {}
 
   Gathered Gather() const {
     return {std::make_shared<Resolved>(resolved), std::make_shared<Found>(found),
-            std::make_shared<Pinned>(pinned), std::make_shared<Planned>(planned)};
+            std::make_shared<Pinned>(pinned), std::make_shared<Chosen>(chosen)};
   }
 
   Resolved resolved;
   Found found;
   Pinned pinned;
-  Planned planned;
+  Chosen chosen;
 };
 
 Input Question(const std::string& text = "How many days?", QueryOptions options = {},
@@ -135,7 +135,7 @@ std::string Text(const std::vector<ChatMessage>& chat) {
 BOOST_AUTO_TEST_CASE(the_chat_holds_system_few_shots_numbered_passages_and_the_question) {
   Desk desk;
   Input input = Question();
-  input.planned.shots = {{"Who?", "Eve."}};
+  input.chosen.shots = {{"Who?", "Eve."}};
   input.pinned.serve = 3;
   const Plan plan = desk(input);
   BOOST_REQUIRE(plan.generate.has_value());
@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(the_chat_holds_system_few_shots_numbered_passages_and_the_q
              "user: [1] About leave\nSome text.\n\n[2] About travel\nSome text.\n\n"
              "Question: How many days?\n");
   BOOST_TEST(plan.generate->adapter == 3U);
-  BOOST_TEST((plan.generate->decoding == input.planned.decoding));
+  BOOST_TEST((plan.generate->decoding == input.chosen.decoding));
   BOOST_TEST(plan.generate->seed == SeedOf({"acme", "/test", "q"}));
   BOOST_TEST(!plan.lesson);
   BOOST_TEST(!plan.answer_of);
@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(without_passages_the_question_stands_alone) {
   Desk desk;
   Input input = Question();
   input.found.passages.clear();
-  input.planned.system.clear();
+  input.chosen.system.clear();
   BOOST_TEST(Text(desk(input).generate->chat) == "user: How many days?\n");
 }
 
@@ -191,7 +191,7 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_goes_in_the_documented_order) {
   input.found.passages = {
       MakePassage("a", 1, 0, "First sentence is here. Second sentence is here. Third one."),
       MakePassage("b", 1, 0, "Bee bee bee bee bee."), MakePassage("c", 1, 0, "Cee cee cee.")};
-  input.planned.shots = {{"shot one", "answer one"}, {"shot two", "answer two"}};
+  input.chosen.shots = {{"shot one", "answer one"}, {"shot two", "answer two"}};
   const auto shown = [&](size_t prompt_tokens_max) {
     Desk desk({.prompt_tokens_max = prompt_tokens_max});
     const Plan plan = desk(input);
@@ -237,12 +237,12 @@ BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
       input.found.passages.push_back(MakePassage("d" + std::to_string(i), 1, 0, text));
     }
     for (uint64_t i = random() % 4; i > 0; --i) {
-      input.planned.shots.push_back({"shot", std::string(random() % 50, 'y') + " z z z"});
+      input.chosen.shots.push_back({"shot", std::string(random() % 50, 'y') + " z z z"});
     }
     const size_t budget = 11 + random() % 80;
     size_t calls = 0;
     Desk desk({.prompt_tokens_max = budget}, Words(400, &calls));
-    const std::string planned = Text(desk(input).generate->chat);
+    const std::string chosen = Text(desk(input).generate->chat);
     BOOST_TEST(calls <= 9U);
 
     Input twin = input;
@@ -252,13 +252,13 @@ BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
       Desk roomy({.prompt_tokens_max = 10'000}, Words(20'000));
       const std::vector<ChatMessage> chat = roomy(twin).generate->chat;
       if (Words().count_tokens(chat) <= budget) {
-        BOOST_TEST(Text(chat) == planned);
+        BOOST_TEST(Text(chat) == chosen);
         break;
       }
       if (twin.found.passages.size() > 1) {
         twin.found.passages.pop_back();
-      } else if (!twin.planned.shots.empty()) {
-        twin.planned.shots.pop_back();
+      } else if (!twin.chosen.shots.empty()) {
+        twin.chosen.shots.pop_back();
       } else {
         BOOST_REQUIRE(!twin.found.passages.empty());
         const size_t end = twin.found.passages[0].text.substr(0, first - 1).rfind(". N");
@@ -302,7 +302,7 @@ BOOST_AUTO_TEST_CASE(a_question_too_long_for_the_window_is_refused_and_changes_n
              "text: system prompt and question are 10 tokens and the answer may take 20, the "
              "window is 28");
   Input huge = Question("a");
-  huge.planned.decoding.max_tokens = 4096;
+  huge.chosen.decoding.max_tokens = 4096;
   BOOST_TEST(!desk.respond.Apply(Sequence::Of(2, 10), {}, huge.Gather()).ok());
   desk.respond.Save(2, changes);
   BOOST_TEST(changes.empty());
@@ -355,7 +355,7 @@ BOOST_AUTO_TEST_CASE(another_prompt_version_ends_an_answer) {
   Desk desk;
   Input input = Question();
   desk(input);
-  input.planned.prompt_version = 2;
+  input.chosen.prompt_version = 2;
   BOOST_TEST(desk.Why(input) == "prompt default 1 -> 2");
   BOOST_TEST(desk.Why(input) == kHit);
 }
@@ -365,7 +365,7 @@ BOOST_AUTO_TEST_CASE(each_prompt_and_decoding_has_an_answer_of_its_own) {
   Input input = Question();
   desk(input);
   Input other = input;
-  other.planned.prompt_id = "friendly";
+  other.chosen.prompt_id = "friendly";
   BOOST_TEST(desk.Why(other) == "prompt default -> friendly");
   BOOST_TEST(desk.Why(other) == kHit);
   BOOST_TEST(desk.Why(input) == kHit);
@@ -376,8 +376,8 @@ BOOST_AUTO_TEST_CASE(another_decoding_is_another_answer) {
   Input input = Question();
   desk(input);
   Input other = input;
-  other.planned.decoding_name = "long";
-  other.planned.decoding.max_tokens = 30;
+  other.chosen.decoding_name = "long";
+  other.chosen.decoding.max_tokens = 30;
   BOOST_TEST(desk.Why(other) == "decoding greedy -> long");
   BOOST_TEST(desk.Why(other) == kHit);
 }
@@ -386,7 +386,7 @@ BOOST_AUTO_TEST_CASE(options_over_the_same_decoding_are_another_answer) {
   Desk desk;
   Input input = Question();
   desk(input);
-  input.planned.decoding.max_tokens = 30;
+  input.chosen.decoding.max_tokens = 30;
   BOOST_TEST(desk.Why(input) == "decoding options changed");
 }
 
@@ -394,10 +394,10 @@ BOOST_AUTO_TEST_CASE(other_few_shots_end_an_answer) {
   Desk desk;
   Input input = Question();
   desk(input);
-  input.planned.shots = {{"a", "b"}};
+  input.chosen.shots = {{"a", "b"}};
   BOOST_TEST(desk.Why(input) == "few-shots changed");
   BOOST_TEST(desk.Why(input) == kHit);
-  input.planned.shots = {{"ab", ""}};
+  input.chosen.shots = {{"ab", ""}};
   BOOST_TEST(desk.Why(input) == "few-shots changed");
 }
 
@@ -422,18 +422,18 @@ BOOST_AUTO_TEST_CASE(other_passages_end_an_answer_and_the_reason_names_the_docum
 BOOST_AUTO_TEST_CASE(sampled_answers_are_cached_only_under_a_seed_of_the_event) {
   Desk desk;
   Input sampled = Question();
-  sampled.planned.decoding.temperature = 0.7;
+  sampled.chosen.decoding.temperature = 0.7;
   BOOST_TEST(desk.Why(sampled) == "sampled without a fixed seed");
   BOOST_TEST(desk.Why(sampled) == "sampled without a fixed seed");
   QueryOptions options;
   options.seed = 1;
   Input seeded = Question("How many days?", options);
-  seeded.planned.decoding.temperature = 0.7;
+  seeded.chosen.decoding.temperature = 0.7;
   BOOST_TEST(desk.Why(seeded) == "first time asked");
   BOOST_TEST(desk.Why(seeded) == kHit);
   options.seed = 2;
   Input other = Question("How many days?", options);
-  other.planned.decoding.temperature = 0.7;
+  other.chosen.decoding.temperature = 0.7;
   BOOST_TEST(desk.Why(other) == "another seed");
   // Greedy answers do not depend on it.
   BOOST_TEST(Desk().Why(Question("x", options)) == "first time asked");
@@ -551,18 +551,18 @@ BOOST_AUTO_TEST_CASE(documents_get_receipts) {
 BOOST_AUTO_TEST_CASE(prompts_get_receipts) {
   Desk desk;
   Input input(PromptUpsert{"friendly", "x", {}});
-  input.planned.prompt_id = "friendly";
-  input.planned.prompt_version = 2;
-  input.planned.prompts_changed = 1;
+  input.chosen.prompt_id = "friendly";
+  input.chosen.prompt_version = 2;
+  input.chosen.prompts_changed = 1;
   BOOST_TEST(desk.Receipt(input) == "prompt friendly, version 2");
-  input.planned.note = "unchanged";
+  input.chosen.note = "unchanged";
   BOOST_TEST(desk.Receipt(input) == "prompt friendly, version 2: unchanged");
   Input removal(PromptDelete{"friendly"});
-  removal.planned = input.planned;
-  removal.planned.note.clear();
+  removal.chosen = input.chosen;
+  removal.chosen.note.clear();
   BOOST_TEST(desk.Receipt(removal) == "prompt friendly deleted, version 2");
-  removal.planned.prompts_changed = 0;
-  removal.planned.note = "there is no such prompt";
+  removal.chosen.prompts_changed = 0;
+  removal.chosen.note = "there is no such prompt";
   BOOST_TEST(desk.Receipt(removal) == "prompt friendly not deleted: there is no such prompt");
 }
 
@@ -572,7 +572,7 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
   const Sequence query = desk.last;
   desk(Question("How many days?", {}, "bob"));  // a hit
   Input input = WithStep(Thumb(desk.last, -0.5, "three", "eve"), 12, 5, 4);
-  input.planned.note = "credited to default/greedy (mean 0.40)";
+  input.chosen.note = "credited to default/greedy (mean 0.40)";
   const Plan plan = desk(input);
   const Applied& applied = std::get<Applied>(plan.outcome.what);
   BOOST_TEST(applied.summary ==
@@ -584,20 +584,20 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
   BOOST_TEST(plan.lesson->step.number == 12U);
   BOOST_TEST(plan.lesson->parent == 4U);
   BOOST_TEST(!plan.waits_for_lesson);
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST((exercise.chat == asked.generate->chat));
-  BOOST_TEST((std::get<Sequence>(exercise.shown) == query));
-  BOOST_TEST((exercise.correction == "three"));
-  BOOST_TEST(exercise.reward == -0.5);
-  BOOST_TEST(exercise.user == "eve");
-  BOOST_TEST((exercise.documents == std::set<std::string>{"leave", "travel"}));
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST((logged.chat == asked.generate->chat));
+  BOOST_TEST((std::get<Sequence>(logged.shown) == query));
+  BOOST_TEST((logged.correction == "three"));
+  BOOST_TEST(logged.reward == -0.5);
+  BOOST_TEST(logged.user == "eve");
+  BOOST_TEST((logged.documents == std::set<std::string>{"leave", "travel"}));
 }
 
 BOOST_AUTO_TEST_CASE(feedback_of_nobody_counts_as_that_of_the_asker) {
   Desk desk;
   desk(Question());
   const Plan plan = desk(WithStep(Thumb(desk.last, 1, {}, ""), 1, 1));
-  BOOST_TEST(std::get<Exercise>(plan.lesson->what).user == "ada");
+  BOOST_TEST(std::get<LoggedExample>(plan.lesson->what).user == "ada");
 }
 
 BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
@@ -606,25 +606,25 @@ BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
   feedback.inline_answer = Feedback::Inline{"Who leads sales?", "Bob."};
   feedback.rating = 0.5;
   const Plan plan = desk(WithStep(Input(feedback), 1, 1));
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who leads sales?\n");
-  BOOST_TEST(std::get<std::string>(exercise.shown) == "Bob.");
-  BOOST_TEST(exercise.reward == 0.5);
-  BOOST_TEST(exercise.documents.empty());
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who leads sales?\n");
+  BOOST_TEST(std::get<std::string>(logged.shown) == "Bob.");
+  BOOST_TEST(logged.reward == 0.5);
+  BOOST_TEST(logged.documents.empty());
 }
 
 BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   Desk desk;
   Input input = WithStep(Input(ExampleGiven{"Who?", "Eve."}), 2, {});
-  input.planned.examples_changed = 1;
+  input.chosen.examples_changed = 1;
   const Plan plan = desk(input);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "example kept; training step 2");
-  const Exercise& exercise = std::get<Exercise>(plan.lesson->what);
-  BOOST_TEST(Text(exercise.chat) == "system: Be brief.\nuser: Who?\n");
-  BOOST_TEST(std::get<std::string>(exercise.shown) == "Eve.");
-  BOOST_TEST(exercise.reward == 1);
-  input.planned.examples_changed = 0;
-  input.planned.note = "few-shots are switched off";
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who?\n");
+  BOOST_TEST(std::get<std::string>(logged.shown) == "Eve.");
+  BOOST_TEST(logged.reward == 1);
+  input.chosen.examples_changed = 0;
+  input.chosen.note = "few-shots are switched off";
   BOOST_TEST(desk.Receipt(input) == "example (few-shots are switched off); training step 2");
 }
 
@@ -637,7 +637,7 @@ BOOST_AUTO_TEST_CASE(a_step_without_an_answer_on_record_is_an_empty_exercise) {
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "training step 7, makes version 3 and changes nothing: the answer is not on record");
   BOOST_REQUIRE(plan.lesson.has_value());
-  BOOST_TEST(std::get<Exercise>(plan.lesson->what).chat.empty());
+  BOOST_TEST(std::get<LoggedExample>(plan.lesson->what).chat.empty());
   BOOST_TEST(plan.lesson->parent == 2U);
   BOOST_TEST((plan.lesson->step.makes == 3U));
 }
@@ -715,22 +715,22 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
   BOOST_TEST(desk.Why(Question("one", {}, "bob")) == "first time asked");
   for (const uint64_t gone : {0, 2, 3}) {
     const Plan feedback = desk(WithStep(Thumb(Sequence::Of(2, gone), 1), 15, 8));
-    BOOST_TEST(std::get<Exercise>(feedback.lesson->what).chat.empty());
+    BOOST_TEST(std::get<LoggedExample>(feedback.lesson->what).chat.empty());
   }
   const Plan kept = desk(WithStep(Thumb(Sequence::Of(2, 1), 1), 16, 9));
-  BOOST_TEST(!std::get<Exercise>(kept.lesson->what).chat.empty());
+  BOOST_TEST(!std::get<LoggedExample>(kept.lesson->what).chat.empty());
 }
 
 BOOST_AUTO_TEST_CASE(forgetting_a_user_with_examples_takes_all_answers_with_few_shots) {
   Desk desk;
   Input with_shots = Question("one", {}, "bob");
-  with_shots.planned.shots = {{"a", "b"}};
+  with_shots.chosen.shots = {{"a", "b"}};
   desk(with_shots);
   desk(Question("two", {}, "bob"));
   Input forget(Forget{"ada", ""});
   BOOST_TEST(desk.Receipt(forget) ==
              "forgot user ada: 0 examples, 0 query records, 0 cached answers");
-  forget.planned.examples_changed = 1;
+  forget.chosen.examples_changed = 1;
   BOOST_TEST(desk.Receipt(forget) == "forgot user ada: 1 example, 1 query record, 1 cached answer");
   BOOST_TEST(desk.Why(Question("two", {}, "bob")) == kHit);
 }
@@ -798,7 +798,7 @@ struct Chain {
     input.resolved = *resolved;
     input.found = found;
     input.pinned = *adapt.Apply(at, *resolved);
-    input.planned = *prompt.Apply(at, *resolved);
+    input.chosen = *prompt.Apply(at, *resolved);
     return respond.Apply(at, {}, input.Gather());
   }
   void SaveTo(Store& store) {
@@ -842,9 +842,9 @@ std::string Describe(const Result<Plan>& result) {
   if (plan.lesson) {
     text += " lesson " + std::to_string(plan.lesson->what.index()) + " parent " +
             std::to_string(plan.lesson->parent) + " " + std::to_string(plan.waits_for_lesson);
-    if (const auto* exercise = std::get_if<Exercise>(&plan.lesson->what)) {
-      text += Text(exercise->chat) + exercise->user;
-      if (const auto* shown = std::get_if<Sequence>(&exercise->shown)) {
+    if (const auto* logged = std::get_if<LoggedExample>(&plan.lesson->what)) {
+      text += Text(logged->chat) + logged->user;
+      if (const auto* shown = std::get_if<Sequence>(&logged->shown)) {
         text += std::to_string(shown->value);
       }
     }
@@ -891,8 +891,8 @@ BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plan
         }
         if (plan->lesson) {
           ++seen["lessons " + std::to_string(plan->lesson->what.index())];
-          if (const auto* exercise = std::get_if<Exercise>(&plan->lesson->what)) {
-            const auto* shown = std::get_if<Sequence>(&exercise->shown);
+          if (const auto* logged = std::get_if<LoggedExample>(&plan->lesson->what)) {
+            const auto* shown = std::get_if<Sequence>(&logged->shown);
             BOOST_REQUIRE((shown == nullptr || texts.contains(shown->value)));
           }
         }

@@ -102,12 +102,12 @@ BOOST_AUTO_TEST_CASE(a_thousand_steps_leave_the_heap_as_it_was) {
   BOOST_REQUIRE(pool.ok());
   LearnerOptions options;
   options.rank = 4;
-  options.replay_capacity = 16;
+  options.replay_examples = 16;
   Learner learner(*weights, options);
   const ParallelFor serial = SerialFor();
   size_t heap_at_100 = 0;
   for (uint64_t i = 0; i < 1000; ++i) {
-    const LearnExample example{RandomTokens(12, 67, i % 40), RandomTokens(8, 67, 100 + i % 40),
+    const TokenExample example{RandomTokens(12, 67, i % 40), RandomTokens(8, 67, 100 + i % 40),
                                std::nullopt, i % 3 == 0 ? -1.0 : 1.0};
     BOOST_REQUIRE(learner.Step(example, trainer, *pool, serial).ok());
     const struct mallinfo2 heap = mallinfo2();

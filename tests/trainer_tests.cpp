@@ -16,10 +16,10 @@ namespace nudge {
 namespace {
 
 using testing::ClearB;
-using testing::DoubleLlama;
 using testing::kAllModules;
 using testing::RandomAdapter;
 using testing::RandomTokens;
+using testing::ReferenceTrainer;
 using testing::TemporaryFile;
 using testing::ThreadsFor;
 using testing::TinyLlama;
@@ -72,7 +72,7 @@ std::vector<TrainSequence> OneOfEach() {
 
 // Central differences of the double model's loss, for every value of the adapter.
 std::vector<double> Differences(const Tiny& tiny, const TrainSequence& sequence) {
-  const DoubleLlama twin(tiny.model, tiny.adapter.shape);
+  const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
   std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
   std::vector<double> gradient(values.size());
   constexpr double kStep = 1e-5;
@@ -92,7 +92,7 @@ void CheckAgainstDifferences(const Tiny& tiny, const TrainSequence& sequence) {
   std::vector<float> gradient(tiny.adapter.values.size(), std::nanf(""));
   const auto losses = trainer.Gradients(tiny.adapter, {&sequence, 1}, SerialFor(), gradient);
   BOOST_REQUIRE(losses.ok());
-  const DoubleLlama twin(tiny.model, tiny.adapter.shape);
+  const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
   const std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
   BOOST_TEST(std::fabs(losses->sequences[0].loss - twin.Loss(sequence, values)) < 2e-6);
   const auto expected = Differences(tiny, sequence);
@@ -284,7 +284,7 @@ double WorstDifference(const std::vector<float>& a, const std::vector<float>& b)
   return worst;
 }
 
-std::vector<float> Flat(const DoubleLlama::Rows& rows) {
+std::vector<float> Flat(const ReferenceTrainer::Rows& rows) {
   std::vector<float> flat;
   for (const auto& row : rows) {
     for (const double value : row) flat.push_back(static_cast<float>(value));
@@ -304,7 +304,7 @@ BOOST_AUTO_TEST_CASE(logits_agree_with_llama_cpp_and_the_formulas_of_every_archi
       BOOST_REQUIRE(ours.ok());
       const double theirs = WorstDifference(*ours, LlamaCppLogits(file.path(), tokens, 67));
       const double twin = WorstDifference(
-          *ours, Flat(DoubleLlama(tiny.model, tiny.adapter.shape).Logits(tokens, {})));
+          *ours, Flat(ReferenceTrainer(tiny.model, tiny.adapter.shape).Logits(tokens, {})));
       BOOST_TEST_MESSAGE(architecture << (tied ? ", tied" : "") << ": against llama.cpp " << theirs
                                       << ", against double " << twin);
       BOOST_TEST(theirs < 2e-5);
@@ -357,7 +357,7 @@ BOOST_AUTO_TEST_CASE(weights_of_every_type_that_ggml_can_widen_are_read) {
     BOOST_REQUIRE(logits.ok());
     const LoraShape shape = (*weights)->AdapterShape(1, 1, kAllModules);
     const TinyLlama stored = model.Stored(type);
-    const auto twin = DoubleLlama(stored, shape).Logits(tokens, {});
+    const auto twin = ReferenceTrainer(stored, shape).Logits(tokens, {});
     std::vector<double> flat;
     for (const auto& row : twin) flat.insert(flat.end(), row.begin(), row.end());
     BOOST_TEST(testing::RelativeL2(*logits, flat) < 1e-5);

@@ -79,9 +79,9 @@ Rate PromptRate(const Config& config, const ServeLimits& limits, Backend& backen
   rate.tokens = static_cast<double>(tokens);
   rate.limit = limits.gflops_one_thread * 1e9 / (2.0 * static_cast<double>(limits.layer_weights));
   rate.nudge_ms = [&backend, chat] { return MsOf([&] { Answer(backend, chat, nullptr, 1); }); };
-  rate.task = LlamaBenchTask{.model = config.model.language_model,
+  rate.task = LlamaBenchTask{.model = config.model.local.language_model,
                              .prompt_tokens = tokens,
-                             .threads = config.model.threads_per_answer};
+                             .threads = config.model.local.threads_per_answer};
   return rate;
 }
 
@@ -91,36 +91,37 @@ Rate DrawnRate(const Config& config, double bandwidth, Backend& backend,
   const std::vector<ChatMessage> chat = {{"user", kQuestion}};
   // The first token is the prompt's; one that ends the turn is drawn too.
   const uint32_t passes = std::min(Answer(backend, chat, adapter, 1 + kDrawn), kDrawn);
-  if (passes == 0) throw StartError(config.model.language_model + ": answers nothing");
+  if (passes == 0) throw StartError(config.model.local.language_model + ": answers nothing");
   Rate rate;
   rate.what = "generate: " + std::to_string(passes) + " tokens, one by one";
   if (adapter != nullptr) rate.what += ", an adapter";
   rate.tokens = passes;
   rate.limit =
-      bandwidth * 1e9 / static_cast<double>(InfoOf(config.model.language_model).file_bytes);
+      bandwidth * 1e9 / static_cast<double>(InfoOf(config.model.local.language_model).file_bytes);
   rate.nudge_ms = [&backend, chat, adapter] {
     Answer(backend, chat, adapter, 1);  // plugs the adapter in
     const double brief_ms = MsOf([&] { Answer(backend, chat, adapter, 1); });
     return MsOf([&] { Answer(backend, chat, adapter, 1 + kDrawn); }) - brief_ms;
   };
   if (adapter != nullptr) return rate;
-  rate.task = LlamaBenchTask{.model = config.model.language_model,
+  rate.task = LlamaBenchTask{.model = config.model.local.language_model,
                              .drawn_tokens = passes,
                              .depth_tokens = backend.CountTokens(chat),
-                             .threads = config.model.threads_per_answer};
+                             .threads = config.model.local.threads_per_answer};
   return rate;
 }
 
 Rate EmbedRate(const Config& config, const ServeLimits& limits, Backend& backend) {
   const auto text = RandomWords(kTextWords, 7);
   EmbedderOptions options;
-  if (!config.model.passage_prefix.empty()) options.passage_prefix = config.model.passage_prefix;
-  const size_t tokens = Embedder(config.model.embedder, 1, options).CountSeen(text, false);
+  if (!config.model.local.passage_prefix.empty())
+    options.passage_prefix = config.model.local.passage_prefix;
+  const size_t tokens = Embedder(config.model.local.embedder, 1, options).CountSeen(text, false);
   Rate rate;
   rate.what = "embed: text of " + std::to_string(tokens) + " tokens";
   rate.tokens = static_cast<double>(tokens);
   // 4 h^2 of attention and 2 h 4h of the feed-forward part: what BERT's family has.
-  const GgufInfo info = InfoOf(config.model.embedder);
+  const GgufInfo info = InfoOf(config.model.local.embedder);
   const double width = info.embedding_length;
   rate.limit = limits.gflops_one_thread * 1e9 / (2 * 12 * width * width * info.layers);
   rate.nudge_ms = [&backend, text] {
@@ -129,8 +130,10 @@ Rate EmbedRate(const Config& config, const ServeLimits& limits, Backend& backend
       if (!vector.ok()) throw StartError(vector.error().message);
     });
   };
-  rate.task = LlamaBenchTask{
-      .model = config.model.embedder, .prompt_tokens = tokens, .threads = 1, .embeddings = true};
+  rate.task = LlamaBenchTask{.model = config.model.local.embedder,
+                             .prompt_tokens = tokens,
+                             .threads = 1,
+                             .embeddings = true};
   return rate;
 }
 
@@ -181,8 +184,8 @@ void PrintHead(const Config& config, const ServeLimits& limits, double bandwidth
       "serve: answers by %u thread%s, embeddings by 1, nothing in the KV cache; medians of %d\n"
       "  limits of one thread: %.0f GFLOP/s of f32 products for a prompt and a text, and %.1f GB/s "
       "of memory,\n  which has the whole file to give for each token\n",
-      config.model.threads_per_answer, config.model.threads_per_answer == 1 ? "" : "s", kRounds,
-      limits.gflops_one_thread, bandwidth);
+      config.model.local.threads_per_answer, config.model.local.threads_per_answer == 1 ? "" : "s",
+      kRounds, limits.gflops_one_thread, bandwidth);
   if (beside == nullptr) {
     std::printf(
         "  to have llama.cpp's own speed beside it: scripts/setup --tools, then --beside "

@@ -87,12 +87,12 @@ Plan PlanLesson(uint64_t number, bool correction) {
   Plan plan;
   plan.outcome.tenant = "learns";
   plan.outcome.what = Applied{};
-  Exercise exercise;
-  exercise.chat = RandomChat(kPromptWords, number);
-  exercise.shown = RandomWords(16, 1000 + number);
-  if (correction) exercise.correction = RandomWords(16, 2000 + number);
-  exercise.reward = correction ? 0 : 1;
-  plan.lesson = Lesson{std::move(exercise),
+  LoggedExample logged;
+  logged.chat = RandomChat(kPromptWords, number);
+  logged.shown = RandomWords(16, 1000 + number);
+  if (correction) logged.correction = RandomWords(16, 2000 + number);
+  logged.reward = correction ? 0 : 1;
+  plan.lesson = Lesson{std::move(logged),
                        {number, static_cast<Version>(number), false},
                        static_cast<Version>(number - 1)};
   plan.waits_for_lesson = true;
@@ -225,7 +225,7 @@ void PrintHandOver(Backend& backend, size_t threads) {
 int BenchFeedback(const Config& config, const ServeLimits& limits, int lessons, Backend& backend) {
   WatchedBackend watched(backend);
   ExecutorOptions options;
-  options.threads = config.executor.threads;
+  options.threads = config.processor.executor.threads;
   std::mutex mutex;
   std::vector<double> rows;
   Executor executor(watched, options,
@@ -258,8 +258,9 @@ int BenchFeedback(const Config& config, const ServeLimits& limits, int lessons, 
       "feedback\n"
       "  the bound: the step's frozen products at their limit, and one prefill of the prompt\n"
       "  %-34s %8s %8s %11s %8s %11s %8s\n",
-      prompt_rows, config.learn.replay_per_lesson, config.learn.anchors_per_step, options.threads,
-      "", "learnt", "p95", "new answer", "p95", "bound", "ratio");
+      prompt_rows, config.model.local.learner.replay_per_lesson,
+      config.model.local.learner.anchors_per_step, options.threads, "", "learnt", "p95",
+      "new answer", "p95", "bound", "ratio");
   rows.clear();
   const Feedbacks ups = Learn(executor, number, lessons, false);
   Print("thumb up, alone", ups, bound(0));

@@ -19,6 +19,7 @@
 #include "stages/exit_code.h"
 #include "stages/hash.h"
 #include "stages/model/learn/learner_shelf.h"
+#include "stages/model/local_backend.h"
 #include "stages/model/trainer/frozen_weights.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/part_times.h"
@@ -227,7 +228,7 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
   std::string folder = StateFolder(config);
   if (!std::filesystem::is_directory(folder)) folder.clear();
   LearnerShelf shelf(1, folder);
-  const LearnerOptions options = LearnerOptionsOf(config.learn);
+  const LearnerOptions options = config.model.local.learner;
   ShelvedLearner one(shelf), other(shelf);
   const auto wake = [&](ShelvedLearner& learner) {
     const auto woken = learner.Wake(weights, options);
@@ -252,8 +253,10 @@ int BenchTrain(const BenchTrainArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
   RequireInputs(config);
   std::optional<LlamaBench> beside;  // now: what is wrong with it shows before minutes of work
-  if (!arguments.beside.empty()) beside.emplace(arguments.beside, config.model.language_model);
-  auto loaded = FrozenWeights::Load(config.model.language_model, BaseFormOf(config.learn));
+  if (!arguments.beside.empty())
+    beside.emplace(arguments.beside, config.model.local.language_model);
+  auto loaded =
+      FrozenWeights::Load(config.model.local.language_model, BaseFormOf(config.model.local));
   if (!loaded.ok()) throw StartError(loaded.error().message);
   const FrozenWeights& weights = **loaded;
   std::printf(
@@ -263,13 +266,14 @@ int BenchTrain(const BenchTrainArguments& arguments) {
       "  attention's and the adapter's at the same rate it is that of all products\n"
       "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit, of its CPU "
       "time, of all products\n",
-      config.model.language_model.c_str(), config.learn.rank, weights.form().bf16 ? "bf16" : "f32",
-      kCompletion, kRepeats);
+      config.model.local.language_model.c_str(), config.model.local.learner.rank,
+      weights.form().bf16 ? "bf16" : "f32", kCompletion, kRepeats);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // rows come one by one, minutes apart
   std::vector<Split> splits;
   ServeLimits limits;
   for (const size_t tokens : arguments.tokens) {
-    Training step(*loaded, config.learn.rank, static_cast<float>(config.learn.alpha), tokens);
+    Training step(*loaded, config.model.local.learner.rank,
+                  static_cast<float>(config.model.local.learner.alpha), tokens);
     for (const int threads : arguments.threads) {
       if (stop_requested) return kExitInterrupted;
       Pool pool(threads);

@@ -11,12 +11,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <filesystem>
 #include <iostream>
-#include <mutex>
 #include <thread>
 
 #include "connectors/codec.h"
@@ -25,7 +23,10 @@
 #include "connectors/json_writer.h"
 #include "connectors/memory.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/printable.h"
+#include "pipeline/processor.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 namespace {
@@ -43,16 +44,16 @@ constexpr std::string_view kHelp =
 class TerminalSource final : public Source {
  public:
   void Push(Record record) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     records_.push_back(std::move(record));
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   // No record follows.
   void Close() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     closed_ = true;
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   void Listen(PartitionListener& listener) override { listener_ = &listener; }
@@ -65,8 +66,9 @@ class TerminalSource final : public Source {
       }
     }
     assigned_ = true;
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, timeout, [&] { return !paused_ && (closed_ || !records_.empty()); });
+    const MutexLock lock(mutex_);
+    changed_.WaitFor(mutex_, timeout,
+                     [&]() REQUIRES(mutex_) { return !paused_ && (closed_ || !records_.empty()); });
     if (paused_) return Pull::kNothing;
     if (records_.empty()) return closed_ ? Pull::kEnd : Pull::kNothing;
     record = std::move(records_.front());
@@ -76,7 +78,7 @@ class TerminalSource final : public Source {
 
   // Forward only: a chat's outcomes are made anew each time, so it begins at the log's beginning.
   Result<Nothing> Seek(int32_t, int64_t offset) override {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     while (!records_.empty() && records_.front().offset < offset) records_.pop_front();
     return Nothing{};
   }
@@ -86,18 +88,18 @@ class TerminalSource final : public Source {
 
  private:
   void SetPaused(bool paused) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     paused_ = paused;
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   PartitionListener* listener_ = nullptr;
   bool assigned_ = false;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Record> records_;
-  bool paused_ = false;
-  bool closed_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Record> records_ GUARDED_BY(mutex_);
+  bool paused_ GUARDED_BY(mutex_) = false;
+  bool closed_ GUARDED_BY(mutex_) = false;
 };
 
 // The event log. One chat at a time has it open.
@@ -181,30 +183,32 @@ class Desk {
   void Deliver(const OutcomeLine& line) {
     Result<RecordedOutcome> outcome = DecodeOutcome(line.bytes);
     ENSURE(outcome.ok());
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     newest_ = std::move(*outcome);
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   void Finish() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     finished_ = true;
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
 
   // The outcome of the last record, whose offset it is; nothing if the run or the chat ends first.
   std::optional<Outcome> Await(int64_t offset) {
-    std::unique_lock lock(mutex_);
-    const auto is_there = [&] { return newest_ && newest_->offset >= offset; };
-    while (!is_there() && !finished_ && !stop_requested) changed_.wait_for(lock, kPoll);
+    const MutexLock lock(mutex_);
+    const auto is_there = [&]() REQUIRES(mutex_) { return newest_ && newest_->offset >= offset; };
+    while (!is_there() && !finished_ && !stop_requested) {
+      changed_.WaitFor(mutex_, kPoll, [&]() REQUIRES(mutex_) { return is_there() || finished_; });
+    }
     return is_there() ? std::optional(newest_->outcome) : std::nullopt;
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<RecordedOutcome> newest_;
-  bool finished_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<RecordedOutcome> newest_ GUARDED_BY(mutex_);
+  bool finished_ GUARDED_BY(mutex_) = false;
 };
 
 // The processor on its thread; ends with the source.
@@ -493,7 +497,7 @@ int Chat(const ChatArguments& arguments) {
   TerminalSource source;
   MemorySink sink;
   Desk desk;
-  Conversation conversation(arguments.tenant, config.limits, log, source, desk);
+  Conversation conversation(arguments.tenant, config.processor.graph.limits, log, source, desk);
   conversation.Continue();
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   Processor processor(options,

@@ -7,7 +7,6 @@
 
 #include <string>
 
-#include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
 #include "pipeline/stop_requested.h"
 #include "stages/exit_code.h"

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
+#include <memory>
 #include <system_error>
 
 #include "pipeline/bench/bench.h"
@@ -22,130 +23,155 @@ void AddCreateTopics(CLI::App& command, nudge::CreateTopicsArguments& topics) {
       ->check(CLI::Range(1, 100));
 }
 
+// Each command adds itself to the command line; its arguments live as long as its callback.
+
+void AddReplay(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::ReplayArguments>();
+  auto* command = app.add_subcommand("replay", "run a recorded file of events through the loop");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--input", arguments->input,
+                      "events instead of those configured; - is stdin");
+  command->add_option("--output", arguments->output, "output folder instead of the configured one");
+  command->add_flag("--fresh", arguments->fresh, "remove earlier output and state first");
+  command->add_flag("--quiet", arguments->quiet, "print the outcomes' sha256 only");
+  command->add_option("--threads", arguments->threads, "of graph and models")
+      ->check(CLI::Range(1, 256));
+  command->callback([arguments, &exit_code] { exit_code = nudge::Replay(*arguments); });
+}
+
+void AddRun(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::RunArguments>();
+  auto* command = app.add_subcommand("run", "serve live topics, until it is stopped");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  AddCreateTopics(*command, arguments->create_topics);
+  command->callback([arguments, &exit_code] { exit_code = nudge::RunLive(*arguments); });
+}
+
+void AddPublish(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::PublishArguments>();
+  auto* command = app.add_subcommand("publish", "send recorded events to the live input topic");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("events", arguments->input, "events, one a line; - is stdin")->required();
+  command->add_option("--rate", arguments->events_per_second, "events a second; 0: no limit")
+      ->check(CLI::Range(0.0, 1e9));
+  AddCreateTopics(*command, arguments->create_topics);
+  command->callback([arguments, &exit_code] { exit_code = nudge::Publish(*arguments); });
+}
+
+void AddCheck(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::CheckArguments>();
+  auto* command = app.add_subcommand("check", "check a configuration or a file of events");
+  command->add_option("path", arguments->path, "configuration, or events with --events");
+  command->add_flag("--events", arguments->events, "the path is a file of events");
+  command->add_flag("--schema", arguments->schema, "print the configuration's JSON Schema");
+  command->add_flag("--tables", arguments->tables, "print all configuration keys as tables");
+  command->callback([arguments, &exit_code] {
+    if (arguments->path.empty() && !arguments->schema && !arguments->tables) {
+      throw CLI::RequiredError("path");
+    }
+    exit_code = nudge::Check(*arguments);
+  });
+}
+
+void AddChat(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::ChatArguments>();
+  auto* command = app.add_subcommand("chat", "talk to it: ask, then answer +, - or = correction");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--tenant", arguments->tenant, "whose adapter and documents");
+  command->add_option("--log", arguments->log, "event log to continue and to write");
+  command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
+}
+
+void AddExplain(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::ExplainArguments>();
+  auto* command = app.add_subcommand("explain", "why an event ended as it did");
+  command->add_option("output", arguments->output, "output folder of a run")->required();
+  command->add_option("id", arguments->id, "id of the event")->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::Explain(*arguments); });
+}
+
+void AddInspect(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<std::string>();
+  auto* command =
+      app.add_subcommand("inspect", "what a model, snapshot, event file, output or state holds");
+  command->add_option("path", *arguments, "file or folder")->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::Inspect(*arguments); });
+}
+
+void AddBenchEngine(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchEngineArguments>();
+  auto* command = bench.add_subcommand("engine", "the graph, file to file, without a model");
+  command->add_option("--events", arguments->events, "how many")->check(CLI::Range(1, 100'000'000));
+  command->add_option("--tenants", arguments->tenants, "whose events")
+      ->check(CLI::Range(1, 10'000));
+  command->add_option("--documents", arguments->documents, "ids per tenant")
+      ->check(CLI::Range(1, 100'000));
+  command->add_option("--dimension", arguments->dimension, "of the embedder's stand-in; 0: none")
+      ->check(CLI::Range(0, 4096));
+  command->add_option("--threads", arguments->threads, "of graph and executor, one run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchEngine(*arguments); });
+}
+
+void AddBenchKafka(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchKafkaArguments>();
+  auto* command = bench.add_subcommand(
+      "kafka", "live topics without a model, exactly once beside at least once");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--events", arguments->events, "how many")->check(CLI::Range(1, 100'000'000));
+  command->add_option("--tenants", arguments->tenants, "whose events")
+      ->check(CLI::Range(1, 10'000));
+  command->add_option("--dimension", arguments->dimension, "of the embedder's stand-in; 0: none")
+      ->check(CLI::Range(0, 4096));
+  command->add_option("--partitions", arguments->partitions, "of each topic")
+      ->check(CLI::Range(1, 1000));
+  command->add_option("--threads", arguments->threads, "of graph and executor")
+      ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--minutes", arguments->minutes,
+                   "a steady load for so long instead: is memory flat?")
+      ->check(CLI::Range(0.0, 1e6));
+  command->add_option("--rate", arguments->rate, "events a second of the steady load")
+      ->check(CLI::Range(1.0, 1e6));
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchKafka(*arguments); });
+}
+
+void AddBenchTrain(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchTrainArguments>();
+  auto* command = bench.add_subcommand("train", "a gradient step of the language model");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--tokens", arguments->tokens, "of a sequence, one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(2, 4096));
+  command->add_option("--threads", arguments->threads, "one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--lessons", arguments->lessons,
+                   "of each way to measure what a feedback costs; 0: not measured")
+      ->check(CLI::Range(0, 100));
+  command->add_option("--beside", arguments->beside,
+                      "llama.cpp's llama-bench, to compare answers and embeddings with");
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchTrain(*arguments); });
+}
+
 int Run(int argc, char** argv) {
   CLI::App app{"nudge: answers that learn from feedback while they are served"};
   app.require_subcommand(1);
   int exit_code = nudge::kExitUsage;
-
-  nudge::ReplayArguments replay;
-  auto* replay_command =
-      app.add_subcommand("replay", "run a recorded file of events through the loop");
-  replay_command->add_option("config", replay.config_path, "configuration file")->required();
-  replay_command->add_option("--input", replay.input,
-                             "events instead of those configured; - is stdin");
-  replay_command->add_option("--output", replay.output,
-                             "output folder instead of the configured one");
-  replay_command->add_flag("--fresh", replay.fresh, "remove earlier output and state first");
-  replay_command->add_flag("--quiet", replay.quiet, "print the outcomes' sha256 only");
-  replay_command->add_option("--threads", replay.threads, "of graph and models")
-      ->check(CLI::Range(1, 256));
-  replay_command->callback([&] { exit_code = nudge::Replay(replay); });
-
-  nudge::RunArguments run;
-  auto* run_command = app.add_subcommand("run", "serve live topics, until it is stopped");
-  run_command->add_option("config", run.config_path, "configuration file")->required();
-  AddCreateTopics(*run_command, run.create_topics);
-  run_command->callback([&] { exit_code = nudge::RunLive(run); });
-
-  nudge::PublishArguments publish;
-  auto* publish_command =
-      app.add_subcommand("publish", "send recorded events to the live input topic");
-  publish_command->add_option("config", publish.config_path, "configuration file")->required();
-  publish_command->add_option("events", publish.input, "events, one a line; - is stdin")
-      ->required();
-  publish_command->add_option("--rate", publish.events_per_second, "events a second; 0: no limit")
-      ->check(CLI::Range(0.0, 1e9));
-  AddCreateTopics(*publish_command, publish.create_topics);
-  publish_command->callback([&] { exit_code = nudge::Publish(publish); });
-
-  nudge::CheckArguments check;
-  auto* check_command = app.add_subcommand("check", "check a configuration or a file of events");
-  check_command->add_option("path", check.path, "configuration, or events with --events");
-  check_command->add_flag("--events", check.events, "the path is a file of events");
-  check_command->add_flag("--schema", check.schema, "print the configuration's JSON Schema");
-  check_command->add_flag("--tables", check.tables, "print all configuration keys as tables");
-  check_command->callback([&] {
-    if (check.path.empty() && !check.schema && !check.tables) {
-      throw CLI::RequiredError("path");
-    }
-    exit_code = nudge::Check(check);
-  });
-
-  nudge::ChatArguments chat;
-  auto* chat_command =
-      app.add_subcommand("chat", "talk to it: ask, then answer +, - or = correction");
-  chat_command->add_option("config", chat.config_path, "configuration file")->required();
-  chat_command->add_option("--tenant", chat.tenant, "whose adapter and documents");
-  chat_command->add_option("--log", chat.log, "event log to continue and to write");
-  chat_command->callback([&] { exit_code = nudge::Chat(chat); });
-
-  nudge::ExplainArguments explain;
-  auto* explain_command = app.add_subcommand("explain", "why an event ended as it did");
-  explain_command->add_option("output", explain.output, "output folder of a run")->required();
-  explain_command->add_option("id", explain.id, "id of the event")->required();
-  explain_command->callback([&] { exit_code = nudge::Explain(explain); });
-
-  std::string inspected;
-  auto* inspect_command =
-      app.add_subcommand("inspect", "what a model, snapshot, event file, output or state holds");
-  inspect_command->add_option("path", inspected, "file or folder")->required();
-  inspect_command->callback([&] { exit_code = nudge::Inspect(inspected); });
-
-  auto* bench_command = app.add_subcommand("bench", "measure parts beside what bounds them");
-  bench_command->require_subcommand(1);
-  nudge::BenchEngineArguments engine;
-  auto* engine_command =
-      bench_command->add_subcommand("engine", "the graph, file to file, without a model");
-  engine_command->add_option("--events", engine.events, "how many")
-      ->check(CLI::Range(1, 100'000'000));
-  engine_command->add_option("--tenants", engine.tenants, "whose events")
-      ->check(CLI::Range(1, 10'000));
-  engine_command->add_option("--documents", engine.documents, "ids per tenant")
-      ->check(CLI::Range(1, 100'000));
-  engine_command->add_option("--dimension", engine.dimension, "of the embedder's stand-in; 0: none")
-      ->check(CLI::Range(0, 4096));
-  engine_command->add_option("--threads", engine.threads, "of graph and executor, one run each")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 256));
-  engine_command->callback([&] { exit_code = nudge::BenchEngine(engine); });
-
-  nudge::BenchKafkaArguments live;
-  auto* live_command = bench_command->add_subcommand(
-      "kafka", "live topics without a model, exactly once beside at least once");
-  live_command->add_option("config", live.config_path, "configuration file")->required();
-  live_command->add_option("--events", live.events, "how many")->check(CLI::Range(1, 100'000'000));
-  live_command->add_option("--tenants", live.tenants, "whose events")->check(CLI::Range(1, 10'000));
-  live_command->add_option("--dimension", live.dimension, "of the embedder's stand-in; 0: none")
-      ->check(CLI::Range(0, 4096));
-  live_command->add_option("--partitions", live.partitions, "of each topic")
-      ->check(CLI::Range(1, 1000));
-  live_command->add_option("--threads", live.threads, "of graph and executor")
-      ->check(CLI::Range(1, 256));
-  live_command
-      ->add_option("--minutes", live.minutes, "a steady load for so long instead: is memory flat?")
-      ->check(CLI::Range(0.0, 1e6));
-  live_command->add_option("--rate", live.rate, "events a second of the steady load")
-      ->check(CLI::Range(1.0, 1e6));
-  live_command->callback([&] { exit_code = nudge::BenchKafka(live); });
-
-  nudge::BenchTrainArguments train;
-  auto* train_command =
-      bench_command->add_subcommand("train", "a gradient step of the language model");
-  train_command->add_option("config", train.config_path, "configuration file")->required();
-  train_command->add_option("--tokens", train.tokens, "of a sequence, one row each")
-      ->delimiter(',')
-      ->check(CLI::Range(2, 4096));
-  train_command->add_option("--threads", train.threads, "one row each")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 256));
-  train_command
-      ->add_option("--lessons", train.lessons,
-                   "of each way to measure what a feedback costs; 0: not measured")
-      ->check(CLI::Range(0, 100));
-  train_command->add_option("--beside", train.beside,
-                            "llama.cpp's llama-bench, to compare answers and embeddings with");
-  train_command->callback([&] { exit_code = nudge::BenchTrain(train); });
-
+  AddReplay(app, exit_code);
+  AddRun(app, exit_code);
+  AddPublish(app, exit_code);
+  AddCheck(app, exit_code);
+  AddChat(app, exit_code);
+  AddExplain(app, exit_code);
+  AddInspect(app, exit_code);
+  CLI::App& bench = *app.add_subcommand("bench", "measure parts beside what bounds them");
+  bench.require_subcommand(1);
+  AddBenchEngine(bench, exit_code);
+  AddBenchKafka(bench, exit_code);
+  AddBenchTrain(bench, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -22,7 +22,8 @@ int Publish(const PublishArguments& arguments) {
         CreateTopics(kafka, topics.partitions, static_cast<int16_t>(topics.replication));
     if (!made.ok()) throw StartError(made.error().message);
   }
-  FileSource events({.path = arguments.input, .line_bytes = config.limits.line_bytes});
+  FileSource events(
+      {.path = arguments.input, .line_bytes = config.processor.graph.limits.line_bytes});
   KafkaPublisher publisher(kafka);
   PublishOptions options;
   options.events_per_second = arguments.events_per_second;

@@ -7,6 +7,7 @@
 #include "connectors/file_sink.h"
 #include "connectors/file_source.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
 #include "pipeline/report/held_out.h"
@@ -43,8 +44,8 @@ Config ReadFor(const ReplayArguments& arguments) {
   if (!arguments.input.empty()) config.input.path = arguments.input;
   if (!arguments.output.empty()) config.output.folder = arguments.output;
   if (arguments.threads > 0) {
-    config.graph_threads = static_cast<uint32_t>(arguments.threads);
-    config.executor.threads = static_cast<size_t>(arguments.threads);
+    config.processor.graph.threads = arguments.threads;
+    config.processor.executor.threads = static_cast<size_t>(arguments.threads);
   }
   RequireInputs(config);
   return config;
@@ -91,8 +92,8 @@ void MeasureHeldOut(const Config& config, const HeldOut& held_out, Backend& back
     return chats.at({question.tenant, question.query});
   };
   MeasureOptions options;
-  options.decoding = config.prompt.presets.front().decoding;
-  options.slots = config.executor.threads;
+  options.decoding = config.processor.prompt.presets.front().decoding;
+  options.slots = config.processor.executor.threads;
   options.cancelled = [] { return stop_requested.load(); };
   const auto base = Measure(
       held_out, backend, chat_of, [](const TenantId&) { return nullptr; }, options);
@@ -120,7 +121,7 @@ void MeasureHeldOut(const Config& config, const HeldOut& held_out, Backend& back
 std::string ModelLine(const Config& config, const Backend& backend) {
   if (config.model.backend != "local") return backend.description();
   const Result<Nothing> trains = backend.CanLearn();
-  return "model " + std::filesystem::path(config.model.language_model).stem().string() +
+  return "model " + std::filesystem::path(config.model.local.language_model).stem().string() +
          "; trains: " + (trains.ok() ? "yes" : "no, " + trains.error().message);
 }
 
@@ -159,7 +160,7 @@ int Replay(const ReplayArguments& arguments) {
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   FileSource source({.path = config.input.path,
                      .follow = config.input.follow,
-                     .line_bytes = config.limits.line_bytes});
+                     .line_bytes = config.processor.graph.limits.line_bytes});
   FileSink sink({.folder = config.output.folder,
                  .existing = FileSinkOptions::Existing::kResume,
                  .sync = config.output.sync});

@@ -1,13 +1,16 @@
 // `nudge run`: live topics through the loop, until it is told to stop.
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
 #include <thread>
 
 #include "connectors/kafka.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/observe/log_sink.h"
 #include "pipeline/observe/monitor.h"
 #include "pipeline/processor.h"
+#include "stages/guarded.h"
+#include "stages/log.h"
 
 namespace nudge {
 namespace {
@@ -15,7 +18,7 @@ namespace {
 constexpr std::chrono::seconds kSayEvery{10};
 
 void Say(const std::string& line) {
-  std::cerr << ("nudge: " + line + "\n");
+  Log(LogLevel::kInfo, line);
 }
 
 // Says every few seconds how far it is, and at the end.
@@ -25,10 +28,10 @@ class Reporter {
       : processor_(processor), client_(client), thread_([this] { Work(); }) {}
   ~Reporter() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       done_ = true;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
     thread_.join();
   }
   Reporter(const Reporter&) = delete;
@@ -36,9 +39,9 @@ class Reporter {
 
  private:
   void Work() {
-    std::unique_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     uint64_t said = 0;
-    while (!changed_.wait_for(lock, kSayEvery, [&] { return done_; })) {
+    while (!changed_.WaitFor(mutex_, kSayEvery, [&]() REQUIRES(mutex_) { return done_; })) {
       const OutcomeCounts progress = processor_.progress();
       if (progress.outcomes != said) Line(progress);
       said = progress.outcomes;
@@ -58,9 +61,9 @@ class Reporter {
 
   const Processor& processor_;
   const KafkaClient& client_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool done_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  bool done_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 
@@ -72,8 +75,7 @@ RunView ViewOf(Processor& processor, const KafkaClient& client) {
 }
 
 int Failed(const Error& error) {
-  Say(error.message);
-  if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
+  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
   if (error.code == Code::kFenced) return kExitFenced;
   return error.code == Code::kUnavailable ? kExitUnavailable : kExitFailed;
 }
@@ -82,9 +84,10 @@ int Failed(const Error& error) {
 
 int RunLive(const RunArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
+  OpenLog(config.log);
   RequireInputs(config);
   KafkaOptions kafka = ToKafkaOptions(config);
-  kafka.log = [](std::string_view line) { Say("kafka: " + std::string(line)); };
+  kafka.log = [](std::string_view line) { Log(LogLevel::kWarning, "kafka: " + std::string(line)); };
   std::optional<Monitor> monitor;
   if (config.monitor.port > 0) {
     monitor.emplace(config.monitor.address, static_cast<uint16_t>(config.monitor.port));
@@ -103,7 +106,9 @@ int RunLive(const RunArguments& arguments) {
   KafkaSource source(client);
   ProcessorOptions options = ToProcessorOptions(config);
   options.partition_count = client.partitions();
-  Processor processor(options, {{}, {}, Say}, *backend, source, sink);
+  Processor processor(options,
+                      {{}, {}, [](const std::string& notice) { Log(LogLevel::kWarning, notice); }},
+                      *backend, source, sink);
   Say("serving " + kafka.input_topic + " as " + kafka.group_id + "/" + kafka.instance_id + ", " +
       std::to_string(client.partitions()) + " partitions; " + backend->description());
   Result<std::map<int32_t, PartitionSummary>> done = Error{};

@@ -19,8 +19,7 @@ using Json = nlohmann::json;
 
 constexpr size_t kFileBytes = 1 << 20;
 constexpr int kDepth = 8;
-constexpr size_t kProblems = 50;       // reported at most
-constexpr double kLeastBudget = 1e-4;  // nats per token
+constexpr size_t kProblems = 50;  // reported at most
 constexpr char kCachePlaceholder[] = "${CACHE}";
 
 // For messages: at most 64 bytes, cut between characters, on one line.
@@ -183,6 +182,8 @@ class Reader {
       problems_.Add(field.path, "expected a whole number, got " + ToText(number));
     } else if (number < slot.least || number > slot.most) {
       problems_.Add(field.path, ToText(number) + " is outside " + ToRange(slot.least, slot.most));
+    } else if constexpr (std::is_same_v<T, std::chrono::milliseconds>) {
+      *slot.at = T(std::llround(number));
     } else {
       *slot.at = static_cast<T>(number);
     }
@@ -219,7 +220,7 @@ class Reader {
       if (word == slot.words.end()) {
         problems_.Add(field.path, "'" + Shown(value.get<std::string>()) + "' is not " + wanted);
       } else {
-        *slot.at = word->second;
+        Choose(slot, {word->second.begin(), word->second.end()});
       }
       return;
     }
@@ -236,10 +237,11 @@ class Reader {
       }
     }
     if (given.empty()) return problems_.Add(field.path, "an empty list; expected " + wanted);
-    slot.at->clear();
-    for (const std::string& name : slot.names) {
-      if (given.contains(name)) slot.at->push_back(name);
-    }
+    Choose(slot, given);
+  }
+
+  static void Choose(const Subset& slot, const std::set<std::string>& given) {
+    for (size_t i = 0; i < slot.names.size(); ++i) slot.at[i] = given.contains(slot.names[i]);
   }
 
   void Set(const Field& field, const Path& slot, const Json& value) const {
@@ -287,7 +289,7 @@ class Reader {
       const std::string path = field.path + "[" + std::to_string(i) + "]";
       DecodingPreset preset;
       if (value[i].is_object()) {
-        Reader(FieldsOf(preset, path), folders_, problems_).Read(value[i], path + ".");
+        Reader(OptionsOf(preset, path), folders_, problems_).Read(value[i], path + ".");
       } else {
         problems_.Add(path, "expected an object, got " + KindOf(value[i]));
       }
@@ -353,8 +355,8 @@ Json ParseJson(std::string_view text, Problems& problems) {
 // A preset's fields against each other, the other presets and the model.
 void CheckPresets(const Config& config, Problems& problems) {
   std::set<std::string> names;
-  for (size_t i = 0; i < config.prompt.presets.size(); ++i) {
-    const DecodingPreset& preset = config.prompt.presets[i];
+  for (size_t i = 0; i < config.processor.prompt.presets.size(); ++i) {
+    const DecodingPreset& preset = config.processor.prompt.presets[i];
     const std::string path = "prompt.presets[" + std::to_string(i) + "]";
     if (problems.Has(path)) continue;
     if (preset.name.empty()) {
@@ -362,12 +364,12 @@ void CheckPresets(const Config& config, Problems& problems) {
     } else if (!names.insert(preset.name).second) {
       problems.Add(path + ".name", "'" + Shown(preset.name) + "' is another preset's name too");
     }
-    if (preset.decoding.max_tokens >= config.model.window_tokens &&
+    if (preset.decoding.max_tokens >= config.model.local.window_tokens &&
         !problems.Has("model.window_tokens")) {
       problems.Add(path + ".max_tokens", std::to_string(preset.decoding.max_tokens) +
                                              " leaves no room for a prompt: model.window_tokens "
                                              "is " +
-                                             std::to_string(config.model.window_tokens));
+                                             std::to_string(config.model.local.window_tokens));
     }
   }
 }
@@ -391,26 +393,27 @@ void CheckTogether(Config& config, Problems& problems) {
                         [&](const char* path) { return problems.Has(path); });
   };
   if (sound({"model.backend", "model.language_model"}) && config.model.backend == "local" &&
-      config.model.language_model.empty()) {
+      config.model.local.language_model.empty()) {
     problems.Add("model.language_model",
                  "missing: the local backend needs a GGUF file (model.backend \"template\" runs "
                  "without a model)");
   }
-  if (const double budget = config.learn.kl_budget; budget > 0 && budget < kLeastBudget) {
+  if (const double budget = config.model.local.learner.kl_budget;
+      budget > 0 && budget < kLeastKlBudget) {
     problems.Add("adapt.kl_budget",
-                 ToText(budget) + " is neither 0 nor at least " + ToText(kLeastBudget));
+                 ToText(budget) + " is neither 0 nor at least " + ToText(kLeastKlBudget));
   }
   if (!config.deterministic) problems.Add("deterministic", "only true is supported");
   if (sound({"index.candidates", "index.passages"}) &&
-      config.index.candidates < config.index.passages) {
-    problems.Add("index.candidates", std::to_string(config.index.candidates) +
+      config.processor.index.candidates < config.processor.index.passages) {
+    problems.Add("index.candidates", std::to_string(config.processor.index.candidates) +
                                          " is below index.passages, which is " +
-                                         std::to_string(config.index.passages));
+                                         std::to_string(config.processor.index.passages));
   }
   // Key and chain are counted in outcome_bytes.
   if (sound({"limits.outcome_bytes", "kafka.message_bytes"}) && !config.kafka.brokers.empty() &&
-      config.emit.outcome_bytes > config.kafka.message_bytes) {
-    problems.Add("limits.outcome_bytes", std::to_string(config.emit.outcome_bytes) +
+      config.processor.graph.emit.outcome_bytes > config.kafka.message_bytes) {
+    problems.Add("limits.outcome_bytes", std::to_string(config.processor.graph.emit.outcome_bytes) +
                                              " is above kafka.message_bytes, which is " +
                                              std::to_string(config.kafka.message_bytes));
   }
@@ -471,58 +474,25 @@ std::string StateFolder(const Config& config) {
 }
 
 ProcessorOptions ToProcessorOptions(const Config& config) {
-  const std::filesystem::path output = config.output.folder;
-  ProcessorOptions options;
-  options.prepare = config.prepare;
-  options.recall = config.recall;
-  options.recall.documents_per_tenant = config.index.documents_per_tenant;
-  options.recall.chunks_per_tenant = config.index.chunks_per_tenant;
-  options.recall.default_prompt_id = config.prompt.default_prompt_id;
-  options.index = config.index;
-  options.adapt = config.adapt;
-  options.prompt = config.prompt;
-  options.respond = config.respond;
-  options.respond.learning = config.adapt.enabled;
-  options.graph.emit = config.emit;
-  options.graph.threads = config.graph_threads;
-  options.graph.limits = config.limits;
-  options.executor = config.executor;
-  options.executor.versions_kept = config.adapt.versions_kept;
-  options.executor.snapshot_folder = (output / "snapshots").string();
-  options.executor.adapters = config.adapters;
-  options.credits = config.in_flight;
+  ProcessorOptions options = config.processor;
+  options.recall.documents_per_tenant = options.index.documents_per_tenant;
+  options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
+  options.recall.default_prompt_id = options.prompt.default_prompt_id;
+  options.respond.learning = options.adapt.enabled;
+  options.executor.versions_kept = options.adapt.versions_kept;
+  options.executor.snapshot_folder =
+      (std::filesystem::path(config.output.folder) / "snapshots").string();
   options.state_folder = StateFolder(config);
   options.configuration_sha256 = SemanticSha256(config);
-  options.checkpoint_every_events = config.checkpoint.every_events;
-  options.checkpoint_at_end = config.checkpoint.at_end;
-  options.backup_every_cuts = config.checkpoint.backup_every_cuts;
-  options.drain = std::chrono::milliseconds(config.drain_ms);
-  options.hand_over = std::chrono::milliseconds(config.kafka.hand_over_ms);
-  options.watchdog.silent = std::chrono::milliseconds(config.watchdog.silent_ms);
-  options.watchdog.poll = std::chrono::milliseconds(config.watchdog.poll_ms);
   return options;
 }
 
 KafkaOptions ToKafkaOptions(const Config& config) {
-  const Config::Kafka& kafka = config.kafka;
-  if (kafka.brokers.empty()) {
+  if (config.kafka.brokers.empty()) {
     throw StartError("kafka.brokers: missing: HOST:PORT of the brokers");
   }
-  KafkaOptions options;
-  options.brokers = kafka.brokers;
-  options.group_id = kafka.group_id;
-  options.instance_id = kafka.instance_id;
-  options.input_topic = kafka.input_topic;
-  options.response_topic = kafka.response_topic;
-  options.receipt_topic = kafka.receipt_topic;
-  options.dead_letter_topic = kafka.dead_letter_topic;
-  options.properties = kafka.properties;
-  options.line_bytes = config.limits.line_bytes;
-  options.fetch_bytes = kafka.fetch_bytes;
-  options.message_bytes = kafka.message_bytes;
-  options.session_timeout = std::chrono::milliseconds(kafka.session_timeout_ms);
-  options.transaction_timeout = std::chrono::milliseconds(kafka.transaction_timeout_ms);
-  options.commit_timeout = std::chrono::milliseconds(kafka.commit_timeout_ms);
+  KafkaOptions options = config.kafka;
+  options.line_bytes = config.processor.graph.limits.line_bytes;
   return options;
 }
 

@@ -2,9 +2,10 @@
 //
 //   file -> [ReadConfig] -> Config -> [ToProcessorOptions] -> Processor
 //
-// A table of fields (config_fields.cpp) is the only source of truth: names, types, ranges, effects,
-// descriptions. Reading, the JSON Schema, the tables of docs/CONFIGURATION.md and SemanticSha256
-// come from it; defaults are those of the structs below and of the parts' own options.
+// Every part declares its options and their keys beside itself (stages/options.h). Those fields are
+// the only source of truth: names, types, ranges, effects, descriptions. Reading, the JSON Schema,
+// the tables of docs/CONFIGURATION.md and SemanticSha256 come from them; defaults are those of the
+// parts' own options and of what stands below.
 //
 // Paths: inputs (input.path, model files, adapt.anchors_path, adapt.import_folder, report.held_out)
 // are relative to the configuration file's folder, outputs (output.folder, checkpoint.folder,
@@ -16,39 +17,18 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "connectors/kafka.h"
-#include "pipeline/processor.h"
+#include "connectors/kafka_options.h"
+#include "pipeline/observe/log_options.h"
+#include "pipeline/observe/monitor_options.h"
+#include "pipeline/processor_options.h"
+#include "pipeline/report/report_options.h"
+#include "stages/model/local_backend_options.h"
+#include "stages/model/template_backend_options.h"
 
 namespace nudge {
-
-// How a tenant's adapter learns: docs/CONFIGURATION.md, section adapt.
-struct LearnSettings {
-  uint32_t rank = 8;
-  double alpha = 16;
-  std::string scale = "alpha";  // or "rslora": alpha / sqrt(rank)
-  std::vector<std::string> modules = {"q", "k", "v", "o", "gate", "up", "down"};
-  double learning_rate = 5e-4;
-  double gradient_clip = 1;
-  double down_weight = .3;
-  double down_beta = 1;
-  double balance_decay = .97;
-  uint32_t replay_per_lesson = 1;
-  uint32_t replay_examples = 512;
-  std::string anchors_path;  // neutral texts, JSON a line; empty: no anchor
-  uint32_t anchors_per_step = 2;
-  double anchor_lambda = 1;
-  double kl_budget = 0;  // nats per token, 1e-4 or more; 0: anchor_lambda stays as it is
-  double kl_cap = 1;     // nats per token; 0: no cap
-  uint64_t seed = 1;
-  std::string products = "auto";     // or "f32", "bf16"
-  std::string base_memory = "copy";  // or "file"
-  uint32_t learners_in_memory = 4;
-};
 
 struct Config {
   struct Input {
@@ -59,77 +39,26 @@ struct Config {
     std::string folder;
     bool sync = false;
   };
-  struct Kafka {
-    std::string brokers;  // empty: events come from input.path
-    std::string group_id = "nudge";
-    std::string instance_id = "1";
-    std::string input_topic = "nudge.events";
-    std::string response_topic = "nudge.responses";
-    std::string receipt_topic = "nudge.receipts";
-    std::string dead_letter_topic = "nudge.dead-letters";
-    std::map<std::string, std::string> properties;
-    uint64_t fetch_bytes = 64 << 20;
-    uint64_t message_bytes = 1'000'000;
-    uint32_t session_timeout_ms = 45'000;
-    uint32_t transaction_timeout_ms = 15'000;
-    uint32_t commit_timeout_ms = 120'000;
-    uint32_t hand_over_ms = 1'000;
-  };
   struct Model {
     std::string backend = "local";  // or "template"
-    std::string language_model;     // GGUF; set if the backend is local
-    std::string embedder;           // GGUF; empty: none, search is lexical only
-    std::string query_prefix;       // empty, as the one below: as the embedder's file says
-    std::string passage_prefix;
-    uint32_t window_tokens = 2048;
-    uint32_t threads_per_answer = 1;
-    uint32_t template_dimension = 64;  // of the template backend's vectors; 0: none
+    LocalBackendOptions local;      // its window_tokens holds for the template too
+    TemplateBackendOptions template_backend;
   };
   struct Checkpoint {
     bool enabled = true;
     std::string folder;  // empty: OUTPUT/state
-    uint64_t every_events = 1000;
-    uint32_t backup_every_cuts = 100;
-    bool at_end = true;
-  };
-  struct Monitor {
-    std::string address = "127.0.0.1";
-    uint32_t port = 0;  // 0: none
-  };
-  struct Watchdog {
-    uint32_t silent_ms = 60'000;  // 0: is not watched
-    uint32_t poll_ms = 30'000;    // 0: is not watched
-  };
-  struct Report {
-    std::string held_out;  // empty: none
-    std::string html;      // empty: none
-    uint32_t show_answers = 3;
   };
 
   bool deterministic = true;
   Input input;
   Output output;
-  Kafka kafka;
   Model model;
-  EventLimits limits;
-  CreditLimits in_flight;
-  RecallOptions recall;  // documents and chunks per tenant stand in `index`
-  PrepareOptions prepare;
-  IndexOptions index;
-  AdaptOptions adapt;  // versions_kept holds for the executor too
-  LearnSettings learn;
-  std::string import_folder;  // of adapters that events bring in; empty: imports are refused
-  TenantAdaptersOptions adapters;
-  PromptOptions prompt;
-  RespondOptions respond;
-  EmitOptions emit;
   Checkpoint checkpoint;
-  ExecutorOptions executor;
-  uint32_t graph_threads = 2;
-  uint32_t drain_ms = 30'000;
-  Monitor monitor;
-  Watchdog watchdog;
-  Report report;
+  KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
+  ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
+  MonitorOptions monitor;
+  LogOptions log;  // of a live run
+  ReportOptions report;
 };
 
 // Throws StartError with every problem, one a line, each behind the file's path: a file that cannot

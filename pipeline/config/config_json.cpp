@@ -22,7 +22,7 @@ OrderedJson ValueOf(const Slot& slot) {
                           OrderedJson list = OrderedJson::array();
                           for (DecodingPreset preset : *presets.at) {
                             OrderedJson object = OrderedJson::object();
-                            for (const Field& field : FieldsOf(preset, "")) {
+                            for (const Field& field : OptionsOf(preset, "")) {
                               object[field.path.substr(1)] = ValueOf(field.slot);
                             }
                             list.push_back(std::move(object));
@@ -33,6 +33,16 @@ OrderedJson ValueOf(const Slot& slot) {
                           const double value = *number.at;
                           if (value == std::trunc(value)) return OrderedJson(std::llround(value));
                           return OrderedJson(value);
+                        },
+                        [](const Number<std::chrono::milliseconds>& number) {
+                          return OrderedJson(number.at->count());
+                        },
+                        [](const Subset& subset) {
+                          OrderedJson list = OrderedJson::array();
+                          for (size_t i = 0; i < subset.names.size(); ++i) {
+                            if (subset.at[i]) list.push_back(subset.names[i]);
+                          }
+                          return list;
                         },
                         [](const auto& other) { return OrderedJson(*other.at); },
                     },
@@ -79,7 +89,7 @@ OrderedJson ConstraintsOf(const Slot& slot) {
                  [&](const Presets& presets) {
                    DecodingPreset preset;
                    OrderedJson item = {{"type", "object"}};
-                   for (const Field& field : FieldsOf(preset, "")) {
+                   for (const Field& field : OptionsOf(preset, "")) {
                      OrderedJson member = ConstraintsOf(field.slot);
                      member["description"] = field.what;
                      item["properties"][field.path.substr(1)] = std::move(member);
@@ -222,7 +232,7 @@ std::string ConfigTables() {
       DecodingPreset preset;
       out += "\nEach of `prompt.presets`:\n\n";
       out += kTableHead;
-      for (const Field& field : FieldsOf(preset, "")) AddRow(field, LastPart(field.path), out);
+      for (const Field& field : OptionsOf(preset, "")) AddRow(field, LastPart(field.path), out);
     }
   }
   return out;

@@ -10,7 +10,7 @@
 namespace nudge {
 namespace {
 
-constexpr size_t kThreads = 4;  // one that is slow to ask holds up none of the others
+constexpr size_t kThreads = 4;  // a slow client holds up none of the others
 constexpr std::chrono::seconds kPatience{5};
 constexpr size_t kRequestBytes = 1 << 10;
 constexpr char kText[] = "text/plain; charset=utf-8";
@@ -95,17 +95,17 @@ uint16_t Monitor::port() const {
 }
 
 RunView Monitor::Look() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return look_ ? look_() : RunView{};
 }
 
 Monitor::Watch::Watch(Monitor& monitor, std::function<RunView()> look) : monitor_(monitor) {
-  const std::lock_guard lock(monitor_.mutex_);
+  const MutexLock lock(monitor_.mutex_);
   monitor_.look_ = std::move(look);
 }
 
 Monitor::Watch::~Watch() {
-  const std::lock_guard lock(monitor_.mutex_);
+  const MutexLock lock(monitor_.mutex_);
   monitor_.look_ = nullptr;
 }
 

@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "pipeline/observe/run_view.h"
+#include "stages/guarded.h"
 
 namespace nudge {
 
@@ -46,8 +46,8 @@ class Monitor {
   struct Server;
   RunView Look();
 
-  std::mutex mutex_;  // held while a page's values are read: a run outlives those who look at it
-  std::function<RunView()> look_;
+  Mutex mutex_;  // held while a page's values are read: a run outlives those who look at it
+  std::function<RunView()> look_ GUARDED_BY(mutex_);
   std::unique_ptr<Server> server_;
 };
 

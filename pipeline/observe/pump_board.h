@@ -2,8 +2,8 @@
 //
 //   Processor::Pump -> [PumpBoard] -> Processor::View, Watchdog
 //
-// Per event it costs that thread two relaxed stores, and no lock: which event is the oldest is
-// looked up only when somebody asks, by that thread, between two records.
+// An event costs that thread two relaxed stores and no lock. Which event is the oldest is looked up
+// by that thread, between two records, and only when somebody asks.
 #pragma once
 
 #include <atomic>

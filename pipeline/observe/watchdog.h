@@ -2,9 +2,10 @@
 //
 //   Processor -> look -> [Watchdog] -> a sentence on standard error, /readyz, a metric
 //
-// Two things are watched. A partition with events in flight of which none was committed for
-// `silent`: the sentence names the oldest one and where it is. And the thread that owns the source:
-// librdkafka's own max.poll.interval is reset by the poll of any queue, so it does not tell.
+// Two things are watched. The first is a partition with events in flight, none of which was
+// committed for `silent`: the sentence names the oldest of them and where it is. The second is the
+// thread that owns the source. librdkafka's max.poll.interval does not watch it, since the poll of
+// any queue resets it.
 //
 // Has a thread of its own between Start and Stop, which only looks; it changes nothing of the run.
 #pragma once
@@ -18,14 +19,10 @@
 #include <thread>
 
 #include "pipeline/observe/run_view.h"
+#include "pipeline/observe/watchdog_options.h"
 #include "stages/guarded.h"
 
 namespace nudge {
-
-struct WatchdogOptions {
-  std::chrono::milliseconds silent{0};  // 0: is not watched
-  std::chrono::milliseconds poll{0};    // 0: is not watched
-};
 
 class Watchdog {
  public:

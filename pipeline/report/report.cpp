@@ -352,7 +352,7 @@ Report::Report(std::optional<uint64_t> total_events)
 
 void Report::OnOutcome(const OutcomeLine& line) {
   const Result<RecordedOutcome> recorded = DecodeOutcome(line.bytes);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ++counts_.events;
   if (!recorded.ok()) {
     ++counts_.unreadable;
@@ -402,7 +402,7 @@ void Report::CountDeadLetter(const RecordedOutcome& recorded, const DeadLetter& 
 
 void Report::OnLesson(const LessonEvent& lesson) {
   const LessonReport& report = lesson.done.report;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (lesson.done.error) {
     ++counts_.lessons_failed;
     return;
@@ -425,7 +425,7 @@ void Report::OnLesson(const LessonEvent& lesson) {
 }
 
 RunCounts Report::counts() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return counts_;
 }
 
@@ -483,7 +483,7 @@ void Report::PrintSummary(std::ostream& out, const Summary& summary) {
 // ---- The files ----------------------------------------------------------------------------------
 
 Result<Nothing> Report::WriteHtml(const std::string& path, const Summary& summary) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return WriteFile(path, ReportPage(counts_, curves_, dead_letters_, summary));
 }
 

@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <iosfwd>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +21,7 @@
 #include "pipeline/graph.h"
 #include "pipeline/outbox.h"
 #include "pipeline/report/held_out.h"
+#include "stages/guarded.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -132,17 +132,18 @@ class Report {
  private:
   void CountAnswer(const Response& response);
   void CountReceipt(const Outcome& outcome, const Applied& applied);
-  void CountDeadLetter(const RecordedOutcome& recorded, const DeadLetter& letter);
+  void CountDeadLetter(const RecordedOutcome& recorded, const DeadLetter& letter) REQUIRES(mutex_);
 
   const std::optional<uint64_t> total_events_;
   const std::chrono::steady_clock::time_point start_;
   const bool terminal_;
   bool drawn_ = false;
 
-  mutable std::mutex mutex_;  // guards what is below
-  RunCounts counts_;
-  std::map<TenantId, std::vector<CurvePoint>> curves_;  // in log order; bounded, counts are not
-  std::vector<DeadLetterRow> dead_letters_;             // the first ones
+  mutable Mutex mutex_;
+  RunCounts counts_ GUARDED_BY(mutex_);
+  // In log order; bounded, counts are not.
+  std::map<TenantId, std::vector<CurvePoint>> curves_ GUARDED_BY(mutex_);
+  std::vector<DeadLetterRow> dead_letters_ GUARDED_BY(mutex_);  // the first ones
 };
 
 }  // namespace nudge

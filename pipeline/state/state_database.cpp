@@ -111,8 +111,8 @@ std::string UriOf(const std::string& path, const std::string& settings) {
   return uri + '?' + settings;
 }
 
-// Whether the last error says that the file's content is wrong. An SQL error is one as well: our
-// statements fit our schema, so it is the schema that is not what was written.
+// Whether the last error says that the file's content is wrong. An SQL error says so too: our
+// statements fit our schema, so the file has another.
 bool IsAboutContent(int code) {
   switch (code & 0xff) {
     case SQLITE_CORRUPT:
@@ -330,7 +330,7 @@ Result<Nothing> StateDatabase::Migrate() {
   if (!before.ok()) return before.error();
   if (*before == kFormat) return Nothing{};
   if (Result<Nothing> begun = Begin(); !begun.ok()) return begun;
-  // Again, since another process may have been quicker.
+  // Read again, since another process may have raised the format before this transaction.
   const Result<int64_t> format = Number("PRAGMA user_version");
   if (!format.ok()) return format.error();
   for (auto step = static_cast<size_t>(std::max<int64_t>(*format, 0)); step < kLadder.size();

@@ -23,7 +23,8 @@ struct sqlite3;
 
 namespace nudge {
 
-// What must be equal for the bytes to be equal: who may take over in the middle of a log.
+// What decides the bytes of outcomes and state: only a process of the same identity may take a
+// state over in the middle of a log.
 struct StateIdentity {
   std::string fingerprint;    // of the models and of the instruction path
   std::string configuration;  // SHA-256 of the semantic configuration

@@ -163,8 +163,8 @@ void StateStore::Close(int32_t partition) {
 
 // ---- Restoring ----------------------------------------------------------------------------------
 
-// What is whole, but not this partition's or not this process's to go on from. Ahead of the
-// committed offset is not asked here: a backup may be below.
+// Refuses a whole state that is another partition's, or that this process may not go on from. It
+// does not ask whether the state is ahead of the committed offset: a backup may be below.
 Result<Nothing> StateStore::CheckFit(const StateMeta& meta, const std::string& path,
                                      int32_t partition, int64_t committed_offset) const {
   if (meta.blank()) return Nothing{};
@@ -194,8 +194,8 @@ Result<Nothing> StateStore::CheckFit(const StateMeta& meta, const std::string& p
   return Nothing{};
 }
 
-// One transaction from looking to owning, so that an earlier owner cannot write in between.
-// `defect` is set where a backup may help.
+// Reads, checks and claims the state in one transaction, so that an earlier owner cannot write in
+// between. `defect` is set where a backup may help.
 Result<std::optional<Cut>> StateStore::Restore(Slot& slot, int32_t partition,
                                                int64_t committed_offset,
                                                std::string& defect) const {
@@ -269,7 +269,7 @@ Result<std::string> StateStore::SetAside(const std::string& path, int32_t partit
     aside = stem + std::to_string(number) + std::string(kSuffix);
   }
   fs::remove(path + "-shm", error);
-  // The log first: beside another file it would be taken for that file's.
+  // The log is moved first: beside the next file of this name it would be taken for that file's.
   for (const char* part : {"-wal", "-journal", ""}) {
     if (!fs::exists(path + part, error)) continue;
     if (auto renamed = Rename(path + part, aside + part); !renamed.ok()) return renamed.error();
@@ -450,7 +450,8 @@ Result<StateSummary> SummarizeOpen(StateDatabase& database, StateDatabase::Acces
   return summary;
 }
 
-// A log without its index, as after a copy by hand: SQLite would write the index beside it.
+// For a log without its index, as after a copy by hand. SQLite would write the index beside it, so
+// a copy is read.
 Result<StateSummary> SummarizeCopy(const std::string& path) {
   std::string folder = (fs::temp_directory_path() / "nudge-state-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return Failed("make", folder, std::strerror(errno));
@@ -472,7 +473,7 @@ Result<StateSummary> SummarizeCopy(const std::string& path) {
 Result<StateSummary> Summarize(const std::string& path) {
   std::error_code error;
   Result<StateSummary> summary = Error{};
-  // Again where a writer came or went while we were opening.
+  // Tries again where a writer came or went while we were opening.
   for (int attempt = 0; attempt < 3; ++attempt) {
     const auto log_bytes = fs::file_size(path + "-wal", error);
     const bool has_log = !error && log_bytes > 0;

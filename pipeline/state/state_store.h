@@ -53,7 +53,7 @@ class StateStore {
   static constexpr size_t kBackupsKept = 3;  // per partition
 
   // Creates the folder. Throws StartError where that cannot be. `on_notice` (may be empty) is told
-  // of what people should know and nothing fails from: a file set aside, a backup that could not be
+  // what people should know although nothing fails: a file set aside, a backup that could not be
   // written. Any thread.
   StateStore(std::string folder, StateIdentity identity, StateStoreOptions options = {},
              std::function<void(const std::string&)> on_notice = {});

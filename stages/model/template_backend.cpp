@@ -33,20 +33,20 @@ class TemplateLearner final : public BackendLearner {
  public:
   explicit TemplateLearner(const TenantId& tenant) : digest_(Sha256Hex("template:" + tenant)) {}
 
-  Result<LessonReport> Step(const Study& study, const ParallelFor&) override {
-    digest_ = Hex(Sha256Parts({digest_, ChatText(study.chat), study.shown,
-                               study.correction.value_or(""), std::to_string(study.reward)}));
+  Result<LessonReport> Step(const TextExample& text, const ParallelFor&) override {
+    digest_ = Hex(Sha256Parts({digest_, ChatText(text.chat), text.shown,
+                               text.correction.value_or(""), std::to_string(text.reward)}));
     ++counts_.steps;
     ++counts_.examples;
-    if (study.correction) {
+    if (text.correction) {
       ++counts_.corrections;
-    } else if (study.reward > 0) {
+    } else if (text.reward > 0) {
       ++counts_.ups;
     } else {
       ++counts_.downs;
     }
     LessonReport report;
-    report.tokens = static_cast<uint32_t>(study.shown.size());
+    report.tokens = static_cast<uint32_t>(text.shown.size());
     report.accepted = true;
     return report;
   }

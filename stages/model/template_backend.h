@@ -10,15 +10,9 @@
 #include <string>
 
 #include "stages/model/backend.h"
+#include "stages/model/template_backend_options.h"
 
 namespace nudge {
-
-struct TemplateBackendOptions {
-  size_t dimension = 0;  // of its toy vectors: words hashed into buckets; 0: none
-  size_t window_tokens = 2048;
-  bool instant = true;                     // false, and where there is a delay: called by threads
-  std::function<void()> before_each_call;  // tests: a seeded delay; may be empty
-};
 
 std::unique_ptr<Backend> MakeTemplateBackend(TemplateBackendOptions options);
 

@@ -16,16 +16,18 @@ namespace {
 void CheckConfig(const Config& config) {
   ENSURE(config.deterministic);
   ENSURE(!config.input.path.empty() && !config.output.folder.empty());
-  ENSURE(config.model.backend == "template" || !config.model.language_model.empty());
-  ENSURE(config.learn.rank >= 1 && config.learn.rank <= 64);
-  ENSURE(config.learn.learning_rate > 0 && config.learn.learning_rate <= 1);
-  ENSURE(config.index.passages >= 1 && config.index.passages <= config.index.candidates);
-  ENSURE(!config.prompt.presets.empty());
-  for (const DecodingPreset& preset : config.prompt.presets) {
+  ENSURE(config.model.backend == "template" || !config.model.local.language_model.empty());
+  ENSURE(config.model.local.learner.rank >= 1 && config.model.local.learner.rank <= 64);
+  ENSURE(config.model.local.learner.optimizer.learning_rate > 0 &&
+         config.model.local.learner.optimizer.learning_rate <= 1);
+  ENSURE(config.processor.index.passages >= 1 &&
+         config.processor.index.passages <= config.processor.index.candidates);
+  ENSURE(!config.processor.prompt.presets.empty());
+  for (const DecodingPreset& preset : config.processor.prompt.presets) {
     ENSURE(!preset.name.empty());
-    ENSURE(preset.decoding.max_tokens < config.model.window_tokens);
+    ENSURE(preset.decoding.max_tokens < config.model.local.window_tokens);
   }
-  if (config.learn.anchors_path.empty()) {  // else a file's content counts
+  if (config.model.local.anchors_path.empty()) {  // else a file's content counts
     ENSURE(SemanticSha256(config).size() == 64);
     ENSURE(ToProcessorOptions(config).configuration_sha256 == SemanticSha256(config));
   }

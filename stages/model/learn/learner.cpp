@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "stages/hash.h"
+#include "stages/model/adapters/peft_file.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/state.h"
 
@@ -21,10 +22,10 @@ constexpr double kMostLambda = 5;
 // Streams of choices, kept apart.
 enum Purpose : uint64_t { kInitialA, kReplay, kAnchors };
 
-bool IsUp(const LearnExample& example) {
+bool IsUp(const TokenExample& example) {
   return example.correction || example.reward > 0;
 }
-bool IsDown(const LearnExample& example) {
+bool IsDown(const TokenExample& example) {
   return example.correction || example.reward < 0;
 }
 
@@ -50,7 +51,7 @@ double MeanLoss(const StepLosses& losses, size_t begin) {
   return count == 0 ? 0 : sum / static_cast<double>(count);
 }
 
-std::optional<Error> Check(const LearnExample& example) {
+std::optional<Error> Check(const TokenExample& example) {
   const auto refused = [](const char* what) {
     return Error{Code::kInvalidEvent, what, "correct the feedback event"};
   };
@@ -95,39 +96,27 @@ std::optional<TrainSequence> ReadSequence(Objective objective, ByteReader& in) {
 }  // namespace
 
 std::vector<std::string> Problems(const LearnerOptions& options) {
-  std::vector<std::string> problems;
+  LearnerOptions copy = options;
+  std::vector<std::string> problems = keys::WrongValues(OptionsOf(copy));
   const auto check = [&](const char* name, double value, double low, double high) {
     if (value >= low && value <= high) return;
-    const auto text = [](double number) {
-      std::string digits = std::to_string(number);
-      digits.erase(digits.find_last_not_of('0') + 1);
-      if (digits.back() == '.') digits.pop_back();
-      return digits;
-    };
-    problems.push_back(std::string(name) + ": " + text(value) + " is outside " + text(low) + ".." +
-                       text(high));
+    problems.push_back(std::string(name) + ": " + keys::ToText(value) + " is outside " +
+                       keys::ToRange(low, high));
   };
-  check("rank", options.rank, 1, 64);
-  check("alpha", static_cast<double>(options.alpha), 0.001, 1024);
-  check("learning_rate", options.optimizer.learning_rate, 1e-8, 1);
   check("beta1", options.optimizer.beta1, 0, 0.9999);
   check("beta2", options.optimizer.beta2, 0, 0.999999);
   check("epsilon", options.optimizer.epsilon, 1e-12, 1);
   check("weight_decay", options.optimizer.weight_decay, 0, 1);
-  check("clip_norm", options.optimizer.clip_norm, 1e-6, 1e6);
-  check("beta", options.beta, 1e-3, 100);
-  check("down_weight", options.down_weight, 0, 1);
-  check("count_decay", options.count_decay, 0, 1);
-  check("replay_capacity", options.replay_capacity, 0, 100000);
-  check("replay_per_step", options.replay_per_step, 0, 8);
-  check("anchors_per_step", options.anchors_per_step, 0, 8);
-  check("anchor_lambda", options.anchor_lambda, 0, 100);
-  check("kl_budget", options.kl_budget, 1e-4, 100);
-  check("kl_cap", options.kl_cap, 0, 1000);
-  if (std::none_of(options.modules.begin(), options.modules.end(), [](bool on) { return on; })) {
-    problems.emplace_back("modules: none is enabled");
+  if (options.kl_budget > 0 && options.kl_budget < kLeastKlBudget) {
+    problems.push_back("adapt.kl_budget: " + keys::ToText(options.kl_budget) +
+                       " is neither 0 nor at least " + keys::ToText(kLeastKlBudget));
   }
   return problems;
+}
+
+LoraShape AdapterShape(const FrozenWeights& weights, const LearnerOptions& options) {
+  const float alpha = PlainAlpha(options.alpha, options.rank, options.scale == "rslora");
+  return weights.AdapterShape(options.rank, alpha, options.modules);
 }
 
 Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Trainer& trainer,
@@ -155,11 +144,11 @@ Result<AnchorPool> AnchorPool::Make(std::vector<TrainSequence> sequences, Traine
 Learner::Learner(const FrozenWeights& weights, const LearnerOptions& options)
     : options_(options), optimizer_(0) {
   const auto problems = Problems(options);
-  if (!problems.empty()) throw StartError("learner: " + problems.front());
-  weights_.shape = weights.AdapterShape(options.rank, options.alpha, options.modules);
+  if (!problems.empty()) throw StartError(problems.front());
+  weights_.shape = AdapterShape(weights, options);
   weights_ = InitialWeights();
   optimizer_ = AdamW(weights_.values.size());
-  lambda_ = options.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options.anchor_lambda;
+  lambda_ = options.kl_budget > 0 ? kBudgetStart : options.anchor_lambda;
 }
 
 LoraWeights Learner::InitialWeights() const {
@@ -178,9 +167,9 @@ LoraWeights Learner::InitialWeights() const {
   return initial;
 }
 
-Learner::Tally Learner::TallyAfter(const LearnExample& example) const {
-  return {tally_.ups * options_.count_decay + (IsUp(example) ? 1 : 0),
-          tally_.downs * options_.count_decay + (IsDown(example) ? 1 : 0)};
+Learner::Tally Learner::TallyAfter(const TokenExample& example) const {
+  return {tally_.ups * options_.balance_decay + (IsUp(example) ? 1 : 0),
+          tally_.downs * options_.balance_decay + (IsDown(example) ? 1 : 0)};
 }
 
 double Learner::DownWeight(const Tally& tally) const {
@@ -203,69 +192,69 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
 }
 
 // A replayed lesson that does not fit beside the new one and the anchors is left out.
-Learner::StepPlan Learner::Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
-                                size_t max_tokens) const {
-  StepPlan plan;
+Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
+                                 const AnchorPool& anchors, size_t max_tokens) const {
+  StepBatch batch;
   const double down_weight = DownWeight(tally);
-  const auto rows = [&](const Lesson& l) {
+  const auto rows = [&](const ReplayItem& l) {
     return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
   const auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
-  size_t used = rows(lesson);
+  size_t used = rows(item);
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
-  std::vector<const Lesson*> lessons = {&lesson};
-  for (const uint64_t i : Draw(kReplay, options_.replay_per_step, replay_.size())) {
+  std::vector<const ReplayItem*> items = {&item};
+  for (const uint64_t i : Draw(kReplay, options_.replay_per_lesson, replay_.size())) {
     const size_t more = rows(replay_[i]);
     if (more == 0 || used + more > max_tokens) continue;
     used += more;
-    lessons.push_back(&replay_[i]);
+    items.push_back(&replay_[i]);
   }
-  const double share = 1 / static_cast<double>(lessons.size());
-  for (const Lesson* one : lessons) {
+  const double share = 1 / static_cast<double>(items.size());
+  for (const ReplayItem* one : items) {
     if (one->up) {
-      plan.sequences.push_back(*one->up);
-      plan.sequences.back().weight *= static_cast<float>(share);
+      batch.sequences.push_back(*one->up);
+      batch.sequences.back().weight *= static_cast<float>(share);
     }
     if (one->down && down_weight > 0) {
-      plan.sequences.push_back(*one->down);
-      plan.sequences.back().weight *= static_cast<float>(share * down_weight);
+      batch.sequences.push_back(*one->down);
+      batch.sequences.back().weight *= static_cast<float>(share * down_weight);
     }
   }
-  plan.anchors_begin = plan.sequences.size();
-  plan.lambda = options_.anchor_rule == AnchorRule::kBudget ? lambda_ : options_.anchor_lambda;
+  batch.anchors_begin = batch.sequences.size();
+  batch.lambda = options_.kl_budget > 0 ? lambda_ : options_.anchor_lambda;
   for (const uint64_t i : drawn) {
-    plan.sequences.push_back(anchors.sequences()[i]);
-    plan.sequences.back().weight =
-        static_cast<float>(plan.lambda / static_cast<double>(drawn.size()));
+    batch.sequences.push_back(anchors.sequences()[i]);
+    batch.sequences.back().weight =
+        static_cast<float>(batch.lambda / static_cast<double>(drawn.size()));
   }
-  return plan;
+  return batch;
 }
 
-Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
+Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
                                  const AnchorPool& anchors, const ParallelFor& parallel) {
   if (auto error = Check(example)) return *error;
   const std::vector<int32_t>& shown = example.shown_completion;
-  Lesson lesson;
+  ReplayItem item;
   if (example.correction) {
-    lesson.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
+    item.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
   } else if (example.reward > 0) {
-    lesson.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
+    item.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
   }
   if (IsDown(example) && !shown.empty() && shown != example.correction) {
-    lesson.down =
+    item.down =
         Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
-    lesson.down->beta = static_cast<float>(options_.beta);
-    auto base = trainer.LogProbability(lesson.down->tokens, lesson.down->completion_begin, nullptr,
-                                       parallel);
+    item.down->beta = static_cast<float>(options_.down_beta);
+    auto base =
+        trainer.LogProbability(item.down->tokens, item.down->completion_begin, nullptr, parallel);
     if (!base) return base.error();
-    lesson.down->base_log_probability = *base;
+    item.down->base_log_probability = *base;
   }
-  const TrainSequence& target = lesson.up ? *lesson.up : *lesson.down;
+  const TrainSequence& target = item.up ? *item.up : *item.down;
   const auto target_tokens = static_cast<double>(target.tokens.size() - target.completion_begin);
   const Tally tally = TallyAfter(example);
 
   StepReport report;
-  const bool nothing_to_learn = !lesson.up && DownWeight(tally) == 0;
+  const bool nothing_to_learn = !item.up && DownWeight(tally) == 0;
   if (nothing_to_learn) {
     auto nll =
         trainer.NegativeLogLikelihood(target.tokens, target.completion_begin, &weights_, parallel);
@@ -273,17 +262,17 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
     report.nll_before = *nll;
     report.accepted = true;
   } else {
-    const StepPlan plan = Plan(lesson, tally, anchors, trainer.limits().max_tokens);
+    const StepBatch batch = Pack(item, tally, anchors, trainer.limits().max_tokens);
     const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
-    auto losses = trainer.Gradients(weights_, plan.sequences, parallel, gradient);
+    auto losses = trainer.Gradients(weights_, batch.sequences, parallel, gradient);
     if (!losses) return losses.error();
     report.nll_before = -losses->sequences[0].log_probability / target_tokens;
     report.loss = losses->total;
-    report.kl = MeanLoss(*losses, plan.anchors_begin);
-    report.lambda = plan.lambda;
+    report.kl = MeanLoss(*losses, batch.anchors_begin);
+    report.lambda = batch.lambda;
     report.gradient_norm = losses->gradient_norm;
     report.tokens = losses->tokens;
-    const auto anchored = std::span(plan.sequences).subspan(plan.anchors_begin);
+    const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
     auto moved = Move(gradient, anchored, report.kl, trainer, parallel);
     if (!moved) return moved.error();
     report.accepted = *moved;
@@ -295,9 +284,9 @@ Result<StepReport> Learner::Step(const LearnExample& example, Trainer& trainer,
     return report;
   }
   ++counts_.steps;
-  if (options_.replay_capacity > 0) {
-    if (replay_.size() == options_.replay_capacity) replay_.pop_front();
-    replay_.push_back(std::move(lesson));
+  if (options_.replay_examples > 0) {
+    if (replay_.size() == options_.replay_examples) replay_.pop_front();
+    replay_.push_back(std::move(item));
   }
   return report;
 }
@@ -326,12 +315,12 @@ Result<bool> Learner::Move(std::span<const float> gradient, std::span<const Trai
 
 void Learner::FollowBudget(double kl) {
   kl_ema_ = 0.8 * kl_ema_ + 0.2 * kl;
-  if (options_.anchor_rule != AnchorRule::kBudget) return;
+  if (options_.kl_budget == 0) return;
   const double push = std::clamp(0.3 * (kl_ema_ / options_.kl_budget - 1), -0.1, 0.4);
   lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
 }
 
-void Learner::Count(const LearnExample& example, const Tally& tally) {
+void Learner::Count(const TokenExample& example, const Tally& tally) {
   tally_ = tally;
   ++events_;
   if (example.correction) {
@@ -357,7 +346,7 @@ Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
   }
   weights_ = weights != nullptr ? *weights : InitialWeights();
   optimizer_ = AdamW(weights_.values.size());
-  lambda_ = options_.anchor_rule == AnchorRule::kBudget ? kBudgetStart : options_.anchor_lambda;
+  lambda_ = options_.kl_budget > 0 ? kBudgetStart : options_.anchor_lambda;
   kl_ema_ = 0;
   return Nothing{};
 }
@@ -371,9 +360,9 @@ std::string Learner::Save() const {
   out.Floats(optimizer_.first_moment());
   out.Floats(optimizer_.second_moment());
   out.U64(replay_.size());
-  for (const Lesson& lesson : replay_) {
-    WriteSequence(lesson.up, out);
-    WriteSequence(lesson.down, out);
+  for (const ReplayItem& item : replay_) {
+    WriteSequence(item.up, out);
+    WriteSequence(item.down, out);
   }
   for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
   for (const uint64_t value :
@@ -417,14 +406,14 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
     if (!AllFinite(values->data(), size)) return damaged;
   }
   learner.optimizer_.Restore(steps, std::move(first), std::move(second));
-  const uint64_t lessons = in.U64();
-  for (uint64_t i = 0; i < lessons && !in.failed(); ++i) {
-    Lesson lesson;
-    lesson.up = ReadSequence(Objective::kCrossEntropy, in);
-    lesson.down = ReadSequence(Objective::kDown, in);
-    if (lesson.down) lesson.down->beta = static_cast<float>(options.beta);
-    learner.replay_.push_back(std::move(lesson));
-    if (learner.replay_.size() > options.replay_capacity) learner.replay_.pop_front();
+  const uint64_t items = in.U64();
+  for (uint64_t i = 0; i < items && !in.failed(); ++i) {
+    ReplayItem item;
+    item.up = ReadSequence(Objective::kCrossEntropy, in);
+    item.down = ReadSequence(Objective::kDown, in);
+    if (item.down) item.down->beta = static_cast<float>(options.down_beta);
+    learner.replay_.push_back(std::move(item));
+    if (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
   }
   for (double* value :
        {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {

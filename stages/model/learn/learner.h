@@ -1,13 +1,13 @@
 // The learning rule of one tenant's adapter, around the trainer:
-// LearnExample -> [Learner] -> changed weights, StepReport.
+// TokenExample -> [Learner] -> changed weights, StepReport.
 //
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
 //   thumb up     cross-entropy of the shown completion, mean per token, times the reward
 //   correction   cross-entropy of the correction, and the shown completion as a thumb down
-//   thumb down   w (1 - sigmoid(beta (0 - h))), h = sum of log pi - log pi_base over the
+//   thumb down   w (1 - sigmoid(down_beta (0 - h))), h = sum of log pi - log pi_base over the
 //   completion,
 //                w = down_weight min(1, U / D), where U and D count ups and downs (a correction is
-//                one of each) and fade by count_decay an event: an all-down stream has w = 0 and
+//                one of each) and fade by balance_decay an event: an all-down stream has w = 0 and
 //                moves nothing
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 //
@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/learn/learner_options.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/parallel.h"
@@ -34,42 +35,12 @@
 
 namespace nudge {
 
-enum class AnchorRule : uint8_t {
-  kFixed,   // lambda = anchor_lambda
-  kBudget,  // lambda follows the KL: see kl_budget
-};
-
-struct LearnerOptions {
-  uint32_t rank = 8;  // 1..64
-  float alpha = 16;   // > 0; the adapter's scale is alpha / rank
-  std::array<bool, kLoraModules> modules = {true, true, true, true, true, true, true};
-  AdamWOptions optimizer;
-
-  double beta = 1;            // of thumbs down, > 0
-  double down_weight = 0.3;   // 0..1
-  double count_decay = 0.97;  // 0..1
-
-  uint32_t replay_capacity = 256;  // examples kept, the latest; 0..100000
-  uint32_t replay_per_step = 1;    // 0..8, drawn uniformly from those kept
-
-  uint32_t anchors_per_step = 2;  // 0..8
-  AnchorRule anchor_rule = AnchorRule::kFixed;
-  double anchor_lambda = 1;  // 0..100; kFixed
-  // kBudget: lambda starts at .5 and is multiplied each step by exp(clamp(.3 (ema / kl_budget - 1),
-  // -.1, .4)), within [.03, 5]; ema is the anchors' KL, faded by .8 a step.
-  double kl_budget = 0.1;  // nats per token, > 0
-
-  // The gate: a step that leaves its anchors' KL above this, and no lower than it was, is taken
-  // back. Looked at once the KL before the step is above half of it. 0: no gate.
-  double kl_cap = 1.0;  // nats per token, >= 0
-
-  uint64_t seed = 1;
-
-  friend bool operator==(const LearnerOptions&, const LearnerOptions&) = default;
-};
-
-// The options' problems, one line each, such as `rank: 0 is outside 1..64`; none if they are fine.
+// The options' problems, one line each, such as `adapt.rank: 0 is outside 1..64`; none if they are
+// fine.
 std::vector<std::string> Problems(const LearnerOptions& options);
+
+// Of the adapters that a learner with these options makes.
+LoraShape AdapterShape(const FrozenWeights& weights, const LearnerOptions& options);
 
 // Neutral sequences that hold the adapter near the base model, shared by all learners of a model.
 // What the base model says about them is computed once and kept, exactly: its hidden states at the
@@ -91,7 +62,7 @@ class AnchorPool {
   std::vector<TrainSequence> sequences_;
 };
 
-struct LearnExample {
+struct TokenExample {
   std::vector<int32_t> prompt;            // as shown, at least one token
   std::vector<int32_t> shown_completion;  // may be empty with a correction
   std::optional<std::vector<int32_t>> correction;
@@ -128,7 +99,7 @@ class Learner {
   // One step. Errors: kInvalidEvent (reward outside -1..1, or 0 without correction; nothing was
   // shown), kModelFailed and kWrongAdapter as Trainer::Gradients. After an error everything is as
   // before; after a refused step weights, moments and replay are, and only counts have moved.
-  Result<StepReport> Step(const LearnExample& example, Trainer& trainer, const AnchorPool& anchors,
+  Result<StepReport> Step(const TokenExample& example, Trainer& trainer, const AnchorPool& anchors,
                           const ParallelFor& parallel);
 
   // Goes on from other weights (rollback, import), or with nullptr from the start. Moments and the
@@ -149,9 +120,9 @@ class Learner {
                               const LearnerOptions& options);
 
  private:
-  // An example ready for the trainer. The weight of `up` and `down` is the reward's size; what U
-  // and D make of a down is found at every use.
-  struct Lesson {
+  // An example ready for the trainer. The weights of `up` and `down` hold the size of the reward
+  // alone: the factor from U and D changes from event to event, so it is computed at every use.
+  struct ReplayItem {
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
   };
@@ -160,27 +131,27 @@ class Learner {
     double ups = 0;
     double downs = 0;
   };
-  struct StepPlan {
-    std::vector<TrainSequence> sequences;  // of the new lesson, then replayed ones, then anchors
+  struct StepBatch {
+    std::vector<TrainSequence> sequences;  // of the new item, then replayed ones, then anchors
     size_t anchors_begin = 0;
     double lambda = 0;
   };
 
   LoraWeights InitialWeights() const;
-  Tally TallyAfter(const LearnExample& example) const;
+  Tally TallyAfter(const TokenExample& example) const;
   double DownWeight(const Tally& tally) const;
-  StepPlan Plan(const Lesson& lesson, const Tally& tally, const AnchorPool& anchors,
-                size_t max_tokens) const;
+  StepBatch Pack(const ReplayItem& item, const Tally& tally, const AnchorPool& anchors,
+                 size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
   Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
                     double kl_before, Trainer& trainer, const ParallelFor& parallel);
   void FollowBudget(double kl);
-  void Count(const LearnExample& example, const Tally& tally);
+  void Count(const TokenExample& example, const Tally& tally);
 
   LearnerOptions options_;
   LoraWeights weights_;
   AdamW optimizer_;
-  std::deque<Lesson> replay_;
+  std::deque<ReplayItem> replay_;
   Tally tally_;
   double lambda_ = 0;  // of the next step
   double kl_ema_ = 0;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "stages/log.h"
 #include "stages/stop_run.h"
 
 namespace nudge {
@@ -33,7 +34,7 @@ uint64_t LearnerShelf::asleep_bytes() const {
   return file_ ? file_->end_bytes() : 0;
 }
 
-// For one more, where the disk allows.
+// Puts learners away until one more has room. Where the disk takes none they stay in memory.
 void LearnerShelf::MakeRoom() {
   while (by_use_.size() >= in_memory_) {
     ShelvedLearner& oldest = *by_use_.back();
@@ -56,8 +57,9 @@ std::optional<SpillFile::Ticket> LearnerShelf::PutAway(std::string_view saved) {
   }();
   if (put.ok()) return *put;
   if (!std::exchange(said_, true)) {
-    std::fprintf(stderr, "nudge: %s: learners that should rest there stay in memory\n  %s\n",
-                 put.error().message.c_str(), put.error().remedy.c_str());
+    Log(LogLevel::kWarning,
+        put.error().message +
+            ": learners that should rest there stay in memory: " + put.error().remedy);
   }
   return std::nullopt;
 }

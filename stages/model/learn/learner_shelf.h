@@ -9,8 +9,9 @@
 // called under it, and what Wake gave is used under it. So nothing is put away that a lesson uses.
 // The inner one is the shelf's and says where each learner is. Save and the destructor take only
 // this one, from any thread: they wait for a learner that is put away or woken, not for a lesson.
-// Nothing under it calls a ParallelFor, since a lesson that gives way to an answer between two
-// parts may find itself destroying the learner of a tenant that has gone.
+// No code under it calls a ParallelFor: between two parts a lesson gives way to other jobs, and the
+// end of such a job may destroy the learner of a tenant that has gone, which takes the inner lock
+// on this very thread.
 #pragma once
 
 #include <list>
@@ -71,7 +72,7 @@ class ShelvedLearner {
   // back what was put there.
   Result<Learner*> Wake(const FrozenWeights& weights, const LearnerOptions& options);
 
-  // Goes on from nothing, as if it had never learnt: for one that the options do not fit any more.
+  // Makes it one that has never learnt. For a saved learner that the options do not fit any more.
   void Forget();
 
   // What Learner::Save gives, without waking it; empty if it never learnt. Ends the process as

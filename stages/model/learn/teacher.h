@@ -1,4 +1,11 @@
-// The half of a backend that learns: Study -> [BackendLearner] -> AdapterVersion.
+// The half of a backend that learns: TextExample -> [BackendLearner] -> AdapterVersion.
+//
+// One thing to learn from, floor by floor:
+//   nudge.feedback -> LoggedExample (stages/jobs.h)      in the log: names its answer by Sequence
+//                  -> TextExample   (here)               its answer is there, as text
+//                  -> TokenExample  (learner.h)          in the model's tokens
+//                  -> TrainSequence (trainer/trainer.h)  one row of tokens with an objective and a
+//                  weight
 //
 // Apart from the rest, so that what keeps a tenant's adapters (tenant_adapters.h) knows nothing of
 // answers and embeddings. Calls are const or make something new, and may come from any thread.
@@ -38,7 +45,7 @@ struct AdapterVersion {
 };
 
 // One thing to learn from, as text.
-struct Study {
+struct TextExample {
   std::vector<ChatMessage> chat;
   std::string shown;
   std::optional<std::string> correction;
@@ -62,7 +69,7 @@ class BackendLearner {
 
   // One step. On an error, and on a step refused by its gate (accepted = false), weights and
   // moments are as before.
-  virtual Result<LessonReport> Step(const Study& study, const ParallelFor& parallel_for) = 0;
+  virtual Result<LessonReport> Step(const TextExample& text, const ParallelFor& parallel_for) = 0;
 
   // The weights as they are now, as a version to serve. The same bytes for any `parallel_for`.
   virtual Result<std::shared_ptr<const AdapterVersion>> Publish(

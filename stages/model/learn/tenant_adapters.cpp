@@ -44,8 +44,8 @@ LessonDone TenantAdapters::Apply(const Lesson& lesson, const std::string* shown,
     done.error = can.error();
     return done;
   }
-  if (const auto* exercise = std::get_if<Exercise>(&lesson.what)) {
-    Result<LessonReport> report = Learn(*exercise, shown, parallel_for);
+  if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
+    Result<LessonReport> report = Learn(*logged, shown, parallel_for);
     if (report.ok()) {
       done.report = *report;
     } else {
@@ -56,7 +56,7 @@ LessonDone TenantAdapters::Apply(const Lesson& lesson, const std::string* shown,
       TenantAdapters& self;
       const Served& target;
       const ParallelFor& parallel_for;
-      Result<Nothing> operator()(const Exercise&) { return Nothing{}; }
+      Result<Nothing> operator()(const LoggedExample&) { return Nothing{}; }
       Result<Nothing> operator()(const Rollback&) { return self.RollBack(target); }
       Result<Nothing> operator()(const Reset&) {
         self.start_ = nullptr;
@@ -82,17 +82,17 @@ LessonDone TenantAdapters::Apply(const Lesson& lesson, const std::string* shown,
   return done;
 }
 
-Result<LessonReport> TenantAdapters::Learn(const Exercise& exercise, const std::string* shown,
+Result<LessonReport> TenantAdapters::Learn(const LoggedExample& logged, const std::string* shown,
                                            const ParallelFor& parallel_for) {
-  if (exercise.chat.empty()) return LessonReport{};  // there was nothing to learn: not accepted
+  if (logged.chat.empty()) return LessonReport{};  // there was nothing to learn: not accepted
   if (shown == nullptr) {
     return Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
   }
-  Study study{exercise.chat, *shown, exercise.correction, exercise.reward};
-  Result<LessonReport> report = learner().Step(study, parallel_for);
+  TextExample text{logged.chat, *shown, logged.correction, logged.reward};
+  Result<LessonReport> report = learner().Step(text, parallel_for);
   if (!report.ok() || !report->accepted) return report;
-  journal_.push_back({std::move(study), exercise.user, exercise.documents});
-  if (journal_.size() > options_.journal_exercises) {
+  journal_.push_back({std::move(text), logged.user, logged.documents});
+  if (journal_.size() > options_.journal_examples) {
     journal_.pop_front();
     ++journal_begin_;
   }
@@ -128,12 +128,14 @@ Result<Nothing> TenantAdapters::Rebuild(const Unlearn& unlearn, const ParallelFo
     const bool forgotten = unlearn.user.empty() ? entry.documents.contains(unlearn.document_id)
                                                 : entry.user == unlearn.user;
     if (forgotten) continue;
-    // A step that the gate refuses now was accepted in other company: it is simply not learnt.
-    Result<LessonReport> report = fresh->Step(entry.study, parallel_for);
+    // The gate may refuse a step that it accepted before, when other lessons stood before it. Such
+    // a step is not learnt, and stays in the journal.
+    Result<LessonReport> report = fresh->Step(entry.example, parallel_for);
     if (!report.ok()) return report.error();
     kept.push_back(entry);
   }
-  // Numbers go on: a version published before must not seem to hold what was rebuilt.
+  // The journal's numbers go on, so that no rollback to an older version takes rebuilt entries for
+  // its own.
   journal_begin_ = journal_end();
   journal_ = std::move(kept);
   learner_ = std::move(fresh);
@@ -150,15 +152,15 @@ void TenantAdapters::Save(Changes& changes) {
     const Entry& entry = journal_[static_cast<size_t>(number - journal_begin_)];
     ByteWriter out;
     out.U8(kFormat);
-    out.U64(entry.study.chat.size());
-    for (const ChatMessage& message : entry.study.chat) {
+    out.U64(entry.example.chat.size());
+    for (const ChatMessage& message : entry.example.chat) {
       out.Text(message.role);
       out.Text(message.text);
     }
-    out.Text(entry.study.shown);
-    out.U8(entry.study.correction.has_value());
-    if (entry.study.correction) out.Text(*entry.study.correction);
-    out.F64(entry.study.reward);
+    out.Text(entry.example.shown);
+    out.U8(entry.example.correction.has_value());
+    if (entry.example.correction) out.Text(*entry.example.correction);
+    out.F64(entry.example.reward);
     out.Text(entry.user);
     out.U64(entry.documents.size());
     for (const std::string& document : entry.documents) out.Text(document);
@@ -176,11 +178,8 @@ void TenantAdapters::Save(Changes& changes) {
 }
 
 Result<Nothing> TenantAdapters::Load(const Change& entry) {
-  const Error damaged{Code::kUnreadableFile,
-                      "state: entry " + entry.kind + " of tenant " + tenant_ + " is damaged",
-                      "restore a backup of the state, or rebuild it from the log"};
   ByteReader in(*entry.value);
-  if (in.U8() != kFormat) return damaged;
+  if (in.U8() != kFormat) return UnreadableEntry(entry);
   if (entry.kind == "learner") {
     const uint64_t begin = in.U64();
     if (in.U8() != 0) {
@@ -198,21 +197,21 @@ Result<Nothing> TenantAdapters::Load(const Change& entry) {
     }
     journal_begin_ = saved_begin_ = begin;
     saved_end_ = dirty_from_ = journal_end();
-    return in.complete() ? Result<Nothing>(Nothing{}) : damaged;
+    return in.complete() ? Result<Nothing>(Nothing{}) : UnreadableEntry(entry);
   }
   Entry loaded;
   const uint64_t messages = in.U64();
   for (uint64_t i = 0; i < messages && !in.failed(); ++i) {
     std::string role = in.Text();
-    loaded.study.chat.push_back({std::move(role), in.Text()});
+    loaded.example.chat.push_back({std::move(role), in.Text()});
   }
-  loaded.study.shown = in.Text();
-  if (in.U8() != 0) loaded.study.correction = in.Text();
-  loaded.study.reward = in.F64();
+  loaded.example.shown = in.Text();
+  if (in.U8() != 0) loaded.example.correction = in.Text();
+  loaded.example.reward = in.F64();
   loaded.user = in.Text();
   const uint64_t documents = in.U64();
   for (uint64_t i = 0; i < documents && !in.failed(); ++i) loaded.documents.insert(in.Text());
-  if (!in.complete()) return damaged;
+  if (!in.complete()) return UnreadableEntry(entry);
   journal_.push_back(std::move(loaded));
   saved_end_ = dirty_from_ = journal_end();
   return Nothing{};

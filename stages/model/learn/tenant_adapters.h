@@ -1,6 +1,6 @@
 // One tenant's adapter as it learns: Lesson -> [TenantAdapters] -> the version that serves next.
 //
-// Holds the learner and the journal: every exercise behind the weights as they are now, so that
+// Holds the learner and the journal: every example behind the weights as they are now, so that
 // nudge.forget can rebuild them without some. Lessons are applied one at a time in log order by one
 // caller at a time (a job of the executor).
 #pragma once
@@ -14,6 +14,7 @@
 
 #include "stages/jobs.h"
 #include "stages/model/learn/teacher.h"
+#include "stages/model/learn/tenant_adapters_options.h"
 #include "stages/state.h"
 
 namespace nudge {
@@ -29,22 +30,17 @@ struct Served {
 
 struct LessonDone {
   std::optional<Error> error;           // the lesson changed nothing
-  LessonReport report;                  // of exercises
+  LessonReport report;                  // of examples
   Served serves;                        // what the lesson's version, if it makes one, resolves to
   std::optional<SnapshotRef> snapshot;  // of a step that asks for one
-};
-
-struct TenantAdaptersOptions {
-  uint64_t journal_exercises =
-      10'000;  // per tenant; the oldest are dropped: they can no longer be unlearnt
 };
 
 class TenantAdapters {
  public:
   TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options);
 
-  // `shown` is the text of the answer that an exercise speaks of (nullptr: it was never given, the
-  // exercise is refused). `target` is the version that a rollback goes to, `parent` the one that
+  // `shown` is the text of the answer that an example speaks of (nullptr: it was never given, the
+  // example is refused). `target` is the version that a rollback goes to, `parent` the one that
   // serves if the lesson fails. A failed lesson leaves weights, moments and journal as they were.
   LessonDone Apply(const Lesson& lesson, const std::string* shown, const Served& target,
                    const Served& parent, const ParallelFor& parallel_for);
@@ -55,12 +51,12 @@ class TenantAdapters {
 
  private:
   struct Entry {
-    Study study;
+    TextExample example;
     std::string user;
     std::set<std::string> documents;
   };
 
-  Result<LessonReport> Learn(const Exercise& exercise, const std::string* shown,
+  Result<LessonReport> Learn(const LoggedExample& logged, const std::string* shown,
                              const ParallelFor& parallel_for);
   Result<Nothing> Rebuild(const Unlearn& unlearn, const ParallelFor& parallel_for);
   Result<Nothing> RollBack(const Served& target);

@@ -490,7 +490,8 @@ std::optional<Error> LanguageModel::State::Begin(Slot* slot, const AdapterPointe
     return Failed("an adapter that another model loaded");
   }
   if (slot->adapter != adapter) {
-    // Dropped after the lock: freeing an adapter takes it.
+    // Declared before the lock, and so dropped after it is released: freeing an adapter takes the
+    // lock.
     const AdapterPointer unplugged = std::exchange(slot->adapter, adapter);
     llama_adapter_lora* lora = adapter ? adapter->state_->lora : nullptr;
     float scale = 1;

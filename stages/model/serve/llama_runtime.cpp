@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "stages/exit_code.h"
+#include "stages/log.h"
 #include "stages/stop_run.h"
 
 namespace nudge {
@@ -22,15 +23,15 @@ thread_local const char* loading = nullptr;
 // ggml ends the process at the first block of memory that it does not get.
 void OnAbort(const char* message) {
   if (errno != ENOMEM && std::strstr(message, "mem_buffer") == nullptr) {
-    std::fprintf(stderr, "%s\n", message);
+    Log(LogLevel::kError, message);
     return;  // a defect: ggml aborts
   }
   if (loading == nullptr) StopWithoutMemory();
-  std::fprintf(stderr,
-               "nudge: %s: no memory to load it\n  give the machine more, or name a smaller "
-               "model\n",
-               loading);
-  std::fflush(stderr);
+  char line[1024];  // on the stack: there is no memory
+  std::snprintf(line, sizeof line,
+                "%s: no memory to load it: give the machine more, or name a smaller model",
+                loading);
+  Log(LogLevel::kError, line);
   std::_Exit(kExitUsage);
 }
 

@@ -206,8 +206,8 @@ void LlamaPass::GradientOfA(const Product& product, const Slice& slice, size_t r
                   x, x_stride, 0, to, in);
 }
 
-// The product is taken the other way round, with `out` along the vectors, and then turned: the same
-// bits, up to twice as fast as with rows of `rank` numbers.
+// The transposed product is computed, with `out` along the vectors, and then turned round. Its bits
+// are the same, and it is up to twice as fast as a product with rows of `rank` numbers.
 void LlamaPass::GradientOfB(const Product& product, const Slice& slice, size_t rows,
                             const float* dy, size_t dy_stride, const float* low,
                             float* gradient) const {
@@ -281,7 +281,7 @@ HeadView LlamaPass::ViewOf(size_t index, const Kept& kept, const PackedSequence&
           .norm_epsilon = shape_.norm_epsilon};
 }
 
-void LlamaPass::Attend(const Batch& batch, size_t layer, const Kept& kept,
+void LlamaPass::Attend(const PackedRows& batch, size_t layer, const Kept& kept,
                        const ParallelFor& parallel) {
   const size_t d = shape_.head_dim;
   const size_t query = shape_.QueryWidth();
@@ -297,7 +297,7 @@ void LlamaPass::Attend(const Batch& batch, size_t layer, const Kept& kept,
   });
 }
 
-void LlamaPass::AttendBackward(const Batch& batch, size_t layer, const Kept& kept,
+void LlamaPass::AttendBackward(const PackedRows& batch, size_t layer, const Kept& kept,
                                const ParallelFor& parallel) {
   const size_t d = shape_.head_dim;
   const size_t stride = shape_.AttentionWidth();
@@ -332,7 +332,7 @@ void LlamaPass::SumSharedKeys(size_t begin, size_t rows) {
   }
 }
 
-void LlamaPass::ForwardLayer(const Batch& batch, size_t index, const Kept& kept, float* next_x,
+void LlamaPass::ForwardLayer(const PackedRows& batch, size_t index, const Kept& kept, float* next_x,
                              const ParallelFor& parallel) {
   const LlamaLayer& layer = weights_->layers()[index];
   const size_t rows = batch.rows();
@@ -369,7 +369,7 @@ void LlamaPass::ForwardLayer(const Batch& batch, size_t index, const Kept& kept,
   Multiply(down, rows, active_, feed, kept.low, kept.middle, next_x, parallel);
 }
 
-void LlamaPass::Forward(const Batch& batch, const LoraWeights* adapter, bool keep,
+void LlamaPass::Forward(const PackedRows& batch, const LoraWeights* adapter, bool keep,
                         const ParallelFor& parallel) {
   UseAdapter(adapter);
   float* x = KeptOf(0, keep).x;
@@ -422,7 +422,7 @@ void LlamaPass::BackwardFeedForward(size_t rows, size_t index, const Kept& kept,
 
 // From the gradient of the block's middle in d_x_ to that of its input, in place. Nothing trainable
 // lies below the first layer's q, k and v, so its input gets no gradient.
-void LlamaPass::BackwardAttention(const Batch& batch, size_t index, const Kept& kept,
+void LlamaPass::BackwardAttention(const PackedRows& batch, size_t index, const Kept& kept,
                                   float* gradient, const ParallelFor& parallel) {
   const LlamaLayer& layer = weights_->layers()[index];
   const size_t rows = batch.rows();
@@ -453,8 +453,8 @@ void LlamaPass::BackwardAttention(const Batch& batch, size_t index, const Kept& 
   });
 }
 
-void LlamaPass::Backward(const Batch& batch, const LoraWeights& adapter, std::span<float> gradient,
-                         const ParallelFor& parallel) {
+void LlamaPass::Backward(const PackedRows& batch, const LoraWeights& adapter,
+                         std::span<float> gradient, const ParallelFor& parallel) {
   UseAdapter(&adapter);
   for (size_t layer = shape_.layers; layer-- > 0;) {
     BackwardFeedForward(batch.rows(), layer, kept_[layer], gradient.data(), parallel);

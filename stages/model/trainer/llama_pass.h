@@ -1,5 +1,5 @@
 // Forward and backward pass of a stack of Llama blocks with LoRA over packed sequences:
-// Batch -> [LlamaPass] -> hidden states, and their gradient -> gradient of every A and B.
+// PackedRows -> [LlamaPass] -> hidden states, and their gradient -> gradient of every A and B.
 //
 // Sequences lie one after the other in one batch of rows; attention sees each by itself, everything
 // else is by row. Per layer the forward pass keeps x, q k v before rotation, the attention's output
@@ -28,7 +28,7 @@ struct PackedSequence {
 };
 
 // Requires sequences that cover all tokens in order, and token ids inside the vocabulary.
-struct Batch {
+struct PackedRows {
   std::span<const int32_t> tokens;
   std::span<const PackedSequence> sequences;
 
@@ -41,7 +41,7 @@ class LlamaPass {
   LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_tokens, uint32_t max_rank);
 
   // Computes Hidden() with `adapter` (null: the base model). With `keep`, Backward may follow.
-  void Forward(const Batch& batch, const LoraWeights* adapter, bool keep,
+  void Forward(const PackedRows& batch, const LoraWeights* adapter, bool keep,
                const ParallelFor& parallel);
 
   // Output of the last block before the final norm, [rows, hidden].
@@ -52,7 +52,7 @@ class LlamaPass {
 
   // Writes the gradient of every value of `adapter`. Requires the same batch and adapter as the
   // Forward(keep) just before, and gradient.size() == adapter.shape.Size().
-  void Backward(const Batch& batch, const LoraWeights& adapter, std::span<float> gradient,
+  void Backward(const PackedRows& batch, const LoraWeights& adapter, std::span<float> gradient,
                 const ParallelFor& parallel);
 
  private:
@@ -120,17 +120,17 @@ class LlamaPass {
                         const float* dy, size_t dy_stride, const float* low, float* dx,
                         float* gradient, const ParallelFor& parallel, AfterTile&& after_tile);
 
-  void ForwardLayer(const Batch& batch, size_t layer, const Kept& kept, float* next_x,
+  void ForwardLayer(const PackedRows& batch, size_t layer, const Kept& kept, float* next_x,
                     const ParallelFor& parallel);
   // A head's columns of a sequence's q, k and v.
   HeadView ViewOf(size_t layer, const Kept& kept, const PackedSequence& sequence,
                   size_t head) const;
-  void Attend(const Batch& batch, size_t layer, const Kept& kept, const ParallelFor& parallel);
+  void Attend(const PackedRows& batch, size_t layer, const Kept& kept, const ParallelFor& parallel);
   void BackwardFeedForward(size_t rows, size_t layer, const Kept& kept, float* gradient,
                            const ParallelFor& parallel);
-  void BackwardAttention(const Batch& batch, size_t layer, const Kept& kept, float* gradient,
+  void BackwardAttention(const PackedRows& batch, size_t layer, const Kept& kept, float* gradient,
                          const ParallelFor& parallel);
-  void AttendBackward(const Batch& batch, size_t layer, const Kept& kept,
+  void AttendBackward(const PackedRows& batch, size_t layer, const Kept& kept,
                       const ParallelFor& parallel);
   void SumSharedKeys(size_t begin, size_t rows);
 

@@ -9,21 +9,11 @@
 #include <span>
 #include <vector>
 
+#include "stages/model/trainer/optimizer_options.h"
 #include "stages/model/trainer/parallel.h"
 #include "stages/result.h"
 
 namespace nudge {
-
-struct AdamWOptions {
-  double learning_rate = 5e-4;  // > 0, <= 1
-  double beta1 = 0.9;           // 0 <= beta < 1
-  double beta2 = 0.999;
-  double epsilon = 1e-8;    // > 0
-  double weight_decay = 0;  // >= 0
-  double clip_norm = 1.0;   // > 0: a longer gradient is scaled to this length
-
-  friend bool operator==(const AdamWOptions&, const AdamWOptions&) = default;
-};
 
 class AdamW {
  public:

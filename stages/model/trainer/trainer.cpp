@@ -79,7 +79,7 @@ class Trainer::Work {
 
   void StartPacking();
   void Pack(std::span<const int32_t> tokens, size_t completion_begin, const float* base_hidden);
-  Batch Packed() const { return {tokens_, sequences_}; }
+  PackedRows Packed() const { return {tokens_, sequences_}; }
 
   void BaseOfSequences(std::span<const TrainSequence> sequences, const ParallelFor& parallel);
   void RunHead(bool gradient, const ParallelFor& parallel);
@@ -381,7 +381,7 @@ Result<std::vector<float>> Trainer::Work::Logits(std::span<const int32_t> tokens
   if (adapter != nullptr) {
     if (auto error = CheckAdapter(*adapter)) return *error;
   }
-  // As if one more token followed, which needs a row for the last one.
+  // One more token is added, since a batch has rows only for tokens that another one follows.
   std::vector<int32_t> longer(tokens.begin(), tokens.end());
   longer.push_back(0);
   if (auto error = CheckTokens(longer, 1)) return *error;

@@ -1,7 +1,8 @@
 // True gradients of a Llama language model with respect to the matrices of a LoRA adapter:
 // (adapter, sequences with objectives) -> [Trainer] -> losses and a gradient.
 //
-// It knows nothing of tenants, events or files. One instance serves one call at a time, from any
+// The same in plain formulas is trainer_reference.h: read that first. This one knows nothing of
+// tenants, events or files. One instance serves one call at a time, from any
 // thread; it holds the working memory, so that a call allocates next to nothing. What it computes
 // is a function of its arguments alone, with the same bytes for any ParallelFor.
 #pragma once

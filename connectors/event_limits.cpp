@@ -1,0 +1,37 @@
+#include "connectors/event_limits.h"
+
+namespace nudge {
+
+using namespace keys;
+
+Fields OptionsOf(EventLimits& options) {
+  using enum Effect;
+  return {
+      {"limits.line_bytes", Number{&options.line_bytes, 256, 64 << 20}, "", kSemantic,
+       "of an event as received"},
+      {"limits.text_bytes", Number{&options.text_bytes, 1, 16 << 20}, "", kSemantic,
+       "of a document"},
+      {"limits.query_bytes", Number{&options.query_bytes, 1, 1 << 20}, "", kSemantic,
+       "of a question"},
+      {"limits.answer_bytes", Number{&options.answer_bytes, 1, 1 << 20}, "", kSemantic,
+       "of an answer or correction in an event"},
+      {"limits.prompt_bytes", Number{&options.prompt_bytes, 1, 1 << 20}, "", kSemantic,
+       "of a system prompt in an event"},
+      {"limits.id_bytes", Number{&options.id_bytes, 1, 4096}, "", kSemantic,
+       "of an id, source, user or name in an event"},
+      {"limits.tenant_bytes", Number{&options.tenant_bytes, 1, 1024}, "", kSemantic,
+       "of a tenant's name"},
+      {"limits.title_bytes", Number{&options.title_bytes, 1, 64 << 10}, "", kSemantic,
+       "of a document's title"},
+      {"limits.uri_bytes", Number{&options.uri_bytes, 1, 64 << 10}, "", kSemantic,
+       "of an adapter's path in an import"},
+      {"limits.metadata_entries", Number{&options.metadata_entries, 0, 4096}, "entries", kSemantic,
+       "of a document"},
+      {"limits.metadata_bytes", Number{&options.metadata_bytes, 0, 1 << 20}, "", kSemantic,
+       "of a document's metadata, keys and values together"},
+      {"limits.json_depth", Number{&options.json_depth, 3, 1024}, "levels", kSemantic,
+       "of objects and lists inside each other in an event"},
+  };
+}
+
+}  // namespace nudge

@@ -1,0 +1,72 @@
+#include "pipeline/tenant_models.h"
+
+#include <utility>
+
+namespace nudge {
+
+TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options)
+    : adapters(teacher, tenant, options),
+      last_lesson_(std::make_shared<Later<LessonDone>>(LessonDone{})) {}
+
+LaterPtr<Served> TenantModels::VersionOf(Version version) const {
+  const auto found = versions_.find(version);
+  // adapt never asks for one that left the kept ones.
+  return found != versions_.end() ? found->second : std::make_shared<Later<Served>>(Served{});
+}
+
+LaterPtr<Answer> TenantModels::AnswerOf(Sequence at) const {
+  const auto found = answers_.find(at);
+  if (found != answers_.end()) return found->second;
+  return std::make_shared<Later<Answer>>(
+      Answer{Error{Code::kModelFailed, "the answer is not kept any more", ""}, {}, {}});
+}
+
+LaterPtr<Answer> TenantModels::AddAnswer(Sequence at) {
+  const auto answer = std::make_shared<Later<Answer>>();
+  answers_[at] = answer;
+  unsaved_answers_[at] = true;
+  return answer;
+}
+
+void TenantModels::DropAnswer(Sequence at) {
+  if (answers_.erase(at) == 0) return;
+  const auto [entry, is_new] = unsaved_answers_.emplace(at, false);
+  if (!is_new && entry->second) unsaved_answers_.erase(entry);  // it was never saved
+}
+
+void TenantModels::AddVersion(Version version, const LaterPtr<Served>& made, size_t kept) {
+  while (versions_.size() >= kept) {
+    unsaved_versions_[versions_.begin()->first] = false;
+    versions_.erase(versions_.begin());
+  }
+  versions_[version] = made;
+  unsaved_versions_[version] = true;
+}
+
+LaterPtr<LessonDone> TenantModels::Follow(const LaterPtr<LessonDone>& done) {
+  return std::exchange(last_lesson_, done);
+}
+
+TenantModels::Unsaved TenantModels::TakeUnsaved() {
+  Unsaved unsaved;
+  for (const auto& [version, changed] : unsaved_versions_) {
+    unsaved.versions[version] = changed ? versions_.at(version) : nullptr;
+  }
+  for (const auto& [at, changed] : unsaved_answers_) {
+    unsaved.answers[at] = changed ? answers_.at(at) : nullptr;
+  }
+  unsaved.learner = std::exchange(learner_changed_, false);
+  unsaved_versions_.clear();
+  unsaved_answers_.clear();
+  return unsaved;
+}
+
+void TenantModels::Restore(Version version, Served served) {
+  versions_[version] = std::make_shared<Later<Served>>(std::move(served));
+}
+
+void TenantModels::Restore(Sequence at, Answer answer) {
+  answers_[at] = std::make_shared<Later<Answer>>(std::move(answer));
+}
+
+}  // namespace nudge

@@ -1,0 +1,82 @@
+// What the executor keeps of one tenant: which versions its adapter has, which answers were given,
+// and the learner. Values that jobs still compute are there as Later, under the names that the log
+// gave them, so that a job can wait for what lies before it.
+//
+// The executor owns it. All calls under its lock, but for `abandoned` and `adapters`, which jobs
+// use: the lessons of a tenant, one after the other.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pipeline/later.h"
+#include "stages/events.h"
+#include "stages/model/backend.h"
+#include "stages/model/learn/tenant_adapters.h"
+#include "stages/state.h"
+
+namespace nudge {
+
+struct Answer {
+  std::optional<Error> error;
+  Completed completed;
+  std::string digest;  // of the adapter that gave it
+};
+
+class TenantModels {
+ public:
+  TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options);
+
+  // Version 0, and one that left the kept ones, is the base.
+  LaterPtr<Served> VersionOf(Version version) const;
+  LaterPtr<Answer> AnswerOf(Sequence at) const;  // one that is not kept any more is an error
+  const std::map<Version, LaterPtr<Served>>& versions() const { return versions_; }
+
+  // An answer that is about to be given.
+  LaterPtr<Answer> AddAnswer(Sequence at);
+  // Nothing refers to the answer any more.
+  void DropAnswer(Sequence at);
+
+  // The version joins the kept ones; the oldest leave, so that `kept` (1..) are left with it.
+  void AddVersion(Version version, const LaterPtr<Served>& made, size_t kept);
+
+  // `done` becomes the tenant's last lesson. The one before it, which it must wait for.
+  LaterPtr<LessonDone> Follow(const LaterPtr<LessonDone>& done);
+  void LearnerChanges() { learner_changed_ = true; }
+
+  // What changed since the last call, by name; null: gone.
+  struct Unsaved {
+    std::map<Version, LaterPtr<Served>> versions;
+    std::map<Sequence, LaterPtr<Answer>> answers;
+    bool learner = false;
+  };
+  Unsaved TakeUnsaved();
+
+  // Of a saved state.
+  void Restore(Version version, Served served);
+  void Restore(Sequence at, Answer answer);
+
+  std::atomic<bool> abandoned{false};  // its partition was taken away: jobs compute for nobody
+  TenantAdapters adapters;
+
+ private:
+  std::map<Version, LaterPtr<Served>> versions_;  // the kept ones, in log order
+  std::map<Sequence, LaterPtr<Answer>> answers_;  // those that something can still refer to
+  LaterPtr<LessonDone> last_lesson_;              // also: the last cut's save
+  std::map<Version, bool> unsaved_versions_;      // true: changed, false: gone
+  std::map<Sequence, bool> unsaved_answers_;
+  bool learner_changed_ = false;
+};
+
+// ---- The saved form (tenant_models_state.cpp): kinds "adapter_version" and "answer" -------------
+
+std::string Encode(const Served& served);
+std::string Encode(const Answer& answer);
+// kUnreadableFile for bytes that Encode did not write; kWrongAdapter for weights of another model.
+Result<Served> DecodeServed(const Change& entry, Teacher& teacher);
+Result<Answer> DecodeAnswer(const Change& entry);
+
+}  // namespace nudge

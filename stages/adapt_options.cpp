@@ -1,0 +1,24 @@
+#include "stages/adapt_options.h"
+
+namespace nudge {
+
+using namespace keys;
+
+Fields OptionsOf(AdaptOptions& options) {
+  using enum Effect;
+  return {
+      {"adapt.enabled", Flag{&options.enabled}, "", kSemantic, "false: the base model serves"},
+      {"adapt.publish_every_steps", Number{&options.publish_every_steps, 1, 10'000}, "", kSemantic,
+       "until what was learnt is served as a new version"},
+      {"adapt.versions_kept", Number{&options.versions_kept, 1, 1000}, "", kSemantic,
+       "per tenant: how far a rollback can go"},
+      {"adapt.snapshot_every_versions", Number{&options.snapshot_every_versions, 0, 1e6}, "",
+       kSemantic, "until one is written as files for other servers and browsers; 0: none is"},
+      {"adapt.user_window_events", Number{&options.user_window_events, 1, 10'000}, "", kSemantic,
+       "of a tenant, over which a user's share is counted"},
+      {"adapt.user_steps_max", Number{&options.user_steps_max, 0, 10'000}, "", kSemantic,
+       "of one user in that window; 0: no cap"},
+  };
+}
+
+}  // namespace nudge

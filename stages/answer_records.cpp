@@ -1,0 +1,155 @@
+#include "stages/answer_records.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kRecordFormat = 1;
+constexpr uint8_t kShownFormat = 2;
+
+std::string Encode(const ShownChat& shown) {
+  ByteWriter writer;
+  writer.U8(kShownFormat);
+  writer.Text(shown.user);
+  writer.U8(shown.few_shots);
+  writer.U64(shown.documents.size());
+  for (const std::string& document_id : shown.documents) writer.Text(document_id);
+  writer.U64(shown.chat.size());
+  for (const ChatMessage& message : shown.chat) {
+    writer.Text(message.role);
+    writer.Text(message.text);
+  }
+  return writer.Take();
+}
+
+std::optional<ShownChat> Decode(std::string_view bytes) {
+  ByteReader reader(bytes);
+  if (reader.U8() != kShownFormat) return std::nullopt;
+  ShownChat shown;
+  shown.user = reader.Text();
+  shown.few_shots = reader.U8() != 0;
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    shown.documents.insert(reader.Text());
+  }
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    ChatMessage message;
+    message.role = reader.Text();
+    message.text = reader.Text();
+    shown.chat.push_back(std::move(message));
+  }
+  if (!reader.complete()) return std::nullopt;
+  return shown;
+}
+
+// Of bytes that Encode made: whether the answer has to do with what is forgotten. Reads their first
+// part, without a copy.
+bool Concerns(std::string_view shown, const Forget& forget, bool shots_too) {
+  ByteReader reader(shown);
+  reader.U8();
+  const std::string_view user = reader.View();
+  const bool few_shots = reader.U8() != 0;
+  if (!forget.user.empty() && (user == forget.user || (shots_too && few_shots))) return true;
+  if (forget.document_id.empty()) return false;
+  for (uint64_t left = reader.U64(); left > 0; --left) {
+    if (reader.View() == forget.document_id) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+// ---- Shown answers ------------------------------------------------------------------------------
+
+void ShownAnswers::Put(AnswerId answer, const ShownChat& shown) {
+  answers_.Put(answer, Encode(shown));
+}
+
+std::optional<ShownChat> ShownAnswers::Find(AnswerId answer) const {
+  const std::string* bytes = answers_.Find(answer);
+  return bytes != nullptr ? Decode(*bytes) : std::nullopt;
+}
+
+void ShownAnswers::Release(AnswerId answer, std::vector<Sequence>& retired) {
+  const auto references = references_.find(answer);
+  ENSURE(references != references_.end());
+  if (--references->second > 0) return;
+  references_.erase(references);
+  answers_.Erase(answer);
+  retired.push_back({answer});
+}
+
+std::set<AnswerId> ShownAnswers::Concerned(const Forget& forget, bool shots_too) const {
+  std::set<AnswerId> concerned;
+  for (const auto& [answer, row] : answers_.rows()) {
+    if (Concerns(row.value, forget, shots_too)) concerned.insert(concerned.end(), answer);
+  }
+  return concerned;
+}
+
+void ShownAnswers::Save(const std::string& tenant, Changes& changes) {
+  answers_.Save(
+      tenant, kKind, [](const std::string& bytes) { return bytes; }, changes);
+}
+
+Result<Nothing> ShownAnswers::Load(const Change& entry) {
+  const std::optional<AnswerId> answer = NumberOfRow(entry.id);
+  if (!answer || !entry.value || !Decode(*entry.value)) return UnreadableEntry(entry);
+  answers_.Restore(*answer, *entry.value);
+  return Nothing{};
+}
+
+// ---- Records ------------------------------------------------------------------------------------
+
+void AnswerRecords::Remember(Sequence query, Record record, size_t most, ShownAnswers& shown,
+                             std::vector<Sequence>& retired) {
+  shown.Hold(record.answer);
+  records_.Put(query.value, std::move(record));
+  if (records_.size() <= std::max<size_t>(most, 1)) return;
+  const auto& [oldest, row] = *records_.rows().begin();
+  shown.Release(row.value.answer, retired);
+  records_.Erase(uint64_t{oldest});
+}
+
+size_t AnswerRecords::Purge(const std::set<AnswerId>& answers, const std::string& user,
+                            ShownAnswers& shown, std::vector<Sequence>& retired) {
+  std::vector<uint64_t> gone;
+  for (const auto& [query, row] : records_.rows()) {
+    const bool theirs = !user.empty() && row.value.user == user;
+    if (theirs || answers.contains(row.value.answer)) gone.push_back(query);
+  }
+  for (const uint64_t query : gone) {
+    shown.Release(records_.Find(query)->answer, retired);
+    records_.Erase(query);
+  }
+  return gone.size();
+}
+
+void AnswerRecords::Save(const std::string& tenant, Changes& changes) {
+  const auto encode = [](const Record& record) {
+    ByteWriter writer;
+    writer.U8(kRecordFormat);
+    writer.U64(record.answer);
+    writer.Text(record.user);
+    for (const uint64_t number : record.cache_key) writer.U64(number);
+    return writer.Take();
+  };
+  records_.Save(tenant, kKind, encode, changes);
+}
+
+Result<Nothing> AnswerRecords::Load(const Change& entry, ShownAnswers& shown) {
+  ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
+  const std::optional<uint64_t> query = NumberOfRow(entry.id);
+  if (reader.U8() != kRecordFormat || !query) return UnreadableEntry(entry);
+  Record record;
+  record.answer = reader.U64();
+  record.user = reader.Text();
+  for (uint64_t& number : record.cache_key) number = reader.U64();
+  if (!reader.complete()) return UnreadableEntry(entry);
+  shown.Hold(record.answer);
+  records_.Restore(*query, std::move(record));
+  return Nothing{};
+}
+
+}  // namespace nudge

@@ -1,0 +1,43 @@
+#include "stages/model/local_backend_options.h"
+
+namespace nudge {
+
+using namespace keys;
+
+Fields OptionsOf(LocalBackendOptions& options) {
+  using enum Effect;
+  using enum Path::Base;
+  return Together(
+      {OptionsOf(options.learner),
+       Fields{
+           {"model.language_model", Path{&options.language_model, kConfigFolder}, "", kOperational,
+            "GGUF file that answers and learns; needed by the local backend"},
+           {"model.embedder", Path{&options.embedder, kConfigFolder}, "", kOperational,
+            "GGUF file that makes vectors; empty: none, search is by words only"},
+           {"model.query_prefix", Text{&options.query_prefix, 0, 256}, "bytes", kSemantic,
+            "put before a query that is embedded; empty: as the embedder's file says"},
+           {"model.passage_prefix", Text{&options.passage_prefix, 0, 256}, "bytes", kSemantic,
+            "put before a passage that is embedded; empty: as the embedder's file says"},
+           {"model.window_tokens", Number{&options.window_tokens, 64, 131072}, "", kSemantic,
+            "prompt and answer together; cut to what the model was trained for"},
+           {"model.threads_per_answer", Number{&options.threads_per_answer, 1, 256}, "", kSemantic,
+            "beyond 1 pays only with idle cores; may change the last bits of an f32 model"},
+           {"adapt.anchors_path", Path{&options.anchors_path, kConfigFolder}, "", kSemantic,
+            "neutral texts on which the adapter must stay near the base model, JSON lines; empty: "
+            "none, and the model drifts"},
+           {"adapt.products", Choice{&options.products, {"auto", "f32", "bf16"}}, "", kSemantic,
+            "numbers that lessons multiply the base model's weights in; auto: bf16 where the "
+            "processor has AMX, where lessons are a fifth to three fifths faster, f32 elsewhere"},
+           {"adapt.base_memory", Choice{&options.base_memory, {"copy", "file"}}, "", kOperational,
+            "where lessons have the base model's weights: a copy of their own, or the model file, "
+            "for small machines: slower, the same bits"},
+           {"adapt.learners_in_memory", Number{&options.learners_in_memory, 1, 10'000}, "",
+            kOperational,
+            "of the tenants that learnt last, some 30 MB each at rank 8; the others' are in a file "
+            "beside the state, and woken for the next lesson"},
+           {"adapt.import_folder", Path{&options.import_folder, kConfigFolder}, "", kOperational,
+            "of adapters that events may bring in; empty: imports are refused"},
+       }});
+}
+
+}  // namespace nudge
