@@ -4,6 +4,12 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE=${NUDGE_CACHE:-$ROOT/.cache}
 
+# One compiler cache for every build. What is below a base folder is named relative to where the
+# compiler runs, so that another clone finds the objects of this one; a compiler is known by its
+# bytes. The two liberties are what precompiled headers ask for.
+export CCACHE_DIR=$CACHE/ccache CCACHE_MAXSIZE=2G CCACHE_COMPILERCHECK=content
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
+
 say() { printf '%s\n' "$*"; }
 die() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2

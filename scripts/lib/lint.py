@@ -4,8 +4,9 @@
     lint.py BUILD_FOLDER STAMP_FOLDER JOBS
 
 BUILD_FOLDER has compile_commands.json. A unit that is clean leaves a stamp: the SHA-256 of the check
-list, of clang-tidy's version, and of what the preprocessor makes of the unit (with comments: NOLINT
-is one). Exit 1 if anything was found.
+list, of clang-tidy's version and options, and of what the preprocessor makes of the unit (with comments: NOLINT
+is one). Exit 1 if anything was found, or if the build compiles a source or includes a header less
+than there are below the folders.
 """
 import concurrent.futures
 import hashlib
@@ -26,6 +27,11 @@ EXTRA = ("-idirafter", str(GCC_HEADERS), "-D__malloc__(...)=__malloc__")
 WARNINGS = ("-Wthread-safety",)  # stages/guarded.h; .clang-tidy makes errors of them
 
 
+# A file of ours in what the preprocessor makes, by its marker of a line.
+OURS = re.compile(rb'^# \d+ "%s/((?:%s)[^"]+)"' % (re.escape(str(ROOT).encode()),
+                                                 "|".join(FOLDERS).encode()), re.MULTILINE)
+
+
 def preprocess(entry):
     words = shlex.split(entry["command"])[1:]
     out = words.index("-o")
@@ -35,12 +41,14 @@ def preprocess(entry):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def lint(entry, build, stamps, common):
-    """What clang-tidy says of one unit; None if it is the one that was clean before."""
+def lint(entry, build, stamps, common, seen):
+    """What clang-tidy says of one unit; None if it is the one that was clean before. What it is made
+    of goes to `seen`."""
     name = str(pathlib.Path(entry["file"]).relative_to(ROOT))
     text = preprocess(entry)
     if text.returncode != 0:
         return f"{name}: clang cannot read it:\n{text.stderr.decode()}"
+    seen.update(OURS.findall(text.stdout))
     key = hashlib.sha256(common + text.stdout).hexdigest()
     stamp = stamps / name.replace("/", "_")
     if stamp.is_file() and stamp.read_text() == key:
@@ -60,15 +68,21 @@ def main():
     build, stamps, jobs = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
     stamps.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], stdout=subprocess.PIPE, check=True).stdout
-    common = (ROOT / ".clang-tidy").read_bytes() + version
+    common = (ROOT / ".clang-tidy").read_bytes() + version + repr((EXTRA, WARNINGS)).encode()
     units = {entry["file"]: entry
              for entry in json.loads((build / "compile_commands.json").read_text())
              if entry["file"].startswith(tuple(f"{ROOT}/{folder}" for folder in FOLDERS))}
+    seen = set()
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        said = list(pool.map(lambda entry: lint(entry, build, stamps, common), units.values()))
+        said = list(pool.map(lambda entry: lint(entry, build, stamps, common, seen), units.values()))
+    files = {str(path.relative_to(ROOT)) for folder in FOLDERS for pattern in ("*.cpp", "*.h")
+             for path in (ROOT / folder).rglob(pattern)}
     found = [text for text in said if text]
+    found += [f"{name}: no unit of the build is or includes it"
+              for name in sorted(files - {name.decode() for name in seen})]
     print(*found, sep="\n\n", end="\n\n" if found else "")
-    print(f"clang-tidy: {len(units)} files, {said.count(None)} as before, {len(found)} with findings")
+    print(f"clang-tidy: {len(units)} units of {len(files)} files, {said.count(None)} units as before, "
+          f"{len(found)} findings")
     sys.exit(1 if found else 0)
 
 

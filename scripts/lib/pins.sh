@@ -4,7 +4,7 @@
 # Debian packages (bookworm). Versions are Debian's; licences lie in /usr/share/doc/*/copyright.
 APT_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config       # the build
-  clang clang-format clang-tidy                      # fuzzing, style, lint
+  clang clang-format clang-tidy libclang-rt-14-dev   # style, lint, fuzzing
   libtbb-dev                                         # graph
   libsasl2-dev libzstd-dev liblz4-dev                # Kafka: Kerberos, compression
   nlohmann-json3-dev libsimdjson-dev libcli11-dev    # JSON, command line

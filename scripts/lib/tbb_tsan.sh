@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds oneTBB with ThreadSanitizer into $CACHE/tbb-tsan, for `scripts/test --sanitizers`: without it
-# every hand-over of the scheduler is invisible to the sanitizer, and looks like a race.
+# Builds oneTBB with ThreadSanitizer into $CACHE/tbb-tsan, for the preset tsan: without it every
+# hand-over of the scheduler is invisible to the sanitizer, and looks like a race.
 #
 # The source is the tarball that Debian's libtbb is built from (its patches touch other architectures,
 # tests and warnings only). tbbmalloc stays out: the sanitizer must see every allocation.

@@ -2,11 +2,8 @@
 // -> DecodeGguf, bytes -> ParseSafetensors, bytes as either file of a PEFT folder -> DecodePeft.
 // Whatever is accepted must hold what it says it holds.
 //
-// A libFuzzer harness: clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. over this
-// file, stages/{hash,result}.cpp and stages/model/{adapter_file,
-// adapter_parts,peft_file,safetensors,lora}.cpp, with
-// llama.cpp's static libraries and libcrypto. Seeds: tests/fuzz/seeds/adapter, written by
-// NUDGE_UPDATE_SEEDS=1 adapter_file_tests.
+// scripts/fuzz runs it. Seeds: tests/fuzz/seeds/adapter, written by NUDGE_UPDATE_SEEDS=1
+// adapter_file_tests.
 #include <ggml.h>
 
 #include <cstddef>

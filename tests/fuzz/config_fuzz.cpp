@@ -1,11 +1,6 @@
 // libFuzzer harness for ParseConfig: any bytes are a valid configuration or a message that says
-// what is wrong with them.
-//
-//   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/config_fuzz.cpp
-//     pipeline/config/config*.cpp stages/hash.cpp stages/result.cpp -lcrypto -o config_fuzz
-//   ./config_fuzz -max_total_time=60 -max_len=4096 NEW_SEEDS_FOLDER tests/fuzz/seeds/config
-//
-// config_tests.cpp runs it over the seeds in the normal build.
+// what is wrong with them. scripts/fuzz runs it; config_tests.cpp runs it over the seeds in the
+// normal build.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
