@@ -46,8 +46,8 @@ bool WasTooLarge(const Outcome& recorded) {
   return letter != nullptr && letter->stage == kEncodeStage;
 }
 
-Answer AnswerIn(const Outcome& recorded) {
-  Answer given;
+GivenAnswer AnswerIn(const Outcome& recorded) {
+  GivenAnswer given;
   if (const auto* response = std::get_if<Response>(&recorded.what)) {
     given.completed = {response->text, response->prompt_tokens, response->completion_tokens};
     given.digest = response->adapter_digest;
@@ -57,7 +57,7 @@ Answer AnswerIn(const Outcome& recorded) {
   return given;
 }
 
-void Complete(Outcome& outcome, const Answer& given) {
+void Complete(Outcome& outcome, const GivenAnswer& given) {
   if (given.error) {
     outcome.what = DeadLetter{"generate", *given.error, "", "", 0};
     return;
@@ -146,7 +146,7 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
   }
   const TenantId id = plan.outcome.tenant;
   const TenantPtr tenant = TenantOf(at.partition(), id);
-  LaterPtr<Answer> answer;
+  LaterPtr<GivenAnswer> answer;
   LaterPtr<LessonDone> lesson;
   if (plan.generate) {
     answer = SubmitGenerate(at, tenant, std::move(*plan.generate), recorded.get());
@@ -159,7 +159,7 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
 }
 
 // The outcome once what it needs is there.
-std::optional<Outcome> Executor::WhenDone(Plan plan, const LaterPtr<Answer>& answer,
+std::optional<Outcome> Executor::WhenDone(Plan plan, const LaterPtr<GivenAnswer>& answer,
                                           const LaterPtr<LessonDone>& lesson,
                                           std::function<void(Outcome)> done) {
   const auto complete = [&](const auto& later) -> std::optional<Outcome> {
@@ -184,9 +184,9 @@ std::optional<Outcome> Executor::WhenDone(Plan plan, const LaterPtr<Answer>& ans
   return std::move(plan.outcome);
 }
 
-LaterPtr<Answer> Executor::SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
-                                          const Outcome* recorded) {
-  const LaterPtr<Answer> answer = tenant->AddAnswer(at);
+LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& tenant,
+                                               Generate generate, const Outcome* recorded) {
+  const LaterPtr<GivenAnswer> answer = tenant->AddAnswer(at);
   if (recorded != nullptr && !WasTooLarge(*recorded)) {
     answer->Resolve(AnswerIn(*recorded));
     return answer;
@@ -199,18 +199,18 @@ LaterPtr<Answer> Executor::SubmitGenerate(Sequence at, const TenantPtr& tenant, 
     pool_.Enqueue(JobKind::kGenerate, at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
-      Answer given = GenerateNow(slot, generate, served, cancelled);
+      GivenAnswer given = GenerateNow(slot, generate, served, cancelled);
       if (!cancelled()) answer->Resolve(std::move(given));
     });
   });
   return answer;
 }
 
-Answer Executor::GenerateNow(size_t slot, const Generate& generate, const Served& served,
-                             const std::function<bool()>& cancelled) {
+GivenAnswer Executor::GenerateNow(size_t slot, const Generate& generate, const Served& served,
+                                  const std::function<bool()>& cancelled) {
   const DurationMetrics::Timer timer(generate_metrics_);
   FaultPoint("generation");
-  Answer given;
+  GivenAnswer given;
   given.digest = served.digest();
   Result<Completed> completed = backend_.Generate(slot, generate.chat, served.adapter.get(),
                                                   generate.decoding, generate.seed, cancelled);
@@ -232,13 +232,13 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
   const LaterPtr<LessonDone> before = tenant->Follow(done);
   tenant->LearnerChanges();
 
-  auto shown = std::make_shared<Later<Answer>>(Answer{});
+  auto shown = std::make_shared<Later<GivenAnswer>>(GivenAnswer{});
   if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
     if (const auto* answer = std::get_if<Sequence>(&logged->shown)) {
       shown = tenant->AnswerOf(*answer);
     } else {
       const std::string& text = std::get<std::string>(logged->shown);
-      shown = std::make_shared<Later<Answer>>(Answer{std::nullopt, {text, 0, 0}, ""});
+      shown = std::make_shared<Later<GivenAnswer>>(GivenAnswer{std::nullopt, {text, 0, 0}, ""});
     }
   }
   const auto* rollback = std::get_if<Rollback>(&lesson.what);
@@ -253,7 +253,7 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
   before->When([=, this, counted = CountLesson(), waiting = std::weak_ptr(tenant),
                 owners = std::pair(OwnWaiting(made), OwnWaiting(done)),
                 lesson = std::move(lesson)](const LessonDone&) {
-    shown->When([=, this](const Answer& given) {
+    shown->When([=, this](const GivenAnswer& given) {
       const TenantPtr learning = waiting.lock();
       if (!learning) return;
       pool_.Enqueue(
@@ -424,7 +424,7 @@ Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
   const std::optional<uint64_t> number = NumberOfName(entry.id);
   if (!number) return UnreadableEntry(entry);
   if (entry.kind == kAnswerKind) {
-    Result<Answer> answer = DecodeAnswer(entry);
+    Result<GivenAnswer> answer = DecodeAnswer(entry);
     if (!answer.ok()) return answer.error();
     tenant->Restore(Sequence{*number}, std::move(*answer));
   } else {

@@ -113,17 +113,17 @@ class Executor {
   using Tenants = std::map<TenantId, TenantPtr>;
 
   TenantPtr TenantOf(int32_t partition, const TenantId& tenant) REQUIRES(submit_mutex_);
-  LaterPtr<Answer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
-                                  const Outcome* recorded);
-  Answer GenerateNow(size_t slot, const Generate& generate, const Served& served,
-                     const std::function<bool()>& cancelled);
+  LaterPtr<GivenAnswer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
+                                       const Outcome* recorded);
+  GivenAnswer GenerateNow(size_t slot, const Generate& generate, const Served& served,
+                          const std::function<bool()>& cancelled);
   LaterPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
                                     Lesson lesson);
   LessonDone RunLesson(size_t slot, Sequence at, const TenantId& id, TenantModels& tenant,
                        const Lesson& lesson, const std::string* shown, const Served& target,
                        const Served& parent);
   void WriteSnapshot(const TenantId& id, const Lesson& lesson, LessonDone& done);
-  std::optional<Outcome> WhenDone(Plan plan, const LaterPtr<Answer>& answer,
+  std::optional<Outcome> WhenDone(Plan plan, const LaterPtr<GivenAnswer>& answer,
                                   const LaterPtr<LessonDone>& lesson,
                                   std::function<void(Outcome)> done);
   void SaveLearner(int32_t partition, const TenantPtr& tenant, std::function<void(Changes)> saved);

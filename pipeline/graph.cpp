@@ -86,7 +86,7 @@ class Hold : public std::enable_shared_from_this<Hold<Gateway>> {
 // Its work may end later, on a thread of the executor: then a message goes on alone, behind others.
 template <auto kBody>
 struct Async : flow::async_node<In<kBody>, Out<kBody>> {
-  Async(flow::graph& graph, size_t batches_at_a_time, GraphBodies& bodies, task_arena& arena)
+  Async(flow::graph& graph, GraphBodies& bodies, task_arena& arena, size_t batches_at_a_time)
       : flow::async_node<In<kBody>, Out<kBody>>(
             graph, batches_at_a_time, [&](const In<kBody>& in, auto& gateway) noexcept {
               using Gateway = std::remove_reference_t<decltype(gateway)>;
@@ -196,6 +196,28 @@ void Edge(From& from, To& to) {
 struct Graph::Wiring {
   using Bodies = GraphBodies;
 
+  Bodies bodies;
+  task_arena& arena;
+  flow::graph graph;  // runs in the arena in which it is made
+
+  // clang-format off
+  // each node: batches at a time | state | what a message may wait for
+  Parallel<&Bodies::Decode> decode{graph, bodies};          // many | none | nothing
+  Async<&Bodies::Prepare> prepare{graph, bodies, arena, flow::unlimited};  // many | none | vectors
+  Order<Prepared> log_order{graph};                         // one | early messages | its turn
+  Serial<&Bodies::Recall> recall{graph, bodies};            // one | identities, queries | nothing
+  Serial<&Bodies::Index> index{graph, bodies};              // one | documents, vectors | nothing
+  Serial<&Bodies::Adapt> adapt{graph, bodies};              // one | versions, steps | nothing
+  Serial<&Bodies::Prompt> prompt{graph, bodies};            // one | arms, examples | nothing
+  Join join{graph};                                         // one | unpaired batches | its pairs
+  Gatherer gather{graph};                                   // many | none | nothing
+  NumberOrder gather_order{graph};                          // one | early batches | its turn
+  Async<&Bodies::Respond> respond{graph, bodies, arena, flow::serial};  // one | records | models
+  Parallel<&Bodies::Encode> encode{graph, bodies};          // many | none | nothing
+  Order<OutcomeLine> line_order{graph};                     // one | early messages | its turn
+  Emitter emit{graph, bodies};                              // one | chains | nothing
+  // clang-format on
+
   Wiring(Stages stages, Executor& executor, GraphOptions options, GraphMetrics& metrics,
          task_arena& arena_in)
       : bodies(stages, executor, std::move(options), metrics), arena(arena_in) {
@@ -219,29 +241,6 @@ struct Graph::Wiring {
     Edge(encode, line_order);
     Edge(line_order, emit);
   }
-
-  Bodies bodies;
-  task_arena& arena;
-  flow::graph graph;  // runs in the arena in which it is made
-
-  // node                                        batches at a time, state, what it may wait for
-  Parallel<&Bodies::Decode> decode{graph, bodies};  // parallel, none, nothing
-  Async<&Bodies::Prepare> prepare{graph, flow::unlimited, bodies,
-                                  arena};         // parallel, none, vectors
-  Order<Prepared> log_order{graph};               // serial, what came too early, its turn
-  Serial<&Bodies::Recall> recall{graph, bodies};  // serial, identities and queries, nothing
-  Serial<&Bodies::Index> index{graph, bodies};    // serial, documents and vectors, nothing
-  Serial<&Bodies::Adapt> adapt{graph, bodies};    // serial, versions and steps, nothing
-  Serial<&Bodies::Prompt> prompt{graph, bodies};  // serial, arms and examples, nothing
-  Join join{graph};                               // serial, unpaired batches, the other three
-  Gatherer gather{graph};                         // parallel, none, nothing
-  NumberOrder gather_order{graph};                // serial, what came too early, its turn
-  Async<&Bodies::Respond> respond{graph, flow::serial, bodies,
-                                  arena};           // serial, records and cache,
-                                                    // answers and lessons
-  Parallel<&Bodies::Encode> encode{graph, bodies};  // parallel, none, nothing
-  Order<OutcomeLine> line_order{graph};             // serial, what came too early, its turn
-  Emitter emit{graph, bodies};                      // serial, a chain per partition, nothing
 };
 
 // ---- The graph from outside ---------------------------------------------------------------------

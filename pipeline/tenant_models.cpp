@@ -14,15 +14,15 @@ LaterPtr<Served> TenantModels::VersionOf(Version version) const {
   return found != versions_.end() ? found->second : std::make_shared<Later<Served>>(Served{});
 }
 
-LaterPtr<Answer> TenantModels::AnswerOf(Sequence at) const {
+LaterPtr<GivenAnswer> TenantModels::AnswerOf(Sequence at) const {
   const auto found = answers_.find(at);
   if (found != answers_.end()) return found->second;
-  return std::make_shared<Later<Answer>>(
-      Answer{Error{Code::kModelFailed, "the answer is not kept any more", ""}, {}, {}});
+  return std::make_shared<Later<GivenAnswer>>(
+      GivenAnswer{Error{Code::kModelFailed, "the answer is not kept any more", ""}, {}, {}});
 }
 
-LaterPtr<Answer> TenantModels::AddAnswer(Sequence at) {
-  const auto answer = std::make_shared<Later<Answer>>();
+LaterPtr<GivenAnswer> TenantModels::AddAnswer(Sequence at) {
+  const auto answer = std::make_shared<Later<GivenAnswer>>();
   answers_[at] = answer;
   unsaved_answers_[at] = true;
   return answer;
@@ -65,8 +65,8 @@ void TenantModels::Restore(Version version, Served served) {
   versions_[version] = std::make_shared<Later<Served>>(std::move(served));
 }
 
-void TenantModels::Restore(Sequence at, Answer answer) {
-  answers_[at] = std::make_shared<Later<Answer>>(std::move(answer));
+void TenantModels::Restore(Sequence at, GivenAnswer answer) {
+  answers_[at] = std::make_shared<Later<GivenAnswer>>(std::move(answer));
 }
 
 }  // namespace nudge

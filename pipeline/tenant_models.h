@@ -20,7 +20,7 @@
 
 namespace nudge {
 
-struct Answer {
+struct GivenAnswer {
   std::optional<Error> error;
   Completed completed;
   std::string digest;  // of the adapter that gave it
@@ -32,11 +32,11 @@ class TenantModels {
 
   // Version 0, and one that left the kept ones, is the base.
   LaterPtr<Served> VersionOf(Version version) const;
-  LaterPtr<Answer> AnswerOf(Sequence at) const;  // one that is not kept any more is an error
+  LaterPtr<GivenAnswer> AnswerOf(Sequence at) const;  // one that is not kept any more is an error
   const std::map<Version, LaterPtr<Served>>& versions() const { return versions_; }
 
   // An answer that is about to be given.
-  LaterPtr<Answer> AddAnswer(Sequence at);
+  LaterPtr<GivenAnswer> AddAnswer(Sequence at);
   // Nothing refers to the answer any more.
   void DropAnswer(Sequence at);
 
@@ -50,23 +50,23 @@ class TenantModels {
   // What changed since the last call, by name; null: gone.
   struct Unsaved {
     std::map<Version, LaterPtr<Served>> versions;
-    std::map<Sequence, LaterPtr<Answer>> answers;
+    std::map<Sequence, LaterPtr<GivenAnswer>> answers;
     bool learner = false;
   };
   Unsaved TakeUnsaved();
 
   // Of a saved state.
   void Restore(Version version, Served served);
-  void Restore(Sequence at, Answer answer);
+  void Restore(Sequence at, GivenAnswer answer);
 
   std::atomic<bool> abandoned{false};  // its partition was taken away: jobs compute for nobody
   TenantAdapters adapters;
 
  private:
-  std::map<Version, LaterPtr<Served>> versions_;  // the kept ones, in log order
-  std::map<Sequence, LaterPtr<Answer>> answers_;  // those that something can still refer to
-  LaterPtr<LessonDone> last_lesson_;              // also: the last cut's save
-  std::map<Version, bool> unsaved_versions_;      // true: changed, false: gone
+  std::map<Version, LaterPtr<Served>> versions_;       // the kept ones, in log order
+  std::map<Sequence, LaterPtr<GivenAnswer>> answers_;  // those that something can still refer to
+  LaterPtr<LessonDone> last_lesson_;                   // also: the last cut's save
+  std::map<Version, bool> unsaved_versions_;           // true: changed, false: gone
   std::map<Sequence, bool> unsaved_answers_;
   bool learner_changed_ = false;
 };
@@ -74,9 +74,9 @@ class TenantModels {
 // ---- The saved form (tenant_models_state.cpp): kinds "adapter_version" and "answer" -------------
 
 std::string Encode(const Served& served);
-std::string Encode(const Answer& answer);
+std::string Encode(const GivenAnswer& answer);
 // kUnreadableFile for bytes that Encode did not write; kWrongAdapter for weights of another model.
 Result<Served> DecodeServed(const Change& entry, Teacher& teacher);
-Result<Answer> DecodeAnswer(const Change& entry);
+Result<GivenAnswer> DecodeAnswer(const Change& entry);
 
 }  // namespace nudge

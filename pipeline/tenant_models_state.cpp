@@ -50,7 +50,7 @@ Result<Served> DecodeServed(const Change& entry, Teacher& teacher) {
   return served;
 }
 
-std::string Encode(const Answer& answer) {
+std::string Encode(const GivenAnswer& answer) {
   ByteWriter out;
   out.U8(kFormat);
   out.U8(answer.error.has_value());
@@ -61,10 +61,10 @@ std::string Encode(const Answer& answer) {
   return out.Take();
 }
 
-Result<Answer> DecodeAnswer(const Change& entry) {
+Result<GivenAnswer> DecodeAnswer(const Change& entry) {
   ByteReader in(*entry.value);
   if (in.U8() != kFormat) return UnreadableEntry(entry);
-  Answer answer;
+  GivenAnswer answer;
   const bool failed = in.U8() != 0;
   std::string text = in.Text();
   if (failed) {

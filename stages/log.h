@@ -2,8 +2,8 @@
 //
 //   any part -> [Log] -> standard error, or what pipeline/observe/log_sink.h made of it
 //
-// Any thread; a line is never mixed with another's. Nothing of it may depend on for what is
-// computed, and no text of a user's stands in it.
+// Any thread; a line is never mixed with another's. What is computed never depends on it. Of an
+// event it names tenant and id at most, never a text.
 #pragma once
 
 #include <string_view>

@@ -19,7 +19,6 @@ using testing::ClearB;
 using testing::kAllModules;
 using testing::RandomAdapter;
 using testing::RandomTokens;
-using testing::ReferenceTrainer;
 using testing::TemporaryFile;
 using testing::ThreadsFor;
 using testing::TinyLlama;
