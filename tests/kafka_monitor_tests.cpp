@@ -25,7 +25,7 @@ BOOST_AUTO_TEST_CASE(a_run_is_ready_while_it_has_its_partitions_and_a_broker) {
   KafkaClient client(options);
   KafkaSink sink(client);
   KafkaSource source(client);
-  const std::unique_ptr<Backend> backend = MakeTemplateBackend({});
+  const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 0});
   Processor processor({}, {}, *backend, source, sink);
   Monitor monitor(kLoopback, 0);
   std::atomic<bool> stop{false};

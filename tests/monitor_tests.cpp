@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(a_run_is_shown_while_partitions_come_and_go) {
 
 BOOST_AUTO_TEST_CASE(a_model_that_does_not_answer_is_named_with_the_event_that_waits) {
   Gate gate;
-  TemplateBackendOptions backend;
+  TemplateBackendOptions backend{.dimension = 0};
   backend.instant = false;
   backend.before_each_call = [&] { gate.Pass(); };
   std::atomic<bool> may_end{false};
@@ -302,7 +302,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_answer_is_named_with_the_event_that_w
 
 BOOST_AUTO_TEST_CASE(a_run_that_was_told_to_stop_is_not_ready_while_it_finishes) {
   Gate gate;
-  TemplateBackendOptions backend;
+  TemplateBackendOptions backend{.dimension = 0};
   backend.instant = false;
   backend.before_each_call = [&] { gate.Pass(); };
   ScriptedSource source({{0, {Question("first")}}},

@@ -45,7 +45,7 @@ std::string ChainAt(int threads) {
   options.graph.threads = threads;
   options.graph.before_prepare = SeededDelay(static_cast<uint64_t>(threads));
   options.executor.threads = static_cast<size_t>(threads);
-  TemplateBackendOptions backend_options;
+  TemplateBackendOptions backend_options{.dimension = 0};
   backend_options.before_each_call = SeededDelay(static_cast<uint64_t>(threads) + 100);
   const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
   GeneratedSource source({.seed = 9, .events = kEvents, .tenants = 50});
