@@ -225,8 +225,8 @@ BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_written_is_named_once_with_what_to_
   BOOST_TEST(ended.exit_code == 0);
   BOOST_TEST(ended.said ==
              "nudge: cannot make a file in /nowhere: No such file or directory: learners that "
-             "should rest there stay in memory\n"
-             "  check that folder's disk, its room and its permissions\n");
+             "should rest there stay in memory: "
+             "check that folder's disk, its room and its permissions\n");
 }
 
 // An error that a lesson returned would be an outcome that no repetition of the log has.
@@ -251,8 +251,8 @@ BOOST_AUTO_TEST_CASE(a_learner_that_the_disk_does_not_give_back_ends_the_run_wit
                "nudge: a learner that was put away is lost: cannot read a file in " +
                    folder.path() +
                    ": its bytes are not those that were written: the run stops here, what was "
-                   "committed stands\n"
-                   "  check that folder's disk and run the same command again: nothing is lost "
+                   "committed stands: check that folder's disk and run the same command again: "
+                   "nothing is lost "
                    "for good\n");
   }
 }
