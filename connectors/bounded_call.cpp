@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -21,7 +22,12 @@ namespace {
 // itself stopped for a while (a debugger, a sleeping machine) finds all its limits over at once.
 constexpr std::chrono::seconds kSecondLook{1};
 
+// Whoever stands may keep others from saying anything: then a signal ends the process.
+constexpr unsigned kLastWordsSeconds = 5;
+
 [[noreturn]] void End(std::string_view name, BoundedCall::Clock::duration stood) {
+  std::signal(SIGALRM, SIG_DFL);
+  alarm(kLastWordsSeconds);
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(stood).count();
   Log(LogLevel::kError, "a call into a library did not return: " + std::string(name) +
                             " has stood for " + std::to_string(seconds) +
@@ -34,13 +40,15 @@ constexpr std::chrono::seconds kSecondLook{1};
 
 class CallWatch {
  public:
+  using Clock = BoundedCall::Clock;
+
   // Lives as long as the process: what ends late may still make calls.
   static CallWatch& Get() {
     static CallWatch& watch = *new CallWatch;
     return watch;
   }
 
-  void Add(BoundedCall& call, BoundedCall::Clock::time_point end) {
+  void Add(BoundedCall& call, Clock::time_point end) {
     const MutexLock lock(mutex_);
     call.place_ = calls_.emplace(end, &call);
     if (end < wakes_) changed_.NotifyOne();
@@ -52,8 +60,6 @@ class CallWatch {
   }
 
  private:
-  using Clock = BoundedCall::Clock;
-
   CallWatch() {
     std::thread([this] { Work(); }).detach();
   }
@@ -62,25 +68,23 @@ class CallWatch {
     pthread_setname_np(pthread_self(), "deadlines");
     const MutexLock lock(mutex_);
     while (true) {
-      if (calls_.empty()) {
-        wakes_ = Clock::time_point::max();
-        changed_.WaitOnce(mutex_);
-        continue;
-      }
-      const auto [end, call] = *calls_.begin();
-      const auto now = Clock::now();
-      if (now < end) {
-        wakes_ = end;
-        changed_.WaitUntil(mutex_, end, [&]() REQUIRES(mutex_) {
-          return calls_.empty() || calls_.begin()->first < end;
-        });
-        continue;
-      }
-      if (call->is_late_) End(call->name_, now - call->begun_);
-      call->is_late_ = true;
-      calls_.erase(call->place_);
-      call->place_ = calls_.emplace(now + kSecondLook, call);
+      wakes_ = Clock::time_point::max();
+      changed_.Wait(mutex_, [&]() REQUIRES(mutex_) { return !calls_.empty(); });
+      const auto end = wakes_ = calls_.begin()->first;
+      const bool is_another_first = changed_.WaitUntil(mutex_, end, [&]() REQUIRES(mutex_) {
+        return calls_.empty() || calls_.begin()->first != end;
+      });
+      if (!is_another_first) Look(*calls_.begin()->second);
     }
+  }
+
+  // At a call that is over.
+  void Look(BoundedCall& call) REQUIRES(mutex_) {
+    const auto now = Clock::now();
+    if (call.is_late_) End(call.name_, now - call.begun_);
+    call.is_late_ = true;
+    calls_.erase(call.place_);
+    call.place_ = calls_.emplace(now + kSecondLook, &call);
   }
 
   Mutex mutex_;

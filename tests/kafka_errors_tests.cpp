@@ -123,6 +123,7 @@ const std::vector<Case>& Cases() {
        false},
       {kAddOffsetsToTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, 1, kCommitted, false, false},
       {kAddOffsetsToTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, 1, kCommitted, false, false},
+      {kProduce, RD_KAFKA_RESP_ERR_INVALID_MSG, 1, kCommitted, false, false},
       {kTxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, 1, kCommitted, false,
        false},
       {kTxnOffsetCommit, RD_KAFKA_RESP_ERR_NOT_COORDINATOR, 1, kCommitted, false, false},
@@ -131,7 +132,6 @@ const std::vector<Case>& Cases() {
       {kEndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, 1, kCommitted, false, false},
       // Aborted and sent again.
       {kProduce, RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID, 1, kCommitted, true, false},
-      {kProduce, RD_KAFKA_RESP_ERR_INVALID_MSG, 1, kCommitted, true, false},
       {kTxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN, 1, kCommitted, true, false},
       {kEndTxn, RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID, 1, kCommitted, true, false},
       {kEndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, 1, kCommitted, true, false},
