@@ -218,14 +218,11 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
       other = folder.path() + "/anchors";
     } else if (path == "adapt.modules") {
       other = "mlp";
-    } else if (path == "adapt.scale") {
-      other = "rslora";
-    } else if (path == "adapt.products") {
-      other = "bf16";
-    } else if (path == "adapt.base_memory") {
-      other = "file";
     } else if (path == "prompt.presets") {
       other = {{{"name", "warm"}, {"temperature", .7}}};
+    } else if (schema.contains("enum")) {
+      other = schema["enum"].back() == schema["default"] ? schema["enum"].front()
+                                                         : schema["enum"].back();
     } else if (schema["type"] == "object") {
       other = {{"sasl.username", "somebody"}};
     } else if (schema["type"] == "boolean") {
