@@ -312,7 +312,7 @@ class OutcomeReader {
 
   void ReadCode(const Place& place, Code& code) {
     const std::string_view name = json_.View(place, kNoLimit);
-    for (auto i = 0; i <= static_cast<int>(Code::kInternal); ++i) {
+    for (auto i = 0; i <= static_cast<int>(kLastCode); ++i) {
       code = static_cast<Code>(i);
       if (Name(code) == name) return;
     }
