@@ -28,7 +28,8 @@ bool IsJsonType(std::string_view content_type) {
 }
 
 constexpr std::string_view kRatings =
-    "send \"up\" or 1 for a like, \"down\" or -1 for a dislike, or a number between; of thumbs 0 and 1 "
+    "send \"up\" or 1 for a like, \"down\" or -1 for a dislike, or a number between; of thumbs 0 "
+    "and 1 "
     "send 2 * thumb - 1, of one to five stars (stars - 3) / 2";
 
 constexpr std::string_view kEventTypes =
@@ -69,8 +70,8 @@ class EventReader {
                    "send the object itself, not serialised a second time");
     } else if (root.type() == JsonType::kArray) {
       size_t objects = 0;
-      json_.Items(event,
-                  [&](const Place& at) { objects += at.value.type() == JsonType::kObject ? 1 : 0; });
+      json_.Items(
+          event, [&](const Place& at) { objects += at.value.type() == JsonType::kObject ? 1 : 0; });
       if (objects == 0) return false;
       json_.FailAt(event, "a batch of " + std::to_string(objects) + " events",
                    "send each event by itself, one a record or line: CloudEvents' structured mode");
@@ -106,33 +107,32 @@ class EventReader {
     const auto id_into = [this](std::string& out) {
       return [this, &out](const Place& place) { json_.Id(place, IdLimit(), out); };
     };
-    json_.Object(
-        {nullptr, "", root},
-        {{"specversion", kOptional,
-          [&](const Place& place) { json_.Text(place, IdLimit(), version); }},
-         {"id", kOptional, id_into(event.id)},
-         {"source", kOptional, id_into(event.source)},
-         {"type", kOptional, id_into(type)},
-         {"time", kOptional, id_into(event.time)},
-         {"tenant", kOptional,
-          [&](const Place& place) {
-            json_.Id(place, {"limits.tenant_bytes", limits_.tenant_bytes}, event.tenant);
-          }},
-         {"user", kOptional, id_into(event.user)},
-         {"datacontenttype", kOptional,
-          [&](const Place& place) {
-            const std::string_view text = json_.View(place, IdLimit());
-            if (json_.ok() && !IsJsonType(text)) {
-              json_.FailAt(place, Quoted(text) + " is not application/json",
+    json_.Object({nullptr, "", root},
+                 {{"specversion", kOptional, id_into(version)},
+                  {"id", kOptional, id_into(event.id)},
+                  {"source", kOptional, id_into(event.source)},
+                  {"type", kOptional, id_into(type)},
+                  {"time", kOptional, id_into(event.time)},
+                  {"tenant", kOptional,
+                   [&](const Place& place) {
+                     json_.Id(place, {"limits.tenant_bytes", limits_.tenant_bytes}, event.tenant);
+                   }},
+                  {"user", kOptional, id_into(event.user)},
+                  {"datacontenttype", kOptional,
+                   [&](const Place& place) {
+                     const std::string_view text = json_.View(place, IdLimit());
+                     if (json_.ok() && !IsJsonType(text)) {
+                       json_.FailAt(
+                           place, Quoted(text) + " is not application/json",
                            "send data as a JSON object, and application/json or nothing here");
-            }
-          }},
-         {"data", kOptional, [&](const Place& place) { data = place.value; }},
-         {"data_base64", kOptional,
-          [&](const Place& place) {
-            json_.FailAt(place, "binary data", "put the JSON itself into data");
-          }}},
-        Unknown::kIgnored);
+                     }
+                   }},
+                  {"data", kOptional, [&](const Place& place) { data = place.value; }},
+                  {"data_base64", kOptional,
+                   [&](const Place& place) {
+                     json_.FailAt(place, "binary data", "put the JSON itself into data");
+                   }}},
+                 Unknown::kIgnored);
     if (!json_.ok()) return;
     CheckAttributes(event, version, type);
   }
@@ -260,22 +260,22 @@ class EventReader {
 
   void ReadFeedback(JsonValue data, Feedback& feedback) {
     bool has_signals = false;
-    Data(data, {{"query_id", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_id); }},
-                {"query_source", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_source); }},
-                {"inline", kOptional,
-                 [&](const Place& at) { ReadInline(at, feedback.inline_answer.emplace()); }},
-                {"rating", Need::kOptional,
-                 [&](const Place& at) { ReadRating(at, feedback.rating); }},
-                {"correction", kOptional,
-                 [&](const Place& at) {
-                   json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
-                 }},
-                {"signals", kOptional, [&](const Place& at) {
-                   has_signals = true;
-                   ReadSignals(at, feedback.behaviour);
-                 }}});
+    Data(data,
+         {{"query_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_id); }},
+          {"query_source", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_source); }},
+          {"inline", kOptional,
+           [&](const Place& at) { ReadInline(at, feedback.inline_answer.emplace()); }},
+          {"rating", Need::kOptional, [&](const Place& at) { ReadRating(at, feedback.rating); }},
+          {"correction", kOptional,
+           [&](const Place& at) {
+             json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
+           }},
+          {"signals", kOptional, [&](const Place& at) {
+             has_signals = true;
+             ReadSignals(at, feedback.behaviour);
+           }}});
     if (!json_.ok()) return;
     const auto refuse = [this](std::string_view message, std::string_view remedy) {
       json_.Fail(Code::kInvalidEvent, std::string(message), std::string(remedy));
@@ -429,8 +429,10 @@ class EventReader {
       return refuse("data.version: " + action + " takes no version", "only rollback does");
     }
     if (command.action != Action::kImport) {
-      if (!command.uri.empty()) return refuse("data.uri: " + action + " takes no uri", "only import does");
-      if (!command.sha256.empty()) return refuse("data.sha256: " + action + " takes no sha256", "only import does");
+      if (!command.uri.empty())
+        return refuse("data.uri: " + action + " takes no uri", "only import does");
+      if (!command.sha256.empty())
+        return refuse("data.sha256: " + action + " takes no sha256", "only import does");
     } else if (command.uri.empty()) {
       refuse("data.uri: missing", "name the adapter's file");
     } else if (command.sha256.empty()) {

@@ -44,8 +44,8 @@ class Mender {
 
   void Fault(const std::string& what, std::string remedy) {
     if (out_.fault) return;
-    out_.fault = Error{Code::kInvalidJson, what + " at byte " + std::to_string(at_),
-                       std::move(remedy)};
+    out_.fault =
+        Error{Code::kInvalidJson, what + " at byte " + std::to_string(at_), std::move(remedy)};
   }
 
   void String() {
@@ -154,8 +154,9 @@ std::string_view BehindFraming(std::string_view bytes) {
 std::optional<Error> NameForeign(std::string_view bytes) {
   const auto is_zero = [&](size_t at) { return at < bytes.size() && bytes[at] == 0; };
   const auto not_utf8 = [](const std::string& what) {
-    return Error{Code::kInvalidUtf8, "not UTF-8 but " + what,
-                 "write UTF-8 (PowerShell: Out-File -Encoding utf8; .NET: new UTF8Encoding(false))"};
+    return Error{
+        Code::kInvalidUtf8, "not UTF-8 but " + what,
+        "write UTF-8 (PowerShell: Out-File -Encoding utf8; .NET: new UTF8Encoding(false))"};
   };
   if (bytes.starts_with("\x1f\x8b")) {
     return Error{Code::kInvalidUtf8, "not UTF-8 but gzip data",

@@ -31,8 +31,7 @@ bool MayNeedEscape(uint64_t word) {
 
 bool MayNeedEscape(char c) {
   const auto byte = static_cast<unsigned char>(c);
-  return byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7f || byte == 0xc2 ||
-         byte == 0xe2;
+  return byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7f || byte == 0xc2 || byte == 0xe2;
 }
 
 // How many bytes of the front of `text` need no escape and no second look.

@@ -118,11 +118,12 @@ std::optional<Error> NameUnstructured(const rd_kafka_message_t& message, std::st
       bytes.find("\"specversion\"") != bytes.npos) {
     return std::nullopt;
   }
-  return Error{Code::kInvalidEvent,
-               "the record is in CloudEvents' binary mode: attributes in headers ce_..., data alone "
-               "as the value",
-               "switch the producer to structured mode (content-type "
-               "application/cloudevents+json): the whole event as the value"};
+  return Error{
+      Code::kInvalidEvent,
+      "the record is in CloudEvents' binary mode: attributes in headers ce_..., data alone "
+      "as the value",
+      "switch the producer to structured mode (content-type "
+      "application/cloudevents+json): the whole event as the value"};
 }
 
 }  // namespace

@@ -144,7 +144,8 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
     }
   } else if (tenants_.Count(at.partition()) >= options_.tenants_per_partition) {
     return Limit("tenant " + event.tenant + " is one too many for its partition",
-                 options_.tenants_per_partition, "limits.tenants_per_partition", "use more partitions");
+                 options_.tenants_per_partition, "limits.tenants_per_partition",
+                 "use more partitions");
   }
   const Tenant& before = tenant != nullptr ? *tenant : kNewTenant;
   if (auto error = RefuseDocument(before, *prepared)) return *std::move(error);
@@ -215,11 +216,12 @@ Result<Sequence> Recall::ResolveQuery(const Tenant& tenant, const Event& event) 
   const std::string name = Quoted(feedback.query_id) + " of source " + Quoted(source);
   const Seen* seen = tenant.window.Find(IdentityOf(event.tenant, source, feedback.query_id));
   if (seen == nullptr) {
-    return Error{Code::kUnknownQuery,
-                 "data.query_id: no event " + name + " is among this tenant's last " +
-                     std::to_string(options_.identities_per_tenant),
-                 "send it again once the question is answered; name another source by query_source; "
-                 "for one that is older or not nudge's, give query and completion inline"};
+    return Error{
+        Code::kUnknownQuery,
+        "data.query_id: no event " + name + " is among this tenant's last " +
+            std::to_string(options_.identities_per_tenant),
+        "send it again once the question is answered; name another source by query_source; "
+        "for one that is older or not nudge's, give query and completion inline"};
   }
   if (seen->query_number == 0) {
     return Error{Code::kUnknownQuery, "data.query_id: event " + name + " is not a query",

@@ -110,8 +110,8 @@ BOOST_AUTO_TEST_CASE(blank_lines_deliver_nothing_but_are_counted) {
 
 BOOST_AUTO_TEST_CASE(windows_line_ends_and_the_byte_order_mark_of_each_line_are_taken_off) {
   const std::string mark = "\xef\xbb\xbf";
-  BOOST_TEST((ReadAll(Write(mark + "{}\r\nb\r\n\r\nc\r")) ==
-              Expect({{0, "{}"}, {1, "b"}, {3, "c"}})));
+  BOOST_TEST(
+      (ReadAll(Write(mark + "{}\r\nb\r\n\r\nc\r")) == Expect({{0, "{}"}, {1, "b"}, {3, "c"}})));
   BOOST_TEST((ReadAll(Write("a\rb\n" + mark + mark + "c" + mark + "d\n" + mark + "\n" + mark)) ==
               Expect({{0, "a\rb"}, {1, "c" + mark + "d"}})));
 }

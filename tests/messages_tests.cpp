@@ -104,8 +104,10 @@ struct Keys {
 };
 
 Keys AllKeys() {
-  Keys keys{{}, {}, {"recall", "decode", "prepare", "index", "adapt", "prompt", "respond",
-                     "encode", "emit", "executor", "graph"}};
+  Keys keys{{},
+            {},
+            {"recall", "decode", "prepare", "index", "adapt", "prompt", "respond", "encode", "emit",
+             "executor", "graph"}};
   Config config;
   for (const keys::Field& field : keys::FieldsOf(config)) {
     const std::string name(field.path);
@@ -127,7 +129,8 @@ std::string Wrong(const std::string& text, const Keys& keys) {
       return "no key " + key;
     }
   }
-  static const std::regex kBare(R"((raise|lower|set|limit)( the limit)? ([a-z]+_[a-z_]+)(?![.\w]))");
+  static const std::regex kBare(
+      R"((raise|lower|set|limit)( the limit)? ([a-z]+_[a-z_]+)(?![.\w]))");
   for (std::sregex_iterator at(text.begin(), text.end(), kBare), end; at != end; ++at) {
     if (keys.last.contains((*at)[3])) return "a key without its section: " + (*at)[3].str();
   }
@@ -179,7 +182,8 @@ BOOST_AUTO_TEST_CASE(a_message_that_names_no_key_is_found) {
              "a limit that is not named");
   BOOST_TEST(Wrong("raise limits.id_bytes, see pipeline/graph.h and nudge.prompt.upsert", keys) ==
              "");
-  const std::vector<Literal> read = Lexer("x", "// \"no\"\n#include \"a.h\"\nf(\"one \"\n \"two\", '\"', \"3\", 1'000);").Run();
+  const std::vector<Literal> read =
+      Lexer("x", "// \"no\"\n#include \"a.h\"\nf(\"one \"\n \"two\", '\"', \"3\", 1'000);").Run();
   BOOST_REQUIRE(read.size() == 2u);
   BOOST_TEST(read[0].text == "one two");
 }

@@ -90,9 +90,8 @@ BOOST_AUTO_TEST_CASE(an_identity_of_a_state_that_kept_no_content_is_a_duplicate_
   gate.Passes(MakeEvent("q", Ask("a")));
   Changes changes;
   gate.recall.Save(3, changes);
-  const auto run = std::find_if(changes.begin(), changes.end(), [](const Change& change) {
-    return change.kind == "identity_run";
-  });
+  const auto run = std::find_if(changes.begin(), changes.end(),
+                                [](const Change& change) { return change.kind == "identity_run"; });
   BOOST_REQUIRE(run != changes.end());
   run->value->front() = 1;
   run->value->resize(run->value->size() - sizeof(uint64_t));  // as version 1 wrote it
@@ -252,9 +251,10 @@ BOOST_AUTO_TEST_CASE(feedback_about_a_query_too_long_ago_is_refused_as_such) {
   Gate gate({.identities_per_tenant = 6, .queries_per_tenant = 2});
   for (const char* id : {"q1", "q2", "q3"}) gate.Passes(MakeEvent(id, Ask("a")));
   const Error error = gate.Refused(MakeEvent("f", About("q1")), Code::kQueryTooOld);
-  BOOST_TEST(error.message ==
-             "data.query_id: query 'q1' of source '/test' was 2 queries ago; feedback is taken about "
-             "the last 2");
+  BOOST_TEST(
+      error.message ==
+      "data.query_id: query 'q1' of source '/test' was 2 queries ago; feedback is taken about "
+      "the last 2");
   BOOST_TEST(gate(MakeEvent("f2", About("q2"))).ok());
   BOOST_TEST(gate(MakeEvent("f3", About("q3"))).ok());
   for (const char* id : {"d1", "d2"}) gate.Passes(MakeEvent(id, Document(id)));
@@ -280,10 +280,10 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
     for (uint64_t i = 0; i < 3000; ++i) {
       const bool again = !sent.empty() && stream.Below(20) == 0;
       if (!again) sent.push_back(stream.Next());
-      const auto prepared =
-          Prepare(again ? sent[sent.size() - 1 - stream.Below(static_cast<uint32_t>(
-                                                     std::min<size_t>(sent.size(), 40)))]
-                        : sent.back());
+      const auto prepared = Prepare(
+          again ? sent[sent.size() - 1 -
+                       stream.Below(static_cast<uint32_t>(std::min<size_t>(sent.size(), 40)))]
+                : sent.back());
       const std::string expected = Describe(straight.Apply(Sequence::Of(1, i), prepared));
       BOOST_REQUIRE_EQUAL(Describe(broken->Apply(Sequence::Of(1, i), prepared)), expected);
       ++seen[expected.substr(0, expected.find(' '))];
@@ -295,9 +295,8 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
       store.LoadInto(*broken, 1);
     }
     BOOST_TEST(store.Count("identity_run") <= 3 * 60);
-    for (const char* kind :
-         {"duplicate_of", "changed_event", "tenant_limit", "unknown_prompt", "unknown_query",
-          "query_too_old"}) {
+    for (const char* kind : {"duplicate_of", "changed_event", "tenant_limit", "unknown_prompt",
+                             "unknown_query", "query_too_old"}) {
       BOOST_TEST(seen[kind] > 10, kind);
     }
   }

@@ -2,8 +2,8 @@
 // what must hold for any bytes, not only that nothing crashes:
 //
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/codec_fuzz.cpp
-//     connectors/{codec,outcome_codec,json_reader,json_writer}.cpp stages/{events,hash,result}.cpp
-//     -lsimdjson -lcrypto -o codec_fuzz
+//     connectors/{codec,event_head,outcome_codec,json_faults,json_reader,json_writer}.cpp
+//     stages/{events,hash,result}.cpp -lsimdjson -lcrypto -o codec_fuzz
 //   ./codec_fuzz -max_total_time=60 -max_len=4096 NEW_SEEDS_FOLDER tests/fuzz/seeds/codec
 //
 // codec_tests.cpp runs it over the seeds in the normal build.
