@@ -266,6 +266,12 @@ struct Citation {
   friend bool operator==(const Citation&, const Citation&) = default;
 };
 
+// Why an answer ends where it does. Unknown: it was given before that was kept.
+enum class FinishReason : uint8_t { kUnknown, kStop, kLength, kWindow };
+
+// "stop": the model ended its turn; "length": max_tokens; "window": the model's. Empty: unknown.
+std::string_view Name(FinishReason reason);
+
 struct Response {
   std::string text;
   std::vector<Citation> citations;
@@ -280,6 +286,7 @@ struct Response {
   std::string cache_why;  // "exact text, same passages, prompt and adapter", "first time asked"
   uint32_t prompt_tokens = 0;
   uint32_t completion_tokens = 0;
+  FinishReason finish_reason = FinishReason::kUnknown;
 };
 
 // A receipt: what the event did. `summary` is for people: "3 chunks indexed".

@@ -183,6 +183,7 @@ Response FullResponse() {
   response.cache_why = "exact text, same passages, prompt and adapter";
   response.prompt_tokens = 12;
   response.completion_tokens = 34;
+  response.finish_reason = FinishReason::kLength;
   return response;
 }
 
@@ -676,7 +677,7 @@ BOOST_AUTO_TEST_CASE(a_head_is_what_stands_before_the_damage) {
 BOOST_AUTO_TEST_CASE(a_head_is_read_past_bytes_that_are_not_utf8) {
   const std::string line =
       "{\"data\":\"\xff\xfe\",\"tenant\":\"acme\",\"id\":\"a\xff\",\"source\":1}";
-  BOOST_TEST((PeekHead(line) == EventHead{"acme", "", "", ""}));
+  BOOST_TEST((PeekHead(line) == EventHead{"acme", "1", "", ""}));
 }
 
 BOOST_AUTO_TEST_CASE(a_head_holds_no_nested_long_or_unprintable_name) {
@@ -712,6 +713,7 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   BOOST_TEST(read.cache_why == response.cache_why);
   BOOST_TEST(read.prompt_tokens == response.prompt_tokens);
   BOOST_TEST(read.completion_tokens == response.completion_tokens);
+  BOOST_TEST((read.finish_reason == response.finish_reason));
 
   const Json json = Json::parse(Encoded(outcome, OriginAt(3, 17)));
   BOOST_TEST(json["specversion"] == "1.0");
@@ -746,12 +748,26 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   BOOST_TEST(data["cache"]["why"] == response.cache_why);
   BOOST_TEST(data["tokens"]["prompt"] == 12);
   BOOST_TEST(data["tokens"]["completion"] == 34);
+  BOOST_TEST(data["finish_reason"] == "length");
   BOOST_TEST(data["snapshots"][0]["uri"] == "acme/7");
   BOOST_TEST(data["snapshots"][0]["sha256"] == std::string(64, 'b'));
   BOOST_TEST(data["snapshots"][0]["version"] == 7);
   BOOST_TEST(data["snapshots"][0]["digest"] == "d");
   BOOST_TEST(data["snapshots"][0]["parent_digest"] == "p");
   BOOST_TEST(data["snapshots"][0]["base_sha256"] == "b");
+}
+
+BOOST_AUTO_TEST_CASE(every_reason_why_an_answer_ends_survives_and_one_that_is_unknown_is_left_out) {
+  Response response = FullResponse();
+  for (const auto reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kWindow,
+                            FinishReason::kUnknown}) {
+    response.finish_reason = reason;
+    const Outcome outcome = OutcomeWith(response);
+    const Outcome back = RoundTrip(outcome, OriginAt(0, 1)).outcome;
+    BOOST_TEST((std::get<Response>(back.what).finish_reason == reason));
+    const Json data = Json::parse(Encoded(outcome, OriginAt(0, 1)))["data"];
+    BOOST_TEST(data.value("finish_reason", "") == Name(reason));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_receipt_survives_and_another_parser_reads_it) {
@@ -920,6 +936,7 @@ BOOST_AUTO_TEST_CASE(a_line_that_is_not_an_outcome_is_refused) {
   refused(changed("/offset", 2), "offset: expected a string, found an integer");
   refused(changed("/chain", "ab"), "chain: expected 64 lower-case hex digits");
   refused(changed("/data/extra", 1), "data.extra: unknown field");
+  refused(changed("/data/finish_reason", "bored"), "data.finish_reason: bored is unknown");
   refused(changed("/data/citations/1/score", "high"),
           "data.citations.1.score: expected a number, found a string");
   refused(changed("/partition", 4294967296),
@@ -965,7 +982,8 @@ BOOST_AUTO_TEST_CASE(what_some_readers_take_for_a_lines_end_is_escaped_and_its_n
     BOOST_TEST(Json::parse(out).get<std::string>() == text);
     return out;
   };
-  BOOST_TEST(written("a\xe2\x80\xa8" "b\xe2\x80\xa9") == "\"a\\u2028b\\u2029\"");
+  BOOST_TEST(written("a\xe2\x80\xa8"
+                     "b\xe2\x80\xa9") == "\"a\\u2028b\\u2029\"");
   BOOST_TEST(written("\x7f\xc2\x80\xc2\x85\xc2\x9f") == "\"\\u007f\\u0080\\u0085\\u009f\"");
   const std::string others = "\xc2\xa0\xe2\x80\xa7\xe2\x80\xaa\xe2\x82\xac\xc3\x85\xe3\x80\xa8";
   BOOST_TEST(written(others) == "\"" + others + "\"");
