@@ -6,39 +6,31 @@
 #include <optional>
 #include <utility>
 
+#include "connectors/json_faults.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
 
 namespace nudge {
 namespace {
 
-// YYYY-MM-DDThh:mm:ss[.f](Z|+hh:mm|-hh:mm), the shape alone (RFC 3339 section 5.6).
-bool LooksLikeTime(std::string_view time) {
-  const auto matches = [](std::string_view text, std::string_view shape) {
-    return text.size() == shape.size() &&
-           std::equal(text.begin(), text.end(), shape.begin(), [](char c, char s) {
-             return s == '0' ? c >= '0' && c <= '9' : (c == s || (c == s + 32 && s >= 'A'));
-           });
-  };
-  constexpr std::string_view kSeconds = "0000-00-00T00:00:00";
-  if (!matches(time.substr(0, kSeconds.size()), kSeconds)) return false;
-  time.remove_prefix(kSeconds.size());
-  if (time.starts_with('.')) {
-    const size_t end = std::min(time.find_first_not_of("0123456789", 1), time.size());
-    if (end == 1) return false;
-    time.remove_prefix(end);
+// CloudEvents 1.0, JSON format, section 3.1: a media type of the subtype json, or one that ends in
+// +json, whatever its parameters.
+bool IsJsonType(std::string_view content_type) {
+  std::string media(content_type.substr(0, content_type.find(';')));
+  media.erase(std::min(media.find_last_not_of(" \t") + 1, media.size()));  // npos + 1 is 0
+  for (char& c : media) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
   }
-  return matches(time, "Z") || matches(time, "+00:00") || matches(time, "-00:00");
+  const size_t slash = media.find('/');
+  if (slash == 0 || slash == media.npos) return false;
+  const std::string_view subtype = std::string_view(media).substr(slash + 1);
+  return subtype == "json" || (subtype.size() > 5 && subtype.ends_with("+json"));
 }
 
-bool IsJsonType(std::string_view content_type) {
-  constexpr std::string_view kJson = "application/json";
-  const std::string_view media = content_type.substr(0, content_type.find(';'));
-  const size_t end = media.find_last_not_of(" \t");
-  return end != media.npos &&
-         std::equal(kJson.begin(), kJson.end(), media.begin(), media.begin() + end + 1,
-                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
-}
+constexpr std::string_view kRatings =
+    "send \"up\" or 1 for a like, \"down\" or -1 for a dislike, or a number between; of thumbs 0 "
+    "and 1 "
+    "send 2 * thumb - 1, of one to five stars (stars - 3) / 2";
 
 constexpr std::string_view kEventTypes =
     "nudge.document.upsert, nudge.document.delete, nudge.query, nudge.feedback, nudge.example, "
@@ -63,51 +55,76 @@ class EventReader {
 
  private:
   static constexpr Need kRequired = Need::kRequired;
-  static constexpr Need kOptional = Need::kOptional;
+  static constexpr Need kOptional = Need::kNullable;
 
-  Limit IdLimit() const { return {"id_bytes", limits_.id_bytes}; }
-  Limit QueryLimit() const { return {"query_bytes", limits_.query_bytes}; }
-  Limit AnswerLimit() const { return {"answer_bytes", limits_.answer_bytes}; }
+  Limit IdLimit() const { return {"limits.id_bytes", limits_.id_bytes}; }
+  Limit QueryLimit() const { return {"limits.query_bytes", limits_.query_bytes}; }
+  Limit AnswerLimit() const { return {"limits.answer_bytes", limits_.answer_bytes}; }
+
+  // Something that is often sent in an event's place, by its name.
+  bool FailKnown(JsonValue root) {
+    const Place event{nullptr, "event", root};
+    if (root.type() == JsonType::kString) {
+      if (!LooksLikeJson(json_.View(event, kNoLimit))) return false;
+      json_.FailAt(event, "a text that holds JSON",
+                   "send the object itself, not serialised a second time");
+    } else if (root.type() == JsonType::kArray) {
+      size_t objects = 0;
+      json_.Items(
+          event, [&](const Place& at) { objects += at.value.type() == JsonType::kObject ? 1 : 0; });
+      if (objects == 0) return false;
+      json_.FailAt(event, "a batch of " + std::to_string(objects) + " events",
+                   "send each event by itself, one a record or line: CloudEvents' structured mode");
+    } else if (root.type() == JsonType::kObject && IsEnvelope(event)) {
+      json_.FailAt(event, "it is wrapped in schema and payload, as Kafka Connect's converter does",
+                   "set schemas.enable=false on the connector's JSON converter");
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  // Whether an object has a payload and nothing of an event or its data.
+  bool IsEnvelope(const Place& place) {
+    bool has_payload = false;
+    bool has_others = false;
+    json_.Members(place, [&](const Place& at) {
+      has_payload = has_payload || at.key == "payload";
+      has_others = has_others || (at.key != "payload" && at.key != "schema");
+    });
+    return has_payload && !has_others;
+  }
 
   // CloudEvents' JSON format says that an attribute of null is one that is not set.
   void ReadAttributes(JsonValue root, Event& event, std::string& type,
                       std::optional<JsonValue>& data) {
+    if (FailKnown(root)) return;
     if (root.type() != JsonType::kObject) {
       return json_.FailType({nullptr, "event", root}, "one JSON object",
                             "write each event as an object of its own, one a line");
     }
     std::string version;
     const auto id_into = [this](std::string& out) {
-      return [this, &out](const Place& place) {
-        if (place.value.type() != JsonType::kNull) json_.Id(place, IdLimit(), out);
-      };
+      return [this, &out](const Place& place) { json_.Id(place, IdLimit(), out); };
     };
     json_.Object({nullptr, "", root},
                  {{"specversion", kOptional, id_into(version)},
                   {"id", kOptional, id_into(event.id)},
                   {"source", kOptional, id_into(event.source)},
                   {"type", kOptional, id_into(type)},
-                  {"time", kOptional,
-                   [&](const Place& place) {
-                     if (place.value.type() == JsonType::kNull) return;
-                     json_.Id(place, IdLimit(), event.time);
-                     if (json_.ok() && !LooksLikeTime(event.time)) {
-                       json_.FailAt(place, "not an RFC 3339 time",
-                                    "write it like 2026-01-31T12:00:00Z");
-                     }
-                   }},
+                  {"time", kOptional, id_into(event.time)},
                   {"tenant", kOptional,
                    [&](const Place& place) {
-                     if (place.value.type() == JsonType::kNull) return;
-                     json_.Id(place, {"tenant_bytes", limits_.tenant_bytes}, event.tenant);
+                     json_.Id(place, {"limits.tenant_bytes", limits_.tenant_bytes}, event.tenant);
                    }},
                   {"user", kOptional, id_into(event.user)},
                   {"datacontenttype", kOptional,
                    [&](const Place& place) {
-                     if (place.value.type() == JsonType::kNull) return;
                      const std::string_view text = json_.View(place, IdLimit());
                      if (json_.ok() && !IsJsonType(text)) {
-                       json_.FailAt(place, Quoted(text) + " is not application/json");
+                       json_.FailAt(
+                           place, Quoted(text) + " is not application/json",
+                           "send data as a JSON object, and application/json or nothing here");
                      }
                    }},
                   {"data", kOptional, [&](const Place& place) { data = place.value; }},
@@ -124,9 +141,15 @@ class EventReader {
     const auto missing = [this](std::string_view name, std::string remedy) {
       json_.Fail(Code::kInvalidEvent, std::string(name) + ": missing", std::move(remedy));
     };
-    if (version.empty()) return missing("specversion", "set specversion to \"1.0\"");
+    if (version.empty()) {
+      return missing("specversion",
+                     "send the whole event as one object: specversion \"1.0\", id, source, type, "
+                     "tenant and data (CloudEvents' structured mode; in its binary mode the value "
+                     "is the data alone)");
+    }
     if (version != "1.0") {
-      return json_.Fail(Code::kInvalidEvent, "specversion: " + Quoted(version) + " is not 1.0", "");
+      return json_.Fail(Code::kInvalidEvent, "specversion: " + Quoted(version) + " is not 1.0",
+                        "set specversion to \"1.0\"");
     }
     if (event.id.empty()) return missing("id", "give each event of a source its own id");
     if (event.source.empty()) return missing("source", "name where the event comes from");
@@ -137,6 +160,15 @@ class EventReader {
   }
 
   void ReadData(std::string_view type, JsonValue data, Event& event) {
+    const Place place{nullptr, "data", data};
+    if (data.type() == JsonType::kString && LooksLikeJson(json_.View(place, kNoLimit))) {
+      return json_.FailAt(place, "a text that holds JSON",
+                          "send the object itself, not serialised a second time");
+    }
+    if (data.type() == JsonType::kObject && IsEnvelope(place)) {
+      return json_.FailAt(place, "it is wrapped in schema and payload",
+                          "set schemas.enable=false on the connector's JSON converter");
+    }
     if (type == "nudge.query") return ReadQuery(data, event.data.emplace<Query>());
     if (type == "nudge.feedback") return ReadFeedback(data, event.data.emplace<Feedback>());
     if (type == "nudge.document.upsert") {
@@ -170,11 +202,11 @@ class EventReader {
            [&](const Place& at) { json_.Id(at, IdLimit(), document.document_id); }},
           {"text", kRequired,
            [&](const Place& at) {
-             json_.FullText(at, {"text_bytes", limits_.text_bytes}, document.text);
+             json_.FullText(at, {"limits.text_bytes", limits_.text_bytes}, document.text);
            }},
           {"title", kOptional,
            [&](const Place& at) {
-             json_.Text(at, {"title_bytes", limits_.title_bytes}, document.title);
+             json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
            }},
           {"metadata", kOptional, [&](const Place& at) { ReadMetadata(at, document.metadata); }}});
   }
@@ -182,17 +214,23 @@ class EventReader {
   void ReadMetadata(const Place& place, std::map<std::string, std::string>& metadata) {
     size_t bytes = 0;
     json_.Members(place, [&](const Place& at) {
-      const std::string_view value = json_.View(at, kNoLimit);
+      if (at.value.type() == JsonType::kNull) return;
+      std::string value;
+      json_.Word(at, kNoLimit, value);
       if (!json_.ok()) return;
-      if (at.key.empty()) return json_.FailAt(at, "empty name");
-      if (HasControl(at.key)) return json_.FailAt(at, "name has a control character");
-      if (!metadata.emplace(at.key, value).second) return json_.FailAt(at, "given twice");
+      if (at.key.empty()) return json_.FailAt(at, "empty name", "give each entry a name");
+      if (HasControl(at.key)) {
+        return json_.FailAt(at, "name has a control character", "a name must be printable");
+      }
       bytes += at.key.size() + value.size();
-      const Limit entries{"metadata_entries", limits_.metadata_entries};
+      if (!metadata.emplace(at.key, std::move(value)).second) {
+        return json_.FailAt(at, "given twice", "give it once");
+      }
+      const Limit entries{"limits.metadata_entries", limits_.metadata_entries};
       if (metadata.size() > entries.most) {
         return json_.FailSize(place, metadata.size(), "entries or more", entries);
       }
-      const Limit size{"metadata_bytes", limits_.metadata_bytes};
+      const Limit size{"limits.metadata_bytes", limits_.metadata_bytes};
       if (bytes > size.most) json_.FailSize(place, bytes, "bytes or more", size);
     });
   }
@@ -222,21 +260,22 @@ class EventReader {
 
   void ReadFeedback(JsonValue data, Feedback& feedback) {
     bool has_signals = false;
-    Data(data, {{"query_id", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_id); }},
-                {"query_source", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_source); }},
-                {"inline", kOptional,
-                 [&](const Place& at) { ReadInline(at, feedback.inline_answer.emplace()); }},
-                {"rating", kOptional, [&](const Place& at) { ReadRating(at, feedback.rating); }},
-                {"correction", kOptional,
-                 [&](const Place& at) {
-                   json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
-                 }},
-                {"signals", kOptional, [&](const Place& at) {
-                   has_signals = true;
-                   ReadSignals(at, feedback.behaviour);
-                 }}});
+    Data(data,
+         {{"query_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_id); }},
+          {"query_source", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_source); }},
+          {"inline", kOptional,
+           [&](const Place& at) { ReadInline(at, feedback.inline_answer.emplace()); }},
+          {"rating", Need::kOptional, [&](const Place& at) { ReadRating(at, feedback.rating); }},
+          {"correction", kOptional,
+           [&](const Place& at) {
+             json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
+           }},
+          {"signals", kOptional, [&](const Place& at) {
+             has_signals = true;
+             ReadSignals(at, feedback.behaviour);
+           }}});
     if (!json_.ok()) return;
     const auto refuse = [this](std::string_view message, std::string_view remedy) {
       json_.Fail(Code::kInvalidEvent, std::string(message), std::string(remedy));
@@ -262,8 +301,23 @@ class EventReader {
   }
 
   void ReadRating(const Place& place, std::optional<double>& rating) {
-    if (place.value.type() != JsonType::kString) {
-      return json_.Number(place, -1, 1, rating);
+    const auto refuse = [&](std::string_view what) {
+      json_.FailAt(place, what, std::string(kRatings));
+    };
+    switch (place.value.type()) {
+      case JsonType::kInteger:
+      case JsonType::kReal:
+        return json_.Number(place, -1, 1, rating, std::string(kRatings));
+      case JsonType::kString:
+        break;
+      case JsonType::kBool:
+        return refuse("a boolean is no rating");
+      case JsonType::kNull:
+        return json_.FailAt(place, "null takes no rating back",
+                            "a rating cannot be taken back: leave it out, or send what holds now "
+                            "as a new event with a new id");
+      default:
+        return json_.FailType(place, "a number", std::string(kRatings));
     }
     const std::string_view word = json_.View(place, kNoLimit);
     if (word == "up") {
@@ -271,8 +325,7 @@ class EventReader {
     } else if (word == "down") {
       rating = -1;
     } else {
-      json_.FailAt(place, "\"" + Quoted(word) + "\" is neither \"up\" nor \"down\"",
-                   "or give a number in -1..1");
+      refuse("\"" + Quoted(word) + "\" is neither \"up\" nor \"down\"");
     }
   }
 
@@ -290,7 +343,7 @@ class EventReader {
                          {"regenerated", kOptional, flag_into(behaviour.regenerated)},
                          {"dwell_ms", kOptional, [&](const Place& at) {
                             any = true;
-                            json_.Integer<uint32_t>(at, 0, kMost, behaviour.dwell_ms);
+                            json_.WholePart<uint32_t>(at, 0, kMost, behaviour.dwell_ms);
                           }}});
     if (json_.ok() && !any) json_.FailAt(place, "empty", "give at least one signal");
   }
@@ -307,7 +360,7 @@ class EventReader {
                  [&](const Place& at) { json_.Id(at, IdLimit(), prompt.prompt_id); }},
                 {"system", kRequired,
                  [&](const Place& at) {
-                   json_.Text(at, {"prompt_bytes", limits_.prompt_bytes}, prompt.system);
+                   json_.Text(at, {"limits.prompt_bytes", limits_.prompt_bytes}, prompt.system);
                  }},
                 {"decoding", kOptional,
                  [&](const Place& at) { ReadDecoding(at, prompt.decoding.emplace()); }}});
@@ -322,7 +375,7 @@ class EventReader {
                    [&](const Place& at) {
                      json_.Number(at, 0, 1, decoding.top_p);
                      if (json_.ok() && decoding.top_p <= 0)
-                       json_.FailAt(at, "0 leaves no token to draw");
+                       json_.FailAt(at, "0 leaves no token to draw", "1 cuts none");
                    }},
                   {"top_k", kOptional,
                    [&](const Place& at) { json_.Integer<uint32_t>(at, 0, kMost, decoding.top_k); }},
@@ -341,12 +394,13 @@ class EventReader {
                  }},
                 {"uri", kOptional,
                  [&](const Place& at) {
-                   json_.Id(at, {"uri_bytes", limits_.uri_bytes}, command.uri);
+                   json_.Id(at, {"limits.uri_bytes", limits_.uri_bytes}, command.uri);
                  }},
                 {"sha256", kOptional, [&](const Place& at) {
                    json_.Id(at, IdLimit(), command.sha256);
                    if (json_.ok() && !IsSha256Hex(command.sha256)) {
-                     json_.FailAt(at, "expected 64 lower-case hex digits");
+                     json_.FailAt(at, "expected 64 lower-case hex digits",
+                                  "give what sha256sum prints of the file");
                    }
                  }}});
     if (json_.ok()) CheckAdapter(action, command);
@@ -375,8 +429,10 @@ class EventReader {
       return refuse("data.version: " + action + " takes no version", "only rollback does");
     }
     if (command.action != Action::kImport) {
-      if (!command.uri.empty()) return refuse("data.uri: " + action + " takes no uri", "");
-      if (!command.sha256.empty()) return refuse("data.sha256: " + action + " takes no sha256", "");
+      if (!command.uri.empty())
+        return refuse("data.uri: " + action + " takes no uri", "only import does");
+      if (!command.sha256.empty())
+        return refuse("data.sha256: " + action + " takes no sha256", "only import does");
     } else if (command.uri.empty()) {
       refuse("data.uri: missing", "name the adapter's file");
     } else if (command.sha256.empty()) {
@@ -389,7 +445,8 @@ class EventReader {
                 {"document_id", kOptional,
                  [&](const Place& at) { json_.Id(at, IdLimit(), forget.document_id); }}});
     if (json_.ok() && forget.user.empty() == forget.document_id.empty()) {
-      json_.Fail(Code::kInvalidEvent, "data: exactly one of user and document_id is needed", "");
+      json_.Fail(Code::kInvalidEvent, "data: exactly one of user and document_id is needed",
+                 "send an event for each");
     }
   }
 
@@ -518,11 +575,12 @@ void WriteDecoding(const Decoding& decoding, JsonWriter& json) {
 }
 
 Result<Event> DecodeEvent(std::string_view bytes, const EventLimits& limits) {
+  bytes = WithoutMarks(bytes);
   if (bytes.size() > limits.line_bytes) {
     return Error{Code::kTooLarge,
                  "event: " + std::to_string(bytes.size()) + " bytes are over the limit of " +
                      std::to_string(limits.line_bytes),
-                 "shorten it, or raise the limit line_bytes"};
+                 "shorten it, or raise limits.line_bytes"};
   }
   const Result<JsonValue> root = ParseJson(bytes, limits.json_depth);
   if (!root) return root.error();
@@ -542,21 +600,6 @@ std::string EncodeEvent(const Event& event) {
   std::visit(DataWriter{json}, event.data);
   json.Raw("}}");
   return out;
-}
-
-EventHead PeekHead(std::string_view bytes, const EventLimits& limits) {
-  static constexpr std::string_view kNames[] = {"tenant", "source", "id", "type"};
-  // Bad bytes become DEL, a control character, so that a field with bad bytes is left out below.
-  auto found = IsUtf8(bytes) ? PeekStrings(bytes, kNames)
-                             : PeekStrings(ReplaceInvalidUtf8(bytes, "\x7f"), kNames);
-  EventHead head;
-  std::string* const fields[] = {&head.tenant, &head.source, &head.id, &head.type};
-  for (size_t i = 0; i < found.size(); ++i) {
-    if (!found[i] || HasControl(*found[i])) continue;
-    if (found[i]->size() > (i == 0 ? limits.tenant_bytes : limits.id_bytes)) continue;
-    *fields[i] = *std::move(found[i]);
-  }
-  return head;
 }
 
 }  // namespace nudge

@@ -21,7 +21,7 @@
 namespace nudge {
 
 // The event in `bytes`, or the first thing that is wrong with it:
-//   kInvalidJson   not JSON; a number outside of 64 bits
+//   kInvalidJson   not JSON, or with half of a character in a text
 //   kInvalidUtf8   bytes that are not UTF-8
 //   kInvalidEvent  a field that is missing, unknown, given twice, of the wrong type or out of
 //   range;
@@ -45,8 +45,9 @@ struct EventHead {
   friend bool operator==(const EventHead&, const EventHead&) = default;
 };
 
-// Reads up to where the bytes stop being JSON, so a line that was cut works too; the first value of
-// each field counts.
+// Reads on behind what has no meaning but does no harm to JSON's structure (json_faults.h), up to
+// where the bytes stop being JSON, so a line that was cut works too; the first value of each field
+// counts. Looks into a batch, an envelope and a text that holds JSON as well.
 EventHead PeekHead(std::string_view bytes, const EventLimits& limits = {});
 
 // The dead letter of a record: its bytes cut to `keep_bytes` (inside of no character), the SHA-256

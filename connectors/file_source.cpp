@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "connectors/json_faults.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -235,7 +236,7 @@ class FileSource::LongLine {
     return {{Code::kTooLarge,
              "line: " + std::to_string(total_) + " bytes are over the limit of " +
                  std::to_string(limit_bytes),
-             "shorten it, or raise the limit line_bytes"},
+             "shorten it, or raise limits.line_bytes"},
             total_,
             Hex(hash_.Finish())};
   }
@@ -328,7 +329,8 @@ void FileSource::Extend(std::string_view piece) {
 bool FileSource::Deliver(Record& record) {
   if (!long_line_) {
     if (line_.ends_with('\r')) line_.pop_back();
-    if (line_number_ == 0 && line_.starts_with("\xef\xbb\xbf")) line_.erase(0, 3);
+    // Files that were put together have their marks in the middle.
+    line_.erase(0, line_.size() - WithoutMarks(line_).size());
     if (line_.size() > options_.line_bytes) {
       long_line_ = std::make_unique<LongLine>();
       long_line_->Add(line_);

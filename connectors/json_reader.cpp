@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
+#include "connectors/json_faults.h"
 #include "connectors/json_writer.h"
 
 namespace nudge {
@@ -52,8 +55,26 @@ std::string Digits(double value) {
   return digits;
 }
 
+std::string WholeDigits(double value) {
+  char digits[64];
+  const auto [end, error] =
+      std::to_chars(digits, digits + sizeof digits, value, std::chars_format::fixed, 0);
+  ENSURE(error == std::errc());
+  return {digits, end};
+}
+
+// Whole numbers without an exponent, as their sender wrote them.
+std::string Plain(double value) {
+  constexpr double kLongest = 1e30;
+  if (std::abs(value) == std::numeric_limits<double>::max()) {
+    return std::string(value < 0 ? "a number below -" : "a number over ") + "1.79e308";
+  }
+  if (value != std::trunc(value) || std::abs(value) >= kLongest) return Digits(value);
+  return WholeDigits(value);
+}
+
 // Walks JSON as far as it is JSON, without recursion. simdjson does not say where it stopped; this
-// does, and picks up strings at the top level on its way.
+// does, and picks up names at the top level on its way.
 class Scan : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit Scan(std::span<const std::string_view> names)
@@ -64,19 +85,11 @@ class Scan : public nlohmann::json_sax<nlohmann::json> {
 
   bool null() override { return Other(); }
   bool boolean(bool) override { return Other(); }
-  bool number_integer(number_integer_t) override { return Other(); }
-  bool number_unsigned(number_unsigned_t) override { return Other(); }
+  bool number_integer(number_integer_t value) override { return Name(std::to_string(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return Name(std::to_string(value)); }
   bool number_float(number_float_t, const string_t&) override { return Other(); }
   bool binary(binary_t&) override { return Other(); }
-  bool string(string_t& value) override {
-    if (depth_ != 1 || !wanted_) return true;
-    if (!found[*wanted_]) {
-      found[*wanted_] = std::move(value);
-      --missing_;
-    }
-    wanted_.reset();
-    return missing_ > 0;
-  }
+  bool string(string_t& value) override { return Name(std::move(value)); }
   bool start_object(std::size_t) override { return Enter(); }
   bool start_array(std::size_t) override { return Enter(); }
   bool end_object() override { return Leave(); }
@@ -95,6 +108,15 @@ class Scan : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
+  bool Name(std::string value) {
+    if (depth_ != 1 || !wanted_) return true;
+    if (!found[*wanted_]) {
+      found[*wanted_] = std::move(value);
+      --missing_;
+    }
+    wanted_.reset();
+    return missing_ > 0;
+  }
   bool Other() {
     wanted_.reset();
     return true;
@@ -114,6 +136,8 @@ class Scan : public nlohmann::json_sax<nlohmann::json> {
   std::optional<size_t> wanted_;
 };
 
+constexpr std::string_view kOneObject = "write one CloudEvents 1.0 object as JSON";
+
 Error DescribeFault(std::string_view bytes, simdjson::error_code error, size_t depth) {
   switch (error) {
     case simdjson::UTF8_ERROR:
@@ -121,9 +145,9 @@ Error DescribeFault(std::string_view bytes, simdjson::error_code error, size_t d
               "encode it in UTF-8"};
     case simdjson::DEPTH_ERROR:
       return {Code::kTooLarge, "JSON is nested deeper than " + std::to_string(depth),
-              "flatten it, or raise the limit json_depth"};
+              "flatten it, or raise limits.json_depth"};
     case simdjson::EMPTY:
-      return {Code::kInvalidJson, "empty: no JSON", ""};
+      return {Code::kInvalidJson, "empty: no JSON", std::string(kOneObject)};
     case simdjson::MEMALLOC:
       return {Code::kInternal, "out of memory while parsing JSON", ""};
     default:
@@ -132,14 +156,14 @@ Error DescribeFault(std::string_view bytes, simdjson::error_code error, size_t d
   Scan scan({});
   nlohmann::json::sax_parse(bytes, &scan);
   std::string message = "not JSON: ";
-  if (scan.error_position == 0) {  // the two parsers differ: long integers, half surrogates
+  if (scan.error_position == 0) {  // the two parsers differ
     message += simdjson::error_message(error);
   } else if (scan.error_position > bytes.size()) {
     message += "it ends too early, after " + std::to_string(bytes.size()) + " bytes";
   } else {
     message = "not JSON from byte " + std::to_string(scan.error_position - 1) + " on";
   }
-  return {Code::kInvalidJson, std::move(message), "write one CloudEvents 1.0 object as JSON"};
+  return {Code::kInvalidJson, std::move(message), std::string(kOneObject)};
 }
 
 }  // namespace
@@ -167,22 +191,42 @@ JsonType JsonValue::type() const {
   return JsonType::kNull;
 }
 
-Result<JsonValue> ParseJson(std::string_view bytes, size_t depth) {
+namespace {
+
+// What is parsed lives until the thread's next call.
+simdjson::error_code Parse(std::string_view bytes, size_t max_depth, element& root) {
   thread_local simdjson::dom::parser parser;
-  // simdjson's limit is the first depth that it refuses.
-  const size_t max_depth = std::clamp<size_t>(depth, 3, 1024) + 1;
   if (parser.capacity() < bytes.size() || parser.max_depth() != max_depth) {
     // In powers of two, so that lines of growing length allocate rarely.
     const size_t capacity = std::max<size_t>(std::bit_ceil(bytes.size()), 4096);
     if (parser.allocate(capacity, max_depth) != simdjson::SUCCESS ||
         parser.doc.allocate(capacity) != simdjson::SUCCESS) {
-      return Error{Code::kInternal, "out of memory while parsing JSON", ""};
+      return simdjson::MEMALLOC;
     }
   }
+  return parser.parse(bytes.data(), bytes.size()).get(root);
+}
+
+}  // namespace
+
+Result<JsonValue> ParseJson(std::string_view bytes, size_t depth) {
+  // simdjson's limit is the first depth that it refuses.
+  const size_t max_depth = std::clamp<size_t>(depth, 3, 1024) + 1;
   element root;
-  const simdjson::error_code error = parser.parse(bytes.data(), bytes.size()).get(root);
-  if (error != simdjson::SUCCESS) return DescribeFault(bytes, error, max_depth - 1);
-  return ValueOf(root);
+  const simdjson::error_code error = Parse(bytes, max_depth, root);
+  if (error == simdjson::SUCCESS) return ValueOf(root);
+  if (std::optional<Error> foreign = NameForeign(bytes)) return *std::move(foreign);
+  if (error == simdjson::NUMBER_ERROR || error == simdjson::STRING_ERROR ||
+      error == simdjson::TAPE_ERROR || error == simdjson::UNESCAPED_CHARS ||
+      error == simdjson::N_ATOM_ERROR) {
+    MendedJson mended = MendJson(bytes);
+    // Only where all else is JSON is what was mended the cause.
+    if (Parse(mended.bytes, max_depth, root) == simdjson::SUCCESS) {
+      if (mended.fault) return *std::move(mended.fault);
+      if (mended.has_large_numbers) return ValueOf(root);
+    }
+  }
+  return DescribeFault(bytes, error, max_depth - 1);
 }
 
 std::vector<std::optional<std::string>> PeekStrings(std::string_view bytes,
@@ -195,21 +239,18 @@ std::vector<std::optional<std::string>> PeekStrings(std::string_view bytes,
 std::string Quoted(std::string_view text) {
   constexpr size_t kLongest = 60;
   std::string quoted(Utf8Prefix(text, kLongest));
-  for (char& c : quoted) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  for (size_t i = 0; i < quoted.size(); ++i) {
+    const size_t size = LineBreakerAt(quoted, i);
+    if (size > 0) quoted.replace(i, size, "?");
   }
-  if (quoted.size() < text.size()) quoted += "...";
+  if (kLongest < text.size()) quoted += "...";
   return quoted;
 }
 
 bool HasControl(std::string_view utf8) {
   for (size_t i = 0; i < utf8.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(utf8[i]);
-    if (byte < 0x20 || byte == 0x7f) return true;
-    // U+0080..U+009F are C2 80..C2 9F.
-    if (byte == 0xc2 && i + 1 < utf8.size() && static_cast<unsigned char>(utf8[i + 1]) < 0xa0) {
-      return true;
-    }
+    const size_t size = LineBreakerAt(utf8, i);
+    if (size == 1 || size == 2) return true;
   }
   return false;
 }
@@ -228,17 +269,45 @@ void JsonReader::FailAt(const Place& place, std::string_view what, std::string r
   Fail(Code::kInvalidEvent, place.Path() + ": " + std::string(what), std::move(remedy));
 }
 
+namespace {
+
+// How to write a value of the wrong type.
+std::string RemedyFor(const Place& place, std::string_view wanted) {
+  const JsonType found = place.value.type();
+  if (found == JsonType::kNull) return "give " + std::string(wanted) + ", or leave it out";
+  const bool is_scalar = found != JsonType::kArray && found != JsonType::kObject;
+  if (wanted == "a string") {
+    if (!is_scalar) return "write one text";
+    return "write it as a text: \"" + Quoted(simdjson::minify(ElementOf(place.value))) + "\"";
+  }
+  if (found == JsonType::kString) {
+    std::string_view text;
+    if (ElementOf(place.value).get(text) == simdjson::SUCCESS && LooksLikeJson(text)) {
+      return "it is a text that holds JSON: send the object itself, not serialised a second time";
+    }
+  }
+  return "write " + std::string(wanted) +
+         (found == JsonType::kString ? ", without quotation marks" : "");
+}
+
+}  // namespace
+
+bool LooksLikeJson(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  return begin != text.npos && (text[begin] == '{' || text[begin] == '[');
+}
+
 void JsonReader::FailType(const Place& place, std::string_view wanted, std::string remedy) {
   FailAt(place,
          "expected " + std::string(wanted) + ", found " + std::string(Describe(place.value.type())),
-         std::move(remedy));
+         remedy.empty() ? RemedyFor(place, wanted) : std::move(remedy));
 }
 
 void JsonReader::FailSize(const Place& place, size_t size, std::string_view unit, Limit limit) {
   Fail(Code::kTooLarge,
        place.Path() + ": " + std::to_string(size) + " " + std::string(unit) +
            " are over the limit of " + std::to_string(limit.most),
-       "shorten it, or raise the limit " + std::string(limit.name));
+       "shorten it, or raise " + std::string(limit.name));
 }
 
 void JsonReader::Members(const Place& place, PlaceFunction read) {
@@ -274,8 +343,9 @@ void JsonReader::Object(const Place& place, std::initializer_list<Field> fields,
       return FailAt(at, "unknown field", "known fields: " + names);
     }
     const uint32_t bit = uint32_t{1} << (field - fields.begin());
-    if ((seen & bit) != 0) return FailAt(at, "given twice");
+    if ((seen & bit) != 0) return FailAt(at, "given twice", "give it once");
     seen |= bit;
+    if (field->need == Need::kNullable && at.value.type() == JsonType::kNull) return;
     field->read(at);
   });
   if (!ok()) return;
@@ -283,7 +353,7 @@ void JsonReader::Object(const Place& place, std::initializer_list<Field> fields,
   for (const Field& field : fields) {
     const uint32_t bit = uint32_t{1} << (&field - fields.begin());
     if (field.need == Need::kRequired && (seen & bit) == 0) {
-      return FailAt({parent, field.name, {}}, "missing");
+      return FailAt({parent, field.name, {}}, "missing", "add it");
     }
   }
 }
@@ -305,55 +375,108 @@ void JsonReader::Text(const Place& place, Limit limit, std::string& out) {
 
 void JsonReader::FullText(const Place& place, Limit limit, std::string& out) {
   Text(place, limit, out);
-  if (ok() && out.empty()) FailAt(place, "empty");
+  if (ok() && out.empty()) FailAt(place, "empty", "give a text, or leave it out if it may be");
 }
 
 void JsonReader::Id(const Place& place, Limit limit, std::string& out) {
+  if (place.value.type() == JsonType::kInteger) {
+    out = simdjson::minify(ElementOf(place.value));
+    if (out.size() > limit.most) FailSize(place, out.size(), "bytes", limit);
+    return;
+  }
   FullText(place, limit, out);
   if (ok() && HasControl(out)) {
     FailAt(place, "has a control character", "a name must be printable");
   }
 }
 
+void JsonReader::Word(const Place& place, Limit limit, std::string& out) {
+  const element value = ElementOf(place.value);
+  double number = 0;
+  constexpr double kMostDigits = 1e15;  // every double below is told by its shortest digits
+  switch (place.value.type()) {
+    case JsonType::kInteger:
+    case JsonType::kBool:
+      out = simdjson::minify(value);
+      break;
+    case JsonType::kReal:
+      if (value.get(number) != simdjson::SUCCESS || std::abs(number) >= kMostDigits) {
+        return FailType(place, "a string", "write it as a text, digit by digit");
+      }
+      out = Digits(number);
+      break;
+    default:
+      return Text(place, limit, out);
+  }
+  if (out.size() > limit.most) FailSize(place, out.size(), "bytes", limit);
+}
+
 void JsonReader::Bool(const Place& place, bool& out) {
   if (ElementOf(place.value).get(out) != simdjson::SUCCESS) FailType(place, "a boolean");
 }
 
-std::optional<double> JsonReader::NumberIn(const Place& place, double low, double high) {
+std::optional<double> JsonReader::NumberIn(const Place& place, double low, double high,
+                                           std::string remedy) {
   double number = 0;
   if (ElementOf(place.value).get(number) != simdjson::SUCCESS) {
     FailType(place, "a number");
     return std::nullopt;
   }
   if (number >= low && number <= high) return number;
-  FailAt(place, Digits(number) + " is outside " + Digits(low) + ".." + Digits(high));
+  const std::string range = Digits(low) + ".." + Digits(high);
+  FailAt(place, Plain(number) + " is outside " + range,
+         remedy.empty() ? "give a number in " + range : std::move(remedy));
   return std::nullopt;
 }
 
 namespace {
 
+// A number that is written with a fraction or an exponent, as an integer: exactly, or with its
+// fraction cut off. Nothing: it is none.
 template <class T>
-std::optional<T> IntegerIn(JsonReader& reader, const Place& place, T low, T high) {
+std::optional<T> WholeOf(double number, bool cut) {
+  constexpr double kExact = 9007199254740992;  // 2^53: beyond it digits may be lost
+  if (cut) number = std::trunc(number);
+  if (number != std::trunc(number) || std::abs(number) > kExact) return std::nullopt;
+  if (std::unsigned_integral<T> && number < 0) return std::nullopt;
+  return static_cast<T>(number);
+}
+
+template <class T>
+std::optional<T> IntegerIn(JsonReader& reader, const Place& place, T low, T high, bool cut) {
+  const element value = ElementOf(place.value);
+  const std::string range = std::to_string(low) + ".." + std::to_string(high);
+  double real = 0;
+  if (place.value.type() == JsonType::kReal && value.get(real) == simdjson::SUCCESS) {
+    const std::optional<T> whole = WholeOf<T>(real, cut);
+    if (whole && *whole >= low && *whole <= high) return whole;
+    const long double exact = cut ? std::trunc(real) : real;
+    if (exact < static_cast<long double>(low) || exact > static_cast<long double>(high)) {
+      reader.FailAt(place, Plain(real) + " is outside " + range, "give an integer in " + range);
+      return std::nullopt;
+    }
+  }
   if (place.value.type() != JsonType::kInteger) {
-    reader.FailType(place, "an integer");
+    const bool fraction = place.value.type() == JsonType::kReal;
+    reader.FailType(place, "an integer", fraction ? "round it to a whole number" : "");
     return std::nullopt;
   }
   T number = 0;
-  const element value = ElementOf(place.value);
   if (value.get(number) == simdjson::SUCCESS && number >= low && number <= high) return number;
-  reader.FailAt(place, simdjson::minify(value) + " is outside " + std::to_string(low) + ".." +
-                           std::to_string(high));
+  reader.FailAt(place, simdjson::minify(value) + " is outside " + range,
+                "give an integer in " + range);
   return std::nullopt;
 }
 
 }  // namespace
 
 std::optional<int64_t> JsonReader::SignedIn(const Place& place, int64_t low, int64_t high) {
-  return IntegerIn(*this, place, low, high);
+  return IntegerIn(*this, place, low, high, false);
 }
 
-std::optional<uint64_t> JsonReader::UnsignedIn(const Place& place, uint64_t low, uint64_t high) {
-  return IntegerIn(*this, place, low, high);
+std::optional<uint64_t> JsonReader::UnsignedIn(const Place& place, uint64_t low, uint64_t high,
+                                               bool cut) {
+  return IntegerIn(*this, place, low, high, cut);
 }
 
 }  // namespace nudge

@@ -33,11 +33,12 @@ struct JsonValue {
 };
 
 // kInvalidJson with the place of the fault, kInvalidUtf8, kTooLarge if objects and arrays that hold
-// something are nested deeper than `depth` (3..1024).
+// something are nested deeper than `depth` (3..1024). An integer beyond 64 bits is a kReal, and a
+// number beyond a double the largest one: no fault of those that do not read it.
 Result<JsonValue> ParseJson(std::string_view bytes, size_t depth);
 
-// The strings of these names at the top level of an object, as far as the bytes are JSON; the first
-// of each name counts. For input that was refused.
+// The strings of these names at the top level of an object, as far as the bytes are JSON, and
+// integers as their decimal text; the first of each name counts. For input that was refused.
 std::vector<std::optional<std::string>> PeekStrings(std::string_view bytes,
                                                     std::span<const std::string_view> names);
 
@@ -46,6 +47,9 @@ std::string Quoted(std::string_view text);
 
 // C0, DEL or C1.
 bool HasControl(std::string_view utf8);
+
+// Whether an object or an array seems to be inside of the text.
+bool LooksLikeJson(std::string_view text);
 
 // A limit as its user knows it.
 struct Limit {
@@ -80,7 +84,8 @@ class PlaceFunction {
   void (*call_)(const void*, const Place&);
 };
 
-enum class Need : uint8_t { kRequired, kOptional };
+// A kNullable member may be left out, and null says that it is.
+enum class Need : uint8_t { kRequired, kOptional, kNullable };
 enum class Unknown : uint8_t { kRefused, kIgnored };
 
 // A member that an object may have, and what reads it.
@@ -118,31 +123,41 @@ class JsonReader {
   // The same, and not empty.
   void FullText(const Place& place, Limit limit, std::string& out);
 
-  // A name: not empty, no control characters.
+  // A name: not empty, no control characters. An integer is a name too: its decimal text.
   void Id(const Place& place, Limit limit, std::string& out);
+
+  // A text, or a number or boolean as its text.
+  void Word(const Place& place, Limit limit, std::string& out);
 
   void Bool(const Place& place, bool& out);
 
   // A number in [low, high]; an integer in JSON will do.
   template <class Out>
-  void Number(const Place& place, double low, double high, Out& out) {
-    if (const std::optional<double> number = NumberIn(place, low, high)) out = *number;
+  void Number(const Place& place, double low, double high, Out& out, std::string remedy = {}) {
+    const std::optional<double> number = NumberIn(place, low, high, std::move(remedy));
+    if (number) out = *number;
   }
 
-  // An integer in [low, high]: 3 is one, 3.0 is not.
+  // An integer in [low, high]: 3 and 3.0 are one, 3.5 is not.
   template <std::integral T, class Out>
   void Integer(const Place& place, T low, T high, Out& out) {
     if constexpr (std::signed_integral<T>) {
       if (const auto number = SignedIn(place, low, high)) out = static_cast<T>(*number);
     } else {
-      if (const auto number = UnsignedIn(place, low, high)) out = static_cast<T>(*number);
+      if (const auto number = UnsignedIn(place, low, high, false)) out = static_cast<T>(*number);
     }
   }
 
+  // The same, of a measurement: its fraction is cut off.
+  template <std::unsigned_integral T, class Out>
+  void WholePart(const Place& place, T low, T high, Out& out) {
+    if (const auto number = UnsignedIn(place, low, high, true)) out = static_cast<T>(*number);
+  }
+
  private:
-  std::optional<double> NumberIn(const Place& place, double low, double high);
+  std::optional<double> NumberIn(const Place& place, double low, double high, std::string remedy);
   std::optional<int64_t> SignedIn(const Place& place, int64_t low, int64_t high);
-  std::optional<uint64_t> UnsignedIn(const Place& place, uint64_t low, uint64_t high);
+  std::optional<uint64_t> UnsignedIn(const Place& place, uint64_t low, uint64_t high, bool cut);
 
   std::optional<Error> error_;
 };

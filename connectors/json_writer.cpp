@@ -15,28 +15,34 @@ namespace {
 constexpr uint64_t kOnes = 0x0101010101010101;
 constexpr uint64_t kHighs = 0x8080808080808080;
 
-// True if one of 8 bytes needs an escape: below 0x20, '"' or '\'. (Bytes from 0x80 on do not.)
-bool NeedsEscape(uint64_t word) {
-  const uint64_t quote = word ^ (kOnes * '"');
-  const uint64_t backslash = word ^ (kOnes * '\\');
-  return ((((word - kOnes * 0x20) & ~word) | ((quote - kOnes) & ~quote) |
-           ((backslash - kOnes) & ~backslash)) &
+// The high bit of each byte that is `value`; above one that is, others may be set too.
+uint64_t Equal(uint64_t word, unsigned char value) {
+  const uint64_t difference = word ^ (kOnes * value);
+  return (difference - kOnes) & ~difference;
+}
+
+// True if one of 8 bytes may need an escape: below 0x20, '"', '\\', DEL, or the first of a
+// character that may (U+0080..U+00BF, U+2000..U+2FFF).
+bool MayNeedEscape(uint64_t word) {
+  return ((((word - kOnes * 0x20) & ~word) | Equal(word, '"') | Equal(word, '\\') |
+           Equal(word, 0x7f) | Equal(word, 0xc2) | Equal(word, 0xe2)) &
           kHighs) != 0;
 }
 
-bool NeedsEscape(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\';
+bool MayNeedEscape(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7f || byte == 0xc2 || byte == 0xe2;
 }
 
-// How many bytes of the front of `text` need no escape.
+// How many bytes of the front of `text` need no escape and no second look.
 size_t PlainLength(std::string_view text) {
   size_t i = 0;
   for (; i + 8 <= text.size(); i += 8) {
     uint64_t word;
     std::memcpy(&word, text.data() + i, 8);
-    if (NeedsEscape(word)) break;
+    if (MayNeedEscape(word)) break;
   }
-  while (i < text.size() && !NeedsEscape(text[i])) ++i;
+  while (i < text.size() && !MayNeedEscape(text[i])) ++i;
   return i;
 }
 
@@ -84,10 +90,21 @@ void JsonWriter::Escaped(std::string_view utf8) {
       case '\t':
         out_.append("\\t");
         break;
-      default:
-        out_.append("\\u00");
-        out_.push_back(kDigits[c >> 4]);
-        out_.push_back(kDigits[c & 15]);
+      default: {
+        const size_t size = LineBreakerAt(utf8, plain);
+        if (size == 0) {
+          out_.push_back(c);
+          break;
+        }
+        // Of two bytes the last is the code point, of three it is 0x2000 and six bits.
+        const auto last = static_cast<unsigned char>(utf8[plain + size - 1]);
+        const unsigned low = size == 3 ? 0x28 + (last & 1U) : last;
+        out_.append(size == 3 ? "\\u20" : "\\u00");
+        out_.push_back(kDigits[low >> 4]);
+        out_.push_back(kDigits[low & 15]);
+        utf8.remove_prefix(plain + size);
+        continue;
+      }
     }
     utf8.remove_prefix(plain + 1);
   }
@@ -125,6 +142,15 @@ JsonWriter& JsonWriter::Negative(int64_t value) {
   const auto [end, error] = std::to_chars(digits, digits + sizeof digits, value);
   ENSURE(error == std::errc());
   return Raw({digits, static_cast<size_t>(end - digits)});
+}
+
+size_t LineBreakerAt(std::string_view utf8, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(utf8[i]); };
+  if (byte(at) < 0x20 || byte(at) == 0x7f) return 1;
+  if (byte(at) == 0xc2 && at + 1 < utf8.size() && byte(at + 1) < 0xa0) return 2;
+  const bool separates = byte(at) == 0xe2 && at + 2 < utf8.size() && byte(at + 1) == 0x80 &&
+                         (byte(at + 2) == 0xa8 || byte(at + 2) == 0xa9);
+  return separates ? 3 : 0;
 }
 
 bool IsUtf8(std::string_view bytes) {

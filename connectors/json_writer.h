@@ -23,7 +23,8 @@ class JsonWriter {
     return *this;
   }
 
-  // A quoted string. Bytes that are not UTF-8 become U+FFFD, one for each ill-formed part.
+  // A quoted string on one line for every reader: what LineBreakerAt finds is escaped. Bytes that
+  // are not UTF-8 become U+FFFD, one for each ill-formed part.
   JsonWriter& Text(std::string_view text);
 
   // The shortest digits that read back to the same double; -0 is written as 0. A number that is
@@ -47,6 +48,10 @@ class JsonWriter {
 
   std::string& out_;
 };
+
+// The size in bytes of the control character (C0, DEL, C1 with U+0085), U+2028 or U+2029 that
+// begins at `at`: readers split lines at some of them. 0: another character.
+size_t LineBreakerAt(std::string_view utf8, size_t at);
 
 // True if all of `bytes` is UTF-8: no overlong forms, no surrogates, nothing cut short.
 bool IsUtf8(std::string_view bytes);

@@ -90,7 +90,7 @@ Result<Nothing> KafkaPublisher::Producer::Send(const Record& record, const std::
     if (failed == 0) return Nothing{};
     const rd_kafka_resp_err_t code = rd_kafka_last_error();
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
-      Refuse(record, "larger than message_bytes allows");
+      Refuse(record, "larger than kafka.message_bytes allows");
       return Nothing{};
     }
     if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) return Explain("send an event", code);

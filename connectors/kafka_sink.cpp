@@ -244,7 +244,7 @@ Result<Nothing> KafkaSink::Writer::Append(const OutcomeLine& line) {
     return Error{Code::kTooLarge,
                  "outcome: " + std::to_string(size) + " bytes are over the limit of " +
                      std::to_string(shared_.options.message_bytes),
-                 "raise message_bytes and the brokers' message.max.bytes"};
+                 "raise kafka.message_bytes and the brokers' message.max.bytes"};
   }
   const auto last = last_offsets_.find(line.partition);
   if (last != last_offsets_.end() && line.offset <= last->second) {

@@ -84,6 +84,48 @@ Refusal WrongPartition(const rd_kafka_message_t& message, int32_t partitions,
   return {std::move(error), bytes.size(), Sha256Hex(bytes)};
 }
 
+// The value of the message's last header of this name; empty if it has none.
+std::string_view HeaderOf(const rd_kafka_message_t& message, const char* name) {
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  const void* value = nullptr;
+  size_t size = 0;
+  if (rd_kafka_header_get_last(headers, name, &value, &size) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return {};
+  }
+  return {static_cast<const char*>(value), value == nullptr ? 0 : size};
+}
+
+// What is no event in structured mode, by what Kafka says of it.
+std::optional<Error> NameUnstructured(const rd_kafka_message_t& message, std::string_view bytes) {
+  if (message.payload == nullptr) {
+    return Error{Code::kInvalidEvent, "the record has no value: a tombstone",
+                 "nothing is removed by one: send nudge.document.delete or nudge.forget, and never "
+                 "compact the topic of events"};
+  }
+  if (bytes.empty()) {
+    return Error{Code::kInvalidEvent, "the record's value is empty",
+                 "write one CloudEvents 1.0 object as JSON"};
+  }
+  const std::string_view content = HeaderOf(message, "content-type");
+  if (content.starts_with("application/cloudevents-batch")) {
+    return Error{Code::kInvalidEvent, "the record is a batch of events",
+                 "send each event by itself, one a record: CloudEvents' structured mode"};
+  }
+  // Structured mode may repeat the attributes in headers.
+  if (HeaderOf(message, "ce_specversion").empty() ||
+      content.starts_with("application/cloudevents") ||
+      bytes.find("\"specversion\"") != bytes.npos) {
+    return std::nullopt;
+  }
+  return Error{
+      Code::kInvalidEvent,
+      "the record is in CloudEvents' binary mode: attributes in headers ce_..., data alone "
+      "as the value",
+      "switch the producer to structured mode (content-type "
+      "application/cloudevents+json): the whole event as the value"};
+}
+
 }  // namespace
 
 KafkaSource::Reader::Reader(KafkaClient::Shared& shared)
@@ -387,7 +429,7 @@ bool KafkaSource::Reader::Deliver(Input& input, const rd_kafka_message_t& messag
     record.refusal = {{Code::kTooLarge,
                        "record: " + std::to_string(bytes.size()) + " bytes are over the limit of " +
                            std::to_string(shared_.options.line_bytes),
-                       "shorten it, or raise the limit line_bytes"},
+                       "shorten it, or raise limits.line_bytes"},
                       bytes.size(),
                       Sha256Hex(bytes)};
     return true;
@@ -395,6 +437,8 @@ bool KafkaSource::Reader::Deliver(Input& input, const rd_kafka_message_t& messag
   record.bytes.assign(bytes);
   if (key.empty() || Murmur2Partition(key, shared_.partitions) != message.partition) {
     record.refusal = WrongPartition(message, shared_.partitions, bytes);
+  } else if (std::optional<Error> error = NameUnstructured(message, bytes)) {
+    record.refusal = Refusal{*std::move(error), bytes.size(), Sha256Hex(bytes)};
   }
   return true;
 }

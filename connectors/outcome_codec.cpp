@@ -74,6 +74,8 @@ struct OutcomeWriter {
     json.Raw(R"(,"why":)").Text(response.cache_why);
     json.Raw(R"(},"tokens":{"prompt":)").Integer(response.prompt_tokens);
     json.Raw(R"(,"completion":)").Integer(response.completion_tokens).Raw("}");
+    if (response.finish_reason == FinishReason::kUnknown) return;
+    json.Raw(R"(,"finish_reason":)").Text(Name(response.finish_reason));
   }
 
   void operator()(const Applied& applied) const {
@@ -261,6 +263,8 @@ class OutcomeReader {
             json_.Object(place, {{"prompt", kRequired, Integer(response.prompt_tokens)},
                                  {"completion", kRequired, Integer(response.completion_tokens)}});
           }},
+         {"finish_reason", kOptional,
+          [&](const Place& at) { ReadFinishReason(at, response.finish_reason); }},
          {"snapshots", kOptional, Snapshots(outcome.snapshots)}});
   }
 
@@ -310,9 +314,19 @@ class OutcomeReader {
     letter.bytes = std::move(*bytes);
   }
 
+  void ReadFinishReason(const Place& place, FinishReason& reason) {
+    const std::string_view name = json_.View(place, kNoLimit);
+    for (const auto one : {FinishReason::kStop, FinishReason::kLength, FinishReason::kWindow}) {
+      if (Name(one) != name) continue;
+      reason = one;
+      return;
+    }
+    json_.FailAt(place, Quoted(name) + " is unknown");
+  }
+
   void ReadCode(const Place& place, Code& code) {
     const std::string_view name = json_.View(place, kNoLimit);
-    for (auto i = 0; i <= static_cast<int>(Code::kInternal); ++i) {
+    for (auto i = 0; i <= static_cast<int>(kLastCode); ++i) {
       code = static_cast<Code>(i);
       if (Name(code) == name) return;
     }

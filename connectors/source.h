@@ -19,7 +19,8 @@ namespace nudge {
 
 // Why a record is not decoded at all. Of one that is too large, it holds only the head.
 struct Refusal {
-  Error error;               // kTooLarge; kInvalidEvent where key and partition do not fit
+  Error error;               // kTooLarge; kInvalidEvent where key and partition do not fit, or
+                             // where Kafka says that it is no event in structured mode
   uint64_t bytes_total = 0;  // of the whole record
   std::string bytes_sha256;  // of the whole record, lower-case hex
 };

@@ -49,7 +49,8 @@ bool WasTooLarge(const Outcome& recorded) {
 GivenAnswer AnswerIn(const Outcome& recorded) {
   GivenAnswer given;
   if (const auto* response = std::get_if<Response>(&recorded.what)) {
-    given.completed = {response->text, response->prompt_tokens, response->completion_tokens};
+    given.completed = {response->text, response->prompt_tokens, response->completion_tokens,
+                       response->finish_reason};
     given.digest = response->adapter_digest;
   } else if (const auto* letter = std::get_if<DeadLetter>(&recorded.what)) {
     given.error = letter->error;
@@ -67,6 +68,7 @@ void Complete(Outcome& outcome, const GivenAnswer& given) {
   response.adapter_digest = given.digest;
   response.prompt_tokens = given.completed.prompt_tokens;
   response.completion_tokens = given.completed.completion_tokens;
+  response.finish_reason = given.completed.finish_reason;
 }
 
 void Complete(Outcome& outcome, const LessonDone& lesson) {

@@ -4,6 +4,9 @@
 #include <string>
 #include <utility>
 
+#include "connectors/json_reader.h"
+#include "connectors/json_writer.h"
+
 namespace nudge {
 namespace {
 
@@ -15,6 +18,12 @@ Result<Event> DecodeOne(const Origin& origin, const EventLimits& limits) {
                  "send every event with its tenant as the key: nudge publish does"};
   }
   return event;
+}
+
+// Kafka's key is the tenant of an event that does not say it itself.
+TenantId KeyAsTenant(const std::string& key, const EventLimits& limits) {
+  const bool is_name = key.size() <= limits.tenant_bytes && IsUtf8(key) && !HasControl(key);
+  return is_name ? key : TenantId();
 }
 
 template <class T>
@@ -172,6 +181,7 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
 
 Outcome GraphBodies::LetterOf(const Message<Gathered>& in, const Fault& fault) const {
   EventHead head = PeekHead(in.origin->bytes, options_.limits);
+  if (head.tenant.empty()) head.tenant = KeyAsTenant(in.origin->key, options_.limits);
   return {std::move(head.tenant),
           std::move(head.source),
           std::move(head.id),

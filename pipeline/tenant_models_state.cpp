@@ -6,6 +6,7 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+constexpr uint8_t kAnswerFormat = 2;  // 1 is the same without the reason why the answer ends
 
 // The counts in the order in which they are written.
 template <class Counts, class Each>
@@ -52,18 +53,20 @@ Result<Served> DecodeServed(const Change& entry, Teacher& teacher) {
 
 std::string Encode(const GivenAnswer& answer) {
   ByteWriter out;
-  out.U8(kFormat);
+  out.U8(kAnswerFormat);
   out.U8(answer.error.has_value());
   out.Text(answer.error ? answer.error->message : answer.completed.text);
   out.U32(answer.completed.prompt_tokens);
   out.U32(answer.completed.completion_tokens);
   out.Text(answer.digest);
+  out.U8(static_cast<uint8_t>(answer.completed.finish_reason));
   return out.Take();
 }
 
 Result<GivenAnswer> DecodeAnswer(const Change& entry) {
   ByteReader in(*entry.value);
-  if (in.U8() != kFormat) return UnreadableEntry(entry);
+  const uint8_t format = in.U8();
+  if (format != kFormat && format != kAnswerFormat) return UnreadableEntry(entry);
   GivenAnswer answer;
   const bool failed = in.U8() != 0;
   std::string text = in.Text();
@@ -75,7 +78,11 @@ Result<GivenAnswer> DecodeAnswer(const Change& entry) {
   answer.completed.prompt_tokens = in.U32();
   answer.completed.completion_tokens = in.U32();
   answer.digest = in.Text();
-  if (!in.complete()) return UnreadableEntry(entry);
+  const uint8_t reason = format == kFormat ? 0 : in.U8();
+  answer.completed.finish_reason = static_cast<FinishReason>(reason);
+  if (!in.complete() || reason > static_cast<uint8_t>(FinishReason::kWindow)) {
+    return UnreadableEntry(entry);
+  }
   return answer;
 }
 

@@ -17,4 +17,18 @@ std::string_view TypeName(const Event& event) {
   return std::visit(Visitor{}, event.data);
 }
 
+std::string_view Name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kWindow:
+      return "window";
+    case FinishReason::kUnknown:
+      break;
+  }
+  return "";
+}
+
 }  // namespace nudge

@@ -132,7 +132,7 @@ struct Forget {
 struct Event {
   std::string id;  // CloudEvents identity is source + id
   std::string source;
-  std::string time;  // RFC 3339 or empty; carried, never interpreted
+  std::string time;  // any text, or empty; carried, never interpreted
   TenantId tenant;
   std::string user;  // may be empty
   std::variant<DocumentUpsert, DocumentDelete, Query, Feedback, ExampleGiven, PromptUpsert,
@@ -182,12 +182,13 @@ struct Prepared {
   std::vector<Chunk> chunks;     // of a document upsert
   Vector query_vector;           // of a query or example; else empty
   std::optional<Signal> signal;  // of feedback
+  uint64_t content = 0;          // ContentOf the event as it came; 0: unknown
 };
 
 // recall's word on one event, in log order.
 struct Resolved {
   std::shared_ptr<const Prepared> prepared;
-  std::optional<Sequence> duplicate_of;  // then no branch applies it
+  std::optional<Sequence> duplicate_of;  // same identity and content: no branch applies it
   std::optional<Sequence> about;         // feedback: the query that it speaks of
 };
 
@@ -265,6 +266,12 @@ struct Citation {
   friend bool operator==(const Citation&, const Citation&) = default;
 };
 
+// Why an answer ends where it does. Unknown: it was given before that was kept.
+enum class FinishReason : uint8_t { kUnknown, kStop, kLength, kWindow };
+
+// "stop": the model ended its turn; "length": max_tokens; "window": the model's. Empty: unknown.
+std::string_view Name(FinishReason reason);
+
 struct Response {
   std::string text;
   std::vector<Citation> citations;
@@ -279,6 +286,7 @@ struct Response {
   std::string cache_why;  // "exact text, same passages, prompt and adapter", "first time asked"
   uint32_t prompt_tokens = 0;
   uint32_t completion_tokens = 0;
+  FinishReason finish_reason = FinishReason::kUnknown;
 };
 
 // A receipt: what the event did. `summary` is for people: "3 chunks indexed".

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "stages/content.h"
 #include "stages/text.h"
 
 namespace nudge {
@@ -18,6 +19,13 @@ struct Field {
   uint32_t limit_chars;
   bool required;
 };
+
+// The key of the limit that a field of this path has.
+std::string LimitKey(std::string_view path) {
+  if (path.ends_with(".title")) return "prepare.title_chars";
+  const bool asks = path.ends_with(".query") || path.ends_with(".text");
+  return asks ? "prepare.query_chars" : "prepare.answer_chars";
+}
 
 // Cleans `text` in place, or says what is wrong with it.
 std::optional<Error> CleanField(std::string& text, const Field& field) {
@@ -36,7 +44,7 @@ std::optional<Error> CleanField(std::string& text, const Field& field) {
   return Error{Code::kTooLarge,
                std::string(field.path) + ": " + std::to_string(chars) +
                    " characters are more than the limit of " + std::to_string(field.limit_chars),
-               "shorten it, or raise the limit in the configuration"};
+               "shorten it, or raise " + LimitKey(field.path)};
 }
 
 double Behaved(const Behaviour& behaviour) {
@@ -66,9 +74,9 @@ std::optional<Error> CleanFeedback(Feedback& feedback, const PrepareOptions& opt
                  "send \"up\", \"down\" or a number from -1 to 1"};
   }
   if (feedback.inline_answer) {
-    const Field query{"data.query", Layout::kParagraphs, options.query_chars, true};
+    const Field query{"data.inline.query", Layout::kParagraphs, options.query_chars, true};
     if (auto error = CleanField(feedback.inline_answer->query, query)) return error;
-    const Field completion{"data.completion", Layout::kKept, options.answer_chars, true};
+    const Field completion{"data.inline.completion", Layout::kKept, options.answer_chars, true};
     if (auto error = CleanField(feedback.inline_answer->completion, completion)) return error;
   }
   if (!feedback.correction) return std::nullopt;
@@ -184,6 +192,7 @@ Prepare::Prepare(const PrepareOptions& options) : options_(options) {
 
 Result<Prepared> Prepare::Apply(Event event) const {
   Prepared prepared;
+  prepared.content = ContentOf(event);
   prepared.event = std::move(event);
   auto& data = prepared.event.data;
   const auto answer = [&](const char* path) {
@@ -226,7 +235,7 @@ Result<std::vector<Chunk>> Prepare::CutIntoChunks(const std::string& text) const
                  "data.text: " + amount + " are more than the limit of " +
                      std::to_string(options_.chunks_per_document) + " chunks of " +
                      std::to_string(limit) + " characters",
-                 "send the document in parts, or raise the limit in the configuration"};
+                 "send the document in parts, or raise prepare.chunks_per_document"};
   };
   // No chunk has more than 5/4 of the limit: longer texts need not be cut to be refused.
   if (chars / 5 > options_.chunks_per_document * (limit / 4 + 1)) {

@@ -10,6 +10,7 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+constexpr uint8_t kRunFormat = 2;  // 1 is the same without content
 constexpr uint64_t kEventsPerRun = 4096;
 
 constexpr char kRunKind[] = "identity_run";
@@ -24,7 +25,15 @@ std::string Quoted(const std::string& text) {
 Error Limit(const std::string& what, size_t limit, const std::string& option,
             const std::string& instead) {
   return {Code::kTenantLimit, what + ": the limit is " + std::to_string(limit),
-          instead + " or raise recall." + option};
+          instead + ", or raise " + option};
+}
+
+Error Changed(const Event& event, uint64_t earlier) {
+  return {Code::kChangedEvent,
+          "id: " + Quoted(event.id) + " of source " + Quoted(event.source) + " is event " +
+              std::to_string(Sequence{earlier}.ordinal()) +
+              ", which had other content; this one changes nothing",
+          "an id names one event for ever: send what changed under a new id"};
 }
 
 }  // namespace
@@ -64,7 +73,7 @@ void Recall::Window::Save(const std::string& tenant, Changes& changes) {
   for (uint64_t begin = std::max(saved_until_, first_); begin < end;) {
     const Run run{begin, std::min(kEventsPerRun, end - begin)};
     ByteWriter writer;
-    writer.U8(kFormat);
+    writer.U8(kRunFormat);
     writer.U64(run.count);
     for (uint64_t number = run.first; number < run.first + run.count; ++number) {
       const Seen& seen = events_[number - first_];
@@ -72,6 +81,7 @@ void Recall::Window::Save(const std::string& tenant, Changes& changes) {
       writer.U64(seen.identity[1]);
       writer.U64(seen.sequence);
       writer.U64(seen.query_number);
+      writer.U64(seen.content);
     }
     changes.push_back({tenant, kRunKind, RowId(run.first), writer.Take()});
     runs_.push_back(run);
@@ -85,13 +95,15 @@ bool Recall::Window::Load(const Change& entry, size_t limit) {
   if (!first || !entry.value) return false;
   if (runs_.empty() ? !events_.empty() : *first != first_ + events_.size()) return false;
   ByteReader reader(*entry.value);
-  const bool known = reader.U8() == kFormat;
+  const uint8_t format = reader.U8();
+  const bool known = format == kFormat || format == kRunFormat;
   std::vector<Seen> loaded(std::min<uint64_t>(reader.U64(), entry.value->size()));
   for (Seen& seen : loaded) {
     seen.identity[0] = reader.U64();
     seen.identity[1] = reader.U64();
     seen.sequence = reader.U64();
     seen.query_number = reader.U64();
+    if (format == kRunFormat) seen.content = reader.U64();
   }
   if (!known || !reader.complete()) return false;
   if (events_.empty()) first_ = *first;
@@ -126,11 +138,14 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   if (tenant != nullptr) {
     if (const Seen* seen = tenant->window.Find(identity)) {
+      const bool is_known = seen->content != 0 && prepared->content != 0;
+      if (is_known && seen->content != prepared->content) return Changed(event, seen->sequence);
       return Resolved{std::move(prepared), Sequence{seen->sequence}, std::nullopt};
     }
   } else if (tenants_.Count(at.partition()) >= options_.tenants_per_partition) {
     return Limit("tenant " + event.tenant + " is one too many for its partition",
-                 options_.tenants_per_partition, "tenants_per_partition", "use more partitions");
+                 options_.tenants_per_partition, "limits.tenants_per_partition",
+                 "use more partitions");
   }
   const Tenant& before = tenant != nullptr ? *tenant : kNewTenant;
   if (auto error = RefuseDocument(before, *prepared)) return *std::move(error);
@@ -150,7 +165,8 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
     query_number = ++tenant->queries;
     tenant->queries_changed = true;
   }
-  tenant->window.Add({identity, at.value, query_number}, options_.identities_per_tenant);
+  tenant->window.Add({identity, at.value, query_number, prepared->content},
+                     options_.identities_per_tenant);
   Accept(*tenant, *prepared);
   return Resolved{std::move(prepared), std::nullopt, about};
 }
@@ -161,14 +177,14 @@ std::optional<Error> Recall::RefuseDocument(const Tenant& tenant, const Prepared
   const uint32_t* chunks_before = tenant.documents.Find(upsert->document_id);
   if (chunks_before == nullptr && tenant.documents.size() >= options_.documents_per_tenant) {
     return Limit("document " + Quoted(upsert->document_id) + " is one too many for its tenant",
-                 options_.documents_per_tenant, "documents_per_tenant", "delete a document");
+                 options_.documents_per_tenant, "limits.documents_per_tenant", "delete a document");
   }
   const uint64_t chunks =
       tenant.chunks - (chunks_before != nullptr ? *chunks_before : 0) + prepared.chunks.size();
   if (chunks > options_.chunks_per_tenant) {
     return Limit("document " + Quoted(upsert->document_id) + " would give its tenant " +
                      std::to_string(chunks) + " chunks",
-                 options_.chunks_per_tenant, "chunks_per_tenant", "delete documents");
+                 options_.chunks_per_tenant, "limits.chunks_per_tenant", "delete documents");
   }
   return std::nullopt;
 }
@@ -181,14 +197,14 @@ std::optional<Error> Recall::RefusePrompt(const Tenant& tenant, const Event& eve
     const std::optional<std::string>& prompt_id = query->options.prompt_id;
     if (prompt_id && !known(*prompt_id)) {
       return Error{Code::kUnknownPrompt,
-                   "options.prompt_id: there is no prompt " + Quoted(*prompt_id),
+                   "data.options.prompt_id: there is no prompt " + Quoted(*prompt_id),
                    "send a nudge.prompt.upsert first, or leave prompt_id out"};
     }
   }
   if (const auto* upsert = std::get_if<PromptUpsert>(&event.data)) {
     if (!known(upsert->prompt_id) && tenant.prompts.size() + 1 >= options_.prompts_per_tenant) {
       return Limit("prompt " + Quoted(upsert->prompt_id) + " is one too many for its tenant",
-                   options_.prompts_per_tenant, "prompts_per_tenant", "delete a prompt");
+                   options_.prompts_per_tenant, "limits.prompts_per_tenant", "delete a prompt");
     }
   }
   return std::nullopt;
@@ -200,23 +216,25 @@ Result<Sequence> Recall::ResolveQuery(const Tenant& tenant, const Event& event) 
   const std::string name = Quoted(feedback.query_id) + " of source " + Quoted(source);
   const Seen* seen = tenant.window.Find(IdentityOf(event.tenant, source, feedback.query_id));
   if (seen == nullptr) {
-    return Error{Code::kUnknownQuery,
-                 "query_id: no event " + name + " is among this tenant's last " +
-                     std::to_string(options_.identities_per_tenant),
-                 "give the id and source of a nudge.query, or the query and completion inline"};
+    return Error{
+        Code::kUnknownQuery,
+        "data.query_id: no event " + name + " is among this tenant's last " +
+            std::to_string(options_.identities_per_tenant),
+        "send it again once the question is answered; name another source by query_source; "
+        "for one that is older or not nudge's, give query and completion inline"};
   }
   if (seen->query_number == 0) {
-    return Error{Code::kUnknownQuery, "query_id: event " + name + " is not a query",
+    return Error{Code::kUnknownQuery, "data.query_id: event " + name + " is not a query",
                  "give the id of the nudge.query that was answered"};
   }
   if (tenant.queries - seen->query_number >= options_.queries_per_tenant) {
     return Error{Code::kQueryTooOld,
-                 "query_id: query " + name + " was " +
+                 "data.query_id: query " + name + " was " +
                      std::to_string(tenant.queries - seen->query_number) +
                      " queries ago; feedback is taken about the last " +
                      std::to_string(options_.queries_per_tenant),
                  "send feedback sooner, give the query and completion inline, or raise "
-                 "recall.queries_per_tenant"};
+                 "limits.queries_per_tenant"};
   }
   return Sequence{seen->sequence};
 }

@@ -2,10 +2,11 @@
 //
 // Everything that can be refused is refused here, so that no branch behind it applies an event that
 // another branch rejects: limits of tenants, unknown prompts, feedback about queries that are
-// unknown or too old. Duplicates are recognised (not refused: they get a receipt), and feedback
-// learns which query it is about.
+// unknown or too old. Duplicates are recognised (not refused: they get a receipt), an identity that
+// comes again with other content is refused, and feedback learns which query it is about.
 //
-// An event's identity (tenant, source, id) is remembered when it is let through. A refused event
+// An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
+// content. A refused event
 // leaves nothing behind, not even its identity: sent again, it is judged again, so that a limit
 // raised or a prompt created in between lets it through.
 //
@@ -32,6 +33,7 @@ class Recall {
   explicit Recall(RecallOptions options = {});
 
   // prepared: not null. Errors, after which the state is as before:
+  //   kChangedEvent   the identity of an earlier event with other content
   //   kTenantLimit    a limit of the options
   //   kUnknownPrompt  a query names a prompt that is not there
   //   kUnknownQuery   feedback about an event that was never seen, was seen so long ago that its
@@ -52,6 +54,7 @@ class Recall {
     Identity identity;
     uint64_t sequence = 0;
     uint64_t query_number = 0;  // of the tenant: 1, 2, ...; 0: not a query
+    uint64_t content = 0;       // Prepared's; 0: unknown, of a state that did not keep it
   };
 
   // The last events let through, by identity. Saved as runs: rows that are written once, each with

@@ -203,7 +203,12 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   } else {
     const Feedback& feedback = std::get<Feedback>(prepared.event.data);
     const Signal signal = prepared.signal.value_or(Signal{});
-    summary = Learning(gathered, signal.reward != 0 || signal.correction);
+    const bool teaches = signal.reward != 0 || signal.correction;
+    summary = Learning(gathered, teaches);
+    // Who sends dislikes as 0 would never hear of it otherwise.
+    if (!teaches && feedback.rating == 0.0) {
+      summary = "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
+    }
     logged.reward = signal.reward;
     logged.correction = signal.correction;
     Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);

@@ -38,6 +38,8 @@ std::string_view Name(Code code) {
       return "not_owner";
     case Code::kUnavailable:
       return "unavailable";
+    case Code::kChangedEvent:
+      return "changed_event";
   }
   return "internal";
 }

@@ -35,7 +35,10 @@ enum class Code {
   kFenced,       // another process has taken this one's place
   kNotOwner,     // the partition went to another process before its outcomes were committed
   kUnavailable,  // another system does not answer, or refuses
+  // An event's again.
+  kChangedEvent,  // the same id and source as an earlier event, with other content
 };
+inline constexpr Code kLastCode = Code::kChangedEvent;
 
 // "invalid_json" and so on.
 std::string_view Name(Code code);

@@ -42,6 +42,7 @@ void CheckRefused(const std::string& line, Code code, const std::string& message
   BOOST_TEST_REQUIRE(!event.ok(), "accepted: " << line);
   BOOST_TEST(Name(event.error().code) == Name(code), line << ": " << event.error().message);
   BOOST_TEST(event.error().message == message, line << ": " << event.error().message);
+  BOOST_TEST(!event.error().remedy.empty(), event.error().message);
 }
 
 void CheckDataRefused(const std::string& type, const std::string& data, const std::string& message,
@@ -182,6 +183,7 @@ Response FullResponse() {
   response.cache_why = "exact text, same passages, prompt and adapter";
   response.prompt_tokens = 12;
   response.completion_tokens = 34;
+  response.finish_reason = FinishReason::kLength;
   return response;
 }
 
@@ -359,13 +361,13 @@ BOOST_AUTO_TEST_CASE(what_is_not_json_is_refused_with_its_place) {
     CheckRefused(good.substr(0, size), Code::kInvalidJson,
                  "not JSON: it ends too early, after " + std::to_string(size) + " bytes");
   }
-  CheckDataRefused("nudge.query", R"({"text":NaN})", "not JSON from byte 100 on",
+  CheckDataRefused("nudge.query", R"({"text":NaN})", "not JSON: NaN at byte 100",
                    Code::kInvalidJson);
   BOOST_TEST(DecodeEvent("x").error().remedy == remedy);
 }
 
-BOOST_AUTO_TEST_CASE(numbers_that_json_cannot_hold_are_refused) {
-  for (const char* const number : {"1e999", "-1e999", "99999999999999999999", "01", "+1", ".5"}) {
+BOOST_AUTO_TEST_CASE(numbers_that_are_not_json_are_refused) {
+  for (const char* const number : {"01", "+1", ".5", "1.", "--1", "00000000000000000000001"}) {
     const Result<Event> event = DecodeEvent(
         EventLine("nudge.feedback", std::string(R"({"query_id":"q","rating":)") + number + "}"));
     BOOST_TEST_REQUIRE(!event.ok(), number);
@@ -420,8 +422,8 @@ BOOST_AUTO_TEST_CASE(attributes_of_the_wrong_type_empty_or_with_control_characte
   for (const char* const name : {"specversion", "id", "source", "type", "time", "tenant", "user"}) {
     const std::string path = std::string(name) + ": ";
     Json changed = Json::parse(whole);
-    changed[name] = 7;
-    CheckRefused(changed.dump(), Code::kInvalidEvent, path + "expected a string, found an integer");
+    changed[name] = true;
+    CheckRefused(changed.dump(), Code::kInvalidEvent, path + "expected a string, found a boolean");
     changed[name] = "";
     CheckRefused(changed.dump(), Code::kInvalidEvent, path + "empty");
     for (const std::string& control :
@@ -448,21 +450,8 @@ BOOST_AUTO_TEST_CASE(other_versions_content_types_and_binary_data_are_refused) {
   changed = event;
   changed["data_base64"] = "e30=";
   CheckRefused(changed.dump(), Code::kInvalidEvent, "data_base64: binary data");
-}
-
-BOOST_AUTO_TEST_CASE(a_time_must_look_like_rfc_3339) {
-  Json event = Json::parse(EventLine("nudge.query", R"({"text":"when?"})"));
-  for (const char* const time : {"2026-01-31T12:00:00Z", "2026-01-31t12:00:00z",
-                                 "2026-01-31T12:00:00.5-08:30", "2026-01-31T12:00:00+00:00"}) {
-    event["time"] = time;
-    BOOST_TEST(Decoded(event.dump()).time == time);
-  }
-  for (const char* const time :
-       {"yesterday", "2026-01-31", "2026-01-31T12:00:00", "2026-01-31T12:00:00.Z",
-        "2026-01-31T12:00:00+0100", "1769860800"}) {
-    event["time"] = time;
-    CheckRefused(event.dump(), Code::kInvalidEvent, "time: not an RFC 3339 time");
-  }
+  changed["data_base64"] = nullptr;
+  Decoded(changed.dump());
 }
 
 BOOST_AUTO_TEST_CASE(an_unknown_type_is_refused_and_the_known_ones_are_listed) {
@@ -504,17 +493,18 @@ BOOST_AUTO_TEST_CASE(fields_of_the_wrong_type_are_refused_with_their_path) {
   CheckDataRefused("nudge.query", R"({"text":null})", "data.text: expected a string, found null");
   CheckDataRefused("nudge.query", R"({"text":"a","options":[]})",
                    "data.options: expected an object, found an array");
-  CheckDataRefused("nudge.query", R"({"text":"a","options":{"max_tokens":5.0}})",
+  CheckDataRefused("nudge.query", R"({"text":"a","options":{"max_tokens":5.5}})",
                    "data.options.max_tokens: expected an integer, found a number with a fraction "
                    "or exponent");
   CheckDataRefused("nudge.query", R"({"text":"a","options":{"temperature":"hot"}})",
                    "data.options.temperature: expected a number, found a string");
   CheckDataRefused("nudge.feedback", R"({"query_id":"q","rating":true})",
-                   "data.rating: expected a number, found a boolean");
+                   "data.rating: a boolean is no rating");
   CheckDataRefused("nudge.feedback", R"({"query_id":"q","signals":{"clicked":1}})",
                    "data.signals.clicked: expected a boolean, found an integer");
-  CheckDataRefused("nudge.document.upsert", R"({"document_id":"d","text":"t","metadata":{"k":1}})",
-                   "data.metadata.k: expected a string, found an integer");
+  CheckDataRefused("nudge.document.upsert",
+                   R"({"document_id":"d","text":"t","metadata":{"k":["a"]}})",
+                   "data.metadata.k: expected a string, found an array");
 }
 
 BOOST_AUTO_TEST_CASE(numbers_out_of_range_are_refused_with_their_path) {
@@ -635,7 +625,7 @@ BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {
   CheckRefused(std::string(21, ' '), Code::kTooLarge, "event: 21 bytes are over the limit of 20",
                limits);
   BOOST_TEST(DecodeEvent(std::string(21, ' '), limits).error().remedy ==
-             "shorten it, or raise the limit line_bytes");
+             "shorten it, or raise limits.line_bytes");
 }
 
 BOOST_AUTO_TEST_CASE(json_may_be_nested_to_its_limit_and_no_deeper) {
@@ -687,7 +677,7 @@ BOOST_AUTO_TEST_CASE(a_head_is_what_stands_before_the_damage) {
 BOOST_AUTO_TEST_CASE(a_head_is_read_past_bytes_that_are_not_utf8) {
   const std::string line =
       "{\"data\":\"\xff\xfe\",\"tenant\":\"acme\",\"id\":\"a\xff\",\"source\":1}";
-  BOOST_TEST((PeekHead(line) == EventHead{"acme", "", "", ""}));
+  BOOST_TEST((PeekHead(line) == EventHead{"acme", "1", "", ""}));
 }
 
 BOOST_AUTO_TEST_CASE(a_head_holds_no_nested_long_or_unprintable_name) {
@@ -723,6 +713,7 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   BOOST_TEST(read.cache_why == response.cache_why);
   BOOST_TEST(read.prompt_tokens == response.prompt_tokens);
   BOOST_TEST(read.completion_tokens == response.completion_tokens);
+  BOOST_TEST((read.finish_reason == response.finish_reason));
 
   const Json json = Json::parse(Encoded(outcome, OriginAt(3, 17)));
   BOOST_TEST(json["specversion"] == "1.0");
@@ -757,12 +748,26 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   BOOST_TEST(data["cache"]["why"] == response.cache_why);
   BOOST_TEST(data["tokens"]["prompt"] == 12);
   BOOST_TEST(data["tokens"]["completion"] == 34);
+  BOOST_TEST(data["finish_reason"] == "length");
   BOOST_TEST(data["snapshots"][0]["uri"] == "acme/7");
   BOOST_TEST(data["snapshots"][0]["sha256"] == std::string(64, 'b'));
   BOOST_TEST(data["snapshots"][0]["version"] == 7);
   BOOST_TEST(data["snapshots"][0]["digest"] == "d");
   BOOST_TEST(data["snapshots"][0]["parent_digest"] == "p");
   BOOST_TEST(data["snapshots"][0]["base_sha256"] == "b");
+}
+
+BOOST_AUTO_TEST_CASE(every_reason_why_an_answer_ends_survives_and_one_that_is_unknown_is_left_out) {
+  Response response = FullResponse();
+  for (const auto reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kWindow,
+                            FinishReason::kUnknown}) {
+    response.finish_reason = reason;
+    const Outcome outcome = OutcomeWith(response);
+    const Outcome back = RoundTrip(outcome, OriginAt(0, 1)).outcome;
+    BOOST_TEST((std::get<Response>(back.what).finish_reason == reason));
+    const Json data = Json::parse(Encoded(outcome, OriginAt(0, 1)))["data"];
+    BOOST_TEST(data.value("finish_reason", "") == Name(reason));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_receipt_survives_and_another_parser_reads_it) {
@@ -810,7 +815,7 @@ BOOST_AUTO_TEST_CASE(a_dead_letter_survives_whatever_bytes_it_carries) {
 }
 
 BOOST_AUTO_TEST_CASE(every_error_code_survives) {
-  for (int i = 0; i <= static_cast<int>(Code::kInternal); ++i) {
+  for (int i = 0; i <= static_cast<int>(kLastCode); ++i) {
     DeadLetter letter = FullDeadLetter("x");
     letter.error.code = static_cast<Code>(i);
     const RecordedOutcome read = RoundTrip(OutcomeWith(letter), OriginAt(0, 0));
@@ -931,6 +936,7 @@ BOOST_AUTO_TEST_CASE(a_line_that_is_not_an_outcome_is_refused) {
   refused(changed("/offset", 2), "offset: expected a string, found an integer");
   refused(changed("/chain", "ab"), "chain: expected 64 lower-case hex digits");
   refused(changed("/data/extra", 1), "data.extra: unknown field");
+  refused(changed("/data/finish_reason", "bored"), "data.finish_reason: bored is unknown");
   refused(changed("/data/citations/1/score", "high"),
           "data.citations.1.score: expected a number, found a string");
   refused(changed("/partition", 4294967296),
@@ -967,6 +973,24 @@ BOOST_AUTO_TEST_CASE(texts_of_every_length_and_alignment_are_escaped_like_anothe
   std::string out;
   JsonWriter(out).Text("\x01\x1f\"\\\n\r\t\xc3\xa9");
   BOOST_TEST(out == "\"\\u0001\\u001f\\\"\\\\\\n\\r\\t\xc3\xa9\"");
+}
+
+BOOST_AUTO_TEST_CASE(what_some_readers_take_for_a_lines_end_is_escaped_and_its_neighbours_are_not) {
+  const auto written = [](const std::string& text) {
+    std::string out;
+    JsonWriter(out).Text(text);
+    BOOST_TEST(Json::parse(out).get<std::string>() == text);
+    return out;
+  };
+  BOOST_TEST(written("a\xe2\x80\xa8"
+                     "b\xe2\x80\xa9") == "\"a\\u2028b\\u2029\"");
+  BOOST_TEST(written("\x7f\xc2\x80\xc2\x85\xc2\x9f") == "\"\\u007f\\u0080\\u0085\\u009f\"");
+  const std::string others = "\xc2\xa0\xe2\x80\xa7\xe2\x80\xaa\xe2\x82\xac\xc3\x85\xe3\x80\xa8";
+  BOOST_TEST(written(others) == "\"" + others + "\"");
+  for (size_t before = 0; before < 20; ++before) {
+    const std::string text(before, 'x');
+    BOOST_TEST(written(text + "\xe2\x80\xa8y") == "\"" + text + "\\u2028y\"");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(doubles_come_back_to_the_bit_and_are_as_short_as_can_be) {

@@ -243,6 +243,44 @@ BOOST_AUTO_TEST_CASE(a_key_of_another_partition_or_none_and_a_long_record_are_re
   BOOST_TEST(records[3].refusal->bytes_sha256 == Sha256Hex(long_bytes));
 }
 
+BOOST_AUTO_TEST_CASE(tombstones_and_what_is_not_in_structured_mode_are_refused_by_name) {
+  const KafkaOptions options = Topics("modes");
+  const std::string event = R"({"specversion":"1.0"})";
+  const std::pair<std::string, std::string> version{"ce_specversion", "1.0"};
+  RawProducer producer(options.brokers);
+  producer.Send(options.input_topic, 1, KeyOf(1), std::nullopt);
+  producer.Send(options.input_topic, 1, KeyOf(1), "");
+  producer.Send(options.input_topic, 1, KeyOf(1), R"({"text":"hello"})",
+                {version, {"content-type", "application/json"}});
+  producer.Send(options.input_topic, 1, KeyOf(1), "[" + event + "]",
+                {{"content-type", "application/cloudevents-batch+json"}});
+  producer.Send(options.input_topic, 1, KeyOf(1), event,
+                {version, {"content-type", "application/cloudevents+json; charset=UTF-8"}});
+  producer.Send(options.input_topic, 1, KeyOf(1), event, {version});
+  producer.Send(options.input_topic, 1, KeyOf(1), R"({"text":"hello"})");
+  producer.Flush();
+  Echo echo(options);
+  std::vector<Record> records;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (records.size() < 7 && std::chrono::steady_clock::now() < deadline) {
+    Record record;
+    const Result<Source::Pull> pull = echo.source.Next(record, kPull);
+    BOOST_REQUIRE(pull.ok());
+    if (*pull == Source::Pull::kRecord) records.push_back(record);
+  }
+  BOOST_REQUIRE(records.size() == 7u);
+  const std::vector<std::string> names = {"a tombstone", "value is empty", "binary mode",
+                                          "a batch"};
+  for (size_t i = 0; i < records.size(); ++i) {
+    BOOST_TEST(records[i].key == KeyOf(1));
+    BOOST_TEST(records[i].refusal.has_value() == (i < names.size()), i);
+    if (!records[i].refusal || i >= names.size()) continue;
+    BOOST_TEST((records[i].refusal->error.code == Code::kInvalidEvent));
+    BOOST_TEST(Contains(records[i].refusal->error.message, names[i]));
+    BOOST_TEST(!records[i].refusal->error.remedy.empty());
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_paused_partition_holds_up_no_other_and_loses_nothing) {
   const KafkaOptions options = Topics("pause");
   Fill(options, 0, 100);

@@ -199,9 +199,9 @@ BOOST_AUTO_TEST_CASE(a_text_that_is_empty_once_cleaned_is_refused_with_its_path)
   Feedback feedback;
   feedback.inline_answer = Feedback::Inline{"q", "\x01"};
   feedback.rating = 1;
-  BOOST_TEST(path_of(With(feedback)) == "data.completion");
+  BOOST_TEST(path_of(With(feedback)) == "data.inline.completion");
   feedback.inline_answer = Feedback::Inline{" ", "a"};
-  BOOST_TEST(path_of(With(feedback)) == "data.query");
+  BOOST_TEST(path_of(With(feedback)) == "data.inline.query");
 }
 
 BOOST_AUTO_TEST_CASE(texts_over_their_limits_are_refused) {

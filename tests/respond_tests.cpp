@@ -645,7 +645,8 @@ BOOST_AUTO_TEST_CASE(a_step_without_an_answer_on_record_is_an_empty_exercise) {
 BOOST_AUTO_TEST_CASE(feedback_without_a_step_says_why) {
   Desk desk;
   desk(Question());
-  BOOST_TEST(desk.Receipt(Thumb(desk.last, 0)) == "nothing to learn: reward 0");
+  BOOST_TEST(desk.Receipt(Thumb(desk.last, 0)) ==
+             "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"");
   Input frozen = Thumb(Sequence::Of(2, 0), 1);
   frozen.pinned.frozen = true;
   BOOST_TEST(desk.Receipt(frozen) == "no training step: adapter frozen");

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "stages/content.h"
 #include "stages/events.h"
 #include "stages/hash.h"
 #include "stages/state.h"
@@ -67,6 +68,7 @@ inline Vector VectorOf(const std::string& text) {
 // As [prepare] would, as far as these stages look: one chunk a line, vectors, the signal.
 inline std::shared_ptr<Prepared> Prepare(Event event) {
   auto prepared = std::make_shared<Prepared>();
+  prepared->content = ContentOf(event);
   prepared->event = std::move(event);
   const auto& data = prepared->event.data;
   if (const auto* upsert = std::get_if<DocumentUpsert>(&data)) {

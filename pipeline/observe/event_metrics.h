@@ -16,7 +16,7 @@ namespace nudge {
 class EventMetrics {
  public:
   static constexpr size_t kTypes = std::variant_size_v<decltype(Event::data)>;
-  static constexpr size_t kCodes = static_cast<size_t>(Code::kUnavailable) + 1;
+  static constexpr size_t kCodes = static_cast<size_t>(kLastCode) + 1;
   // Who can refuse an event; the last stands for anybody else.
   static constexpr std::array<std::string_view, 11> kStages = {
       "source", "decode",  "prepare",  "recall", "index", "adapt",

@@ -4,6 +4,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -31,11 +32,13 @@ spdlog::level::level_enum LevelOf(LogLevel level) {
   return spdlog::level::err;
 }
 
-// One line, whatever the message holds.
+// One line for every reader, whatever the message holds.
 std::string OneLine(std::string_view message) {
-  std::string line(message);
-  for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';
+  std::string line;
+  for (size_t i = 0; i < message.size();) {
+    const size_t breaker = LineBreakerAt(message, i);
+    line.push_back(breaker > 0 ? ' ' : message[i]);
+    i += std::max<size_t>(breaker, 1);
   }
   return line;
 }

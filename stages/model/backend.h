@@ -28,6 +28,7 @@ struct Completed {
   std::string text;  // valid UTF-8
   uint32_t prompt_tokens = 0;
   uint32_t completion_tokens = 0;
+  FinishReason finish_reason = FinishReason::kUnknown;
 };
 
 class Backend : public Teacher {

@@ -125,8 +125,11 @@ class LocalBackend final : public Backend {
     Result<Completion> completion =
         model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled);
     if (!completion.ok()) return completion.error();
-    return Completed{std::move(completion->text), completion->prompt_tokens,
-                     static_cast<uint32_t>(completion->tokens.size())};
+    const auto tokens = static_cast<uint32_t>(completion->tokens.size());
+    const FinishReason reason = !completion->stopped_by_limit   ? FinishReason::kStop
+                                : tokens >= decoding.max_tokens ? FinishReason::kLength
+                                                                : FinishReason::kWindow;
+    return Completed{std::move(completion->text), completion->prompt_tokens, tokens, reason};
   }
 
   Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,

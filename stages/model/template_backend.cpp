@@ -147,6 +147,7 @@ class TemplateBackend final : public Backend {
     completed.text = "[template answer " + hash.substr(0, 16) + "]";
     completed.prompt_tokens = static_cast<uint32_t>(CountTokens(chat));
     completed.completion_tokens = 4;
+    completed.finish_reason = FinishReason::kStop;
     return completed;
   }
 

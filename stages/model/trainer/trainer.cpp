@@ -24,7 +24,7 @@ struct HeadRow {
 };
 
 Error Refused(const std::string& message) {
-  return {Code::kModelFailed, message, "shorten the text or raise the limit"};
+  return {Code::kModelFailed, message, "shorten the text"};
 }
 
 Error WrongAdapter(const std::string& message) {

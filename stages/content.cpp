@@ -1,0 +1,69 @@
+#include "stages/content.h"
+
+#include "stages/decoding_codec.h"
+#include "stages/hash.h"
+#include "stages/state.h"
+
+namespace nudge {
+namespace {
+
+// Writes every field; an optional one as whether it is there, then its value.
+struct ContentWriter {
+  ByteWriter& out;
+
+  void Write(const std::string& text) const { out.Text(text); }
+  void Write(double number) const { out.F64(number == 0 ? 0 : number); }  // -0 is 0
+  void Write(uint32_t number) const { out.U32(number); }
+  void Write(uint64_t number) const { out.U64(number); }
+  void Write(bool flag) const { out.U8(flag); }
+  void Write(const Decoding& decoding) const { WriteDecoding(out, decoding); }
+  void Write(const Feedback::Inline& answer) const {
+    Write(answer.query);
+    Write(answer.completion);
+  }
+  template <class T>
+  void Write(const std::optional<T>& value) const {
+    Write(value.has_value());
+    if (value) Write(*value);
+  }
+  template <class... Values>
+  void All(const Values&... values) const {
+    (Write(values), ...);
+  }
+
+  void operator()(const DocumentUpsert& document) const {
+    All(document.document_id, document.text, document.title, uint64_t{document.metadata.size()});
+    for (const auto& [name, value] : document.metadata) All(name, value);
+  }
+  void operator()(const DocumentDelete& document) const { Write(document.document_id); }
+  void operator()(const Query& query) const {
+    const QueryOptions& options = query.options;
+    All(query.text, options.max_tokens, options.temperature, options.seed, options.prompt_id);
+  }
+  void operator()(const Feedback& feedback) const {
+    const Behaviour& seen = feedback.behaviour;
+    All(feedback.query_id, feedback.query_source, feedback.inline_answer, feedback.rating,
+        feedback.correction, seen.clicked, seen.copied, seen.regenerated, seen.dwell_ms);
+  }
+  void operator()(const ExampleGiven& example) const { All(example.query, example.answer); }
+  void operator()(const PromptUpsert& prompt) const {
+    All(prompt.prompt_id, prompt.system, prompt.decoding);
+  }
+  void operator()(const PromptDelete& prompt) const { Write(prompt.prompt_id); }
+  void operator()(const AdapterCommand& command) const {
+    out.U8(static_cast<uint8_t>(command.action));
+    All(command.version, command.uri, command.sha256);
+  }
+  void operator()(const Forget& forget) const { All(forget.user, forget.document_id); }
+};
+
+}  // namespace
+
+uint64_t ContentOf(const Event& event) {
+  ByteWriter out;
+  std::visit(ContentWriter{out}, event.data);
+  const uint64_t content = SeedOf({TypeName(event), event.user, out.Take()});
+  return content == 0 ? 1 : content;
+}
+
+}  // namespace nudge
