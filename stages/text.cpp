@@ -206,7 +206,7 @@ Weight WeightOfBroad(UChar32 c) {
     case USCRIPT_HEBREW:
     case USCRIPT_ARMENIAN:
     case USCRIPT_GEORGIAN:
-      return c < 0x10000 ? Weight{Kind::kLetter, 2} : Weight{Kind::kOther, 8};
+      return c < 0x10000 ? Weight{Kind::kLetter, 3} : Weight{Kind::kOther, 8};
     case USCRIPT_DEVANAGARI:
     case USCRIPT_BENGALI:
     case USCRIPT_GURMUKHI:
@@ -230,8 +230,8 @@ Weight WeightOfBroad(UChar32 c) {
 
 Weight WeightOf(UChar32 c) {
   if (c <= ' ') return {Kind::kBlank, 0};
-  if (c >= 'a' && c <= 'z') return {Kind::kSmall, 1};
-  if (c >= 'A' && c <= 'Z') return {Kind::kCapital, 2};
+  if (c >= 'a' && c <= 'z') return {Kind::kSmall, 3};
+  if (c >= 'A' && c <= 'Z') return {Kind::kCapital, 3};
   if (c >= '0' && c <= '9') return {Kind::kDigit, 2};
   return c < 0x80 ? Weight{} : WeightOfBroad(c);
 }
@@ -251,8 +251,8 @@ class TokenMeter {
     // A run begins with a token of its own.
     if (weight.kind != Kind::kBlank && weight.quarters < 4) quarters_ += 4 - weight.quarters;
     // A space before a character that no piece of a vocabulary has together with it is one more.
-    if (weight.kind == Kind::kOther && c >= 0x80 && before_ == Kind::kBlank) quarters_ += 4;
-    if (weight.kind == Kind::kDense && before_ == Kind::kBlank) quarters_ += 2;
+    const bool is_alone = (weight.kind == Kind::kOther && c >= 0x80) || weight.kind == Kind::kDense;
+    if (is_alone && before_ == Kind::kBlank) quarters_ += 4;
     before_ = weight.kind;
   }
   size_t quarters() const { return quarters_; }

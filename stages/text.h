@@ -19,11 +19,12 @@ std::string Nfkc(std::string_view text);
 
 size_t CountCharacters(std::string_view text);
 
-// How many tokens a text is to an embedder, at most, by its script and without the embedder: a
-// quarter of a token for a letter of a Latin word, a half for other alphabets, capitals and digits,
-// three quarters in Indic scripts and Thai, one for Chinese, Japanese and Korean, for all other
-// letters, marks and symbols, two for an emoji, more where NFKC writes a character out; at least
-// one for each word and wherever letters, capitals and digits follow each other.
+// How many tokens a text is to an embedder, at most, by its script and without the embedder: three
+// quarters of a token for a letter, which is what base64 and random letters come to (prose has half
+// of that), half a token for a digit, one for a character of Chinese, Japanese and Korean and for
+// all other letters, marks and signs, two for an emoji, more where NFKC writes a character out; a
+// whole one at the begin of a word and wherever letters and digits follow each other; one for the
+// space before a character that stands alone.
 size_t EstimateTokens(std::string_view text);
 // The same in quarters of a token, of a part of a text: of parts these add up to no less than of
 // the whole, but for one token where a part that is not behind a space comes to stand first.
