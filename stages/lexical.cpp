@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "stages/characters.h"
 #include "stages/result.h"
 #include "stages/text.h"
 
@@ -92,17 +93,23 @@ void AppendWithoutMarks(std::vector<std::string>& terms) {
 }  // namespace
 
 std::vector<std::string> LexicalTerms(std::string_view text) {
-  std::string plain = Nfkc(text);
-  const bool ascii = plain == text && CountCharacters(plain) == plain.size();
+  const bool ascii = IsAscii(text);
+  std::string changed;
   if (!ascii) {
-    Replace(plain, "\u2019", "'");
-    Replace(plain, "\u266F", "#");
+    changed = Nfkc(text);
+    Replace(changed, "\u2019", "'");
+    Replace(changed, "\u266F", "#");
+    text = changed;
   }
   std::vector<std::string> signed_names;
-  TakeSignedNames(plain, signed_names);
-  std::vector<std::string> terms = Words(plain);
+  if (text.find('+') != std::string_view::npos || text.find('#') != std::string_view::npos) {
+    if (ascii) changed = text;
+    TakeSignedNames(changed, signed_names);
+    text = changed;
+  }
+  std::vector<std::string> terms = Words(text);
   AppendParts(terms);
-  for (const std::string& part : CaseParts(plain)) {
+  for (const std::string& part : CaseParts(text)) {
     for (std::string& word : Words(part)) terms.push_back(std::move(word));
   }
   terms.insert(terms.end(), signed_names.begin(), signed_names.end());
