@@ -6,7 +6,6 @@
 
 #include "stages/decoding_codec.h"
 #include "stages/hash.h"
-#include "stages/text.h"
 
 namespace nudge {
 namespace {
@@ -97,7 +96,9 @@ CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen) {
   variant.Text(chosen.prompt_id);
   WriteDecoding(variant, chosen.decoding);
   if (chosen.decoding.temperature > 0) variant.U64(*query.options.seed);
-  const Sha256Digest question = Sha256(NormalisedKey(query.text));
+  // Keys of older builds were of folded texts without this word in front: none of them is met by
+  // another question that folds to the same. They leave the cache unused.
+  const Sha256Digest question = Sha256("exact\n" + query.text);
   CacheKey key{};
   for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
   key[2] = SeedOf({variant.Take()});

@@ -5,7 +5,8 @@
 #include <string_view>
 #include <utility>
 
-#include "stages/text.h"
+#include "stages/lines.h"
+#include "stages/passages.h"
 
 namespace nudge {
 namespace {
@@ -30,14 +31,20 @@ std::vector<Level> Levels(const Chosen& chosen, const Found& found) {
   for (size_t left = shots + 1; left-- > 0;) levels.push_back({one, left, kWhole});
   if (one == 1) {
     size_t bytes = found.passages.front().text.size();
-    const std::vector<std::string_view> sentences = Sentences(found.passages.front().text);
-    for (size_t i = sentences.size(); i-- > 1;) {
-      bytes -= sentences[i].size();
+    const std::vector<std::string_view> units = UnitsOf(found.passages.front().text);
+    for (size_t i = units.size(); i-- > 1;) {
+      bytes -= units[i].size();
       levels.push_back({1, 0, bytes});
     }
     levels.push_back({0, 0, kWhole});
   }
   return levels;
+}
+
+// Whether a text's first line means something by where it begins: it then has no words in front.
+bool BeginsLaidOut(std::string_view text) {
+  const std::string_view line = text.substr(0, text.find('\n'));
+  return line.starts_with(' ') || line.starts_with('\t') || IsBarRow(line) || FenceOpenedBy(line);
 }
 
 std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const Found& found,
@@ -51,13 +58,15 @@ std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const 
   std::string text;
   for (size_t i = 0; i < level.passages; ++i) {
     const Passage& passage = found.passages[i];
-    text += "[" + std::to_string(i + 1) + "] ";
-    if (!passage.title.empty()) text += passage.title + "\n";
+    text += "[" + std::to_string(i + 1) + "]";
+    if (!passage.title.empty()) text += " " + passage.title;
+    text += passage.title.empty() && !BeginsLaidOut(passage.text) ? " " : "\n";
     text += passage.text.substr(0, i == 0 ? level.first_passage_bytes : kWhole);
-    while (text.ends_with(' ') || text.ends_with('\n')) text.pop_back();
+    text.resize(text.find_last_not_of(" \t\n") + 1);
     text += "\n\n";
   }
-  text += level.passages > 0 ? "Question: " + query.text : query.text;
+  if (level.passages > 0) text += BeginsLaidOut(query.text) ? "Question:\n" : "Question: ";
+  text += query.text;
   chat.push_back({"user", std::move(text)});
   return chat;
 }

@@ -3,7 +3,7 @@
 // The system prompt; few-shots as turns of user and assistant; one user message with the passages,
 // numbered from [1], and the question. It is to fit prompt_tokens_max and to leave max_tokens of
 // the window. What does not fit goes in this order: the last passages down to one, the last
-// few-shots, the end of the one passage sentence by sentence, that passage. System prompt and
+// few-shots, the end of the one passage by sentences and rows, that passage. System prompt and
 // question stay: with them alone only the window counts.
 //
 // A function of its arguments; any thread. Costs a count of tokens, a few where not everything

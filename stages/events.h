@@ -193,14 +193,19 @@ struct Resolved {
 };
 
 struct Passage {
+  struct Copy {
+    std::string document_id;
+    uint32_t version = 0;
+  };
   std::string document_id;
   uint32_t version = 0;  // of the document: 1, 2, ... counted per document_id
   uint32_t chunk = 0;    // of the document, from 0
   std::string title;
   std::string text;
-  double score = 0;    // fused; with dense and lexical it explains the rank
-  double dense = 0;    // cosine
-  double lexical = 0;  // BM25
+  double score = 0;          // fused; with dense and lexical it explains the rank
+  double dense = 0;          // cosine
+  double lexical = 0;        // BM25
+  std::vector<Copy> copies;  // other chunks that hold the same, by id and chunk
 };
 
 // index -> gather

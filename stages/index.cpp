@@ -1,6 +1,7 @@
 #include "stages/index.h"
 
 #include <algorithm>
+#include <functional>
 #include <new>
 #include <optional>
 #include <unordered_map>
@@ -13,6 +14,7 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
+constexpr size_t kCopiesNamed = 15;  // of a passage, beside its first owner
 
 // Vectors start at a cache line: scanning those that do not costs 1.6 times as much.
 template <class T>
@@ -47,11 +49,10 @@ struct Document {
   bool changed = false;              // since the last Save
 };
 
-// The chunk that lies in a slot.
+// A chunk by its document.
 struct Owner {
   Document* document = nullptr;
   uint32_t chunk = 0;
-  uint32_t row = 0;  // in the dense rows, if there are any
 
   friend bool operator<(const Owner& x, const Owner& y) {
     if (x.document != y.document) return *x.document->id < *y.document->id;
@@ -59,22 +60,28 @@ struct Owner {
   }
 };
 
+// What lies in a slot: one passage, of all chunks that are it, the smallest first.
+struct Place {
+  std::vector<Owner> owners;
+  uint32_t row = 0;  // in the dense rows, if there are any
+};
+
 struct Ranked {
   double score = 0;
   uint32_t slot = 0;
 };
 
-// Descending scores, ties in the order of owners.
+// Descending scores, ties in the order of first owners.
 class Better {
  public:
-  explicit Better(const std::vector<Owner>& owners) : owners_(owners) {}
+  explicit Better(const std::vector<Place>& places) : places_(places) {}
   bool operator()(const Ranked& x, const Ranked& y) const {
     if (x.score != y.score) return x.score > y.score;
-    return owners_[x.slot] < owners_[y.slot];
+    return places_[x.slot].owners.front() < places_[y.slot].owners.front();
   }
 
  private:
-  const std::vector<Owner>& owners_;
+  const std::vector<Place>& places_;
 };
 
 // Keeps the best `limit` of all that is offered, in no order.
@@ -169,7 +176,7 @@ struct Index::Scratch {
 };
 
 // The documents of one tenant. The flat part that the header speaks of is rows_, lexical_ and
-// owners_; segments would stand here.
+// places_; segments would stand here.
 class Index::Tenant {
  public:
   explicit Tenant(const IndexOptions& options)
@@ -194,6 +201,8 @@ class Index::Tenant {
   void AddChunks(Document& document, const std::vector<Chunk>& chunks);
   void RemoveChunks(Document& document);
   void RemoveRow(uint32_t row);
+  size_t HashOf(const std::string& title, const std::string& text) const;
+  std::optional<uint32_t> FindCopy(size_t hash, const std::string& title, const Chunk& chunk) const;
   void ForgetOldTombstones();
   std::string Encoded(const Document& document) const;
   Passage PassageOf(const Ranked& ranked, const Scratch& scratch, bool with_dense) const;
@@ -202,7 +211,9 @@ class Index::Tenant {
   std::unordered_map<std::string, Document> documents_;  // looked up; walked only behind a sort
   std::map<uint64_t, std::string> tombstones_;           // by the event that made them
   LexicalIndex lexical_;
-  std::vector<Owner> owners_;        // by slot
+  std::vector<Place> places_;                                // by slot
+  std::unordered_multimap<size_t, uint32_t> slots_by_hash_;  // looked up, never walked
+  size_t chunks_ = 0;                                        // of all documents, copies too
   Rows rows_;                        // [chunks][dimension], dense: the last fills a gap
   std::vector<uint32_t> row_slots_;  // by row
   uint64_t live_documents_ = 0;
@@ -232,7 +243,7 @@ void Index::Tenant::Note(Document& document) {
 Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::vector<Chunk>& chunks) {
   Document& document = DocumentOf(upsert.document_id);
   const bool was_live = document.version > 0 && !document.ended_at;
-  const size_t chunks_before = lexical_.chunks();
+  const size_t chunks_before = chunks_;
   Found found;
   found.chunks_removed = static_cast<uint32_t>(document.chunks.size());
   found.chunks_added = static_cast<uint32_t>(chunks.size());
@@ -244,7 +255,7 @@ Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::vector<Chun
   AddChunks(document, chunks);
   if (!was_live) ++live_documents_;
   ENSURE(was_live || live_documents_ <= options_.documents_per_tenant);
-  ENSURE(lexical_.chunks() <= std::max<size_t>(chunks_before, options_.chunks_per_tenant));
+  ENSURE(chunks_ <= std::max<size_t>(chunks_before, options_.chunks_per_tenant));
   Note(document);
   found.document_version = document.version;
   return found;
@@ -280,17 +291,47 @@ void Index::Tenant::ForgetOldTombstones() {
   }
 }
 
+size_t Index::Tenant::HashOf(const std::string& title, const std::string& text) const {
+  const std::hash<std::string> hash;
+  return hash(text) ^ (hash(title) << 1U);
+}
+
+// The slot of the passage that this chunk is once more: equal in title, text and vector.
+std::optional<uint32_t> Index::Tenant::FindCopy(size_t hash, const std::string& title,
+                                                const Chunk& chunk) const {
+  const auto [begin, end] = slots_by_hash_.equal_range(hash);
+  for (auto at = begin; at != end; ++at) {
+    const Place& place = places_[at->second];
+    const Owner& first = place.owners.front();
+    const float* row = rows_.data() + size_t{place.row} * options_.dimension;
+    if (first.document->title == title && first.document->chunks[first.chunk].text == chunk.text &&
+        std::equal(chunk.vector.begin(), chunk.vector.end(), row)) {
+      return at->second;
+    }
+  }
+  return std::nullopt;
+}
+
 void Index::Tenant::AddChunks(Document& document, const std::vector<Chunk>& chunks) {
   const std::vector<std::string> title_terms = LexicalTerms(document.title);
   document.chunks.reserve(chunks.size());
   for (size_t i = 0; i < chunks.size(); ++i) {
     ENSURE(chunks[i].vector.size() == options_.dimension);
+    const Owner owner{&document, static_cast<uint32_t>(i)};
+    const size_t hash = HashOf(document.title, chunks[i].text);
+    ++chunks_;
+    if (const std::optional<uint32_t> copy = FindCopy(hash, document.title, chunks[i])) {
+      std::vector<Owner>& owners = places_[*copy].owners;
+      owners.insert(std::upper_bound(owners.begin(), owners.end(), owner), owner);
+      document.chunks.push_back({chunks[i].text, *copy});
+      continue;
+    }
     std::vector<std::string> terms = LexicalTerms(chunks[i].text);
     terms.insert(terms.end(), title_terms.begin(), title_terms.end());
     const uint32_t slot = lexical_.Add(terms);
-    if (slot == owners_.size()) owners_.emplace_back();
-    const auto row = static_cast<uint32_t>(row_slots_.size());
-    owners_[slot] = {&document, static_cast<uint32_t>(i), row};
+    if (slot == places_.size()) places_.emplace_back();
+    places_[slot] = {{owner}, static_cast<uint32_t>(row_slots_.size())};
+    slots_by_hash_.emplace(hash, slot);
     if (options_.dimension > 0) {
       rows_.insert(rows_.end(), chunks[i].vector.begin(), chunks[i].vector.end());
       row_slots_.push_back(slot);
@@ -299,11 +340,21 @@ void Index::Tenant::AddChunks(Document& document, const std::vector<Chunk>& chun
   }
 }
 
+// Requires the title that the chunks were added with.
 void Index::Tenant::RemoveChunks(Document& document) {
-  for (const StoredChunk& chunk : document.chunks) {
+  chunks_ -= document.chunks.size();
+  for (size_t i = 0; i < document.chunks.size(); ++i) {
+    const StoredChunk& chunk = document.chunks[i];
+    Place& place = places_[chunk.slot];
+    const Owner owner{&document, static_cast<uint32_t>(i)};
+    place.owners.erase(std::lower_bound(place.owners.begin(), place.owners.end(), owner));
+    if (!place.owners.empty()) continue;
     lexical_.Remove(chunk.slot);
-    if (options_.dimension > 0) RemoveRow(owners_[chunk.slot].row);
-    owners_[chunk.slot] = {};
+    if (options_.dimension > 0) RemoveRow(place.row);
+    const auto [begin, end] = slots_by_hash_.equal_range(HashOf(document.title, chunk.text));
+    slots_by_hash_.erase(
+        std::find_if(begin, end, [&](const auto& entry) { return entry.second == chunk.slot; }));
+    place = {};
   }
   document.chunks = {};
 }
@@ -314,14 +365,14 @@ void Index::Tenant::RemoveRow(uint32_t row) {
   if (row != last) {
     std::copy_n(rows_.data() + last * dimension, dimension, rows_.data() + row * dimension);
     row_slots_[row] = row_slots_[last];
-    owners_[row_slots_[row]].row = row;
+    places_[row_slots_[row]].row = row;
   }
   rows_.resize(last * dimension);
   row_slots_.pop_back();
 }
 
 Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratch& scratch) const {
-  const Better better(owners_);
+  const Better better(places_);
   ENSURE(query.empty() || query.size() == options_.dimension);
   const double weight = query.empty() ? 0 : options_.dense_weight;
   const bool with_dense = weight > 0 && !row_slots_.empty();
@@ -350,7 +401,7 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
   std::vector<Ranked>& fused = scratch.fused;
   fused.assign(scratch.lexical_list.begin(), scratch.lexical_list.end());
   if (with_dense) {
-    scratch.listed.resize(std::max(scratch.listed.size(), owners_.size()));
+    scratch.listed.resize(std::max(scratch.listed.size(), places_.size()));
     for (const Ranked& ranked : scratch.lexical_list) scratch.listed[ranked.slot] = true;
     for (const Ranked& ranked : scratch.dense_list) {
       if (!scratch.listed[ranked.slot]) fused.push_back(ranked);
@@ -361,7 +412,7 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
     const double lexical = lexical_scale(scratch.lexical.of_slot[ranked.slot]);
     ranked.score = (1 - weight) * lexical;
     if (with_dense) {
-      ranked.score += weight * dense_scale(scratch.products[owners_[ranked.slot].row]);
+      ranked.score += weight * dense_scale(scratch.products[places_[ranked.slot].row]);
     }
   }
   const size_t count = std::min<size_t>(options_.passages, fused.size());
@@ -377,7 +428,8 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
 
 Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
                                  bool with_dense) const {
-  const Owner& owner = owners_[ranked.slot];
+  const Place& place = places_[ranked.slot];
+  const Owner& owner = place.owners.front();
   const StoredChunk& chunk = owner.document->chunks[owner.chunk];
   Passage passage;
   passage.document_id = *owner.document->id;
@@ -386,8 +438,13 @@ Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
   passage.title = owner.document->title;
   passage.text = chunk.text;
   passage.score = ranked.score;
-  passage.dense = with_dense ? scratch.products[owner.row] : 0;
+  passage.dense = with_dense ? scratch.products[place.row] : 0;
   passage.lexical = scratch.lexical.of_slot[ranked.slot];
+  const size_t named = std::min(place.owners.size(), kCopiesNamed + 1);
+  for (size_t i = 1; i < named; ++i) {
+    const Document& copy = *place.owners[i].document;
+    passage.copies.push_back({*copy.id, copy.version});
+  }
   return passage;
 }
 
@@ -405,7 +462,7 @@ std::string Index::Tenant::Encoded(const Document& document) const {
   for (const StoredChunk& chunk : document.chunks) {
     writer.Text(chunk.text);
     Vector vector(options_.dimension);
-    std::copy_n(rows_.data() + size_t{owners_[chunk.slot].row} * options_.dimension, vector.size(),
+    std::copy_n(rows_.data() + size_t{places_[chunk.slot].row} * options_.dimension, vector.size(),
                 vector.begin());
     writer.Floats(vector);
   }
@@ -504,7 +561,7 @@ Result<Nothing> Index::Tenant::LoadMeta(const Change& entry) {
 }
 
 IndexSize Index::Tenant::Size() const {
-  return {live_documents_, lexical_.chunks(), tombstones_.size(), lexical_.terms(),
+  return {live_documents_, chunks_, tombstones_.size(), lexical_.terms(),
           rows_.size() * sizeof(float)};
 }
 

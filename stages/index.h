@@ -51,7 +51,9 @@ class Index {
   //     weight * scaled(cosine) + (1 - weight) * scaled(BM25),   weight 0 without a query vector,
   //   where scaled is 0 at and below the worst of the list's best `candidates` (of BM25, if fewer
   //   chunks match: at 0), 1 at the best, and linear between. Ties go to the smaller document_id
-  //   (by bytes), then the smaller chunk.
+  //   (by bytes), then the smaller chunk. Chunks that are the same to a reader (title, text and
+  //   vector) are one passage: they count once in all of this, take one place, which is that of
+  //   the first of them, and name up to 15 further ones as its copies.
   // - all other events, and duplicates: nothing.
   // No error: what can be refused was refused before. Ends the process (ENSURE) where that was not
   // so: a limit passed, chunks without a vector or with one of another dimension.

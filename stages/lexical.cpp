@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "stages/characters.h"
 #include "stages/result.h"
 #include "stages/text.h"
 
@@ -14,26 +16,60 @@ bool IsJoint(char c) {
   return c == '\'' || c == '.' || c == ',' || c == ';' || c == '_' || c == '@';
 }
 
+bool IsLetter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool IsNameByte(char c) {
+  return IsLetter(c) || (c >= '0' && c <= '9') || c == '_';
+}
+
 // Of the first joint from `begin` on; the word's size if there is none.
 size_t FindJoint(std::string_view word, size_t begin) {
   while (begin < word.size() && !IsJoint(word[begin])) ++begin;
   return begin;
 }
 
-}  // namespace
-
-std::vector<std::string> LexicalTerms(std::string_view text) {
-  static constexpr std::string_view kApostrophe = "\u2019";
-  std::vector<std::string> terms;
-  if (text.find(kApostrophe) == std::string_view::npos) {
-    terms = Words(text);
-  } else {
-    std::string plain(text);
-    for (size_t at = 0; (at = plain.find(kApostrophe, at)) != std::string::npos; ++at) {
-      plain.replace(at, kApostrophe.size(), 1, '\'');
-    }
-    terms = Words(plain);
+void Replace(std::string& text, std::string_view from, std::string_view to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
+    text.replace(at, from.size(), to);
   }
+}
+
+// How many of the characters from `at` on belong to the name before: ++ of C++, # of F#, + of a
+// blood group. 0 for a sum, an issue's number, a row of plusses.
+size_t SuffixLength(std::string_view text, size_t at) {
+  const size_t end = std::min(text.find_first_not_of(text[at], at), text.size());
+  const size_t length = end - at;
+  if (length > (text[at] == '+' ? 2U : 1U)) return 0;
+  const bool goes_on = end < text.size() && IsNameByte(text[end]);
+  return goes_on && length == 1 ? 0 : length;  // C++17
+}
+
+// Takes names with a suffix of signs out of `text`: c++ is a word of its own, not a kind of c. A
+// longer name or a single plus (notepad++, vitamin B+) is found without its signs too.
+void TakeSignedNames(std::string& text, std::vector<std::string>& terms) {
+  for (size_t at = text.find_first_of("+#"); at != std::string::npos;
+       at = text.find_first_of("+#", at)) {
+    size_t begin = at;
+    while (begin > 0 && IsNameByte(text[begin - 1])) --begin;
+    const size_t length = begin < at && IsLetter(text[at - 1]) ? SuffixLength(text, at) : 0;
+    if (length == 0) {
+      at = std::min(text.find_first_not_of(text[at], at), text.size());
+      continue;
+    }
+    std::string name = text.substr(begin, at - begin);
+    const std::vector<std::string> words = Words(name);
+    if (words.size() == 1) {
+      terms.push_back(words.front() + text.substr(at, length));
+      const bool is_letter = name.size() == 1;
+      if (is_letter && (length == 2 || text[at] == '#')) text[begin] = ' ';
+    }
+    std::fill_n(text.begin() + static_cast<ptrdiff_t>(at), length, ' ');
+  }
+}
+
+void AppendParts(std::vector<std::string>& terms) {
   const size_t words = terms.size();
   for (size_t i = 0; i < words; ++i) {
     size_t end = FindJoint(terms[i], 0);
@@ -44,6 +80,40 @@ std::vector<std::string> LexicalTerms(std::string_view text) {
       if (end > begin) terms.push_back(word.substr(begin, end - begin));
     }
   }
+}
+
+void AppendWithoutMarks(std::vector<std::string>& terms) {
+  const size_t words = terms.size();
+  for (size_t i = 0; i < words; ++i) {
+    std::string plain = WithoutMarks(terms[i]);
+    if (plain != terms[i] && !plain.empty()) terms.push_back(std::move(plain));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> LexicalTerms(std::string_view text) {
+  const bool ascii = IsAscii(text);
+  std::string changed;
+  if (!ascii) {
+    changed = Nfkc(text);
+    Replace(changed, "\u2019", "'");
+    Replace(changed, "\u266F", "#");
+    text = changed;
+  }
+  std::vector<std::string> signed_names;
+  if (text.find('+') != std::string_view::npos || text.find('#') != std::string_view::npos) {
+    if (ascii) changed = text;
+    TakeSignedNames(changed, signed_names);
+    text = changed;
+  }
+  std::vector<std::string> terms = Words(text);
+  AppendParts(terms);
+  for (const std::string& part : CaseParts(text)) {
+    for (std::string& word : Words(part)) terms.push_back(std::move(word));
+  }
+  terms.insert(terms.end(), signed_names.begin(), signed_names.end());
+  if (!ascii) AppendWithoutMarks(terms);
   return terms;
 }
 

@@ -14,8 +14,10 @@
 
 namespace nudge {
 
-// What is indexed of a text: its Words, and of a word with joints inside (a.file, it's, snake_case,
-// name@host) also the parts. For Chinese the dictionary's words: measured better than single
+// What is indexed of a text, and looked for of a question: its Words (folded by case and width); of
+// a word with joints inside (a.file, it's, snake_case, name@host) also the parts; of an identifier
+// its CaseParts; of a word with accents also the word WithoutMarks; names that end in signs (c++,
+// c#, notepad++) with these. For Chinese the dictionary's words: measured better than single
 // characters, pairs, or any mix of the three.
 std::vector<std::string> LexicalTerms(std::string_view text);
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
 
 #include "stages/content.h"
+#include "stages/passages.h"
 #include "stages/text.h"
 
 namespace nudge {
@@ -88,85 +90,12 @@ std::optional<Error> CleanFeedback(Feedback& feedback, const PrepareOptions& opt
   return std::nullopt;
 }
 
-// A stretch of a document that is cut only if it is longer than a chunk.
-struct Piece {
-  std::string_view text;  // with the white space behind it
-  size_t chars = 0;
-  bool ends_paragraph = false;
-};
+// What every embedder reads at least, less its own marks and prefix; and what of that a title has.
+constexpr size_t kEmbeddedTokens = 500;
+constexpr size_t kTitleTokens = 124;
 
-// The length in bytes of the first `limit` characters of `text`.
-size_t BytesOfCharacters(std::string_view text, size_t limit) {
-  size_t bytes = 0;
-  for (size_t chars = 0; bytes < text.size() && chars < limit; ++chars) {
-    do {
-      ++bytes;
-    } while (bytes < text.size() && (static_cast<uint8_t>(text[bytes]) & 0xC0U) == 0x80U);
-  }
-  return bytes;
-}
-
-// The pieces of a text, none longer than `limit` characters but for white space at its end.
-std::vector<Piece> PiecesOf(std::string_view text, size_t limit) {
-  std::vector<Piece> pieces;
-  const auto add = [&](std::string_view piece) {
-    pieces.push_back({piece, CountCharacters(piece), piece.ends_with("\n\n")});
-  };
-  for (const std::string_view sentence : Sentences(text)) {
-    if (CountCharacters(sentence) <= limit) {
-      add(sentence);
-      continue;
-    }
-    for (std::string_view wrappable : WrappablePieces(sentence)) {
-      while (CountCharacters(wrappable) > limit) {
-        const size_t bytes = BytesOfCharacters(wrappable, limit);
-        add(wrappable.substr(0, bytes));
-        wrappable.remove_prefix(bytes);
-      }
-      add(wrappable);
-    }
-  }
-  return pieces;
-}
-
-std::string_view Trimmed(std::string_view text) {
-  const size_t begin = std::min(text.find_first_not_of(" \n"), text.size());
-  const size_t end = text.find_last_not_of(" \n");
-  return end == std::string_view::npos ? std::string_view() : text.substr(begin, end + 1 - begin);
-}
-
-std::string_view Joined(std::string_view first, std::string_view last) {
-  return {first.data(), static_cast<size_t>(last.data() + last.size() - first.data())};
-}
-
-// Pieces [begin, end) of one chunk.
-struct Range {
-  size_t begin = 0;
-  size_t end = 0;
-  size_t chars = 0;
-};
-
-// As many pieces to a chunk as fit; a paragraph's end closes one that is at least half full.
-std::vector<Range> Pack(const std::vector<Piece>& pieces, size_t limit) {
-  std::vector<Range> ranges;
-  Range open;
-  const auto close = [&](size_t at) {
-    if (open.end > open.begin) ranges.push_back(open);
-    open = {at, at, 0};
-  };
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (open.chars + CountCharacters(Trimmed(pieces[i].text)) > limit) close(i);
-    open.chars += pieces[i].chars;
-    open.end = i + 1;
-    if (pieces[i].ends_paragraph && open.chars >= limit / 2) close(i + 1);
-  }
-  close(pieces.size());
-  if (ranges.size() > 1 && ranges.back().chars < limit / 4) {
-    const size_t end = ranges.back().end;
-    ranges.pop_back();
-    ranges.back().end = end;
-  }
-  return ranges;
+std::string_view EmbeddedTitle(std::string_view title) {
+  return title.substr(0, BytesThatFit(title, title.size(), kTitleTokens));
 }
 
 bool InRange(uint32_t value, uint32_t least, uint32_t most) {
@@ -205,7 +134,7 @@ Result<Prepared> Prepare::Apply(Event event) const {
     if (auto error = CleanField(upsert->title, title)) return *error;
     const Field text{"data.text", Layout::kParagraphs, UINT32_MAX, true};
     if (auto error = CleanField(upsert->text, text)) return *error;
-    auto chunks = CutIntoChunks(upsert->text);
+    auto chunks = CutIntoChunks(*upsert);
     if (!chunks) return chunks.error();
     prepared.chunks = std::move(*chunks);
   } else if (auto* query = std::get_if<Query>(&data)) {
@@ -222,43 +151,40 @@ Result<Prepared> Prepare::Apply(Event event) const {
   return prepared;
 }
 
-Result<std::vector<Chunk>> Prepare::CutIntoChunks(const std::string& text) const {
-  const size_t limit = options_.chunk_chars;
-  std::vector<Chunk> chunks;
-  const size_t chars = text.size() <= limit ? text.size() : CountCharacters(text);
-  if (chars <= limit) {
-    chunks.push_back({text, {}});
-    return chunks;
+Result<std::vector<Chunk>> Prepare::CutIntoChunks(const DocumentUpsert& upsert) const {
+  PassageLimits limits{options_.chunk_chars, std::numeric_limits<size_t>::max(),
+                       options_.overlap_sentence};
+  if (options_.dimension > 0) {
+    limits.tokens = kEmbeddedTokens - EstimateTokens(EmbeddedTitle(upsert.title));
   }
   const auto too_large = [&](const std::string& amount) {
     return Error{Code::kTooLarge,
                  "data.text: " + amount + " are more than the limit of " +
                      std::to_string(options_.chunks_per_document) + " chunks of " +
-                     std::to_string(limit) + " characters",
+                     std::to_string(limits.chars) + " characters",
                  "send the document in parts, or raise prepare.chunks_per_document"};
   };
-  // No chunk has more than 5/4 of the limit: longer texts need not be cut to be refused.
-  if (chars / 5 > options_.chunks_per_document * (limit / 4 + 1)) {
-    return too_large(std::to_string(chars) + " characters");
+  const size_t most_chars = size_t{options_.chunks_per_document} * limits.chars;
+  if (upsert.text.size() > most_chars) {
+    // What is cut here is white space alone: at most as much again.
+    const size_t chars = CountCharacters(upsert.text);
+    if (chars / 2 > most_chars) return too_large(std::to_string(chars) + " characters");
   }
-  const std::vector<Piece> pieces = PiecesOf(text, limit);
-  const std::vector<Range> ranges = Pack(pieces, limit);
-  if (ranges.size() > options_.chunks_per_document) {
-    return too_large(std::to_string(ranges.size()) + " chunks");
+  std::vector<std::string> passages = CutIntoPassages(upsert.text, limits);
+  if (passages.size() > options_.chunks_per_document) {
+    return too_large(std::to_string(passages.size()) + " chunks");
   }
-  for (const Range& range : ranges) {
-    size_t begin = range.begin;
-    if (options_.overlap_sentence && begin > 0 && pieces[begin - 1].chars <= limit / 4) --begin;
-    const std::string_view whole = Joined(pieces[begin].text, pieces[range.end - 1].text);
-    chunks.push_back({std::string(Trimmed(whole)), {}});
-  }
+  std::vector<Chunk> chunks;
+  chunks.reserve(passages.size());
+  for (std::string& passage : passages) chunks.push_back({std::move(passage), {}});
   return chunks;
 }
 
 EmbeddingInput Prepare::TextsToEmbed(const Prepared& prepared) {
   EmbeddingInput input;
   if (const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data)) {
-    const std::string prefix = upsert->title.empty() ? "" : upsert->title + "\n";
+    std::string prefix(EmbeddedTitle(upsert->title));
+    if (!prefix.empty()) prefix += "\n";
     for (const Chunk& chunk : prepared.chunks) input.texts.push_back(prefix + chunk.text);
   } else if (const auto* query = std::get_if<Query>(&prepared.event.data)) {
     input = {{query->text}, true};

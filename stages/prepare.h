@@ -28,10 +28,10 @@ class Prepare {
   explicit Prepare(const PrepareOptions& options);
 
   // Cleans the event's texts (see CleanText; ids stay as they are, byte for byte), and makes of
-  // - an upsert its chunks: the text cut at ends of paragraphs where that fills at least half of
-  //   chunk_chars, else at ends of sentences, else where a line may be wrapped, else anywhere. A
-  //   chunk has at most chunk_chars characters; the last one, if it would have less than a quarter
-  //   of that, joins the one before. The overlap comes on top, at most a quarter as well;
+  // - an upsert its chunks: the passages that CutIntoPassages makes of its text, of chunk_chars
+  //   characters at most. Where there is an embedder also no longer than it reads: with the title
+  //   in front, of which it is shown 124 tokens at most, 500 tokens as EstimateTokens counts them,
+  //   so that the end of a passage can be found as its begin can;
   // - feedback its signal. With behaviour b and rating r, both in -1..1:
   //     b = clamp(.2 clicked + .4 copied - .5 regenerated + .1 d, -.5, .5)
   //     d = -1 up to 1 s of dwelling, 0 at 5 s, 1 from 30 s on, linear between; 0 if unknown
@@ -56,7 +56,7 @@ class Prepare {
   Result<Nothing> Attach(Prepared& prepared, std::vector<Vector> vectors) const;
 
  private:
-  Result<std::vector<Chunk>> CutIntoChunks(const std::string& text) const;
+  Result<std::vector<Chunk>> CutIntoChunks(const DocumentUpsert& upsert) const;
 
   PrepareOptions options_;
 };

@@ -8,7 +8,7 @@ Fields OptionsOf(PrepareOptions& options) {
   using enum Effect;
   return {
       {"prepare.chunk_chars", Number{&options.chunk_chars, 64, 100'000}, "", kSemantic,
-       "of a passage, at most"},
+       "of a passage, at most; fewer where an embedder could not read them"},
       {"prepare.overlap_sentence", Flag{&options.overlap_sentence}, "", kSemantic,
        "a passage begins with the last sentence of the one before"},
       {"prepare.chunks_per_document", Number{&options.chunks_per_document, 1, 1e6}, "", kSemantic,

@@ -14,15 +14,22 @@ std::string Counted(uint64_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
+// Each document that holds a shown passage, once.
 std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
   std::vector<Citation> citations;
-  for (size_t i = 0; i < std::min(count, passages.size()); ++i) {
-    const Passage& passage = passages[i];
+  const auto cite = [&](const std::string& document_id, uint32_t version, double score) {
     const bool cited =
         std::any_of(citations.begin(), citations.end(), [&](const Citation& citation) {
-          return citation.document_id == passage.document_id && citation.version == passage.version;
+          return citation.document_id == document_id && citation.version == version;
         });
-    if (!cited) citations.push_back({passage.document_id, passage.version, passage.score});
+    if (!cited) citations.push_back({document_id, version, score});
+  };
+  for (size_t i = 0; i < std::min(count, passages.size()); ++i) {
+    const Passage& passage = passages[i];
+    cite(passage.document_id, passage.version, passage.score);
+    for (const Passage::Copy& copy : passage.copies) {
+      cite(copy.document_id, copy.version, passage.score);
+    }
   }
   return citations;
 }

@@ -104,7 +104,11 @@ using PassageKey =
 
 bool Same(const Found& x, const Found& y) {
   const auto key = [](const Passage& p) {
-    return PassageKey{p.document_id, p.version, p.chunk, p.title,
+    std::string copies;
+    for (const Passage::Copy& copy : p.copies) {
+      copies += " " + copy.document_id + ":" + std::to_string(copy.version);
+    }
+    return PassageKey{p.document_id, p.version, p.chunk, p.title + copies,
                       p.text,        p.score,   p.dense, p.lexical};
   };
   return x.chunks_added == y.chunks_added && x.chunks_removed == y.chunks_removed &&
@@ -144,8 +148,10 @@ std::pair<TenantId, Prepared> RandomEvent(uint64_t seed, uint64_t at, uint32_t d
   if (kind < .45) {
     std::vector<Chunk> chunks;
     for (uint64_t c = 0; c < 1 + RandomAt(s, 4) % 3; ++c) {
-      chunks.push_back({RandomText(s + c, 3 + RandomAt(s, 5) % 8),
-                        dimension > 0 ? RandomVector(s + c, dimension) : Vector()});
+      // A third of them out of few, so that copies happen.
+      const uint64_t of = RandomAt(s + c, 7) % 3 == 0 ? RandomAt(s + c, 8) % 5 : s + c;
+      chunks.push_back({RandomText(of, 3 + RandomAt(of, 5) % 8),
+                        dimension > 0 ? RandomVector(of, dimension) : Vector()});
     }
     return {tenant, Upsert(id, std::move(chunks), RandomAt(s, 6) % 2 ? "the title" : "")};
   }
@@ -270,11 +276,16 @@ BOOST_AUTO_TEST_CASE(tenants_and_partitions_share_nothing) {
 
 BOOST_AUTO_TEST_CASE(equal_scores_go_by_document_and_chunk) {
   Driver driver(Dense());
-  const Chunk same{"apple", {1, 0, 0}};
-  for (const char* id : {"c", "a", "d", "b"}) driver.Apply(Upsert(id, {same, same}));
+  const auto chunk = [](const std::string& word) {
+    return Chunk{"apple " + word, {1, 0, 0}};  // equal scores, other texts
+  };
+  const auto two = [&](const std::string& id) {
+    return Upsert(id, {chunk(id + "one"), chunk(id + "two")});
+  };
+  for (const char* id : {"c", "a", "d", "b"}) driver.Apply(two(id));
   driver.Apply(Delete("a"));  // its slots go to others
-  driver.Apply(Upsert("b", {same, same}));
-  driver.Apply(Upsert("a", {same}));
+  driver.Apply(two("b"));
+  driver.Apply(Upsert("a", {chunk("a")}));
   BOOST_TEST(Names(driver.Apply(Ask("apple", {1, 0, 0}))) ==
              "a:2/0 b:2/0 b:2/1 c:1/0 c:1/1 d:1/0 d:1/1");
 }
@@ -334,8 +345,29 @@ BOOST_AUTO_TEST_CASE(no_more_passages_than_configured_are_found) {
   IndexOptions options = Lexical();
   options.passages = 2;
   Driver driver(options);
-  for (const char* id : {"a", "b", "c"}) driver.Apply(Upsert(id, "apple"));
+  for (const std::string id : {"a", "b", "c"}) driver.Apply(Upsert(id, "apple " + id + id));
   BOOST_TEST(Names(driver.Apply(Ask("apple"))) == "a:1/0 b:1/0");
+}
+
+BOOST_AUTO_TEST_CASE(copies_of_a_passage_take_one_place_and_are_named) {
+  IndexOptions options = Lexical();
+  options.passages = 3;
+  options.candidates = 3;
+  Driver driver(options);
+  for (int i = 0; i < 40; ++i) {
+    driver.Apply(Upsert("mirror" + std::to_string(10 + i), "Refunds are paid within 14 days."));
+  }
+  driver.Apply(Upsert("faq", "Refunds for sale items are paid as a voucher."));
+  driver.Apply(Upsert("other", "Refunds are paid within 14 days.", "A title of its own"));
+  const Found found = driver.Apply(Ask("When are refunds paid for sale items?"));
+  BOOST_TEST(Names(found) == "faq:1/0 mirror10:1/0 other:1/0");
+  BOOST_REQUIRE_EQUAL(found.passages.size(), 3U);
+  BOOST_REQUIRE_EQUAL(found.passages[1].copies.size(), 15U);
+  BOOST_TEST(found.passages[1].copies[0].document_id == "mirror11");
+  driver.Apply(Delete("mirror10"));
+  BOOST_TEST(Names(driver.Apply(Ask("When are refunds paid for sale items?"))) ==
+             "faq:1/0 mirror11:1/0 other:1/0");
+  BOOST_TEST(driver.index.SizeOf(kPartition, "acme").chunks == 41U);
 }
 
 BOOST_AUTO_TEST_CASE(sizes_count_what_is_there) {
@@ -424,11 +456,23 @@ struct SlowIndex {
   std::vector<Passage> Search(const TenantId& tenant, const std::string& text, const Vector& query,
                               const IndexOptions& options) {
     std::vector<Passage> all;
+    std::vector<Vector> vectors;
     std::vector<std::vector<std::string>> terms;
     double total = 0;
     for (const auto& [id, stored] : tenants[tenant]) {
       for (uint32_t c = 0; c < stored.chunks.size(); ++c) {
-        Passage passage{id, stored.version, c, stored.title, stored.chunks[c].text, 0, 0, 0};
+        Passage passage{id, stored.version, c, stored.title, stored.chunks[c].text, 0, 0, 0, {}};
+        size_t same = 0;
+        while (same < all.size() &&
+               (all[same].title != passage.title || all[same].text != passage.text ||
+                vectors[same] != stored.chunks[c].vector)) {
+          ++same;
+        }
+        if (same < all.size()) {
+          if (all[same].copies.size() < 15) all[same].copies.push_back({id, stored.version});
+          continue;
+        }
+        vectors.push_back(stored.chunks[c].vector);
         if (!query.empty()) {
           float cosine = 0;
           DotProducts(query.data(), stored.chunks[c].vector.data(), 1, query.size(), &cosine);

@@ -69,6 +69,45 @@ BOOST_AUTO_TEST_CASE(words_with_joints_are_found_whole_and_in_parts) {
   BOOST_TEST(terms == expected, boost::test_tools::per_element());
 }
 
+BOOST_AUTO_TEST_CASE(names_that_end_in_signs_are_words_of_their_own) {
+  const auto terms = [](const char* text) {
+    std::string listed;
+    for (const std::string& term : LexicalTerms(text)) listed += (listed.empty() ? "" : "|") + term;
+    return listed;
+  };
+  BOOST_TEST(terms("C") == "c");
+  BOOST_TEST(terms("C++") == "c++");
+  BOOST_TEST(terms("C#, F#.") == "c#|f#");
+  BOOST_TEST(terms("C\u266f") == "c#");
+  BOOST_TEST(terms("\uff23\uff0b\uff0b") == "c++");
+  BOOST_TEST(terms("C++17 C/C++") == "17|c|c++|c++");
+  BOOST_TEST(terms("Notepad++") == "notepad|notepad++");
+  BOOST_TEST(terms("a+b, 1 + 1, issue#12, # Title, +++") == "a|b|1|1|issue|12|title");
+  BOOST_TEST(terms("\u4f7f\u7528C++") == "\u4f7f\u7528|c++");
+}
+
+BOOST_AUTO_TEST_CASE(identifiers_and_words_with_accents_are_found_in_every_spelling) {
+  const auto shares_all = [](const char* asked, const char* text) {
+    const Terms terms = LexicalTerms(text);
+    const Terms wanted = LexicalTerms(asked);
+    return std::all_of(wanted.begin(), wanted.end(), [&](const std::string& term) {
+      return std::count(terms.begin(), terms.end(), term) > 0;
+    });
+  };
+  BOOST_TEST(shares_all("user by id", "Call getUserById(id)."));
+  BOOST_TEST(shares_all("get user by id", "get_user_by_id"));
+  BOOST_TEST(shares_all("http server config", "HTTPServerConfig.max_body_size"));
+  BOOST_TEST(shares_all("getuserbyid", "getUserById"));
+  BOOST_TEST(shares_all("resume", "Send your re\u0301sume\u0301."));
+  BOOST_TEST(shares_all("istanbul", "\u0130STANBUL"));
+  BOOST_TEST(shares_all("ISTANBUL", "\u0130stanbul"));
+  BOOST_TEST(shares_all("\u0130stanbul", "\u0130STANBUL"));
+  BOOST_TEST(shares_all("strasse", "Stra\u00dfe"));
+  BOOST_TEST(shares_all("office", "o\ufb03ce"));
+  BOOST_TEST(shares_all("malmo", "Malm\u00f6"));
+  BOOST_TEST(!shares_all("\u00f6l", "ol"));
+}
+
 BOOST_AUTO_TEST_CASE(scores_are_those_of_the_formula_while_chunks_come_and_go) {
   LexicalIndex index;
   LexicalScores scores;

@@ -76,7 +76,7 @@ std::string WithoutSpace(std::string_view text) {
 
 BOOST_AUTO_TEST_CASE(a_short_document_is_one_chunk_of_clean_text) {
   const auto prepared =
-      Prepare(Small()).Apply(Upsert("  Caf\u0065\u0301\r\n is  open. ", " A \n title "));
+      Prepare(Small()).Apply(Upsert("  \r\nCaf\u0065\u0301\r\nis  open. ", " A \n title "));
   BOOST_REQUIRE(prepared.ok());
   BOOST_REQUIRE_EQUAL(prepared->chunks.size(), 1U);
   BOOST_TEST(prepared->chunks[0].text == "Caf\u00e9\nis open.");
@@ -113,15 +113,21 @@ BOOST_AUTO_TEST_CASE(characters_count_not_bytes) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_small_rest_joins_the_chunk_before) {
-  const auto chunks = ChunksOf(Small(), std::string(99, 'a') + ". Bye.");
-  BOOST_REQUIRE_EQUAL(chunks.size(), 1U);
-  BOOST_TEST(chunks[0].ends_with("a. Bye."));
+BOOST_AUTO_TEST_CASE(a_small_rest_joins_the_chunk_before_or_takes_its_last_sentence) {
+  const std::string first = std::string(55, 'a') + ".\n\n";
+  const auto joined = ChunksOf(Small(), first + std::string(40, 'b') + ".\n\nBye.");
+  BOOST_REQUIRE_EQUAL(joined.size(), 2U);
+  BOOST_TEST(joined[1] == std::string(40, 'b') + ".\n\nBye.");
+  const auto taken =
+      ChunksOf(Small(), std::string(60, 'A') + ". " + std::string(35, 'B') + ". Good bye.");
+  BOOST_REQUIRE_EQUAL(taken.size(), 2U);
+  BOOST_TEST(taken[0] == std::string(60, 'A') + ".");
+  BOOST_TEST(taken[1] == std::string(35, 'B') + ". Good bye.");
 }
 
 BOOST_AUTO_TEST_CASE(a_sentence_longer_than_a_chunk_is_cut_between_words) {
   for (const std::string& chunk : ChunksOf(Small(), Repeated("word ", 100))) {
-    BOOST_TEST(CountCharacters(chunk) <= 125U);
+    BOOST_TEST(CountCharacters(chunk) <= 100U);
     BOOST_TEST((chunk.starts_with("word") && chunk.ends_with("word")));
   }
 }
@@ -154,11 +160,15 @@ BOOST_AUTO_TEST_CASE(no_chunk_is_too_long_and_nothing_is_lost) {
     std::string joined;
     for (const std::string& chunk : ChunksOf(Small(), text)) {
       BOOST_REQUIRE(!chunk.empty());
-      BOOST_REQUIRE_LE(CountCharacters(chunk), 125U);
-      BOOST_REQUIRE_EQUAL(CleanText(chunk, Layout::kParagraphs), chunk);
+      BOOST_REQUIRE_LE(CountCharacters(chunk), 100U);
       joined += chunk;
     }
-    BOOST_REQUIRE_EQUAL(WithoutSpace(joined), WithoutSpace(text));
+    // Indented lines may have what they are nested in once more before them.
+    size_t at = 0;
+    for (const char c : WithoutSpace(text)) {
+      at = joined.find(c, at);
+      BOOST_REQUIRE(at++ != std::string::npos);
+    }
   }
 }
 
@@ -170,6 +180,24 @@ BOOST_AUTO_TEST_CASE(an_overlap_repeats_the_last_sentence) {
   BOOST_REQUIRE_EQUAL(chunks.size(), 2U);
   BOOST_TEST(chunks[0] == std::string(70, 'a') + ". Short end.");
   BOOST_TEST(chunks[1] == "Short end. " + std::string(80, 'B') + ".");
+}
+
+BOOST_AUTO_TEST_CASE(a_chunk_is_no_longer_than_an_embedder_reads_behind_its_title) {
+  PrepareOptions options;
+  options.dimension = 3;
+  const std::string chinese = Repeated("\u6587\u5b57", 290) + "\u3002";
+  const auto lengths = [&](const std::string& title) {
+    const auto prepared = Prepare(options).Apply(Upsert(chinese, title));
+    BOOST_REQUIRE(prepared.ok());
+    for (const std::string& text : Prepare::TextsToEmbed(*prepared).texts) {
+      BOOST_TEST(EstimateTokens(text) <= 500U);
+    }
+    return prepared->chunks.size();
+  };
+  BOOST_TEST(lengths("") == 2U);
+  BOOST_TEST(lengths(Repeated("\u9898", 500)) == 2U);
+  options.dimension = 0;
+  BOOST_TEST(ChunksOf(options, chinese).size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(a_document_over_the_limit_of_chunks_is_refused) {

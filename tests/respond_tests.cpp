@@ -315,7 +315,7 @@ BOOST_AUTO_TEST_CASE(the_same_question_again_is_answered_by_the_first_answer) {
   Desk desk;
   BOOST_TEST(desk.Why(Question()) == "first time asked");
   const Sequence first = desk.last;
-  Input again = Question("  how many DAYS ", {}, "bob");
+  Input again = Question("How many days?", {}, "bob");
   again.found.passages[0].score = 0.9;
   const Plan plan = desk(again);
   BOOST_TEST((plan.answer_of == first));
@@ -326,6 +326,51 @@ BOOST_AUTO_TEST_CASE(the_same_question_again_is_answered_by_the_first_answer) {
   BOOST_TEST((response.citations == std::vector<Citation>{{"leave", 1, 0.9}, {"travel", 2, 0.25}}));
   BOOST_TEST((desk(Question()).answer_of == first));  // of a hit too
   BOOST_TEST(desk.Why(Question("How few days?")) == "first time asked");
+}
+
+BOOST_AUTO_TEST_CASE(questions_that_differ_in_any_character_are_other_questions) {
+  static const std::vector<std::pair<const char*, const char*>> kPairs = {
+      {"How many is 10\u2075 in words?", "How many is 105 in words?"},
+      {"What does ls -l do?", "What does ls -L do?"},
+      {"Is 5 mW dangerous?", "Is 5 MW dangerous?"},
+      {"What is 5!", "What is 5?"},
+      {"what is .", "what is .."},
+      {"Who works in IT?", "Who works in it?"},
+      {"x\u00b2 + 1", "x2 + 1"},
+      {"\uff21", "A"},
+      {"Stra\u00dfe", "Strasse"},
+      {"\ufb01n", "fin"},
+      {"\u0130", "i"},
+      {"all:\n\techo hi", "all:\n        echo hi"}};
+  for (const auto& [first, second] : kPairs) {
+    Desk desk;
+    desk(Question(first));
+    BOOST_TEST(desk.Why(Question(second)) == "first time asked");
+    BOOST_TEST(desk.Why(Question(first)) == kHit);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_passage_that_begins_laid_out_stands_on_lines_of_its_own) {
+  Desk desk;
+  Input input = Question("  if x:\n    y?");
+  input.found.passages = {MakePassage("a", 1, 0, "    port: 1\n  tls: 2"),
+                          MakePassage("b", 1, 0, "| a | b |\n|---|---|\n| 1 | 2 |")};
+  for (Passage& passage : input.found.passages) passage.title.clear();
+  BOOST_TEST(desk(input).generate->chat.back().text ==
+             "[1]\n    port: 1\n  tls: 2\n\n[2]\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+             "Question:\n  if x:\n    y?");
+}
+
+BOOST_AUTO_TEST_CASE(all_documents_that_hold_a_passage_are_cited) {
+  Desk desk;
+  Input input = Question();
+  input.found.passages = {MakePassage("a", 1, 0), MakePassage("c", 4, 0)};
+  input.found.passages[0].copies = {{"b", 2}, {"a", 1}};
+  const Plan plan = desk(input);
+  const double score = input.found.passages[0].score;
+  const double other = input.found.passages[1].score;
+  BOOST_TEST((std::get<Response>(plan.outcome.what).citations ==
+              std::vector<Citation>{{"a", 1, score}, {"b", 2, score}, {"c", 4, other}}));
 }
 
 BOOST_AUTO_TEST_CASE(a_hit_cites_no_more_than_was_shown) {

@@ -27,11 +27,12 @@ std::string Listed(const std::vector<std::string>& words) {
 // Characters that the rules treat differently, in random order.
 std::string RandomText(uint64_t seed, size_t length) {
   static const std::vector<std::string> kAlphabet = {
-      "a",      "b",       "Z",      "1",          "9",      " ",      " ",      "\n",
-      "\r",     "\t",      ".",      ",",          "'",      "_",      ":",      ";",
-      "-",      "e\u0301", "\u0301", "\u00e9",     "\u200b", "\u00ad", "\ufeff", "\u3000",
-      "\u00a0", "\u2029",  "\u4e2d", "\u6587",     "\u3002", "\uff1f", "\ufb01", "\u00df",
-      "\u200d", "\u202e",  "\x01",   "\U0001F600", "\uac00", "\u1100", "\u1161"};
+      "a",      "b",       "Z",      "1",          "9",      " ",        " ",      "\n",
+      "\r",     "\t",      ".",      ",",          "'",      "_",        ":",      ";",
+      "-",      "e\u0301", "\u0301", "\u00e9",     "\u200b", "\u00ad",   "\ufeff", "\u3000",
+      "\u00a0", "\u2029",  "\u4e2d", "\u6587",     "\u3002", "\uff1f",   "\ufb01", "\u00df",
+      "\u200d", "\u202e",  "\x01",   "\U0001F600", "\uac00", "\u1100",   "\u1161", "  ",
+      "\n  ",   "\"",      "`",      "\n```\n",    "\t",     "\n\u3000", "\u1fef"};
   std::string text;
   for (size_t i = 0; i < length; ++i) text += kAlphabet[RandomAt(seed, i) % kAlphabet.size()];
   return text;
@@ -58,10 +59,10 @@ BOOST_AUTO_TEST_CASE(characters_are_code_points) {
 
 BOOST_AUTO_TEST_CASE(white_space_is_folded_and_paragraphs_stay) {
   const auto clean = [](const char* text) { return CleanText(text, Layout::kParagraphs); };
-  BOOST_TEST(clean("  a  b\t c  ") == "a b c");
-  BOOST_TEST(clean("a \r\n b") == "a\nb");
+  BOOST_TEST(clean("  a  b   c  ") == "a b c");
+  BOOST_TEST(clean("a \r\n b") == "a\n b");
   BOOST_TEST(clean("a\r\rb") == "a\n\nb");
-  BOOST_TEST(clean("a\n \n\n\n b\n") == "a\n\nb");
+  BOOST_TEST(clean("a\n \n\n\nb\n") == "a\n\nb");
   BOOST_TEST(clean("a\u2029b\u2028c\u0085"
                    "d") == "a\n\nb\nc\nd");
   BOOST_TEST(clean("\u4e2d\u3000\u00a0\u6587") == "\u4e2d \u6587");
@@ -75,7 +76,7 @@ BOOST_AUTO_TEST_CASE(a_line_has_no_line_ends) {
 
 BOOST_AUTO_TEST_CASE(a_kept_layout_keeps_indentation_and_loses_trailing_space) {
   BOOST_TEST(CleanText("\n if x:\r\n    go()  \n\n\n\tend \n", Layout::kKept) ==
-             "if x:\n    go()\n\n\n\tend");
+             " if x:\n    go()\n\n\n\tend");
   BOOST_TEST(CleanText("a  b", Layout::kKept) == "a  b");
 }
 
@@ -98,7 +99,9 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_not_utf8_become_replacement_characters) {
              "a\ufffd"
              "b\ufffd");
   Words("\xe4\xb8 \xff");
-  NormalisedKey("\xe4\xb8 \xff");
+  CaseParts("\xe4\xb8 \xff");
+  WithoutMarks("\xe4\xb8\xc3\xff");
+  EstimateTokens("\xe4\xb8 \xff");
   Sentences("\xe4\xb8. \xff");
 }
 
@@ -176,24 +179,97 @@ BOOST_AUTO_TEST_CASE(ascii_words_are_those_that_icu_finds) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(keys_ignore_case_width_spacing_and_closing_punctuation) {
-  BOOST_TEST(NormalisedKey("  What is\n NUDGE?! ") == "what is nudge");
-  BOOST_TEST(NormalisedKey("什么是 ＮＵＤＧＥ？") == NormalisedKey("什么是 nudge"));
-  BOOST_TEST(NormalisedKey("caf\u00e9") == NormalisedKey("CAFE\u0301."));
+BOOST_AUTO_TEST_CASE(plain_prose_is_cleaned_as_it_always_was) {
+  const auto clean = [](const char* text) { return CleanText(text, Layout::kParagraphs); };
+  BOOST_TEST(clean("It rains.  It pours.\nThe old man  snores.\n\n\n\nHe went to bed. ") ==
+             "It rains. It pours.\nThe old man snores.\n\nHe went to bed.");
+  BOOST_TEST(clean("\u3000\u3000\u7b2c\u4e00\u6bb5\u3002\n\u3000\u3000\u7b2c\u4e8c\u6bb5\u3002") ==
+             "\u7b2c\u4e00\u6bb5\u3002\n\u7b2c\u4e8c\u6bb5\u3002");
+  BOOST_TEST(clean("the dogs' toys  and the cats' toys don't  mix") ==
+             "the dogs' toys and the cats' toys don't mix");
+  BOOST_TEST(clean("one\u00a0two\u2009three") == "one two three");
 }
 
-BOOST_AUTO_TEST_CASE(keys_tell_apart_what_differs_in_more) {
-  BOOST_TEST(NormalisedKey("what is C#") != NormalisedKey("what is C"));
-  BOOST_TEST(NormalisedKey("what is C++") != NormalisedKey("what is C"));
-  BOOST_TEST(NormalisedKey("?") != NormalisedKey("!"));
-  BOOST_TEST(NormalisedKey("1.5") != NormalisedKey("15"));
-}
-
-BOOST_AUTO_TEST_CASE(the_key_of_a_key_is_itself) {
-  for (uint64_t seed = 0; seed < 3000; ++seed) {
-    const std::string key = NormalisedKey(RandomText(seed, 1 + seed % 30));
-    BOOST_REQUIRE_EQUAL(NormalisedKey(key), key);
+BOOST_AUTO_TEST_CASE(indentation_with_spaces_and_tabs_stays) {
+  for (const char* text :
+       {"What does this print?\nfor i in range(3):\n    x = i\n    print(x)",
+        "What does this print?\nfor i in range(3):\n    x = i\nprint(x)", "all:\n\techo hi",
+        "all:\n        echo hi", "- a\n  - b\n    - c\n  - d",
+        "server:\n  port: 8080\n  tls:\n    port: 8443\n\nclient:\n\n  port: 9090", "  - a\n- b",
+        "--- a/x\n+++ b/x\n@@ -1 +1 @@\n same\n-old\n+new", "cat <<EOF\n  two\n\tone\nEOF",
+        "\u05d0:\n  \u05d1: 1\n    \u05d2: 2"}) {
+    BOOST_TEST(CleanText(text, Layout::kParagraphs) == text);
+    BOOST_TEST(CleanText(text, Layout::kKept) == text);
   }
+  BOOST_TEST(CleanText("a:\n\u00a0\u00a0b: 1\n", Layout::kParagraphs) == "a:\n  b: 1");
+  BOOST_TEST(CleanText("\u4e00\n\u3000\u4e8c\n\u3000\u3000\u4e09", Layout::kParagraphs) ==
+             "\u4e00\n  \u4e8c\n    \u4e09");
+  BOOST_TEST(CleanText("a:\u2028  b: 1\u2028    c: 2", Layout::kParagraphs) ==
+             "a:\n  b: 1\n    c: 2");
+}
+
+BOOST_AUTO_TEST_CASE(columns_quotations_and_tabs_keep_their_gaps) {
+  for (const char* text :
+       {"NAME     READY   STATUS\nweb-1    1/1     Running\ndb       0/1     Pending",
+        "a\tb\tc\n1\t\t3", "print(\"a  b\")", "Is `a  b` the same as `a b`?", "echo 'a  b'",
+        "if x:\n    y = 1      # one"}) {
+    BOOST_TEST(CleanText(text, Layout::kParagraphs) == text);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(inside_a_fence_all_is_kept_but_the_ends_of_lines) {
+  BOOST_TEST(CleanText("See:\n\n\n```py\na = 1  \n\n\n\nb  =  2\r\n```\n\n\n\nEnd  of it",
+                       Layout::kParagraphs) ==
+             "See:\n\n```py\na = 1\n\n\n\nb  =  2\n```\n\nEnd of it");
+}
+
+BOOST_AUTO_TEST_CASE(tokens_are_estimated_by_script) {
+  const auto repeated = [](const char* text, size_t times) {
+    std::string all;
+    for (size_t i = 0; i < times; ++i) all += text;
+    return EstimateTokens(all);
+  };
+  BOOST_TEST(EstimateTokens("") == 0U);
+  BOOST_TEST(EstimateTokens("the cat") == 5U);
+  BOOST_TEST(repeated("The weather is fine today. ", 22) < 420U);
+  BOOST_TEST(repeated("\u6587", 600) == 601U);
+  BOOST_TEST(repeated("\U0001F600", 300) == 601U);
+  BOOST_TEST(repeated("QmFzZTY0IGlz", 50) > 451U);
+  BOOST_TEST(repeated("\ufdfa", 10) == 101U);
+}
+
+BOOST_AUTO_TEST_CASE(what_fits_parts_no_letter_from_its_marks_and_no_emoji) {
+  const std::string family = "\U0001F468\u200d\U0001F469\u200d\U0001F467";
+  BOOST_TEST(BytesThatFit("abc", 2, 100) == 2U);
+  BOOST_TEST(BytesThatFit("ab" + family, 4, 100) == 2U);
+  BOOST_TEST(BytesThatFit("ae\u0301x", 2, 100) == 1U);
+  BOOST_TEST(BytesThatFit(family, 2, 100) == 7U);  // nothing else is left
+  BOOST_TEST(BytesThatFit("\u6587\u6587\u6587", 9, 3) == 6U);
+  BOOST_TEST(BytesThatFit("\ufdfa", 9, 2) == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(identifiers_have_parts_where_their_case_changes) {
+  BOOST_TEST(Listed(CaseParts("Call getUserById(id) of HTTPServer now")) ==
+             "get|User|By|Id|HTTP|Server");
+  BOOST_TEST(Listed(CaseParts("two IDs, two PDFs")) == "ID|PDF");
+  BOOST_TEST(Listed(CaseParts("iPhone and base64Encode")) == "i|Phone|base64|Encode");
+  BOOST_TEST(
+      Listed(CaseParts("\u0441\u0447\u0451\u0442\u041a\u043b\u0438\u0435\u043d\u0442\u0430")) ==
+      "\u0441\u0447\u0451\u0442|\u041a\u043b\u0438\u0435\u043d\u0442\u0430");
+  BOOST_TEST(CaseParts("Plain prose has NASA and none").empty());
+}
+
+BOOST_AUTO_TEST_CASE(marks_that_can_be_left_out_are) {
+  BOOST_TEST(WithoutMarks("r\u00e9sum\u00e9") == "resume");
+  BOOST_TEST(WithoutMarks("i\u0307stanbul") == "istanbul");
+  BOOST_TEST(WithoutMarks("\u0131l\u0131k") == "ilik");
+  BOOST_TEST(WithoutMarks("\u0142\u00f3d\u017a") == "lodz");
+  BOOST_TEST(WithoutMarks("\u0435\u0449\u0451") == "\u0435\u0449\u0435");
+  BOOST_TEST(WithoutMarks("\u043c\u043e\u0439") == "\u043c\u043e\u0439");
+  BOOST_TEST(WithoutMarks("\u304c") == "\u304c");
+  BOOST_TEST(WithoutMarks("\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd") == "\u05e9\u05dc\u05d5\u05dd");
+  BOOST_TEST(WithoutMarks("\u0939\u093f\u0928\u094d\u0926\u0940") ==
+             "\u0939\u093f\u0928\u094d\u0926\u0940");
 }
 
 BOOST_AUTO_TEST_CASE(threads_find_the_same_words) {
