@@ -430,8 +430,7 @@ class Process {
   size_t CountServing() const {
     const std::string log = Log();
     size_t count = 0;
-    for (size_t at = log.find(" serving "); at != log.npos;
-         at = log.find(" serving ", at + 1)) {
+    for (size_t at = log.find(" serving "); at != log.npos; at = log.find(" serving ", at + 1)) {
       ++count;
     }
     return count;
