@@ -182,18 +182,17 @@ class RawProducer {
             const std::vector<std::pair<std::string, std::string>>& headers = {}) {
     const char* const key_data = key ? key->data() : nullptr;
     const size_t key_size = key ? key->size() : 0;
+    void* const value = bytes ? const_cast<char*>(bytes->data()) : nullptr;
+    const size_t size = bytes ? bytes->size() : 0;
     rd_kafka_headers_t* const list = rd_kafka_headers_new(headers.size());
-    for (const auto& [name, value] : headers) {
-      rd_kafka_header_add(list, name.data(), static_cast<ssize_t>(name.size()), value.data(),
-                          static_cast<ssize_t>(value.size()));
+    for (const auto& [name, words] : headers) {
+      rd_kafka_header_add(list, name.data(), static_cast<ssize_t>(name.size()), words.data(),
+                          static_cast<ssize_t>(words.size()));
     }
     const rd_kafka_resp_err_t code = rd_kafka_producev(
         handle_, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(partition),
-        RD_KAFKA_V_KEY(key_data, key_size),
-        RD_KAFKA_V_VALUE(bytes ? const_cast<char*>(bytes->data()) : nullptr,
-                         bytes ? bytes->size() : 0),
-        RD_KAFKA_V_HEADERS(list), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_BLOCK),
-        RD_KAFKA_V_END);
+        RD_KAFKA_V_KEY(key_data, key_size), RD_KAFKA_V_VALUE(value, size), RD_KAFKA_V_HEADERS(list),
+        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_BLOCK), RD_KAFKA_V_END);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
     rd_kafka_headers_destroy(list);
     throw std::runtime_error(rd_kafka_err2str(code));
