@@ -117,17 +117,22 @@ bool IsWordByte(char c) {
          static_cast<uint8_t>(c) >= 0x80;
 }
 
-// Where the quotation or code that begins at `i` ends; `i` if none does. An apostrophe is none.
+// Where the quotation or code that begins at `i` ends; `i` if none does. An apostrophe is none, and
+// what stands between single marks is short, so that many of them cost little.
 size_t EndOfQuotation(std::string_view line, size_t i) {
+  static constexpr size_t kLongest = 256;
   const char mark = line[i];
-  if (mark != '`' && mark != '"' && mark != '\'') return i;
-  if (mark == '\'' && i > 0 && IsWordByte(line[i - 1])) return i;
-  size_t end = line.find(mark, i + 1);
-  while (mark == '\'' && end != std::string_view::npos && end + 1 < line.size() &&
-         IsWordByte(line[end + 1])) {
-    end = line.find(mark, end + 1);
+  if (mark == '`' || mark == '"') {
+    const size_t end = line.find(mark, i + 1);
+    return end == std::string_view::npos ? i : end;
   }
-  return end == std::string_view::npos ? i : end;
+  if (mark != '\'' || (i > 0 && IsWordByte(line[i - 1]))) return i;
+  const std::string_view near = line.substr(i, kLongest);
+  for (size_t end = near.find(mark, 1); end != std::string_view::npos;
+       end = near.find(mark, end + 1)) {
+    if (i + end + 1 == line.size() || !IsWordByte(line[i + end + 1])) return i + end;
+  }
+  return i;
 }
 
 // One space for every run of them, but inside quotations and beside tabs.

@@ -30,10 +30,16 @@ size_t FindJoint(std::string_view word, size_t begin) {
   return begin;
 }
 
-void Replace(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
-    text.replace(at, from.size(), to);
+std::string Replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  result.reserve(text.size());
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t at = std::min(text.find(from, begin), text.size());
+    result += text.substr(begin, at - begin);
+    if (at < text.size()) result += to;
+    begin = at + from.size();
   }
+  return result;
 }
 
 // How many of the characters from `at` on belong to the name before: ++ of C++, # of F#, + of a
@@ -96,9 +102,7 @@ std::vector<std::string> LexicalTerms(std::string_view text) {
   const bool ascii = IsAscii(text);
   std::string changed;
   if (!ascii) {
-    changed = Nfkc(text);
-    Replace(changed, "\u2019", "'");
-    Replace(changed, "\u266F", "#");
+    changed = Replaced(Replaced(Nfkc(text), "\u2019", "'"), "\u266F", "#");
     text = changed;
   }
   std::vector<std::string> signed_names;

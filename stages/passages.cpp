@@ -462,15 +462,22 @@ class Packer {
     for (size_t i = cut; i < at; ++i) Take(open_, i);
   }
 
+  std::string LineOf(size_t i) const {
+    return std::string(WithoutTrailingSpace(pieces_[i].text)) + "\n";
+  }
+
   // The lines that piece `at` is nested in, from the outermost, or that one alone; empty where they
   // leave no room.
   std::string HeadOf(size_t at) const {
     std::string chain;
-    std::string root;
+    size_t outermost = kNone;
     for (size_t i = pieces_[at].parent; i != kNone; i = pieces_[i].parent) {
-      root = std::string(WithoutTrailingSpace(pieces_[i].text)) + "\n";
-      chain.insert(0, root);
+      outermost = i;
+      // A character has four bytes at most: a longer chain has no use.
+      if (chain.size() <= 4 * limits_.chars) chain.insert(0, LineOf(i));
     }
+    if (outermost == kNone) return {};
+    const std::string root = LineOf(outermost);
     const auto leaves_room = [&](const std::string& head) {
       const Size size = SizeOf(head);
       return FitsHalf(size) && Fits(size + pieces_[at].trimmed + Tail(at));
