@@ -197,7 +197,7 @@ void KafkaClient::Shared::SetMembership(GroupMetadata metadata, std::set<int32_t
   owned_ = std::move(owned);
   ends_.clear();
   std::erase_if(statistics.partitions,
-                [&](const auto& entry) { return !owned_.contains(entry.first); });
+                [&](const auto& entry) REQUIRES(mutex) { return !owned_.contains(entry.first); });
   for (const int32_t number : owned_) statistics.partitions[number];
 }
 
@@ -215,8 +215,9 @@ int64_t KafkaClient::Shared::PositionAfter(int32_t partition, int64_t offset) co
 
 GroupMetadata KafkaClient::Shared::MembershipOf(const std::vector<int32_t>& numbers) const {
   const MutexLock lock(mutex);
-  const bool all = std::all_of(numbers.begin(), numbers.end(),
-                               [&](int32_t number) { return owned_.contains(number); });
+  const bool all = std::all_of(numbers.begin(), numbers.end(), [&](int32_t number) REQUIRES(mutex) {
+    return owned_.contains(number);
+  });
   if (!all || !membership_) return nullptr;
   return membership_;
 }

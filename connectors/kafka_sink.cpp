@@ -363,7 +363,7 @@ KafkaSink::Writer::Attempted KafkaSink::Writer::Rebuild(Clock::time_point deadli
 void KafkaSink::Writer::ForgetCommitted() {
   const MutexLock lock(shared_.mutex);
   ++shared_.statistics.commits;
-  std::erase_if(lines_, [&](const OutcomeLine& line) {
+  std::erase_if(lines_, [&](const OutcomeLine& line) REQUIRES(shared_.mutex) {
     const auto tried = tried_.find(line.partition);
     if (tried == tried_.end() || line.offset > tried->second.tail.offset) return false;
     ++shared_.statistics.committed_events;

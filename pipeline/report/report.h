@@ -130,8 +130,8 @@ class Report {
   RunCounts counts() const;
 
  private:
-  void CountAnswer(const Response& response);
-  void CountReceipt(const Outcome& outcome, const Applied& applied);
+  void CountAnswer(const Response& response) REQUIRES(mutex_);
+  void CountReceipt(const Outcome& outcome, const Applied& applied) REQUIRES(mutex_);
   void CountDeadLetter(const RecordedOutcome& recorded, const DeadLetter& letter) REQUIRES(mutex_);
 
   const std::optional<uint64_t> total_events_;

@@ -43,68 +43,10 @@ class ReferenceTrainer {
       : model_(model), shape_(shape) {}
 
   // adapter: values as in LoraWeights, in double; empty: the base model.
-  Rows Logits(const std::vector<int32_t>& tokens, const std::vector<double>& adapter) const {
-    Rows x;
-    for (const int32_t token : tokens) {
-      const auto& table = model_.tensors.at("token_embd.weight");
-      const auto begin =
-          table.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(token) * model_.hidden);
-      x.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(model_.hidden));
-    }
-    for (size_t l = 0; l < model_.layers; ++l) {
-      const std::string block = "blk." + std::to_string(l) + ".";
-      const auto apply = [&](const Rows& rows, LoraModule module, const std::string& name) {
-        return Linear(rows, model_.tensors.at(block + name + ".weight"), l, module, adapter);
-      };
-      const Rows h = Norm(x, model_.tensors.at(block + "attn_norm.weight"));
-      const auto heads = [&](LoraModule module, const std::string& name, size_t count) {
-        const Rows rows = Biased(apply(h, module, name), block + name + ".bias");
-        return Rotate(HeadNorm(rows, block + name + "_norm.weight"), count);
-      };
-      const Rows attended =
-          Attention(heads(LoraModule::kQuery, "attn_q", model_.heads),
-                    heads(LoraModule::kKey, "attn_k", model_.kv_heads),
-                    Biased(apply(h, LoraModule::kValue, "attn_v"), block + "attn_v.bias"));
-      x = Sum(x, apply(attended, LoraModule::kOutput, "attn_output"));
-      const Rows h2 = Norm(x, model_.tensors.at(block + "ffn_norm.weight"));
-      Rows gate = apply(h2, LoraModule::kGate, "ffn_gate");
-      const Rows up = apply(h2, LoraModule::kUp, "ffn_up");
-      for (size_t t = 0; t < gate.size(); ++t) {
-        for (size_t i = 0; i < gate[t].size(); ++i) {
-          gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];
-        }
-      }
-      x = Sum(x, apply(gate, LoraModule::kDown, "ffn_down"));
-    }
-    const char* head = model_.tied ? "token_embd.weight" : "output.weight";
-    return Linear(Norm(x, model_.tensors.at("output_norm.weight")), model_.tensors.at(head), 0,
-                  LoraModule::kQuery, {});
-  }
+  Rows Logits(const std::vector<int32_t>& tokens, const std::vector<double>& adapter) const;
 
   // The loss of one sequence without its weight.
-  double Loss(const TrainSequence& sequence, const std::vector<double>& adapter) const {
-    const Rows logits = Logits(sequence.tokens, adapter);
-    const bool needs_base = sequence.objective != Objective::kCrossEntropy;
-    const Rows base = needs_base ? Logits(sequence.tokens, {}) : logits;
-    double sum = 0;
-    const size_t count = sequence.tokens.size() - sequence.completion_begin;
-    for (size_t next = sequence.completion_begin; next < sequence.tokens.size(); ++next) {
-      const auto log = LogSoftmax(logits[next - 1]);
-      const auto base_log = LogSoftmax(base[next - 1]);
-      const auto target = static_cast<size_t>(sequence.tokens[next]);
-      if (sequence.objective == Objective::kCrossEntropy) sum -= log[target];
-      if (sequence.objective == Objective::kDown) sum += log[target] - base_log[target];
-      if (sequence.objective == Objective::kAnchor) {
-        for (size_t v = 0; v < log.size(); ++v) {
-          sum += std::exp(base_log[v]) * (base_log[v] - log[v]);
-        }
-      }
-    }
-    if (sequence.objective == Objective::kDown) {
-      return 1 - 1 / (1 + std::exp(static_cast<double>(sequence.beta) * sum));
-    }
-    return sum / static_cast<double>(count);
-  }
+  double Loss(const TrainSequence& sequence, const std::vector<double>& adapter) const;
 
  private:
   static std::vector<double> LogSoftmax(const std::vector<double>& logits) {
