@@ -98,7 +98,7 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_with_a_file_is_said_with_its_line) {
   CheckRefused(kStyle + "\n" + kQuestion + "\n\n" + kQuestion, "line 3: ");
   CheckRefused(R"({"style":{"name":"x","regex":"(a"}})", "line 1: style.regex: ");
   CheckRefused(kStyle + "\n" + R"({"tenant":"acme","query":"q","answer":"Short: a."})", "fact");
-  CheckRefused(kStyle + "\n" + R"({"tenant":7})", "line 2: tenant");
+  CheckRefused(kStyle + "\n" + R"({"tenant":[7]})", "line 2: tenant");
   CheckRefused(kStyle + "\n" + R"({"tenant":"a","query":"q","answer":"A day.","fact":"day"})",
                "line 2: answer: is not in the style");
   CheckRefused(kStyle + "\n" + R"({"tenant":"a","query":"q","answer":"Short: a.","fact":"b"})",
