@@ -1,4 +1,4 @@
-// labels: unit
+// labels: unit heavy
 #include <llama.h>
 
 #include <boost/test/unit_test.hpp>
