@@ -11,7 +11,8 @@ namespace nudge::testing {
 
 inline std::string CacheFolder() {
   const char* const cache = std::getenv("NUDGE_CACHE");
-  return cache != nullptr ? cache : NUDGE_SOURCE_DIR "/.cache";
+  // Absolute: a configuration in another folder names files by it.
+  return std::filesystem::absolute(cache != nullptr ? cache : NUDGE_SOURCE_DIR "/.cache").string();
 }
 inline std::string ModelFolder() {
   return CacheFolder() + "/models/";
