@@ -209,8 +209,9 @@ std::vector<LearningPlace> Lineage::PathOfHead() const {
 
 // The places at which other lessons count than before, gone ones among them. A place comes after
 // the one before it in the order of numbers too.
-std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone, const std::set<LearningPlace>& admitted,
-                                   bool all) const {
+std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone,
+                                           const std::set<LearningPlace>& admitted,
+                                           bool all) const {
   std::set<LearningPlace> changed;
   for (const auto& [place, row] : places_.rows()) {
     const bool itself = admitted.contains(place) || (gone.contains(place) && row.value.admitted);
@@ -310,8 +311,7 @@ void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& chan
     served_place = place;
   }
   if (served_place == path.back()) return;
-  const uint64_t events =
-      forgotten.lessons_again / std::max(options.relearn_lessons_per_event, 1U);
+  const uint64_t events = forgotten.lessons_again / std::max(options.relearn_lessons_per_event, 1U);
   forgotten.events_until_takeover = events;
   if (events > 0) held_ = Held{serve_, events + 1};  // the forget itself is done, too
   MakeVersion(*forgotten.step, options);

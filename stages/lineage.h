@@ -74,12 +74,12 @@ class Lineage {
   Step Reset();
 
   struct Forgotten {
-    size_t lessons = 0;                 // that held what is forgotten, anywhere
-    std::optional<Step> step;           // where what the head has learnt changes
-    size_t lessons_again = 0;           // to learn
-    std::vector<LearningPlace> changed;         // see Return
-    std::vector<Version> versions;      // dropped
-    std::vector<Version> snapshots;     // that may still hold what is forgotten
+    size_t lessons = 0;                  // that held what is forgotten, anywhere
+    std::optional<Step> step;            // where what the head has learnt changes
+    size_t lessons_again = 0;            // to learn
+    std::vector<LearningPlace> changed;  // see Return
+    std::vector<Version> versions;       // dropped
+    std::vector<Version> snapshots;      // that may still hold what is forgotten
     uint64_t events_until_takeover = 0;
   };
   Forgotten Forget(const nudge::Forget& forget, const std::vector<Sequence>& admitted_after_all,
@@ -121,10 +121,11 @@ class Lineage {
   void EraseVersion(Version version);
   void TrimLessons(const AdaptOptions& options);
   void CountReferences() const;
-  std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone, const std::set<LearningPlace>& admitted,
-                            bool all) const;
+  std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone,
+                                    const std::set<LearningPlace>& admitted, bool all) const;
   void Cut(const std::set<LearningPlace>& gone);
-  void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed, const AdaptOptions& options);
+  void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
+                const AdaptOptions& options);
   std::vector<Version> SnapshotsSince(LearningPlace first) const;
 
   Version serve_ = 0;

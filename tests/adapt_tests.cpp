@@ -87,7 +87,8 @@ BOOST_AUTO_TEST_CASE(a_share_is_counted_over_the_offers_of_all) {
   BOOST_TEST(classroom.Example("bob") == "admitted");
   BOOST_TEST(classroom.Example("ada") == "kept out");
   BOOST_TEST(classroom.Example("") == "admitted");
-  BOOST_TEST(classroom.Example("ada") == "admitted");  // of the last four one is hers and was admitted
+  BOOST_TEST(classroom.Example("ada") ==
+             "admitted");  // of the last four one is hers and was admitted
 }
 
 BOOST_AUTO_TEST_CASE(a_forget_names_the_offers_that_only_the_forgotten_share_kept_out) {

@@ -58,8 +58,8 @@ std::string FreshDigest(Backend& backend, const std::vector<uint64_t>& lessons,
       BOOST_REQUIRE(learner->Adopt(ImportOf(event).get()).ok());
     } else {
       const LoggedExample logged = ExampleOf(event);
-      BOOST_REQUIRE(learner->Step({logged.chat, std::get<std::string>(logged.shown), {}, 1}, kSerial)
-                        .ok());
+      BOOST_REQUIRE(
+          learner->Step({logged.chat, std::get<std::string>(logged.shown), {}, 1}, kSerial).ok());
     }
   }
   return (*learner->Publish("", kSerial))->digest;
@@ -98,8 +98,7 @@ class Nudge {
         if (step) add(Return{lineage_.PathOfHead(), {}});
         break;
       case Op::kForget: {
-        const auto forgotten =
-            lineage_.Forget({"u" + std::to_string(op.number), ""}, {}, options_);
+        const auto forgotten = lineage_.Forget({"u" + std::to_string(op.number), ""}, {}, options_);
         step = forgotten.step;
         if (forgotten.lessons > 0 || step) add(Return{lineage_.PathOfHead(), forgotten.changed});
         break;
@@ -275,7 +274,12 @@ BOOST_AUTO_TEST_CASE(each_three_of_all_that_moves_an_adapter_leave_what_should_c
     for (const Op& second : moves) {
       for (const Op& third : moves) {
         for (const bool restart : {false, true}) {
-          CheckHistory({{Op::kLesson, 0}, {Op::kLesson, 1}, {Op::kLesson, 2}, first, second, third,
+          CheckHistory({{Op::kLesson, 0},
+                        {Op::kLesson, 1},
+                        {Op::kLesson, 2},
+                        first,
+                        second,
+                        third,
                         {Op::kLesson, 3}},
                        {.checkpoint_every_lessons = restart ? 1U : 2U},
                        [&](uint64_t event) { return restart && event == 4; });

@@ -72,10 +72,10 @@ void Checkpoints::Thin() {
   double smallest = std::numeric_limits<double>::infinity();
   uint64_t before = 0;
   for (auto kept = kept_.begin(); kept != newest; ++kept) {
-    const auto gap = static_cast<double>(std::next(kept)->second.learnt) -
-                     static_cast<double>(before);
-    const auto age = static_cast<double>(newest->second.learnt) -
-                     static_cast<double>(kept->second.learnt) + 1;
+    const auto gap =
+        static_cast<double>(std::next(kept)->second.learnt) - static_cast<double>(before);
+    const auto age =
+        static_cast<double>(newest->second.learnt) - static_cast<double>(kept->second.learnt) + 1;
     if (gap / age < smallest) {
       smallest = gap / age;
       least_use = kept->first;
