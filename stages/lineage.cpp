@@ -11,19 +11,6 @@ constexpr size_t kSnapshotsKnown = 1000;
 constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named
 constexpr char kEverybody[] = "";        // no person and no document has this name
 
-void WriteNames(ByteWriter& writer, const std::set<std::string>& names) {
-  writer.U64(names.size());
-  for (const std::string& name : names) writer.Text(name);
-}
-
-std::set<std::string> ReadNames(ByteReader& reader) {
-  std::set<std::string> names;
-  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-    names.insert(names.end(), reader.Text());
-  }
-  return names;
-}
-
 bool HoldsAny(const Lineage::Holds& holds, const Forget& forget) {
   return forget.user.empty() ? holds.documents.contains(forget.document_id)
                              : holds.people.contains(forget.user);
@@ -158,7 +145,7 @@ void Lineage::TrimLessons(const AdaptOptions& options) {
       Join(older_.people, oldest->second.value.holds.people);
       Join(older_.documents, oldest->second.value.holds.documents);
     }
-    Cut({oldest->first});
+    Skip(LearningPlace{oldest->first});
   }
 }
 
@@ -194,6 +181,12 @@ Step Lineage::Reset() {
   return *RollBack(Version{0});
 }
 
+// Offers that are not admitted lead nowhere: what counts behind one is what counts before it.
+LearningPlace Lineage::LastThatCounts(LearningPlace place) const {
+  while (place != 0 && !places_.Find(place)->admitted) place = places_.Find(place)->parent;
+  return place;
+}
+
 std::vector<LearningPlace> Lineage::PathOfHead() const {
   std::vector<LearningPlace> path;
   for (LearningPlace place = head_; place != 0;) {
@@ -221,31 +214,34 @@ std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone,
   return changed;
 }
 
-// Takes places out; what stood behind them stands behind the one before.
-void Lineage::Cut(const std::set<LearningPlace>& gone) {
-  const auto stays = [&](LearningPlace place) {
-    while (gone.contains(place)) place = places_.Find(place)->parent;
-    return place;
-  };
-  std::vector<LearningPlace> moved;
-  for (const auto& [place, row] : places_.rows()) {
-    if (!gone.contains(place) && gone.contains(row.value.parent)) moved.push_back(place);
-  }
-  for (const LearningPlace place : moved) {
-    const LearningPlace parent = stays(places_.Find(place)->parent);
-    places_.Change(place)->parent = parent;
+// Takes a place out: what stood there or behind it stands at or behind the place before. Its
+// references say how many these are; those behind mostly come next, so that it costs O(log n) but
+// where learning branched.
+void Lineage::Skip(LearningPlace place) {
+  CountReferences();
+  const LearningPlace parent = places_.Find(place)->parent;
+  uint64_t left = references_.at(place);
+  if (head_ == place) {
+    head_ = parent;
+    Hold(parent);
+    --left;
   }
   for (const auto& [version, row] : versions_.rows()) {
-    if (!gone.contains(row.value.place)) continue;
-    const LearningPlace place = stays(row.value.place);
-    versions_.Change(version)->place = place;
+    if (row.value.place != place) continue;
+    versions_.Change(version)->place = parent;
+    Hold(parent);
+    --left;
   }
-  if (gone.contains(head_)) head_ = stays(head_);
-  for (const LearningPlace place : gone) {
-    places_.Erase(place);
-    dropped_places_.push_back(place);
+  for (auto row = places_.rows().upper_bound(place); left > 0; ++row) {
+    if (row->second.value.parent != place) continue;
+    places_.Change(row->first)->parent = parent;
+    Hold(parent);
+    --left;
   }
-  counted_ = false;
+  references_.erase(place);
+  places_.Erase(place);
+  dropped_places_.push_back(place);
+  Release(parent);
 }
 
 Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
@@ -270,16 +266,16 @@ Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
   forgotten.lessons = gone.size();
   const std::set<LearningPlace> changed = ChangedBy(gone, admitted, older);
   if (older) older_ = {};
-  if (!gone.empty() || older) {
-    forgotten.snapshots = SnapshotsSince(gone.empty() || older ? 0 : *gone.begin());
-  }
+  const auto learnt = std::find_if(
+      gone.begin(), gone.end(), [&](LearningPlace place) { return places_.Find(place)->admitted; });
+  if (learnt != gone.end() || older) forgotten.snapshots = SnapshotsSince(older ? 0 : *learnt);
   const bool head_changed = changed.contains(head_);
   std::vector<Version> stale;
   for (const auto& [version, row] : versions_.rows()) {
     if (changed.contains(row.value.place)) stale.push_back(static_cast<Version>(version));
   }
   for (const LearningPlace place : admitted) places_.Change(place)->admitted = true;
-  Cut(gone);
+  for (const LearningPlace place : gone) Skip(place);
   forgotten.changed.assign(changed.begin(), changed.end());
   for (const Version version : stale) EraseVersion(version);
   forgotten.versions = std::move(stale);
@@ -300,13 +296,12 @@ void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& chan
   }
   forgotten.lessons_again = static_cast<size_t>(std::count_if(
       path.begin(), path.end(), [&](LearningPlace place) { return changed.contains(place); }));
-  // The nearest kept version on the path that is as it was: the last of those at the last place.
+  // The nearest kept version on the path: the last of those at the last place.
   serve_ = 0;
   LearningPlace served_place = 0;
   for (const auto& [version, row] : versions_.rows()) {
-    const LearningPlace place = row.value.place;
-    if (changed.contains(place) || place < served_place) continue;
-    if (!std::binary_search(path.begin(), path.end(), place)) continue;
+    const LearningPlace place = LastThatCounts(row.value.place);
+    if (place < served_place || !std::binary_search(path.begin(), path.end(), place)) continue;
     serve_ = static_cast<Version>(version);
     served_place = place;
   }
@@ -334,8 +329,8 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
     writer.U64(node.parent);
     writer.U8(node.is_import);
     writer.U8(node.admitted);
-    WriteNames(writer, node.holds.people);
-    WriteNames(writer, node.holds.documents);
+    writer.Names(node.holds.people);
+    writer.Names(node.holds.documents);
     return writer.Take();
   };
   const auto encode_version = [](const Made& made) {
@@ -363,8 +358,8 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
     writer.U32(version);
     writer.U64(place);
   }
-  WriteNames(writer, older_.people);
-  WriteNames(writer, older_.documents);
+  writer.Names(older_.people);
+  writer.Names(older_.documents);
   changes.push_back({tenant, kHeadKind, "", writer.Take()});
 }
 
@@ -377,8 +372,8 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     node.parent = reader.U64();
     node.is_import = reader.U8() != 0;
     node.admitted = reader.U8() != 0;
-    node.holds.people = ReadNames(reader);
-    node.holds.documents = ReadNames(reader);
+    node.holds.people = reader.Names();
+    node.holds.documents = reader.Names();
     if (!reader.complete()) return UnreadableEntry(entry);
     places_.Restore(*number, std::move(node));
   } else if (entry.kind == kVersionKind) {
@@ -402,8 +397,8 @@ Result<Nothing> Lineage::Load(const Change& entry) {
       const Version snapshot = reader.U32();
       loaded.snapshots_.emplace_back(snapshot, reader.U64());
     }
-    loaded.older_.people = ReadNames(reader);
-    loaded.older_.documents = ReadNames(reader);
+    loaded.older_.people = reader.Names();
+    loaded.older_.documents = reader.Names();
     if (!reader.complete()) return UnreadableEntry(entry);
     loaded.places_ = std::move(places_);
     loaded.versions_ = std::move(versions_);

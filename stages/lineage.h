@@ -22,10 +22,10 @@
 // After a forget that changes what the head has learnt, the tenant is served at once by
 // - version 0, where nothing is left to count;
 // - the kept version at the place that the head falls back to, where there is one;
-// - else a new version. It takes over with the tenant's (L / relearn_lessons_per_event)-th event
-//   behind the forget, L being the lessons to learn again, so that no answer waits for a long
-//   rebuild; until there the nearest kept version before the first change serves. Versions that
-//   are made in between serve from there on, too.
+// - else a new version. It takes over after L / relearn_lessons_per_event further events of the
+//   tenant, L being the lessons to learn again, so that no answer waits for a long rebuild; until
+//   then the nearest kept version before the first change serves. Versions that are made in between
+//   serve from there on, too.
 //
 // Steps and versions are numbered in log order, before anything is computed, never twice, and never
 // change. respond owns one a tenant; one call at a time, in log order.
@@ -123,7 +123,8 @@ class Lineage {
   void CountReferences() const;
   std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone,
                                     const std::set<LearningPlace>& admitted, bool all) const;
-  void Cut(const std::set<LearningPlace>& gone);
+  void Skip(LearningPlace place);
+  LearningPlace LastThatCounts(LearningPlace place) const;
   void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
                 const AdaptOptions& options);
   std::vector<Version> SnapshotsSince(LearningPlace first) const;

@@ -310,6 +310,28 @@ BOOST_AUTO_TEST_CASE(offers_that_only_the_forgotten_share_kept_out_are_learnt) {
   BOOST_TEST(teacher.Thumb(1, "ada") == "serve 5 step 5 makes 5 of 4");  // she is alone
 }
 
+BOOST_AUTO_TEST_CASE(a_version_that_was_made_behind_an_offer_kept_out_serves_again) {
+  Teacher teacher({.user_window_events = 8, .user_steps_max = 1});
+  teacher.Thumb(1, "cyd");
+  teacher.Thumb(1, "bob");
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "ada");  // kept out
+  BOOST_TEST(teacher(Forget{"cyd", ""}) == "serve 4 step 4 makes 4");
+  teacher.Thumb(1, "dan");
+  BOOST_TEST(teacher(Forget{"dan", ""}) == "serve 4 step 6");
+  BOOST_TEST(teacher.Path() == "1 2");
+}
+
+BOOST_AUTO_TEST_CASE(a_snapshot_holds_no_offer_that_was_kept_out) {
+  Teacher teacher({.snapshot_every_versions = 1, .user_window_events = 8, .user_steps_max = 1});
+  teacher.Thumb(1, "bob");
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "ada", {{"eve"}, {}});  // kept out
+  teacher(Forget{"eve", ""});
+  BOOST_TEST(teacher.forgotten.lessons == 1U);
+  BOOST_TEST(teacher.forgotten.snapshots.empty());
+}
+
 BOOST_AUTO_TEST_CASE(a_lesson_beyond_the_limit_is_still_known_to_be_in_the_weights) {
   Teacher teacher({.lessons_per_tenant = 3});
   teacher.Thumb(1, "ada");
