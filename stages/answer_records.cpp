@@ -12,10 +12,8 @@ constexpr uint8_t kShownFormat = 3;
 std::string Encode(const ShownChat& shown) {
   ByteWriter writer;
   writer.U8(kShownFormat);
-  for (const auto* names : {&shown.people, &shown.documents}) {
-    writer.U64(names->size());
-    for (const std::string& name : *names) writer.Text(name);
-  }
+  writer.Names(shown.people);
+  writer.Names(shown.documents);
   writer.U64(shown.chat.size());
   for (const ChatMessage& message : shown.chat) {
     writer.Text(message.role);
@@ -28,11 +26,8 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
   ByteReader reader(bytes);
   if (reader.U8() != kShownFormat) return std::nullopt;
   ShownChat shown;
-  for (auto* names : {&shown.people, &shown.documents}) {
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      names->insert(reader.Text());
-    }
-  }
+  shown.people = reader.Names();
+  shown.documents = reader.Names();
   for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
     ChatMessage message;
     message.role = reader.Text();

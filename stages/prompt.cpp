@@ -404,8 +404,7 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.U8(kFormat);
     writer.Text(example.question);
     writer.Text(example.answer);
-    writer.U64(example.people.size());
-    for (const std::string& person : example.people) writer.Text(person);
+    writer.Names(example.people);
     writer.Floats(example.vector);
     writer.F64(example.weight);
     writer.F64(example.sum);
@@ -470,9 +469,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     Example example;
     example.question = reader.Text();
     example.answer = reader.Text();
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      example.people.insert(reader.Text());
-    }
+    example.people = reader.Names();
     example.vector = reader.Floats();
     example.weight = reader.F64();
     example.sum = reader.F64();

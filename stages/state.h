@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -73,6 +74,10 @@ class ByteWriter {
     U64(text.size());
     bytes_.append(text);
   }
+  void Names(const std::set<std::string>& names) {
+    U64(names.size());
+    for (const std::string& name : names) Text(name);
+  }
   void Floats(std::span<const float> values) {
     U64(values.size());
     Raw(values.data(), values.size() * sizeof(float));
@@ -96,6 +101,11 @@ class ByteReader {
   double F64() { return Fixed<double>(); }
   std::string Text() { return std::string(View()); }
   std::string_view View() { return Take(U64()); }  // as long as the bytes live
+  std::set<std::string> Names() {
+    std::set<std::string> names;
+    for (uint64_t left = U64(); left > 0 && !failed_; --left) names.insert(names.end(), Text());
+    return names;
+  }
   std::vector<float> Floats() {
     const uint64_t count = U64();
     if (count > bytes_.size() / sizeof(float)) {
