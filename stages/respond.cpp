@@ -25,8 +25,8 @@ std::string Listed(const std::vector<Version>& versions) {
   for (size_t i = 0; i < std::min(versions.size(), kNamed); ++i) {
     text += (i == 0 ? "" : ", ") + std::to_string(versions[i]);
   }
-  if (versions.size() > kNamed)
-    text += " and " + std::to_string(versions.size() - kNamed) + " more";
+  const size_t more = versions.size() - std::min(versions.size(), kNamed);
+  if (more > 0) text += " and " + std::to_string(more) + " more";
   return text;
 }
 
@@ -241,9 +241,10 @@ std::optional<std::string> Respond::TooLong(const LoggedExample& logged) const {
 std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan) {
   const Admission& admission = *gathered.admission;
   const Event& event = gathered.resolved->prepared->event;
-  if (!options_.learning) return "no training step: learning is off";
+  if (!adapt_.enabled) return "no training step: learning is off";
   if (admission.frozen) return "no training step: adapter frozen";
   if (offer.logged.chat.empty()) return "nothing to learn: the answer is not on record";
+  ENSURE(admission.offers);
   if (const auto why = TooLong(offer.logged)) return "no training step: " + *why;
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   const Version parent = tenant.lineage.parent();
@@ -319,7 +320,7 @@ void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Impo
   using Action = AdapterCommand::Action;
   Lineage& lineage = tenant.lineage;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (!options_.learning) {
+  if (!adapt_.enabled) {
     summary = "nothing done: the adapter is switched off";
     return;
   }

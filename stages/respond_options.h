@@ -11,7 +11,6 @@ struct RespondOptions {
   size_t prompt_tokens_max = 1024;
   size_t records_per_tenant = 1'000;
   size_t cache_entries_per_tenant = 1'000;  // 0: no cache
-  bool learning = true;                     // as adapt.enabled: for what receipts say
 };
 
 keys::Fields OptionsOf(RespondOptions& options);

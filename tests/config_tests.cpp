@@ -551,7 +551,6 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.adapt.lessons_per_tenant == 15U);
   BOOST_TEST(options.adapt.versions_kept == 5U);
   BOOST_TEST(!options.adapt.enabled);
-  BOOST_TEST(!options.respond.learning);
   BOOST_TEST(options.recall.default_prompt_id == "main");
   BOOST_TEST(options.prompt.default_prompt_id == "main");
   BOOST_TEST(options.prompt.default_system == "Be brief.");

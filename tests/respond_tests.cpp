@@ -741,7 +741,7 @@ BOOST_AUTO_TEST_CASE(feedback_without_a_step_says_why) {
   Input frozen = Thumb(Sequence::Of(2, 0), 1);
   frozen.admission.frozen = true;
   BOOST_TEST(desk.Receipt(frozen) == "no training step: adapter frozen");
-  Desk off({.learning = false});
+  Desk off({}, Words(), {.enabled = false});
   BOOST_TEST(off.Receipt(Thumb(Sequence::Of(2, 0), 1)) == "no training step: learning is off");
 }
 
@@ -770,7 +770,7 @@ BOOST_AUTO_TEST_CASE(adapter_commands_become_lessons_and_receipts) {
   BOOST_TEST(std::get<Return>(plan.lesson->what).path.empty());
   BOOST_TEST(desk.Receipt(Command(Action::kRollback)) ==
              "nothing rolled back: what version 0 grew from is not kept");
-  Desk off({.learning = false});
+  Desk off({}, Words(), {.enabled = false});
   BOOST_TEST(off.Receipt(Command(Action::kReset)) == "nothing done: the adapter is switched off");
 }
 

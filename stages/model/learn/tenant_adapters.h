@@ -76,8 +76,8 @@ class TenantAdapters {
   const TenantId tenant_;
   const TenantAdaptersOptions options_;
   std::unique_ptr<BackendLearner> learner_;  // made at the first lesson; none: at the base model
-  std::optional<LearningPlace> at_ =
-      0;                 // what the learner has learnt leads here; none: nowhere that counts
+  // Where what the learner has learnt leads; none: nowhere that counts.
+  std::optional<LearningPlace> at_ = 0;
   uint64_t learnt_ = 0;  // lessons since the start of its path
   uint64_t since_checkpoint_ = 0;
   Table<LearningPlace, TextExample> journal_;
