@@ -192,7 +192,7 @@ std::vector<LearningPlace> Lineage::PathOfHead() const {
   for (LearningPlace place = head_; place != 0;) {
     const Node& node = *places_.Find(place);
     if (node.admitted) path.push_back(place);
-    place = node.is_import ? 0 : node.parent;
+    place = node.parent;
   }
   std::reverse(path.begin(), path.end());
   return path;
@@ -208,7 +208,7 @@ std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone,
   std::set<LearningPlace> changed;
   for (const auto& [place, row] : places_.rows()) {
     const bool itself = admitted.contains(place) || (gone.contains(place) && row.value.admitted);
-    const bool inherited = !row.value.is_import && changed.contains(row.value.parent);
+    const bool inherited = changed.contains(row.value.parent);
     if (all || itself || inherited) changed.insert(changed.end(), place);
   }
   return changed;

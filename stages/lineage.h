@@ -100,7 +100,7 @@ class Lineage {
  private:
   struct Node {
     LearningPlace parent = 0;
-    bool is_import = false;
+    bool is_import = false;  // then there is no parent
     bool admitted = true;
     Holds holds;
   };
