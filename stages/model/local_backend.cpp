@@ -480,10 +480,6 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
 
 Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
     const std::string& path, const std::string& sha256) {
-  if (options_.import_folder.empty()) {
-    return Error{Code::kWrongAdapter, "imports are not allowed: no import folder is configured",
-                 "set adapt.import_folder"};
-  }
   const Result<AdapterFiles> files = ReadImport(options_.import_folder, path, sha256);
   if (!files.ok()) return files.error();
   const MutexLock lock(learning_mutex_);

@@ -227,6 +227,10 @@ Result<AdapterFiles> ReadBelow(const Root& root, const fs::path& name, const std
 
 Result<AdapterFiles> ReadImport(const std::string& folder, const std::string& uri,
                                 const std::string& sha256) {
+  if (folder.empty()) {
+    return Error{Code::kWrongAdapter, "imports are not allowed: no import folder is configured",
+                 "set adapt.import_folder"};
+  }
   const fs::path name(uri);
   const bool climbs = std::find(name.begin(), name.end(), "..") != name.end();
   if (uri.empty() || name.is_absolute() || climbs || uri.find('\0') != std::string::npos) {

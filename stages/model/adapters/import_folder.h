@@ -23,8 +23,8 @@ struct AdapterFiles {
 // The adapter at `uri`, a path below `folder`: a snapshot's or PEFT folder, or a file in one. Of a
 // folder the file with that SHA-256 is taken, adapter.gguf or adapter_model.safetensors; an empty
 // `sha256` takes the first of these that is there.
-// kWrongAdapter: an absolute uri, one with "..", a link out of the folder, nothing of that name, no
-// adapter in it, only one that would have to be unpickled, or another SHA-256.
+// kWrongAdapter: no folder (""), an absolute uri, one with "..", a link out of the folder, nothing
+// of that name, no adapter in it, only one that would have to be unpickled, or another SHA-256.
 // kUnreadableFile: the disk or its permissions are in the way, or it has more than 1 GiB.
 Result<AdapterFiles> ReadImport(const std::string& folder, const std::string& uri,
                                 const std::string& sha256);
