@@ -1,6 +1,7 @@
 // labels: unit
 #include <ggml.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -665,6 +666,30 @@ BOOST_AUTO_TEST_CASE(a_snapshot_is_four_files_that_agree_with_its_reference) {
   BOOST_TEST((Contents(place + "/adapter_model.safetensors") == peft->safetensors));
   BOOST_TEST((Contents(place + "/adapter_config.json") == peft->config));
   BOOST_TEST(EntriesOf(folder).size() == 8U);  // new, snapshots, acme, 7-..., four files
+}
+
+BOOST_AUTO_TEST_CASE(a_snapshot_is_open_to_its_group_and_to_nobody_else_whatever_the_umask) {
+  const Sample sample;
+  for (const mode_t mask : {0000, 0077}) {
+    const TempFolder folder;
+    const mode_t before = umask(mask);
+    const auto written =
+        WriteSnapshot(folder.path() + "/out/snapshots", sample.weights, sample.manifest);
+    umask(before);
+    RequireOk(written);
+    const auto mode = [&](const std::string& path) {
+      return fs::status(folder.path() + "/" + path).permissions();
+    };
+    BOOST_TEST((mode("out") == fs::perms(0700)));
+    for (const std::string& made : {std::string("out/snapshots"), std::string("out/snapshots/acme"),
+                                    "out/snapshots/" + written->uri}) {
+      BOOST_TEST((mode(made) == fs::perms(0750)), made);
+    }
+    for (const char* file :
+         {"adapter.gguf", "adapter_model.safetensors", "adapter_config.json", "manifest.json"}) {
+      BOOST_TEST((mode("out/snapshots/" + written->uri + "/" + file) == fs::perms(0640)), file);
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(the_manifest_and_the_adapter_read_back) {

@@ -116,12 +116,13 @@ std::optional<Error> CompareWithExisting(const std::string& path,
   return std::nullopt;
 }
 
-// Makes parent/name hold these files, whole and synced.
+// Makes parent/name hold these files, whole and synced. `parent` is in the snapshot folder.
 std::optional<Error> Publish(const std::string& parent, const std::string& name,
                              const std::vector<NamedFile>& files) {
-  if (const auto made = MakeFolders(parent, kFolderMode); !made) {
-    return Failed("create", parent, made.error());
-  }
+  const std::string above = fs::path(parent).parent_path().parent_path().string();
+  auto made = MakeFolders(above);  // not ours to open to a group
+  if (made) made = MakeFolders(parent, kFolderMode);
+  if (!made) return Failed("create", parent, made.error());
   const std::string place = parent + "/" + name;
   if (access(place.c_str(), F_OK) != 0) {
     const std::string prefix = ".tmp-" + name + "-";
