@@ -441,9 +441,15 @@ class EventReader {
   }
 
   void ReadForget(JsonValue data, Forget& forget) {
-    Data(data, {{"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), forget.user); }},
-                {"document_id", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), forget.document_id); }}});
+    Data(data,
+         {{"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), forget.user); }},
+          {"document_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.document_id); }},
+          {"documents", kOptional, [&](const Place& at) { json_.Bool(at, forget.documents); }}});
+    if (json_.ok() && forget.documents && forget.user.empty()) {
+      json_.Fail(Code::kInvalidEvent, "data.documents: it goes with a user",
+                 "leave it out, or name the user whose documents go");
+    }
     if (json_.ok() && forget.user.empty() == forget.document_id.empty()) {
       json_.Fail(Code::kInvalidEvent, "data: exactly one of user and document_id is needed",
                  "send an event for each");
@@ -557,6 +563,7 @@ struct DataWriter {
     Members member(json);
     if (!forget.user.empty()) member("user").Text(forget.user);
     if (!forget.document_id.empty()) member("document_id").Text(forget.document_id);
+    if (forget.documents) member("documents").Bool(true);
   }
 };
 

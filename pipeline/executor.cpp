@@ -87,6 +87,8 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       options_(std::move(options)),
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
+      checkpoints_(options_.checkpoint_folder),
+      imports_(options_.import_store_folder),
       pool_(options_.threads, backend.instant()) {}
 
 Executor::~Executor() {
@@ -130,11 +132,40 @@ Executor::Vectors Executor::Embed(size_t slot, const std::vector<std::string>& t
   return vectors;
 }
 
+// ---- Imports ------------------------------------------------------------------------------------
+
+void Executor::BringIn(Sequence at, const AdapterCommand& command,
+                       std::shared_ptr<const Outcome> recorded,
+                       std::function<void(Imported)> done) {
+  pool_.Enqueue(JobKind::kEmbedDocument, at,
+                [this, command, recorded = std::move(recorded), done = std::move(done)](size_t) {
+                  done(ReadImport(command, recorded.get()));
+                });
+}
+
+Imported Executor::ReadImport(const AdapterCommand& command, const Outcome* recorded) {
+  if (recorded != nullptr) {
+    if (const auto* letter = std::get_if<DeadLetter>(&recorded->what)) {
+      return {nullptr, letter->error};
+    }
+    auto kept = imports_.Find(command.sha256, backend_);
+    if (kept.ok() && *kept) return {*kept, std::nullopt};
+  }
+  if (const Result<Nothing> can = backend_.CanLearn(); !can.ok()) return {nullptr, can.error()};
+  auto version = backend_.ImportVersion(command.uri, command.sha256);
+  if (!version.ok()) return {nullptr, version.error()};
+  if (const Result<Nothing> put = imports_.Put(command.sha256, **version); !put.ok()) {
+    return {nullptr, put.error()};
+  }
+  return {*version, std::nullopt};
+}
+
 // ---- Plans --------------------------------------------------------------------------------------
 
 Executor::TenantPtr Executor::TenantOf(int32_t partition, const TenantId& id) {
   TenantPtr& tenant = partitions_[partition][id];
-  if (!tenant) tenant = std::make_shared<TenantModels>(backend_, id, options_.adapters);
+  if (!tenant)
+    tenant = std::make_shared<TenantModels>(backend_, id, options_.adapters, checkpoints_);
   return tenant;
 }
 
@@ -143,7 +174,8 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
                                         std::function<void(Outcome)> done) {
   const MutexLock submitting(submit_mutex_);
   if (pool_.stopping()) return std::nullopt;
-  if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty()) {
+  if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty() &&
+      plan.versions_dropped.empty()) {
     return std::move(plan.outcome);
   }
   const TenantId id = plan.outcome.tenant;
@@ -157,6 +189,7 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
   }
   if (plan.lesson) lesson = SubmitLesson(at, id, tenant, std::move(*plan.lesson));
   for (const Sequence retired : plan.retired) tenant->DropAnswer(retired);
+  for (const Version version : plan.versions_dropped) tenant->DropVersion(version);
   return WhenDone(std::move(plan), answer, lesson, std::move(done));
 }
 
@@ -227,70 +260,94 @@ GivenAnswer Executor::GenerateNow(size_t slot, const Generate& generate, const S
 
 // ---- Lessons ------------------------------------------------------------------------------------
 
+// A lesson on its way, from one of its jobs to the next.
+struct Executor::Learning {
+  Sequence at;
+  TenantId id;
+  Lesson lesson;
+  LaterPtr<GivenAnswer> shown;
+  LaterPtr<Served> parent, made;
+  LaterPtr<LessonDone> done;
+  std::shared_ptr<void> counted;                                   // until here
+  std::pair<std::shared_ptr<void>, std::shared_ptr<void>> owners;  // of what waits for it
+  bool begun = false;
+};
+
 LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
                                             const TenantPtr& tenant, Lesson lesson) {
-  const auto done = std::make_shared<Later<LessonDone>>();
-  const auto made = std::make_shared<Later<Served>>();
+  const auto learning = std::make_shared<Learning>();
+  const auto done = learning->done = std::make_shared<Later<LessonDone>>();
+  learning->made = std::make_shared<Later<Served>>();
   const LaterPtr<LessonDone> before = tenant->Follow(done);
   tenant->LearnerChanges();
 
-  auto shown = std::make_shared<Later<GivenAnswer>>(GivenAnswer{});
+  learning->shown = std::make_shared<Later<GivenAnswer>>(GivenAnswer{});
   if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
     if (const auto* answer = std::get_if<Sequence>(&logged->shown)) {
-      shown = tenant->AnswerOf(*answer);
+      learning->shown = tenant->AnswerOf(*answer);
     } else {
       const std::string& text = std::get<std::string>(logged->shown);
-      shown = std::make_shared<Later<GivenAnswer>>(GivenAnswer{std::nullopt, {text, 0, 0}, ""});
+      learning->shown =
+          std::make_shared<Later<GivenAnswer>>(GivenAnswer{std::nullopt, {text, 0, 0}, ""});
     }
   }
-  const auto* rollback = std::get_if<Rollback>(&lesson.what);
-  const LaterPtr<Served> target = tenant->VersionOf(rollback != nullptr ? rollback->to : 0);
-  const LaterPtr<Served> parent = tenant->VersionOf(lesson.parent);
-  // After a forget no earlier version stays: each still holds what is to be forgotten.
-  const bool unlearns = std::holds_alternative<Unlearn>(lesson.what);
-  if (lesson.step.makes) {
-    tenant->AddVersion(*lesson.step.makes, made, unlearns ? 1 : options_.versions_kept);
-  }
-
-  before->When([=, this, counted = CountLesson(), waiting = std::weak_ptr(tenant),
-                owners = std::pair(OwnWaiting(made), OwnWaiting(done)),
-                lesson = std::move(lesson)](const LessonDone&) {
-    shown->When([=, this](const GivenAnswer& given) {
-      const TenantPtr learning = waiting.lock();
-      if (!learning) return;
-      pool_.Enqueue(
-          JobKind::kLearn, at,
-          [=, this](size_t slot) {
-            (void)counted;
-            (void)owners;  // until here
-            // Versions that earlier lessons make are resolved by now, so both are there.
-            LessonDone result = RunLesson(slot, at, id, *learning, lesson,
-                                          given.error ? nullptr : &given.completed.text,
-                                          target->Get(), parent->Get());
-            if (learning->abandoned) return;
-            if (lesson.step.makes) made->Resolve(result.serves);
-            done->Resolve(std::move(result));
-          },
-          unlearns);
+  learning->parent = tenant->VersionOf(lesson.parent);
+  if (lesson.step.makes) tenant->AddVersion(*lesson.step.makes, learning->made);
+  learning->at = at;
+  learning->id = id;
+  learning->lesson = std::move(lesson);
+  learning->counted = CountLesson();
+  learning->owners = {OwnWaiting(learning->made), OwnWaiting(done)};
+  before->When([this, learning, waiting = std::weak_ptr(tenant)](const LessonDone&) {
+    learning->shown->When([=, this](const GivenAnswer&) {
+      if (const TenantPtr learner = waiting.lock()) EnqueueLesson(learner, learning);
     });
   });
   return done;
 }
 
-LessonDone Executor::RunLesson(size_t slot, Sequence at, const TenantId& id, TenantModels& tenant,
-                               const Lesson& lesson, const std::string* shown, const Served& target,
-                               const Served& parent) {
+// One job learns one lesson, so that other tenants' lessons have their turn, and a stop its end,
+// between the many that a return may learn again.
+void Executor::EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning) {
+  pool_.Enqueue(JobKind::kLearn, learning->at, [=, this](size_t slot) {
+    bool more = LearnOne(slot, *tenant, *learning);
+    while (more && backend_.instant() && !pool_.stopping()) {
+      more = LearnOne(slot, *tenant, *learning);
+    }
+    if (more && !backend_.instant()) EnqueueLesson(tenant, learning);
+  });
+}
+
+// False: the lesson has come to its end, or nobody wants it any more.
+bool Executor::LearnOne(size_t slot, TenantModels& tenant, Learning& learning) {
+  if (tenant.abandoned) return false;
+  const Lesson& lesson = learning.lesson;
+  const ParallelFor parallel_for = pool_.parallel_for(slot);
   LessonDone done;
   {
     const DurationMetrics::Timer timer(lesson_metrics_);
     FaultPoint("training");
-    done = tenant.adapters.Apply(lesson, shown, target, parent, pool_.parallel_for(slot));
+    if (!std::exchange(learning.begun, true)) {
+      const GivenAnswer& given = learning.shown->Get();
+      tenant.adapters.Begin(LearningPlaceOf(learning.at), lesson,
+                            given.error ? nullptr : &given.completed.text);
+    }
+    if (tenant.adapters.Behind()) tenant.adapters.LearnNext(parallel_for);
+    if (tenant.adapters.Behind()) return true;
+    // Versions that earlier lessons make are resolved by now, so the parent is there.
+    done = tenant.adapters.End(lesson, learning.parent->Get(), parallel_for);
     if (done.error) lesson_metrics_.CountError();
   }
-  if (tenant.abandoned) return done;
-  WriteSnapshot(id, lesson, done);
-  if (on_lesson_ && !tenant.abandoned) on_lesson_({id, at, lesson.step.number, done});
-  return done;
+  if (tenant.abandoned) return false;
+  WriteSnapshot(learning.id, lesson, done);
+  const bool is_step = lesson.step.number != 0;
+  if (on_lesson_ && is_step && !tenant.abandoned) {
+    on_lesson_({learning.id, learning.at, lesson.step.number, done});
+  }
+  if (tenant.abandoned) return false;
+  if (lesson.step.makes) learning.made->Resolve(done.serves);
+  learning.done->Resolve(std::move(done));
+  return false;
 }
 
 // If the lesson's step asks for one.
@@ -422,7 +479,10 @@ void Executor::Abandon(int32_t partition) {
 Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
   const MutexLock submitting(submit_mutex_);
   const TenantPtr tenant = TenantOf(partition, entry.tenant);
-  if (entry.kind == "learner" || entry.kind == "journal") return tenant->adapters.Load(entry);
+  if (entry.kind == TenantAdapters::kLearnerKind || entry.kind == TenantAdapters::kJournalKind ||
+      entry.kind == TenantAdapters::kImportKind) {
+    return tenant->adapters.Load(entry);
+  }
   const std::optional<uint64_t> number = NumberOfName(entry.id);
   if (!number) return UnreadableEntry(entry);
   if (entry.kind == kAnswerKind) {

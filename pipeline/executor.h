@@ -12,11 +12,11 @@
 // A lesson, step by step:
 //   1. Submit names its version (TenantModels::AddVersion) and makes it the tenant's last lesson.
 //   2. The lesson before it is done, and the answer that it speaks of is there: it is queued.
-//   3. RunLesson takes the step (TenantAdapters::Apply), writes the snapshot that it may ask for,
-//      and tells whoever watches.
+//   3. LearnOne learns one lesson a job (TenantAdapters::Begin, LearnNext, End): its own, or those
+//      that a return learns again. Then it writes the snapshot that the lesson may ask for, and
+//      tells whoever watches.
 //   4. Its version resolves to the new weights, or to its parent where it failed; what waits for
-//   the
-//      version or the lesson goes on.
+//      the version or the lesson goes on.
 //
 // Submit and AddBarrier are called in log order per partition, by respond's node; everything else
 // from any thread. No call waits for a model: a result that is there at once is returned, any other
@@ -41,6 +41,7 @@
 #include "stages/guarded.h"
 #include "stages/jobs.h"
 #include "stages/model/backend.h"
+#include "stages/model/learn/import_store.h"
 
 namespace nudge {
 
@@ -72,6 +73,11 @@ class Executor {
   std::optional<Vectors> EmbedNow(const std::vector<std::string>& texts, bool as_query);
   void EmbedTexts(Sequence at, std::vector<std::string> texts, bool as_query,
                   std::function<void(Vectors)> done);
+
+  // Reads and checks the adapter that an import names. In recovery what was refused is refused
+  // again, and what was taken comes from the state, whatever lies in the import folder now.
+  void BringIn(Sequence at, const AdapterCommand& command, std::shared_ptr<const Outcome> recorded,
+               std::function<void(Imported)> done);
 
   // `recorded` is set in recovery: an answer that was given before is taken from it, not computed.
   // Nothing is returned, and `done` never called, once Stop was called.
@@ -111,6 +117,7 @@ class Executor {
   // cells, so the two would keep each other alive.
   using TenantPtr = std::shared_ptr<TenantModels>;
   using Tenants = std::map<TenantId, TenantPtr>;
+  struct Learning;
 
   TenantPtr TenantOf(int32_t partition, const TenantId& tenant) REQUIRES(submit_mutex_);
   LaterPtr<GivenAnswer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
@@ -119,14 +126,14 @@ class Executor {
                           const std::function<bool()>& cancelled);
   LaterPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
                                     Lesson lesson);
-  LessonDone RunLesson(size_t slot, Sequence at, const TenantId& id, TenantModels& tenant,
-                       const Lesson& lesson, const std::string* shown, const Served& target,
-                       const Served& parent);
+  void EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning);
+  bool LearnOne(size_t slot, TenantModels& tenant, Learning& learning);
   void WriteSnapshot(const TenantId& id, const Lesson& lesson, LessonDone& done);
   std::optional<Outcome> WhenDone(Plan plan, const LaterPtr<GivenAnswer>& answer,
                                   const LaterPtr<LessonDone>& lesson,
                                   std::function<void(Outcome)> done);
   void SaveLearner(int32_t partition, const TenantPtr& tenant, std::function<void(Changes)> saved);
+  Imported ReadImport(const AdapterCommand& command, const Outcome* recorded);
   Vectors Embed(size_t slot, const std::vector<std::string>& texts, bool as_query);
   std::shared_ptr<void> CountLesson();
 
@@ -134,6 +141,8 @@ class Executor {
   const ExecutorOptions options_;
   const std::function<void(const LessonEvent&)> on_lesson_;
   const std::function<void(const Error&)> on_fatal_;
+  CheckpointFile checkpoints_;
+  const ImportStore imports_;
 
   Mutex submit_mutex_;  // also for what a tenant keeps; Stop is the only rival
   std::map<int32_t, Tenants> partitions_ GUARDED_BY(submit_mutex_);

@@ -11,12 +11,13 @@
 namespace nudge {
 
 struct ExecutorOptions {
-  size_t threads = 2;          // 1..256; the backend has as many slots
-  uint32_t versions_kept = 8;  // per tenant: how far a rollback can reach
+  size_t threads = 2;  // 1..256; the backend has as many slots
   // Lessons that may wait to be learnt. Beyond them receipts wait for their lessons, and with them
   // the credits of their events: feedback that comes faster than it can be learnt slows its source.
   size_t lessons_waiting_max = 256;
-  std::string snapshot_folder;  // empty: no snapshots
+  std::string snapshot_folder;      // empty: no snapshots
+  std::string import_store_folder;  // empty: imported adapters are not kept
+  std::string checkpoint_folder;    // of learners; empty: the system's temporary folder
   TenantAdaptersOptions adapters;
 };
 

@@ -74,6 +74,9 @@ std::optional<Message<Prepared>> GraphBodies::PrepareOne(const Message<Event>& i
                                                          const PutLater<Prepared>& later) {
   EmbeddingInput missing;
   NodeMetrics::Laps laps(metrics_.prepare);
+  const auto* command = in.body ? std::get_if<AdapterCommand>(&in.body->data) : nullptr;
+  const bool imports =
+      options_.imports && command != nullptr && command->action == AdapterCommand::Action::kImport;
   auto cleaned =
       RunStage<Prepared>("prepare", laps, in, [&](const Event& event) -> Result<Prepared> {
         if (options_.before_prepare) options_.before_prepare();
@@ -87,6 +90,19 @@ std::optional<Message<Prepared>> GraphBodies::PrepareOne(const Message<Event>& i
         missing = std::move(input);
         return prepared;
       });
+  if (imports && cleaned.body) {
+    std::shared_ptr<const Outcome> recorded;
+    if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
+    executor_.BringIn(in.sequence(), *command, std::move(recorded),
+                      [cleaned, later](Imported imported) {
+                        Message<Prepared> out = cleaned;
+                        Prepared with = *cleaned.body;
+                        with.imported = std::move(imported);
+                        out.body = std::make_shared<const Prepared>(std::move(with));
+                        later(out);
+                      });
+    return std::nullopt;
+  }
   if (missing.texts.empty()) return cleaned;
   executor_.EmbedTexts(
       in.sequence(), std::move(missing.texts), missing.as_query,
@@ -112,7 +128,7 @@ Batch<Gathered> GraphBodies::Gather(const Branches& in) {
   size_t i = 0;
   return ForEach<Gathered>(std::get<0>(in), [&](const Message<Resolved>& first) {
     const Message<Found>& second = (*std::get<1>(in).messages)[i];
-    const Message<Pinned>& third = (*std::get<2>(in).messages)[i];
+    const Message<Admission>& third = (*std::get<2>(in).messages)[i];
     const Message<Chosen>& fourth = (*std::get<3>(in).messages)[i++];
     Message<Gathered> out = first.WithoutBody<Gathered>();
     for (const auto& fault : {first.fault, second.fault, third.fault, fourth.fault}) {

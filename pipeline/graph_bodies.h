@@ -27,7 +27,7 @@ namespace nudge {
 // What decode gets: the bytes are in the origin.
 struct Received {};
 
-using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Pinned>, Batch<Chosen>>;
+using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Admission>, Batch<Chosen>>;
 
 // Puts one message behind the node, from any thread. The graph lives as long as a copy of it does.
 template <class T>
@@ -42,7 +42,7 @@ class GraphBodies {
   Batch<Prepared> Prepare(const Batch<Event>& in, const PutLater<Prepared>& later);
   Batch<Resolved> Recall(const Batch<Prepared>& in) { return Run<nudge::Recall, Resolved>(in); }
   Batch<Found> Index(const Batch<Resolved>& in) { return Run<nudge::Index, Found>(in); }
-  Batch<Pinned> Adapt(const Batch<Resolved>& in) { return Run<nudge::Adapt, Pinned>(in); }
+  Batch<Admission> Adapt(const Batch<Resolved>& in) { return Run<nudge::Adapt, Admission>(in); }
   Batch<Chosen> Prompt(const Batch<Resolved>& in) { return Run<nudge::Prompt, Chosen>(in); }
   static Batch<Gathered> Gather(const Branches& in);
   // Those that need no model; the others come later, or never, since their partition is gone.

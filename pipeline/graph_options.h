@@ -14,6 +14,7 @@ struct GraphOptions {
   EventLimits limits;
   EmitOptions emit;
   bool embed = true;                     // the backend has an embedder
+  bool imports = true;                   // adapters are read: learning is on
   std::function<void()> before_prepare;  // tests: a seeded delay; may be empty
 };
 

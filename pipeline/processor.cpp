@@ -34,9 +34,19 @@ IndexOptions IndexOptionsFor(IndexOptions options, const Backend& backend) {
   return options;
 }
 
-GraphOptions GraphOptionsFor(GraphOptions options, const Backend& backend) {
+GraphOptions GraphOptionsFor(GraphOptions options, const AdaptOptions& adapt,
+                             const Backend& backend) {
   options.embed = backend.dimension() > 0;
+  options.imports = adapt.enabled;
   return options;
+}
+
+ExecutorOptions ExecutorOptionsFor(const ProcessorOptions& options) {
+  ExecutorOptions executor = options.executor;
+  if (executor.checkpoint_folder.empty()) executor.checkpoint_folder = options.state_folder;
+  if (!options.state_folder.empty())
+    executor.import_store_folder = options.state_folder + "/imports";
+  return executor;
 }
 
 std::chrono::milliseconds TimeUntil(std::chrono::steady_clock::time_point deadline) {
@@ -64,7 +74,7 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
                                          .partition_count = options_.partition_count},
                        on_notice_)),
       credits_(options_.credits),
-      executor_(backend, options_.executor, std::move(hooks.on_lesson),
+      executor_(backend, ExecutorOptionsFor(options_), std::move(hooks.on_lesson),
                 [this](const Error& error) { Fail(error); }),
       outbox_(sink, state_.get(), credits_, std::move(hooks.on_outcome),
               [this](const Error& error) { Fail(error); }),
@@ -73,16 +83,15 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       index_(IndexOptionsFor(options_.index, backend)),
       adapt_(options_.adapt),
       prompt_(options_.prompt),
-      respond_(FormatOf(backend), options_.respond),
+      respond_(FormatOf(backend), options_.respond, options_.adapt),
       emit_(outbox_, [this](const Error& error) { Fail(error); }),
       graph_({prepare_, recall_, index_, adapt_, prompt_, respond_, emit_}, executor_,
-             GraphOptionsFor(options_.graph, backend), metrics_),
+             GraphOptionsFor(options_.graph, options_.adapt, backend), metrics_),
       watchdog_(options_.watchdog, {[this] { return WatchdogLook(); },
                                     [this](int32_t number) { return ExplainSilence(number); },
                                     [this](const std::string& sentence) {
                                       if (on_notice_) on_notice_(sentence);
                                     }}) {
-  ENSURE(options_.adapt.versions_kept == options_.executor.versions_kept);
   source_.Listen(*this);
 }
 

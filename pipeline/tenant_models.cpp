@@ -4,13 +4,14 @@
 
 namespace nudge {
 
-TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options)
-    : adapters(teacher, tenant, options),
+TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options,
+                           CheckpointFile& checkpoints)
+    : adapters(teacher, tenant, options, checkpoints),
       last_lesson_(std::make_shared<Later<LessonDone>>(LessonDone{})) {}
 
 LaterPtr<Served> TenantModels::VersionOf(Version version) const {
   const auto found = versions_.find(version);
-  // adapt never asks for one that left the kept ones.
+  // The lineage never asks for one that left the kept ones.
   return found != versions_.end() ? found->second : std::make_shared<Later<Served>>(Served{});
 }
 
@@ -34,13 +35,15 @@ void TenantModels::DropAnswer(Sequence at) {
   if (!is_new && entry->second) unsaved_answers_.erase(entry);  // it was never saved
 }
 
-void TenantModels::AddVersion(Version version, const LaterPtr<Served>& made, size_t kept) {
-  while (versions_.size() >= kept) {
-    unsaved_versions_[versions_.begin()->first] = false;
-    versions_.erase(versions_.begin());
-  }
+void TenantModels::AddVersion(Version version, const LaterPtr<Served>& made) {
   versions_[version] = made;
   unsaved_versions_[version] = true;
+}
+
+void TenantModels::DropVersion(Version version) {
+  if (versions_.erase(version) == 0) return;
+  const auto [entry, is_new] = unsaved_versions_.emplace(version, false);
+  if (!is_new && entry->second) unsaved_versions_.erase(entry);  // it was never saved
 }
 
 LaterPtr<LessonDone> TenantModels::Follow(const LaterPtr<LessonDone>& done) {

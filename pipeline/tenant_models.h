@@ -28,7 +28,8 @@ struct GivenAnswer {
 
 class TenantModels {
  public:
-  TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options);
+  TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options,
+               CheckpointFile& checkpoints);
 
   // Version 0, and one that left the kept ones, is the base.
   LaterPtr<Served> VersionOf(Version version) const;
@@ -40,8 +41,9 @@ class TenantModels {
   // Nothing refers to the answer any more.
   void DropAnswer(Sequence at);
 
-  // The version joins the kept ones; the oldest leave, so that `kept` (1..) are left with it.
-  void AddVersion(Version version, const LaterPtr<Served>& made, size_t kept);
+  void AddVersion(Version version, const LaterPtr<Served>& made);
+  // No later event asks for it.
+  void DropVersion(Version version);
 
   // `done` becomes the tenant's last lesson. The one before it, which it must wait for.
   LaterPtr<LessonDone> Follow(const LaterPtr<LessonDone>& done);

@@ -5,8 +5,10 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
-constexpr uint8_t kAnswerFormat = 2;  // 1 is the same without the reason why the answer ends
+constexpr uint8_t kFormat = 2;  // of a version; 1 knew the order of lessons, and no places
+constexpr uint8_t kAnswerFormatBefore = 1;
+constexpr uint8_t kAnswerFormat =
+    2;  // the one before is the same without the reason why the answer ends
 
 // The counts in the order in which they are written.
 template <class Counts, class Each>
@@ -22,7 +24,6 @@ void ForEachCount(Counts& counts, Each&& each) {
 std::string Encode(const Served& served) {
   ByteWriter out;
   out.U8(kFormat);
-  out.U64(served.journal_end);
   out.U8(served.adapter != nullptr);
   if (served.adapter) {
     out.Text(served.adapter->digest);
@@ -37,7 +38,6 @@ Result<Served> DecodeServed(const Change& entry, Teacher& teacher) {
   ByteReader in(*entry.value);
   if (in.U8() != kFormat) return UnreadableEntry(entry);
   Served served;
-  served.journal_end = in.U64();
   if (in.U8() != 0) {
     const std::string digest = in.Text();
     const std::string parent = in.Text();
@@ -66,7 +66,7 @@ std::string Encode(const GivenAnswer& answer) {
 Result<GivenAnswer> DecodeAnswer(const Change& entry) {
   ByteReader in(*entry.value);
   const uint8_t format = in.U8();
-  if (format != kFormat && format != kAnswerFormat) return UnreadableEntry(entry);
+  if (format != kAnswerFormatBefore && format != kAnswerFormat) return UnreadableEntry(entry);
   GivenAnswer answer;
   const bool failed = in.U8() != 0;
   std::string text = in.Text();
@@ -78,7 +78,7 @@ Result<GivenAnswer> DecodeAnswer(const Change& entry) {
   answer.completed.prompt_tokens = in.U32();
   answer.completed.completion_tokens = in.U32();
   answer.digest = in.Text();
-  const uint8_t reason = format == kFormat ? 0 : in.U8();
+  const uint8_t reason = format == kAnswerFormatBefore ? 0 : in.U8();
   answer.completed.finish_reason = static_cast<FinishReason>(reason);
   if (!in.complete() || reason > static_cast<uint8_t>(FinishReason::kWindow)) {
     return UnreadableEntry(entry);

@@ -18,6 +18,11 @@ Fields OptionsOf(AdaptOptions& options) {
        "of a tenant, over which a user's share is counted"},
       {"adapt.user_steps_max", Number{&options.user_steps_max, 0, 10'000}, "", kSemantic,
        "of one user in that window; 0: no cap"},
+      {"adapt.relearn_lessons_per_event", Number{&options.relearn_lessons_per_event, 1, 1e6}, "",
+       kSemantic,
+       "learnt again after a forget for each event of the tenant until the result takes over"},
+      {"limits.lessons_per_tenant", Number{&options.lessons_per_tenant, 1, 1e7}, "", kSemantic,
+       "kept to learn an adapter again without some; older ones can no longer be unlearnt"},
   };
 }
 

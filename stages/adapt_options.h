@@ -18,6 +18,11 @@ struct AdaptOptions {
   // without a user. user_steps_max 0: no cap.
   uint32_t user_window_events = 64;
   uint32_t user_steps_max = 32;
+  // Of which the words are kept, admitted or not; older ones can no longer be unlearnt one by one.
+  uint32_t lessons_per_tenant = 10'000;
+  // A forget that makes this many lessons be learnt again gets one more event of its tenant before
+  // what is learnt then takes over: see lineage.h.
+  uint32_t relearn_lessons_per_event = 4;
 };
 
 keys::Fields OptionsOf(AdaptOptions& options);

@@ -105,7 +105,7 @@ CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen) {
   return key;
 }
 
-AnswerCache::Basis AnswerCache::BasisOf(const Gathered& gathered) {
+AnswerCache::Basis AnswerCache::BasisOf(const Gathered& gathered, Version serving) {
   const Chosen& chosen = *gathered.chosen;
   return {EncodePassages(gathered.found->passages),
           chosen.prompt_id,
@@ -113,7 +113,7 @@ AnswerCache::Basis AnswerCache::BasisOf(const Gathered& gathered) {
           chosen.decoding_name,
           chosen.decoding,
           HashOf(chosen.shots),
-          gathered.pinned->serve};
+          serving};
 }
 
 std::string AnswerCache::WhyNot(const CacheKey& key, const Basis& today) const {
@@ -172,11 +172,13 @@ bool AnswerCache::Reject(const CacheKey& key, AnswerId answer, ShownAnswers& sho
   return true;
 }
 
-size_t AnswerCache::Purge(const std::set<AnswerId>& answers, ShownAnswers& shown,
-                          std::vector<Sequence>& retired) {
+size_t AnswerCache::Purge(const std::set<AnswerId>& answers, const std::vector<Version>& versions,
+                          ShownAnswers& shown, std::vector<Sequence>& retired) {
   std::vector<CacheKey> gone;
   for (const auto& [key, row] : entries_.rows()) {
-    if (answers.contains(row.value.answer)) gone.push_back(key);
+    const Version by = row.value.basis.adapter;
+    const bool theirs = std::find(versions.begin(), versions.end(), by) != versions.end();
+    if (theirs || answers.contains(row.value.answer)) gone.push_back(key);
   }
   for (const CacheKey& key : gone) Erase(key, shown, retired);
   return gone.size();

@@ -48,7 +48,7 @@ class AnswerCache {
     uint64_t shots = 0;  // hash
     Version adapter = 0;
   };
-  static Basis BasisOf(const Gathered& gathered);
+  static Basis BasisOf(const Gathered& gathered, Version serving);
 
   // Empty: the entry at `key` holds. Else the first thing that is not as it was, for people.
   std::string WhyNot(const CacheKey& key, const Basis& today) const;
@@ -68,9 +68,10 @@ class AnswerCache {
   bool Reject(const CacheKey& key, AnswerId answer, ShownAnswers& shown,
               std::vector<Sequence>& retired);
 
-  // Removes the entries of these answers. How many.
-  size_t Purge(const std::set<AnswerId>& answers, ShownAnswers& shown,
-               std::vector<Sequence>& retired);
+  // Removes the entries of these answers, and those that these versions of the adapter gave. How
+  // many.
+  size_t Purge(const std::set<AnswerId>& answers, const std::vector<Version>& versions,
+               ShownAnswers& shown, std::vector<Sequence>& retired);
 
   void Save(const std::string& tenant, Changes& changes);
   Result<Nothing> Load(const Change& entry, ShownAnswers& shown);

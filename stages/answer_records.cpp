@@ -7,15 +7,15 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kRecordFormat = 1;
-constexpr uint8_t kShownFormat = 2;
+constexpr uint8_t kShownFormat = 3;
 
 std::string Encode(const ShownChat& shown) {
   ByteWriter writer;
   writer.U8(kShownFormat);
-  writer.Text(shown.user);
-  writer.U8(shown.few_shots);
-  writer.U64(shown.documents.size());
-  for (const std::string& document_id : shown.documents) writer.Text(document_id);
+  for (const auto* names : {&shown.people, &shown.documents}) {
+    writer.U64(names->size());
+    for (const std::string& name : *names) writer.Text(name);
+  }
   writer.U64(shown.chat.size());
   for (const ChatMessage& message : shown.chat) {
     writer.Text(message.role);
@@ -28,10 +28,10 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
   ByteReader reader(bytes);
   if (reader.U8() != kShownFormat) return std::nullopt;
   ShownChat shown;
-  shown.user = reader.Text();
-  shown.few_shots = reader.U8() != 0;
-  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-    shown.documents.insert(reader.Text());
+  for (auto* names : {&shown.people, &shown.documents}) {
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      names->insert(reader.Text());
+    }
   }
   for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
     ChatMessage message;
@@ -45,15 +45,13 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
 
 // Of bytes that Encode made: whether the answer has to do with what is forgotten. Reads their first
 // part, without a copy.
-bool Concerns(std::string_view shown, const Forget& forget, bool shots_too) {
+bool Concerns(std::string_view shown, const Forget& forget) {
   ByteReader reader(shown);
   reader.U8();
-  const std::string_view user = reader.View();
-  const bool few_shots = reader.U8() != 0;
-  if (!forget.user.empty() && (user == forget.user || (shots_too && few_shots))) return true;
-  if (forget.document_id.empty()) return false;
-  for (uint64_t left = reader.U64(); left > 0; --left) {
-    if (reader.View() == forget.document_id) return true;
+  for (const std::string* gone : {&forget.user, &forget.document_id}) {
+    for (uint64_t left = reader.U64(); left > 0; --left) {
+      if (reader.View() == *gone && !gone->empty()) return true;
+    }
   }
   return false;
 }
@@ -80,10 +78,10 @@ void ShownAnswers::Release(AnswerId answer, std::vector<Sequence>& retired) {
   retired.push_back({answer});
 }
 
-std::set<AnswerId> ShownAnswers::Concerned(const Forget& forget, bool shots_too) const {
+std::set<AnswerId> ShownAnswers::Concerned(const Forget& forget) const {
   std::set<AnswerId> concerned;
   for (const auto& [answer, row] : answers_.rows()) {
-    if (Concerns(row.value, forget, shots_too)) concerned.insert(concerned.end(), answer);
+    if (Concerns(row.value, forget)) concerned.insert(concerned.end(), answer);
   }
   return concerned;
 }

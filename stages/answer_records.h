@@ -30,8 +30,7 @@ using AnswerId = uint64_t;
 struct ShownChat {
   std::vector<ChatMessage> chat;
   std::set<std::string> documents;
-  std::string user;  // who asked
-  bool few_shots = false;
+  std::set<std::string> people;  // whose words it holds: who asked, owners of documents, of shots
 };
 
 class ShownAnswers {
@@ -45,10 +44,9 @@ class ShownAnswers {
   // One reference less; the last takes the answer with it, to `retired`.
   void Release(AnswerId answer, std::vector<Sequence>& retired);
 
-  // Those that have to do with what is forgotten. Which few-shots an answer was shown is not on
-  // record: `shots_too` takes all answers with few-shots, for a user whose examples go. Walks over
-  // all answers, without a copy.
-  std::set<AnswerId> Concerned(const Forget& forget, bool shots_too) const;
+  // Those that hold words of the forgotten user or document. Walks over all answers, without a
+  // copy.
+  std::set<AnswerId> Concerned(const Forget& forget) const;
 
   void Save(const std::string& tenant, Changes& changes);
   Result<Nothing> Load(const Change& entry);

@@ -81,6 +81,11 @@ ChatAssembly::ChatAssembly(ChatFormat format, size_t prompt_tokens_max)
 // The first level that fits. Counting tokens is dear, and each level is smaller than the one
 // before: so the level is guessed by bytes, then it and its neighbour are counted, and only where
 // these two do not settle it bisection does.
+size_t ChatAssembly::CountTokens(std::vector<ChatMessage> chat, const std::string& answer) const {
+  chat.push_back({"assistant", answer});
+  return format_.count_tokens(chat);
+}
+
 Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chosen,
                                           const Found& found) const {
   const size_t max_tokens = chosen.decoding.max_tokens;

@@ -39,6 +39,10 @@ class ChatAssembly {
   // kTooLarge: system prompt, question and max_tokens do not fit the window.
   Result<AssembledChat> Apply(const Query& query, const Chosen& chosen, const Found& found) const;
 
+  // Of the chat with this answer behind it; and of what the model reads and writes at most.
+  size_t CountTokens(std::vector<ChatMessage> chat, const std::string& answer) const;
+  size_t window_tokens() const { return format_.window_tokens; }
+
  private:
   const ChatFormat format_;
   const size_t prompt_tokens_max_;

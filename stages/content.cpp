@@ -54,7 +54,10 @@ struct ContentWriter {
     out.U8(static_cast<uint8_t>(command.action));
     All(command.version, command.uri, command.sha256);
   }
-  void operator()(const Forget& forget) const { All(forget.user, forget.document_id); }
+  void operator()(const Forget& forget) const {
+    All(forget.user, forget.document_id);
+    if (forget.documents) Write(forget.documents);
+  }
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 // What flows along the graph's edges: events in, the types between stages, one outcome out.
 //
 //   bytes -> [decode] -> Event -> [prepare] -> Prepared -> [recall] -> Resolved
-//     -> [index] Found, [adapt] Pinned, [prompt] Chosen -> [respond] -> Outcome
+//     -> [index] Found, [adapt] Admission, [prompt] Chosen -> [respond] -> Outcome
 //
 // Plain values. Edges carry shared_ptr<const T>: whoever receives one may read it from any thread
 // and nobody may change it.
@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -127,6 +128,7 @@ struct AdapterCommand {
 struct Forget {
   std::string user;  // one of the two is set
   std::string document_id;
+  bool documents = false;  // of a user: the documents that are theirs go too
 };
 
 struct Event {
@@ -177,11 +179,20 @@ struct Signal {
   std::optional<std::string> correction;
 };
 
+struct AdapterVersion;  // stages/model/learn/teacher.h
+
+// What an import brings: weights that were checked, or why they are refused.
+struct Imported {
+  std::shared_ptr<const AdapterVersion> version;
+  std::optional<Error> refusal;
+};
+
 struct Prepared {
   Event event;                   // texts cleaned
   std::vector<Chunk> chunks;     // of a document upsert
   Vector query_vector;           // of a query or example; else empty
   std::optional<Signal> signal;  // of feedback
+  Imported imported;             // of an import
   uint64_t content = 0;          // ContentOf the event as it came; 0: unknown
 };
 
@@ -196,9 +207,11 @@ struct Passage {
   struct Copy {
     std::string document_id;
     uint32_t version = 0;
+    std::string owner;
   };
   std::string document_id;
   uint32_t version = 0;  // of the document: 1, 2, ... counted per document_id
+  std::string owner;     // the user of the upsert; may be empty
   uint32_t chunk = 0;    // of the document, from 0
   std::string title;
   std::string text;
@@ -220,24 +233,20 @@ struct Found {
 // A served adapter of one tenant: 0 is the base model, then 1, 2, ... in log order. Immutable.
 using Version = uint32_t;
 
-// What an event changes in the adapter.
-struct Step {
-  uint64_t number = 0;           // of the tenant: 1, 2, ...
-  std::optional<Version> makes;  // the version that serves once this step is computed
-  bool snapshot = false;         // the version is written as a snapshot; its receipt waits for it
-};
-
 // adapt -> gather
-struct Pinned {
-  Version serve = 0;   // the version that answers this event
-  Version parent = 0;  // of the version that the step makes
-  std::optional<Step> step;
-  bool frozen = false;
+struct Admission {
+  bool offers = false;    // the event offers something to learn, and the adapter is not frozen
+  bool admitted = false;  // what it offers is to be learnt: its user's share allows it
+  bool frozen = false;    // after the event
+  // Of a forget: offers that nothing but the share of the forgotten user had kept out, in log
+  // order.
+  std::vector<Sequence> admitted_after_all;
 };
 
 struct FewShot {
   std::string query;
   std::string answer;
+  std::set<std::string> people;  // whose words these are
 };
 
 // prompt -> gather
@@ -258,7 +267,7 @@ struct Chosen {
 struct Gathered {
   std::shared_ptr<const Resolved> resolved;
   std::shared_ptr<const Found> found;
-  std::shared_ptr<const Pinned> pinned;
+  std::shared_ptr<const Admission> admission;
   std::shared_ptr<const Chosen> chosen;
 };
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <new>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -14,7 +15,8 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr size_t kCopiesNamed = 15;  // of a passage, beside its first owner
+constexpr uint8_t kDocumentFormat = 2;  // 1 is the same without the owner
+constexpr size_t kCopiesNamed = 15;     // of a passage, beside its first owner
 
 // Vectors start at a cache line: scanning those that do not costs 1.6 times as much.
 template <class T>
@@ -44,6 +46,7 @@ struct Document {
   const std::string* id = nullptr;  // the key in Tenant::documents_
   uint32_t version = 0;
   std::string title;
+  std::string owner;  // the user of the upsert; may be empty
   std::vector<StoredChunk> chunks;
   std::optional<uint64_t> ended_at;  // a tombstone since this event
   bool changed = false;              // since the last Save
@@ -184,8 +187,10 @@ class Index::Tenant {
   Tenant(const Tenant&) = delete;
   Tenant& operator=(const Tenant&) = delete;
 
-  Found Upsert(const DocumentUpsert& upsert, const std::vector<Chunk>& chunks);
+  Found Upsert(const DocumentUpsert& upsert, const std::string& owner,
+               const std::vector<Chunk>& chunks);
   Found Delete(const std::string& document_id, Sequence at);
+  Found DeleteAllOf(const std::string& owner, Sequence at);
   Found Search(const std::string& text, const Vector& query, Scratch& scratch) const;
 
   void Save(const TenantId& tenant, Changes& changes);
@@ -208,8 +213,8 @@ class Index::Tenant {
   Passage PassageOf(const Ranked& ranked, const Scratch& scratch, bool with_dense) const;
 
   const IndexOptions& options_;
-  std::unordered_map<std::string, Document> documents_;  // looked up; walked only behind a sort
-  std::map<uint64_t, std::string> tombstones_;           // by the event that made them
+  std::unordered_map<std::string, Document> documents_;    // looked up; walked only behind a sort
+  std::set<std::pair<uint64_t, std::string>> tombstones_;  // the event that made them, document_id
   LexicalIndex lexical_;
   std::vector<Place> places_;                                // by slot
   std::unordered_multimap<size_t, uint32_t> slots_by_hash_;  // looked up, never walked
@@ -240,18 +245,20 @@ void Index::Tenant::Note(Document& document) {
   changed_documents_.push_back(*document.id);
 }
 
-Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::vector<Chunk>& chunks) {
+Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::string& owner,
+                            const std::vector<Chunk>& chunks) {
   Document& document = DocumentOf(upsert.document_id);
   const bool was_live = document.version > 0 && !document.ended_at;
   const size_t chunks_before = chunks_;
   Found found;
   found.chunks_removed = static_cast<uint32_t>(document.chunks.size());
   found.chunks_added = static_cast<uint32_t>(chunks.size());
-  if (document.ended_at) tombstones_.erase(*document.ended_at);
+  if (document.ended_at) tombstones_.erase({*document.ended_at, upsert.document_id});
   document.ended_at.reset();
   RemoveChunks(document);
   document.version = (document.version > 0 ? document.version : forgotten_version_) + 1;
   document.title = upsert.title;
+  document.owner = owner;
   AddChunks(document, chunks);
   if (!was_live) ++live_documents_;
   ENSURE(was_live || live_documents_ <= options_.documents_per_tenant);
@@ -270,11 +277,22 @@ Found Index::Tenant::Delete(const std::string& document_id, Sequence at) {
   found.document_version = document.version;
   RemoveChunks(document);
   document.title = {};
+  document.owner = {};
   document.ended_at = at.value;
   tombstones_.emplace(at.value, document_id);
   --live_documents_;
   Note(document);
   ForgetOldTombstones();
+  return found;
+}
+
+Found Index::Tenant::DeleteAllOf(const std::string& owner, Sequence at) {
+  std::set<std::string> theirs;
+  for (const auto& [id, document] : documents_) {
+    if (!document.ended_at && document.owner == owner) theirs.insert(id);
+  }
+  Found found;
+  for (const std::string& id : theirs) found.chunks_removed += Delete(id, at).chunks_removed;
   return found;
 }
 
@@ -434,6 +452,7 @@ Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
   Passage passage;
   passage.document_id = *owner.document->id;
   passage.version = owner.document->version;
+  passage.owner = owner.document->owner;
   passage.chunk = owner.chunk;
   passage.title = owner.document->title;
   passage.text = chunk.text;
@@ -443,14 +462,14 @@ Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
   const size_t named = std::min(place.owners.size(), kCopiesNamed + 1);
   for (size_t i = 1; i < named; ++i) {
     const Document& copy = *place.owners[i].document;
-    passage.copies.push_back({*copy.id, copy.version});
+    passage.copies.push_back({*copy.id, copy.version, copy.owner});
   }
   return passage;
 }
 
 std::string Index::Tenant::Encoded(const Document& document) const {
   ByteWriter writer;
-  writer.U8(kFormat);
+  writer.U8(kDocumentFormat);
   writer.U32(document.version);
   writer.U8(document.ended_at ? 0 : 1);
   if (document.ended_at) {
@@ -458,6 +477,7 @@ std::string Index::Tenant::Encoded(const Document& document) const {
     return writer.Take();
   }
   writer.Text(document.title);
+  writer.Text(document.owner);
   writer.U32(static_cast<uint32_t>(document.chunks.size()));
   for (const StoredChunk& chunk : document.chunks) {
     writer.Text(chunk.text);
@@ -498,12 +518,14 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
   std::vector<Chunk> chunks;
   if (entry.value) {
     ByteReader reader(*entry.value);
-    if (reader.U8() != kFormat) return Unreadable(entry, "unknown format");
+    const uint8_t format = reader.U8();
+    if (format != kFormat && format != kDocumentFormat) return Unreadable(entry, "unknown format");
     loaded.version = reader.U32();
     if (reader.U8() == 0) {
       loaded.ended_at = reader.U64();
     } else {
       loaded.title = reader.Text();
+      if (format == kDocumentFormat) loaded.owner = reader.Text();
       const uint32_t count = reader.U32();
       for (uint32_t i = 0; i < count && !reader.failed(); ++i) {
         std::string text = reader.Text();
@@ -516,16 +538,10 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
       return OtherEmbedder(entry, "dimension " + std::to_string(chunk.vector.size()),
                            Described(options_.embedder, options_.dimension));
     }
-    if (loaded.ended_at) {
-      const auto other = tombstones_.find(*loaded.ended_at);
-      if (other != tombstones_.end() && other->second != entry.id) {
-        return Unreadable(entry, "deleted by the same event as \"" + other->second + "\"");
-      }
-    }
   }
   Document& document = DocumentOf(entry.id);
   if (document.version > 0 && !document.ended_at) --live_documents_;
-  if (document.ended_at) tombstones_.erase(*document.ended_at);
+  if (document.ended_at) tombstones_.erase({*document.ended_at, entry.id});
   RemoveChunks(document);
   if (!entry.value) {
     documents_.erase(documents_.find(entry.id));
@@ -533,6 +549,7 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
   }
   document.version = loaded.version;
   document.title = std::move(loaded.title);
+  document.owner = std::move(loaded.owner);
   document.ended_at = loaded.ended_at;
   if (document.ended_at) {
     tombstones_.emplace(*document.ended_at, entry.id);
@@ -614,14 +631,15 @@ Result<Found> Index::Apply(Sequence at, const Resolved& resolved) {
   if (const auto* upsert = std::get_if<DocumentUpsert>(&event.data)) {
     Tenant& tenant = FindOrMake(at.partition(), event.tenant);
     NoteChange(at.partition(), event.tenant, tenant);
-    return tenant.Upsert(*upsert, prepared.chunks);
+    return tenant.Upsert(*upsert, event.user, prepared.chunks);
   }
   const auto* removal = std::get_if<DocumentDelete>(&event.data);
   const auto* forget = std::get_if<Forget>(&event.data);
   if (!removal && !forget) return Found{};
   Tenant* tenant = Find(at.partition(), event.tenant);
-  if (!tenant || (forget && forget->document_id.empty())) return Found{};
+  if (!tenant || (forget && forget->document_id.empty() && !forget->documents)) return Found{};
   NoteChange(at.partition(), event.tenant, *tenant);
+  if (forget && forget->documents) return tenant->DeleteAllOf(forget->user, at);
   return tenant->Delete(removal ? removal->document_id : forget->document_id, at);
 }
 

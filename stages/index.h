@@ -46,7 +46,7 @@ class Index {
   //   documents the one deleted first is forgotten; then documents that are new (to the index)
   //   count from above the highest version ever forgotten, so that no version means two texts.
   // - delete, and forget of a document_id: the document goes, a tombstone keeps its version. Of an
-  //   unknown one: nothing.
+  //   unknown one: nothing. Forget of a user with `documents`: all that this user's upserts made.
   // - query: the best `passages` chunks by
   //     weight * scaled(cosine) + (1 - weight) * scaled(BM25),   weight 0 without a query vector,
   //   where scaled is 0 at and below the worst of the list's best `candidates` (of BM25, if fewer

@@ -5,6 +5,7 @@
 // planning never waits for a model. Dependencies point backwards in the log only.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -24,35 +25,46 @@ struct Generate {
   uint64_t seed = 0;  // from the event's options, or from tenant, source and id
 };
 
+// A place in the tree of a tenant's learning (lineage.h): 0 is the base model, any other the event
+// that led there, 1 + its Sequence::value.
+using LearningPlace = uint64_t;
+inline LearningPlace LearningPlaceOf(Sequence at) {
+  return at.value + 1;
+}
+
+// What an event changes in the adapter.
+struct Step {
+  uint64_t number = 0;           // of the tenant: 1, 2, ...; 0: none, what follows is only kept
+  std::optional<Version> makes;  // the version that this step leads to
+  bool snapshot = false;         // the version is written as a snapshot; its receipt waits for it
+};
+
 // One thing to learn from: the prompt as shown, what the model said, what the user made of it.
 struct LoggedExample {
   std::vector<ChatMessage> chat;
   std::variant<Sequence, std::string> shown;  // an answer of nudge's own, or one given elsewhere
   std::optional<std::string> correction;
-  double reward = 0;                // -1..1
-  std::string user;                 // for nudge.forget
-  std::set<std::string> documents;  // shown in the chat; for nudge.forget
+  double reward = 0;     // -1..1
+  bool admitted = true;  // false: kept, in case that it is admitted after all
 };
 
-struct Rollback {
-  Version to = 0;
+// Goes on from a place: what counts there is learnt again from the nearest checkpoint before it.
+struct Return {
+  std::vector<LearningPlace>
+      path;  // from the start to the place: an import or nothing, then lessons
+  std::vector<LearningPlace>
+      changed;  // places whose path is not what it was: no checkpoint of theirs holds
 };
-struct Reset {};
 struct Import {
-  std::string uri;
-  std::string sha256;
-};
-// Rebuilds the adapter from the tenant's journal of examples without these.
-struct Unlearn {
-  std::string user;  // one of the two is set
-  std::string document_id;
+  std::shared_ptr<const AdapterVersion> version;
 };
 
 // A change of the tenant's adapter. Lessons of one tenant are computed in log order.
 struct Lesson {
-  std::variant<LoggedExample, Rollback, Reset, Import, Unlearn> what;
+  std::variant<LoggedExample, Return, Import> what;
   Step step;
-  Version parent = 0;  // what step.makes resolves to if the lesson fails
+  Version parent = 0;                  // what step.makes resolves to if the lesson fails
+  std::vector<LearningPlace> dropped;  // places that nothing leads to any more, before all else
 };
 
 // respond's decision on one event. The outcome is complete but for what the named jobs supply.
@@ -63,6 +75,7 @@ struct Plan {
   std::optional<Lesson> lesson;
   bool waits_for_lesson = false;  // the outcome needs the lesson's result (import, snapshot)
   std::vector<Sequence> retired;  // answers that nothing can refer to any more
+  std::vector<Version> versions_dropped;  // that no later event can ask for
 };
 
 }  // namespace nudge

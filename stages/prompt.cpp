@@ -9,7 +9,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;  // 1 named one user of an example, and nobody of a decision
 constexpr char kPromptKind[] = "prompt";
 constexpr char kDeletedKind[] = "prompt_deleted";
 constexpr char kExampleKind[] = "few_shot";
@@ -31,6 +31,12 @@ double Cosine(const Vector& a, const Vector& b) {
   for (; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
   for (const float lane : lanes) sum += double{lane};
   return sum;
+}
+
+// Without nobody.
+std::set<std::string> People(std::set<std::string> users) {
+  users.erase("");
+  return users;
 }
 
 std::string ArmName(const std::string& prompt_id, const std::string& preset) {
@@ -155,21 +161,17 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
     Delete(Make(at.partition(), event.tenant), *removal, chosen);
   } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
     Tenant& tenant = Make(at.partition(), event.tenant);
-    AddExample(tenant, at, {example->query, example->answer, event.user, prepared.query_vector},
+    AddExample(tenant, at,
+               {example->query, example->answer, People({event.user}), prepared.query_vector},
                chosen);
   } else if (feedback != nullptr) {
     if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
       Learn(*tenant, at, resolved, chosen);
     }
-  } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
+  } else if (const auto* forget = std::get_if<nudge::Forget>(&event.data)) {
     Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
     if (tenant == nullptr || forget->user.empty()) return chosen;
-    std::vector<uint64_t> theirs;
-    for (const auto& [sequence, row] : tenant->examples.rows()) {
-      if (row.value.user == forget->user) theirs.push_back(sequence);
-    }
-    for (const uint64_t sequence : theirs) RemoveExample(*tenant, sequence);
-    chosen.examples_changed = static_cast<uint32_t>(theirs.size());
+    chosen.examples_changed = Forget(*tenant, forget->user);
   }
   if (std::holds_alternative<ExampleGiven>(event.data) ||
       (feedback != nullptr && feedback->inline_answer)) {
@@ -203,12 +205,18 @@ Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
   if (query.options.temperature) chosen.decoding.temperature = *query.options.temperature;
   if (query.options.max_tokens) chosen.decoding.max_tokens = *query.options.max_tokens;
 
-  Decision decision{chosen.prompt_id, chosen.prompt_version, chosen.decoding_name, {}, {}, {}};
+  Decision decision{chosen.prompt_id,
+                    chosen.prompt_version,
+                    chosen.decoding_name,
+                    {},
+                    prepared.event.user,
+                    {},
+                    {}};
   if (query.options.temperature) decision.arm.clear();
   decision.shots = ChooseShots(tenant, prepared.query_vector);
   for (const uint64_t shot : decision.shots) {
     const Example& example = *tenant.examples.Find(shot);
-    chosen.shots.push_back({example.question, example.answer});
+    chosen.shots.push_back({example.question, example.answer, example.people});
   }
   if (options_.corrections_as_examples) {
     decision.question = query.text;
@@ -273,8 +281,8 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen
     }
   }
   if (options_.corrections_as_examples && signal->correction && !decision->vector.empty()) {
-    Example example{decision->question, *signal->correction, resolved.prepared->event.user,
-                    decision->vector};
+    Example example{decision->question, *signal->correction,
+                    People({decision->user, resolved.prepared->event.user}), decision->vector};
     std::string note = std::move(chosen.note);
     AddExample(tenant, at, std::move(example), chosen);
     chosen.note = std::move(note);
@@ -358,6 +366,20 @@ void Prompt::RemoveExample(Tenant& tenant, uint64_t sequence) const {
   tenant.examples.Erase(sequence);
 }
 
+// All that holds words of the user. How many examples.
+uint32_t Prompt::Forget(Tenant& tenant, const std::string& user) const {
+  std::vector<uint64_t> examples, decisions;
+  for (const auto& [sequence, row] : tenant.examples.rows()) {
+    if (row.value.people.contains(user)) examples.push_back(sequence);
+  }
+  for (const auto& [sequence, row] : tenant.decisions.rows()) {
+    if (row.value.user == user) decisions.push_back(sequence);
+  }
+  for (const uint64_t sequence : examples) RemoveExample(tenant, sequence);
+  for (const uint64_t sequence : decisions) tenant.decisions.Erase(sequence);
+  return static_cast<uint32_t>(examples.size());
+}
+
 // ---- State --------------------------------------------------------------------------------------
 
 void Prompt::Save(int32_t partition, Changes& changes) {
@@ -382,7 +404,8 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.U8(kFormat);
     writer.Text(example.question);
     writer.Text(example.answer);
-    writer.Text(example.user);
+    writer.U64(example.people.size());
+    for (const std::string& person : example.people) writer.Text(person);
     writer.Floats(example.vector);
     writer.F64(example.weight);
     writer.F64(example.sum);
@@ -396,6 +419,7 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.Text(decision.arm);
     writer.U64(decision.shots.size());
     for (const uint64_t shot : decision.shots) writer.U64(shot);
+    writer.Text(decision.user);
     writer.Text(decision.question);
     writer.Floats(decision.vector);
     return writer.Take();
@@ -446,7 +470,9 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     Example example;
     example.question = reader.Text();
     example.answer = reader.Text();
-    example.user = reader.Text();
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      example.people.insert(reader.Text());
+    }
     example.vector = reader.Floats();
     example.weight = reader.F64();
     example.sum = reader.F64();
@@ -462,6 +488,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
       decision.shots.push_back(reader.U64());
     }
+    decision.user = reader.Text();
     decision.question = reader.Text();
     decision.vector = reader.Floats();
     if (!reader.complete()) return UnreadableEntry(entry);

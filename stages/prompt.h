@@ -76,7 +76,7 @@ class Prompt {
   struct Example {
     std::string question;
     std::string answer;
-    std::string user;
+    std::set<std::string> people;  // who asked, who answered
     Vector vector;
     double weight = 0;  // of the rewards so far
     double sum = 0;     // of weight times reward in -1..1
@@ -86,6 +86,7 @@ class Prompt {
     uint32_t prompt_version = 0;
     std::string arm;              // its preset's name; empty: not to be credited
     std::vector<uint64_t> shots;  // sequences of the examples
+    std::string user;             // who asked
     std::string question;         // these two only with corrections_as_examples
     Vector vector;
   };
@@ -120,6 +121,7 @@ class Prompt {
   void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
   void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
+  uint32_t Forget(Tenant& tenant, const std::string& user) const;
 
   PromptOptions options_;
   Tenants<Tenant> tenants_;

@@ -10,7 +10,8 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr uint8_t kRunFormat = 2;  // 1 is the same without content
+constexpr uint8_t kRunFormat = 2;       // 1 is the same without content
+constexpr uint8_t kDocumentFormat = 2;  // 1 is the same without the owner
 constexpr uint64_t kEventsPerRun = 4096;
 
 constexpr char kRunKind[] = "identity_run";
@@ -147,6 +148,7 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
                  options_.tenants_per_partition, "limits.tenants_per_partition",
                  "use more partitions");
   }
+  if (prepared->imported.refusal) return *prepared->imported.refusal;
   const Tenant& before = tenant != nullptr ? *tenant : kNewTenant;
   if (auto error = RefuseDocument(before, *prepared)) return *std::move(error);
   if (auto error = RefusePrompt(before, event)) return *std::move(error);
@@ -174,13 +176,13 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
 std::optional<Error> Recall::RefuseDocument(const Tenant& tenant, const Prepared& prepared) const {
   const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data);
   if (upsert == nullptr) return std::nullopt;
-  const uint32_t* chunks_before = tenant.documents.Find(upsert->document_id);
-  if (chunks_before == nullptr && tenant.documents.size() >= options_.documents_per_tenant) {
+  const Known* before = tenant.documents.Find(upsert->document_id);
+  if (before == nullptr && tenant.documents.size() >= options_.documents_per_tenant) {
     return Limit("document " + Quoted(upsert->document_id) + " is one too many for its tenant",
                  options_.documents_per_tenant, "limits.documents_per_tenant", "delete a document");
   }
   const uint64_t chunks =
-      tenant.chunks - (chunks_before != nullptr ? *chunks_before : 0) + prepared.chunks.size();
+      tenant.chunks - (before != nullptr ? before->chunks : 0) + prepared.chunks.size();
   if (chunks > options_.chunks_per_tenant) {
     return Limit("document " + Quoted(upsert->document_id) + " would give its tenant " +
                      std::to_string(chunks) + " chunks",
@@ -241,20 +243,25 @@ Result<Sequence> Recall::ResolveQuery(const Tenant& tenant, const Event& event) 
 
 void Recall::Accept(Tenant& tenant, const Prepared& prepared) const {
   const auto remove = [&](const std::string& document_id) {
-    if (const uint32_t* chunks = tenant.documents.Find(document_id)) {
-      tenant.chunks -= *chunks;
+    if (const Known* document = tenant.documents.Find(document_id)) {
+      tenant.chunks -= document->chunks;
       tenant.documents.Erase(document_id);
     }
   };
   if (const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data)) {
-    const uint32_t* before = tenant.documents.Find(upsert->document_id);
+    const Known* before = tenant.documents.Find(upsert->document_id);
     const auto chunks = static_cast<uint32_t>(prepared.chunks.size());
-    tenant.chunks += chunks - uint64_t{before != nullptr ? *before : 0};
-    tenant.documents.Put(upsert->document_id, chunks);
+    tenant.chunks += chunks - uint64_t{before != nullptr ? before->chunks : 0};
+    tenant.documents.Put(upsert->document_id, {chunks, prepared.event.user});
   } else if (const auto* removal = std::get_if<DocumentDelete>(&prepared.event.data)) {
     remove(removal->document_id);
   } else if (const auto* forget = std::get_if<Forget>(&prepared.event.data)) {
     if (!forget->document_id.empty()) remove(forget->document_id);
+    std::vector<std::string> theirs;
+    for (const auto& [document_id, row] : tenant.documents.rows()) {
+      if (forget->documents && row.value.owner == forget->user) theirs.push_back(document_id);
+    }
+    for (const std::string& document_id : theirs) remove(document_id);
   } else if (const auto* prompt = std::get_if<PromptUpsert>(&prepared.event.data)) {
     if (prompt->prompt_id != options_.default_prompt_id &&
         tenant.prompts.Find(prompt->prompt_id) == nullptr) {
@@ -276,13 +283,14 @@ void Recall::Save(int32_t partition, Changes& changes) {
       changes.push_back({name, kQueriesKind, "", writer.Take()});
     }
     tenant.window.Save(name, changes);
-    const auto encode_chunks = [](uint32_t chunks) {
+    const auto encode_document = [](const Known& document) {
       ByteWriter writer;
-      writer.U8(kFormat);
-      writer.U32(chunks);
+      writer.U8(kDocumentFormat);
+      writer.U32(document.chunks);
+      writer.Text(document.owner);
       return writer.Take();
     };
-    tenant.documents.Save(name, kDocumentKind, encode_chunks, changes);
+    tenant.documents.Save(name, kDocumentKind, encode_document, changes);
     const auto encode_nothing = [](const Nothing&) { return std::string(1, char{kFormat}); };
     tenant.prompts.Save(name, kPromptKind, encode_nothing, changes);
   });
@@ -295,17 +303,19 @@ Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
     return Nothing{};
   }
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
-  const bool known = reader.U8() == kFormat;
+  const uint8_t format = reader.U8();
+  const bool known = format == kFormat;
   if (entry.kind == kQueriesKind) {
     const uint64_t queries = reader.U64();
     if (!known || !reader.complete()) return UnreadableEntry(entry);
     tenant.queries = queries;
     tenant.queries_changed = false;
   } else if (entry.kind == kDocumentKind) {
-    const uint32_t chunks = reader.U32();
-    if (!known || !reader.complete()) return UnreadableEntry(entry);
-    tenant.documents.Restore(entry.id, chunks);
-    tenant.chunks += chunks;
+    Known document{reader.U32(), {}};
+    if (format == kDocumentFormat) document.owner = reader.Text();
+    if ((!known && format != kDocumentFormat) || !reader.complete()) return UnreadableEntry(entry);
+    tenant.chunks += document.chunks;
+    tenant.documents.Restore(entry.id, std::move(document));
   } else if (entry.kind == kPromptKind) {
     if (!known || !reader.complete()) return UnreadableEntry(entry);
     tenant.prompts.Restore(entry.id, {});

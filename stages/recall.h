@@ -35,6 +35,7 @@ class Recall {
   // prepared: not null. Errors, after which the state is as before:
   //   kChangedEvent   the identity of an earlier event with other content
   //   kTenantLimit    a limit of the options
+  //   an import's     what its adapter was refused for when it was read
   //   kUnknownPrompt  a query names a prompt that is not there
   //   kUnknownQuery   feedback about an event that was never seen, was seen so long ago that its
   //                   identity is forgotten, or is no query
@@ -81,13 +82,17 @@ class Recall {
     std::vector<uint64_t> gone_;  // rows to erase
   };
 
+  struct Known {  // a document
+    uint32_t chunks = 0;
+    std::string owner;  // the user of the upsert
+  };
   struct Tenant {
     Window window;
     uint64_t queries = 0;
     bool queries_changed = true;
     uint64_t chunks = 0;
-    Table<std::string, uint32_t> documents;  // document_id -> chunks
-    Table<std::string, Nothing> prompts;     // without the default
+    Table<std::string, Known> documents;  // by document_id
+    Table<std::string, Nothing> prompts;  // without the default
   };
 
   std::optional<Error> RefuseDocument(const Tenant& tenant, const Prepared& prepared) const;

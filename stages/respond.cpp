@@ -14,6 +14,30 @@ std::string Counted(uint64_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
+std::string Named(Version version) {
+  return version == 0 ? "the base model" : "version " + std::to_string(version);
+}
+
+// "1, 2, 3 and 7 more".
+std::string Listed(const std::vector<Version>& versions) {
+  constexpr size_t kNamed = 20;
+  std::string text;
+  for (size_t i = 0; i < std::min(versions.size(), kNamed); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(versions[i]);
+  }
+  if (versions.size() > kNamed)
+    text += " and " + std::to_string(versions.size() - kNamed) + " more";
+  return text;
+}
+
+// A question with nothing but the system prompt in front.
+std::vector<ChatMessage> PlainChat(const Chosen& chosen, const std::string& question) {
+  std::vector<ChatMessage> chat;
+  if (!chosen.system.empty()) chat.push_back({"system", chosen.system});
+  chat.push_back({"user", question});
+  return chat;
+}
+
 // Each document that holds a shown passage, once.
 std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
   std::vector<Citation> citations;
@@ -32,6 +56,21 @@ std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
     }
   }
   return citations;
+}
+
+// Whose words a chat holds: who asks, who gave the shown examples, whose the shown documents are.
+std::set<std::string> PeopleIn(const Gathered& gathered, size_t passages_shown) {
+  std::set<std::string> people = {gathered.resolved->prepared->event.user};
+  for (const FewShot& shot : gathered.chosen->shots) {
+    people.insert(shot.people.begin(), shot.people.end());
+  }
+  const std::vector<Passage>& passages = gathered.found->passages;
+  for (size_t i = 0; i < std::min(passages_shown, passages.size()); ++i) {
+    people.insert(passages[i].owner);
+    for (const Passage::Copy& copy : passages[i].copies) people.insert(copy.owner);
+  }
+  people.erase("");
+  return people;
 }
 
 // What a change of documents or prompts did.
@@ -60,40 +99,49 @@ std::string Receipt(const Event& event, const Found& found, const Chosen& chosen
 
 }  // namespace
 
-Respond::Respond(ChatFormat format, RespondOptions options)
-    : assembly_(std::move(format), options.prompt_tokens_max), options_(options) {}
+Respond::Respond(ChatFormat format, RespondOptions options, AdaptOptions adapt)
+    : assembly_(std::move(format), options.prompt_tokens_max), options_(options), adapt_(adapt) {}
 
 Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered) {
   const Event& event = gathered.resolved->prepared->event;
-  if (!gathered.resolved->duplicate_of && std::holds_alternative<Query>(event.data)) {
-    return PlanAnswer(at, gathered);
-  }
+  const bool is_duplicate = gathered.resolved->duplicate_of.has_value();
+  if (!is_duplicate && std::holds_alternative<Query>(event.data)) return PlanAnswer(at, gathered);
   Plan plan;
   plan.outcome = {
       event.tenant, event.source, event.id, std::string(TypeName(event)), Applied{}, {}};
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (gathered.resolved->duplicate_of) {
+  if (is_duplicate) {
     summary = "duplicate of event " + std::to_string(gathered.resolved->duplicate_of->ordinal());
   } else if (const auto* command = std::get_if<AdapterCommand>(&event.data)) {
-    PlanCommand(*command, gathered, plan);
+    PlanCommand(at, *command, gathered.resolved->prepared->imported,
+                tenants_.Make(at.partition(), event.tenant), plan);
   } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
-    PlanForget(at, *forget, gathered, plan);
-  } else if (std::holds_alternative<Feedback>(event.data) ||
-             std::holds_alternative<ExampleGiven>(event.data)) {
+    PlanForget(*forget, tenants_.Make(at.partition(), event.tenant), gathered, plan);
+  } else if (std::holds_alternative<Feedback>(event.data)) {
     PlanFeedback(at, gathered, plan);
+  } else if (std::holds_alternative<ExampleGiven>(event.data)) {
+    PlanExample(at, gathered, plan);
   } else {
     summary = Receipt(event, *gathered.found, *gathered.chosen);
   }
-  if (const std::optional<Step>& step = gathered.pinned->step) {
-    Applied& applied = std::get<Applied>(plan.outcome.what);
-    applied.step = step->number;
-    applied.makes_version = step->makes;
-    ENSURE(plan.lesson.has_value());
-    plan.lesson->step = *step;
-    plan.lesson->parent = gathered.pinned->parent;
-    plan.waits_for_lesson = step->snapshot || std::holds_alternative<Import>(plan.lesson->what);
+  if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
+    plan.versions_dropped = tenant->lineage.TakeDroppedVersions();
+    if (plan.lesson) plan.lesson->dropped = tenant->lineage.TakeDroppedPlaces();
+    if (!is_duplicate) tenant->lineage.Advance();
   }
   return plan;
+}
+
+// The lesson of a step, and what the receipt says of it.
+void Respond::AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,
+                      Plan& plan) {
+  const bool is_import = std::holds_alternative<Import>(what);
+  plan.lesson = Lesson{std::move(what), step.value_or(Step{}), parent, {}};
+  if (!step) return;
+  Applied& applied = std::get<Applied>(plan.outcome.what);
+  applied.step = step->number;
+  applied.makes_version = step->makes;
+  plan.waits_for_lesson = step->snapshot || is_import;
 }
 
 // ---- Queries ------------------------------------------------------------------------------------
@@ -115,11 +163,10 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   response.decoding_name = chosen.decoding_name;
   response.decoding = chosen.decoding;
   response.propensity = chosen.propensity;
-  response.adapter_version = gathered.pinned->serve;
-  if (response.adapter_version == 0) response.adapter_digest = "base";
-
   Plan plan;
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+  response.adapter_version = tenant != nullptr ? tenant->lineage.serving() : 0;
+  if (response.adapter_version == 0) response.adapter_digest = "base";
   if (options_.cache_entries_per_tenant == 0) {
     response.cache_why = "the cache is off";
   } else if (!AnswerCache::IsRepeatable(query, chosen)) {
@@ -128,7 +175,8 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
     response.cache_why = "first time asked";
   } else {
     const CacheKey key = AnswerCache::KeyOf(query, chosen);
-    response.cache_why = tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered));
+    response.cache_why =
+        tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered, response.adapter_version));
     response.cache_hit = response.cache_why.empty();
     if (response.cache_hit) {
       const AnswerCache::Hit hit = tenant->cache.Use(key, at);
@@ -144,6 +192,7 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
     if (!assembled.ok()) return assembled.error();
     AskModel(at, gathered, std::move(*assembled), plan, response);
   }
+  if (tenant != nullptr) tenant->lineage.Advance();
   plan.outcome = {event.tenant, event.source, event.id, "nudge.query", std::move(response), {}};
   return plan;
 }
@@ -157,7 +206,7 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   const uint64_t seed =
       query.options.seed ? *query.options.seed : SeedOf({event.tenant, event.source, event.id});
   response.citations = Cite(gathered.found->passages, assembled.passages_shown);
-  ShownChat shown{std::move(assembled.chat), {}, event.user, !chosen.shots.empty()};
+  ShownChat shown{std::move(assembled.chat), {}, PeopleIn(gathered, assembled.passages_shown)};
   for (const Citation& citation : response.citations) shown.documents.insert(citation.document_id);
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   tenant.shown.Put(at.value, shown);
@@ -168,143 +217,191 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   tenant.records.Remember(at, {at.value, event.user, key}, options_.records_per_tenant,
                           tenant.shown, plan.retired);
   if (!cacheable) return;
-  tenant.cache.Put(key, AnswerCache::BasisOf(gathered),
+  tenant.cache.Put(key, AnswerCache::BasisOf(gathered, response.adapter_version),
                    {at.value, static_cast<uint32_t>(assembled.passages_shown)},
                    options_.cache_entries_per_tenant, tenant.shown, plan.retired);
 }
 
 // ---- Feedback, examples, commands ---------------------------------------------------------------
 
-std::string Respond::Learning(const Gathered& gathered, bool teaches) const {
-  const Pinned& pinned = *gathered.pinned;
-  if (!teaches) return "nothing to learn: reward 0";
+// Why the lesson is longer than what the model can read; nothing where it fits. An answer of ours
+// fitted with its question.
+std::optional<std::string> Respond::TooLong(const LoggedExample& logged) const {
+  const auto* elsewhere = std::get_if<std::string>(&logged.shown);
+  const std::string* longest = logged.correction ? &*logged.correction : elsewhere;
+  if (longest == nullptr) return std::nullopt;
+  if (elsewhere != nullptr && elsewhere->size() > longest->size()) longest = elsewhere;
+  const size_t tokens = assembly_.CountTokens(logged.chat, *longest);
+  if (tokens <= assembly_.window_tokens()) return std::nullopt;
+  return "question and answer are " + std::to_string(tokens) + " tokens, the window is " +
+         std::to_string(assembly_.window_tokens());
+}
+
+// Takes up what the event offers. What the receipt says of it.
+std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan) {
+  const Admission& admission = *gathered.admission;
+  const Event& event = gathered.resolved->prepared->event;
   if (!options_.learning) return "no training step: learning is off";
-  if (pinned.frozen) return "no training step: adapter frozen";
-  if (!pinned.step) {
-    return "no training step: user " + gathered.resolved->prepared->event.user +
-           " has had its share of the recent ones";
+  if (admission.frozen) return "no training step: adapter frozen";
+  if (offer.logged.chat.empty()) return "nothing to learn: the answer is not on record";
+  if (const auto why = TooLong(offer.logged)) return "no training step: " + *why;
+  Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
+  const Version parent = tenant.lineage.parent();
+  if (!event.user.empty()) offer.holds.people.insert(event.user);
+  offer.logged.admitted = admission.admitted;
+  const std::optional<Step> step =
+      tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_);
+  AddStep(step, std::move(offer.logged), parent, plan);
+  if (!step) {
+    return "no training step: user " + event.user + " has had its share of the recent ones";
   }
-  std::string text = "training step " + std::to_string(pinned.step->number);
-  if (pinned.step->makes) text += ", makes version " + std::to_string(*pinned.step->makes);
+  std::string text = "training step " + std::to_string(step->number);
+  if (step->makes) text += ", makes version " + std::to_string(*step->makes);
   return text;
 }
 
-// Feedback and examples: a receipt, perhaps a lesson.
-void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
-  const Prepared& prepared = *gathered.resolved->prepared;
+// An example: a receipt, and a lesson with full reward.
+void Respond::PlanExample(Sequence at, const Gathered& gathered, Plan& plan) {
   const Chosen& chosen = *gathered.chosen;
-  std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  LoggedExample logged;
-  const auto plain_chat = [&](const std::string& question) {
-    if (!chosen.system.empty()) logged.chat.push_back({"system", chosen.system});
-    logged.chat.push_back({"user", question});
-  };
-  logged.user = prepared.event.user;
-  if (const auto* example = std::get_if<ExampleGiven>(&prepared.event.data)) {
-    plain_chat(example->query);
-    logged.shown = example->answer;
-    logged.reward = 1;
-    summary = chosen.examples_changed > 0 ? "example kept" : "example";
-    if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
-    summary += "; " + Learning(gathered, true);
-  } else {
-    const Feedback& feedback = std::get<Feedback>(prepared.event.data);
-    const Signal signal = prepared.signal.value_or(Signal{});
-    const bool teaches = signal.reward != 0 || signal.correction;
-    summary = Learning(gathered, teaches);
-    // Who sends dislikes as 0 would never hear of it otherwise.
-    if (!teaches && feedback.rating == 0.0) {
-      summary = "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
-    }
-    logged.reward = signal.reward;
-    logged.correction = signal.correction;
-    Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);
-    const std::optional<Sequence>& about = gathered.resolved->about;
-    const AnswerRecords::Record* record =
-        about && tenant != nullptr ? tenant->records.Find(*about) : nullptr;
-    std::optional<ShownChat> shown =
-        record != nullptr ? tenant->shown.Find(record->answer) : std::nullopt;
-    if (shown) {
-      logged.chat = std::move(shown->chat);
-      logged.shown = Sequence{record->answer};
-      logged.documents = std::move(shown->documents);
-      if (logged.user.empty()) logged.user = record->user;
-    } else if (feedback.inline_answer) {
-      plain_chat(feedback.inline_answer->query);
-      logged.shown = feedback.inline_answer->completion;
-    } else {
-      logged = {};
-      logged.shown = std::string();
-      if (gathered.pinned->step) summary += " and changes nothing: the answer is not on record";
-    }
-    if (!chosen.note.empty()) summary += "; " + chosen.note;
-    if (record != nullptr && (signal.reward < 0 || signal.correction) &&
-        tenant->cache.Reject(record->cache_key, record->answer, tenant->shown, plan.retired)) {
-      summary += "; the answer left the cache";
-    }
-  }
-  if (gathered.pinned->step) plan.lesson = Lesson{std::move(logged), {}, 0};
+  const auto& example = std::get<ExampleGiven>(gathered.resolved->prepared->event.data);
+  Offer offer;
+  offer.logged.chat = PlainChat(chosen, example.query);
+  offer.logged.shown = example.answer;
+  offer.logged.reward = 1;
+  std::string summary = chosen.examples_changed > 0 ? "example kept" : "example";
+  if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
+  summary += "; " + Learn(at, gathered, std::move(offer), plan);
+  std::get<Applied>(plan.outcome.what).summary = std::move(summary);
 }
 
-void Respond::PlanCommand(const AdapterCommand& command, const Gathered& gathered,
-                          Plan& plan) const {
+// Feedback: a receipt, perhaps a lesson.
+void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
+  const Prepared& prepared = *gathered.resolved->prepared;
+  const Feedback& feedback = std::get<Feedback>(prepared.event.data);
+  const Signal signal = prepared.signal.value_or(Signal{});
+  const bool teaches = signal.reward != 0 || signal.correction;
+  Offer offer;
+  offer.logged.shown = std::string();
+  offer.logged.reward = signal.reward;
+  offer.logged.correction = signal.correction;
+  Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);
+  const std::optional<Sequence>& about = gathered.resolved->about;
+  const AnswerRecords::Record* record =
+      about && tenant != nullptr ? tenant->records.Find(*about) : nullptr;
+  std::optional<ShownChat> shown =
+      record != nullptr ? tenant->shown.Find(record->answer) : std::nullopt;
+  if (shown) {
+    offer.logged.chat = std::move(shown->chat);
+    offer.logged.shown = Sequence{record->answer};
+    offer.holds = {std::move(shown->people), std::move(shown->documents)};
+    if (!record->user.empty()) offer.holds.people.insert(record->user);
+  } else if (feedback.inline_answer) {
+    offer.logged.chat = PlainChat(*gathered.chosen, feedback.inline_answer->query);
+    offer.logged.shown = feedback.inline_answer->completion;
+  }
+  std::string& summary = std::get<Applied>(plan.outcome.what).summary;
+  if (teaches) {
+    summary = Learn(at, gathered, std::move(offer), plan);
+  } else if (feedback.rating == 0.0) {  // who sends dislikes as 0 would never hear of it otherwise
+    summary = "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
+  } else {
+    summary = "nothing to learn: reward 0";
+  }
+  if (!gathered.chosen->note.empty()) summary += "; " + gathered.chosen->note;
+  if (record != nullptr && (signal.reward < 0 || signal.correction) &&
+      tenant->cache.Reject(record->cache_key, record->answer, tenant->shown, plan.retired)) {
+    summary += "; the answer left the cache";
+  }
+}
+
+void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
+                          Tenant& tenant, Plan& plan) const {
   using Action = AdapterCommand::Action;
-  const Pinned& pinned = *gathered.pinned;
+  Lineage& lineage = tenant.lineage;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
   if (!options_.learning) {
     summary = "nothing done: the adapter is switched off";
-    if (!pinned.step) return;
+    return;
   }
+  const Version before = lineage.serving();
   switch (command.action) {
     case Action::kFreeze:
-      summary = "adapter frozen at version " + std::to_string(pinned.serve);
+      summary = "adapter frozen at version " + std::to_string(before);
       break;
     case Action::kUnfreeze:
-      summary = "adapter learns on from version " + std::to_string(pinned.serve);
+      summary = "adapter learns on from version " + std::to_string(before);
       break;
     case Action::kRollback:
-      if (pinned.step) {
-        summary = "rolled back to version " + std::to_string(pinned.serve);
-        plan.lesson = Lesson{Rollback{pinned.serve}, {}, 0};
+      if (const std::optional<Step> step = lineage.RollBack(command.version)) {
+        summary = "rolled back to version " + std::to_string(lineage.serving());
+        AddStep(step, Return{lineage.PathOfHead(), {}}, 0, plan);
       } else {
-        summary =
-            "nothing rolled back: " +
-            (command.version ? "version " + std::to_string(*command.version)
-                             : "what version " + std::to_string(pinned.serve) + " grew from") +
-            " is not kept";
+        summary = "nothing rolled back: " +
+                  (command.version ? "version " + std::to_string(*command.version)
+                                   : "what version " + std::to_string(before) + " grew from") +
+                  " is not kept";
       }
       break;
     case Action::kReset:
       summary = "reset to the base model";
-      plan.lesson = Lesson{Reset{}, {}, 0};
+      AddStep(lineage.Reset(), Return{}, 0, plan);
       break;
-    case Action::kImport:
-      summary = "imported " + command.uri + " as version " + std::to_string(pinned.serve);
-      plan.lesson = Lesson{Import{command.uri, command.sha256}, {}, 0};
+    case Action::kImport: {
+      const Version parent = lineage.parent();
+      const Step step = lineage.Import(at, adapt_);
+      summary = "imported " + command.uri + " as version " + std::to_string(*step.makes);
+      AddStep(step, Import{imported.version}, parent, plan);
       break;
+    }
   }
 }
 
-void Respond::PlanForget(Sequence at, const Forget& forget, const Gathered& gathered, Plan& plan) {
-  size_t answers = 0;
-  size_t cached = 0;
-  if (Tenant* tenant = tenants_.Find(at.partition(), gathered.resolved->prepared->event.tenant)) {
-    const bool shots_too = gathered.chosen->examples_changed > 0;
-    const std::set<AnswerId> gone = tenant->shown.Concerned(forget, shots_too);
-    answers = tenant->records.Purge(gone, forget.user, tenant->shown, plan.retired);
-    cached = tenant->cache.Purge(gone, tenant->shown, plan.retired);
+// What a forget does to the adapter, for its receipt.
+std::string Respond::Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage) {
+  std::string text = Counted(forgotten.lessons, "lesson");
+  if (forgotten.step) {
+    const std::string step = "; training step " + std::to_string(forgotten.step->number);
+    const std::string again = Counted(forgotten.lessons_again, "lesson");
+    if (!forgotten.step->makes) {
+      text += step + ": " + Named(lineage.serving()) + " serves";
+    } else {
+      text += step + " learns " + again + " again and makes version " +
+              std::to_string(*forgotten.step->makes);
+    }
+    if (forgotten.events_until_takeover > 0) {
+      text += ", which serves after " + Counted(forgotten.events_until_takeover, "further event") +
+              ", " + Named(lineage.serving()) + " until then";
+    }
   }
+  if (!forgotten.versions.empty()) text += "; no longer kept: " + Listed(forgotten.versions);
+  if (!forgotten.snapshots.empty()) {
+    text += "; snapshots that may still hold it, to be deleted: " + Listed(forgotten.snapshots);
+  }
+  return text;
+}
+
+void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered,
+                         Plan& plan) const {
+  const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
+  const size_t answers = tenant.records.Purge(gone, forget.user, tenant.shown, plan.retired);
+  const Lineage::Forgotten forgotten =
+      tenant.lineage.Forget(forget, gathered.admission->admitted_after_all, adapt_);
+  const size_t cached = tenant.cache.Purge(gone, forgotten.versions, tenant.shown, plan.retired);
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  summary = forget.user.empty() ? "forgot document " + forget.document_id + ": " +
-                                      Counted(gathered.found->chunks_removed, "chunk")
-                                : "forgot user " + forget.user + ": " +
-                                      Counted(gathered.chosen->examples_changed, "example");
-  summary += ", " + Counted(answers, "query record") + ", " + Counted(cached, "cached answer");
-  if (const std::optional<Step>& step = gathered.pinned->step) {
-    plan.lesson = Lesson{Unlearn{forget.user, forget.document_id}, {}, 0};
-    summary += "; training step " + std::to_string(step->number) +
-               " rebuilds the adapter as version " + std::to_string(step->makes.value_or(0));
+  if (forget.user.empty()) {
+    summary = "forgot document " + forget.document_id + ": ";
+  } else {
+    summary = "forgot user " + forget.user + ": " +
+              Counted(gathered.chosen->examples_changed, "example") + ", ";
   }
+  if (forget.user.empty() || forget.documents) {
+    summary += Counted(gathered.found->chunks_removed, "chunk") + ", ";
+  }
+  summary += Counted(answers, "query record") + ", " + Counted(cached, "cached answer") + ", ";
+  summary += Unlearning(forgotten, tenant.lineage);
+  if (forgotten.lessons == 0 && !forgotten.step) return;
+  AddStep(forgotten.step, Return{tenant.lineage.PathOfHead(), forgotten.changed},
+          tenant.lineage.serving(), plan);
 }
 
 // ---- State --------------------------------------------------------------------------------------
@@ -314,6 +411,7 @@ void Respond::Save(int32_t partition, Changes& changes) {
     tenant.records.Save(name, changes);
     tenant.cache.Save(name, changes);
     tenant.shown.Save(name, changes);
+    tenant.lineage.Save(name, changes);
   });
 }
 
@@ -322,6 +420,10 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   if (entry.kind == AnswerRecords::kKind) return tenant.records.Load(entry, tenant.shown);
   if (entry.kind == AnswerCache::kKind) return tenant.cache.Load(entry, tenant.shown);
   if (entry.kind == ShownAnswers::kKind) return tenant.shown.Load(entry);
+  if (entry.kind == Lineage::kHeadKind || entry.kind == Lineage::kPlaceKind ||
+      entry.kind == Lineage::kVersionKind) {
+    return tenant.lineage.Load(entry);
+  }
   return UnreadableEntry(entry);
 }
 

@@ -9,9 +9,10 @@
 // (answer_records.h). Plan::retired names the answers that nothing refers to any more: their texts
 // may go once this plan and the earlier ones are done (the same plan may still name them).
 //
-// A step that adapt has counted always gets its lesson. If nothing can be learnt (the answer is no
-// longer on record, or was never given), that is an LoggedExample with an empty chat, and what the
-// step makes equals its parent.
+// The adapter: which version serves, and what an event changes in it, says the tenant's lineage
+// (lineage.h), which learns here whose words are in a lesson. What cannot be learnt makes no step,
+// and the receipt says why: the answer is no longer on record, or question and answer are longer
+// than the window.
 //
 // One event at a time, in log order; see state.h for who calls Save, Load and Drop. Forget walks
 // over the tenant's records and cache, everything else costs O(log n) and a count of tokens.
@@ -25,6 +26,7 @@
 #include "stages/chat_assembly.h"
 #include "stages/events.h"
 #include "stages/jobs.h"
+#include "stages/lineage.h"
 #include "stages/respond_options.h"
 #include "stages/state.h"
 #include "stages/table.h"
@@ -34,7 +36,7 @@ namespace nudge {
 class Respond {
  public:
   // format.count_tokens is called by Apply, on its thread.
-  Respond(ChatFormat format, RespondOptions options = {});
+  Respond(ChatFormat format, RespondOptions options = {}, AdaptOptions adapt = {});
 
   // gathered: no pointer in it is null. The only error is kTooLarge, of a query whose system
   // prompt, question and max_tokens do not fit the window; the state is as before.
@@ -53,18 +55,32 @@ class Respond {
     AnswerRecords records;
     AnswerCache cache;
     ShownAnswers shown;
+    Lineage lineage;
+  };
+  // What feedback or an example offers: the lesson, and whose words it holds. Without a chat there
+  // is nothing on record to learn from.
+  struct Offer {
+    LoggedExample logged;
+    Lineage::Holds holds;
   };
 
   Result<Plan> PlanAnswer(Sequence at, const Gathered& gathered);
   void AskModel(Sequence at, const Gathered& gathered, AssembledChat assembled, Plan& plan,
                 Response& response);
+  void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
-  void PlanCommand(const AdapterCommand& command, const Gathered& gathered, Plan& plan) const;
-  void PlanForget(Sequence at, const Forget& forget, const Gathered& gathered, Plan& plan);
-  std::string Learning(const Gathered& gathered, bool teaches) const;
+  std::string Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan);
+  std::optional<std::string> TooLong(const LoggedExample& logged) const;
+  void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
+                   Tenant& tenant, Plan& plan) const;
+  static std::string Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage);
+  void PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered, Plan& plan) const;
+  static void AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,
+                      Plan& plan);
 
   const ChatAssembly assembly_;
   const RespondOptions options_;
+  const AdaptOptions adapt_;
   Tenants<Tenant> tenants_;
 };
 

@@ -548,9 +548,8 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.credits.events == 14U);
   BOOST_TEST(options.credits.bytes == 2048U);
   BOOST_TEST(options.graph.limits.line_bytes == 4096U);
-  BOOST_TEST(options.executor.adapters.journal_examples == 15U);
+  BOOST_TEST(options.adapt.lessons_per_tenant == 15U);
   BOOST_TEST(options.adapt.versions_kept == 5U);
-  BOOST_TEST(options.executor.versions_kept == 5U);
   BOOST_TEST(!options.adapt.enabled);
   BOOST_TEST(!options.respond.learning);
   BOOST_TEST(options.recall.default_prompt_id == "main");

@@ -6,14 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "stages/hash.h"
+#include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
@@ -60,17 +63,18 @@ struct World {
   TempFolder folder;
   std::string place = folder.path() + "/state/imports";
   ImportStore store{place};
+  std::unique_ptr<Backend> teacher = MakeTemplateBackend({});
 
   std::string PathOf(int number) const { return place + "/" + Name(number) + ".adapter"; }
   bool Finds(int number, size_t bytes = 100'000) const {
-    const auto found = store.Find(Name(number));
+    const auto found = store.Find(Name(number), *teacher);
     BOOST_REQUIRE_MESSAGE(found.ok(), (found.ok() ? "" : found.error().message));
-    return found->has_value() && Same(**found, VersionOf(number, bytes));
+    return *found != nullptr && Same(**found, VersionOf(number, bytes));
   }
   bool HasNothing(int number) const {
-    const auto found = store.Find(Name(number));
+    const auto found = store.Find(Name(number), *teacher);
     BOOST_REQUIRE_MESSAGE(found.ok(), (found.ok() ? "" : found.error().message));
-    return !found->has_value();
+    return *found == nullptr;
   }
   size_t Files() const {
     return static_cast<size_t>(
@@ -89,8 +93,8 @@ BOOST_AUTO_TEST_CASE(what_is_put_is_found_by_the_digest_it_was_asked_for_by_anot
   }
   for (const int number : {1, 2, 3}) BOOST_TEST(world.Finds(number));
   BOOST_TEST(world.HasNothing(4));
-  const auto found = ImportStore(world.place).Find(Name(2));
-  BOOST_TEST((found.ok() && found->has_value() && Same(**found, VersionOf(2))));
+  const auto found = ImportStore(world.place).Find(Name(2), *world.teacher);
+  BOOST_TEST((found.ok() && *found != nullptr && Same(**found, VersionOf(2))));
   BOOST_REQUIRE(world.store.Put(Name(7), VersionOf(7, 0)).ok());
   BOOST_TEST(world.Finds(7, 0));
 }
@@ -171,7 +175,7 @@ BOOST_AUTO_TEST_CASE(a_name_that_is_no_digest_is_refused_and_touches_nothing) {
        {std::string(), std::string("../../x"), Name(1).substr(1), Name(1) + "0",
         std::string(64, 'A'), std::string(64, '/'), "." + Name(1).substr(1)}) {
     const auto put = world.store.Put(name, VersionOf(1));
-    const auto found = world.store.Find(name);
+    const auto found = world.store.Find(name, *world.teacher);
     BOOST_REQUIRE((!put.ok() && !found.ok()));
     BOOST_TEST((put.error().code == Code::kWrongAdapter));
     BOOST_TEST((found.error().code == Code::kWrongAdapter));
@@ -229,12 +233,21 @@ BOOST_AUTO_TEST_CASE(threads_that_put_and_find_one_version_see_it_whole_or_not_a
       ok[t] = true;
       for (int round = 0; round < 20; ++round) {
         ok[t] = ok[t] && world.store.Put(Name(1), VersionOf(1)).ok();
-        const auto found = world.store.Find(Name(1));
-        ok[t] = ok[t] && found.ok() && found->has_value() && Same(**found, VersionOf(1));
+        const auto found = world.store.Find(Name(1), *world.teacher);
+        ok[t] = ok[t] && found.ok() && *found != nullptr && Same(**found, VersionOf(1));
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
   BOOST_TEST((ok == std::array{true, true, true, true}));
   BOOST_TEST(world.Files() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(without_a_folder_nothing_is_kept) {
+  const World world;
+  const ImportStore store("");
+  BOOST_TEST(store.Put(Name(1), VersionOf(1)).ok());
+  const auto found = store.Find(Name(1), *world.teacher);
+  BOOST_TEST((found.ok() && *found == nullptr));
+  BOOST_TEST(store.Keep({}).ok());
 }

@@ -461,7 +461,8 @@ struct SlowIndex {
     double total = 0;
     for (const auto& [id, stored] : tenants[tenant]) {
       for (uint32_t c = 0; c < stored.chunks.size(); ++c) {
-        Passage passage{id, stored.version, c, stored.title, stored.chunks[c].text, 0, 0, 0, {}};
+        Passage passage{id, stored.version, "", c, stored.title, stored.chunks[c].text, 0, 0, 0,
+                        {}};
         size_t same = 0;
         while (same < all.size() &&
                (all[same].title != passage.title || all[same].text != passage.text ||
@@ -469,7 +470,7 @@ struct SlowIndex {
           ++same;
         }
         if (same < all.size()) {
-          if (all[same].copies.size() < 15) all[same].copies.push_back({id, stored.version});
+          if (all[same].copies.size() < 15) all[same].copies.push_back({id, stored.version, ""});
           continue;
         }
         vectors.push_back(stored.chunks[c].vector);

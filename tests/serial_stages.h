@@ -104,6 +104,11 @@ class Store {
   size_t SaveFrom(Stage& stage, int32_t partition) {
     Changes changes;
     stage.Save(partition, changes);
+    Apply(changes);
+    return changes.size();
+  }
+
+  void Apply(const Changes& changes) {
     for (const Change& change : changes) {
       const auto key = std::tuple(change.tenant, change.kind, change.id);
       if (change.value) {
@@ -112,7 +117,14 @@ class Store {
         rows_.erase(key);
       }
     }
-    return changes.size();
+  }
+
+  template <class Each>
+  void ForEach(Each each) const {
+    for (const auto& [key, value] : rows_) {
+      const auto& [tenant, kind, id] = key;
+      each(Change{tenant, kind, id, value});
+    }
   }
 
   template <class Stage>

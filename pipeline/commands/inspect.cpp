@@ -336,8 +336,7 @@ std::string VersionOf(const std::pair<std::string, std::string>& entry) {
   const size_t digits = std::min(entry.first.find_first_not_of('0'), entry.first.size() - 1);
   const std::string number = entry.first.empty() ? "?" : entry.first.substr(digits);
   ByteReader in(entry.second);
-  if (in.U8() != 1) return number;
-  in.U64();  // where its journal ends
+  if (in.U8() != 2) return number;
   const bool has_weights = in.U8() != 0;
   const std::string digest = has_weights ? in.Text() : "base";
   return in.failed() ? number : number + ", digest " + digest;

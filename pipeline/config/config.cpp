@@ -479,7 +479,6 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
   options.recall.default_prompt_id = options.prompt.default_prompt_id;
   options.respond.learning = options.adapt.enabled;
-  options.executor.versions_kept = options.adapt.versions_kept;
   options.executor.snapshot_folder =
       (std::filesystem::path(config.output.folder) / "snapshots").string();
   options.state_folder = StateFolder(config);

@@ -115,6 +115,10 @@ class LocalBackend final : public Backend {
     return tokens.ok() ? tokens->size() : model_.window_tokens() + size_t{1};
   }
   size_t window_tokens() const override { return model_.window_tokens(); }
+  // Whatever was shown and fits the window can be learnt, if alone.
+  size_t lesson_tokens() const {
+    return std::max<size_t>(options_.lesson_tokens_max, model_.window_tokens());
+  }
 
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
@@ -363,7 +367,7 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
                                      shape.QueryWidth() + 2 * shape.feed_forward);
   const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
   try {  // unwritten pages take no memory, but count against every limit
-    const AlignedFloats step = AllocateFloats(options_.lesson_tokens_max * row);
+    const AlignedFloats step = AllocateFloats(lesson_tokens() * row);
     if (base_form_.in_file) return;
     const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
   } catch (const std::bad_alloc&) {
@@ -424,8 +428,8 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   Training training;
   training.weights = *weights;
   try {
-    training.trainer = std::make_unique<Trainer>(
-        *weights, TrainerLimits{options_.lesson_tokens_max, options_.learner.rank});
+    training.trainer =
+        std::make_unique<Trainer>(*weights, TrainerLimits{lesson_tokens(), options_.learner.rank});
   } catch (const std::bad_alloc&) {
     return WithoutFolder({Code::kModelFailed, "no memory to train " + options_.language_model,
                           "free memory, or set adapt.enabled to false"});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -17,8 +18,8 @@ namespace fs = std::filesystem;
 
 constexpr uint8_t kFormat = 1;
 constexpr std::string_view kSuffix = ".adapter";
-constexpr size_t kDigits = 64;                  // of a SHA-256
-constexpr uint64_t kOverheadBytes = 64 * 1024;  // of a file, beside the weights
+constexpr size_t kDigits = 64;                                          // of a SHA-256
+constexpr uint64_t kFileBytesMax = ImportStore::kBytesMax + 64 * 1024;  // with what is beside them
 
 bool IsSha256(std::string_view text) {
   return text.size() == kDigits && text.find_first_not_of("0123456789abcdef") == text.npos;
@@ -82,6 +83,7 @@ std::string ImportStore::PathOf(std::string_view sha256) const {
 }
 
 Result<Nothing> ImportStore::Put(const std::string& sha256, const AdapterVersion& version) const {
+  if (folder_.empty()) return Nothing{};
   if (!IsSha256(sha256)) return NoName(sha256);
   if (version.weights.size() > kBytesMax) {
     return Error{Code::kTooLarge,
@@ -96,24 +98,27 @@ Result<Nothing> ImportStore::Put(const std::string& sha256, const AdapterVersion
   return Nothing{};
 }
 
-Result<std::optional<AdapterVersion>> ImportStore::Find(const std::string& sha256) const {
+Result<std::shared_ptr<const AdapterVersion>> ImportStore::Find(const std::string& sha256,
+                                                                Teacher& teacher) const {
+  const std::shared_ptr<const AdapterVersion> nothing;
+  if (folder_.empty()) return nothing;
   if (!IsSha256(sha256)) return NoName(sha256);
   const std::string path = PathOf(sha256);
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status) && (!error || error == std::errc::no_such_file_or_directory)) {
-    return std::optional<AdapterVersion>();
-  }
-  if (fs::exists(status) &&
-      (!fs::is_regular_file(status) || fs::file_size(path, error) > kBytesMax + kOverheadBytes)) {
-    return std::optional<AdapterVersion>();
-  }
-  const auto bytes = ReadFile(path, kBytesMax + kOverheadBytes);
+  if (status.type() == fs::file_type::not_found) return nothing;
+  const bool is_other = fs::exists(status) && (!fs::is_regular_file(status) ||
+                                               fs::file_size(path, error) > kFileBytesMax);
+  if (is_other) return nothing;
+  const auto bytes = ReadFile(path, kFileBytesMax);
   if (!bytes.ok()) return Failed("read", sha256, bytes.error());
-  return Decode(sha256, *bytes);
+  const std::optional<AdapterVersion> found = Decode(sha256, *bytes);
+  if (!found) return nothing;
+  return teacher.LoadVersion(found->weights, found->digest, found->parent_digest, found->counts);
 }
 
 Result<Nothing> ImportStore::Keep(const std::set<std::string>& kept) const {
+  if (folder_.empty()) return Nothing{};
   std::vector<fs::path> others;
   std::error_code error;
   for (fs::directory_iterator entry(folder_, error), end; !error && entry != end;

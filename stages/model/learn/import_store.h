@@ -8,10 +8,11 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "stages/model/learn/teacher.h"
 #include "stages/result.h"
@@ -22,7 +23,7 @@ class ImportStore {
  public:
   static constexpr uint64_t kBytesMax = uint64_t{1} << 30;  // of a version's weights
 
-  // The folder is made when the first version is put.
+  // The folder is made when the first version is put; empty: nothing is kept.
   explicit ImportStore(std::string folder) : folder_(std::move(folder)) {}
 
   // On the disk when it returns, in place of what was there under that name.
@@ -30,11 +31,11 @@ class ImportStore {
   // kUnreadableFile: the disk is full, or does not write; what was there stays.
   Result<Nothing> Put(const std::string& sha256, const AdapterVersion& version) const;
 
-  // What was put, without `plugged`: Teacher::LoadVersion takes it. Nothing where it is not there,
-  // or is not what was put.
-  // kWrongAdapter as Put. kUnreadableFile: it is there, and the disk or its permissions are in the
-  // way.
-  Result<std::optional<AdapterVersion>> Find(const std::string& sha256) const;
+  // What was put, loaded by the teacher that made it; null where it is not there, or is not what
+  // was put. kWrongAdapter as Put. kUnreadableFile: it is there, and the disk or its permissions
+  // are in the way. Else as Teacher::LoadVersion.
+  Result<std::shared_ptr<const AdapterVersion>> Find(const std::string& sha256,
+                                                     Teacher& teacher) const;
 
   // Removes all others, damaged ones and what a killed process left too. `kept` must have the names
   // of every partition and process that shares the folder.

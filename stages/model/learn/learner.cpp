@@ -191,7 +191,7 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
   return drawn;
 }
 
-// A replayed lesson that does not fit beside the new one and the anchors is left out.
+// What does not fit beside the new lesson is left out: replayed lessons first, then anchors.
 Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
                                  const AnchorPool& anchors, size_t max_tokens) const {
   StepBatch batch;
@@ -199,9 +199,13 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   const auto rows = [&](const ReplayItem& l) {
     return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
-  const auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
+  auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
   size_t used = rows(item);
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
+  while (!drawn.empty() && used > max_tokens) {
+    used -= Rows(anchors.sequences()[drawn.back()]);
+    drawn.pop_back();
+  }
   std::vector<const ReplayItem*> items = {&item};
   for (const uint64_t i : Draw(kReplay, options_.replay_per_lesson, replay_.size())) {
     const size_t more = rows(replay_[i]);
@@ -240,7 +244,10 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   } else if (example.reward > 0) {
     item.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
   }
-  if (IsDown(example) && !shown.empty() && shown != example.correction) {
+  const bool pushes_away = IsDown(example) && !shown.empty() && shown != example.correction;
+  const size_t down_rows = example.prompt.size() + shown.size() - 1;
+  // A correction that leaves no room for what it corrects is learnt alone.
+  if (pushes_away && (!item.up || Rows(*item.up) + down_rows <= trainer.limits().max_tokens)) {
     item.down =
         Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
     item.down->beta = static_cast<float>(options_.down_beta);

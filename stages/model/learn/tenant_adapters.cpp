@@ -6,14 +6,42 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;  // 1 knew the order of lessons, and no places
 
-void WriteVersion(ByteWriter& out, const AdapterVersion* version) {
-  out.U8(version != nullptr);
-  if (version == nullptr) return;
+std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
+  ByteWriter out;
+  out.U8(kFormat);
   out.Text(version->digest);
   out.Text(version->parent_digest);
   out.Text(version->weights);
+  return out.Take();
+}
+
+std::string EncodeExample(const TextExample& example) {
+  ByteWriter out;
+  out.U8(kFormat);
+  out.U64(example.chat.size());
+  for (const ChatMessage& message : example.chat) {
+    out.Text(message.role);
+    out.Text(message.text);
+  }
+  out.Text(example.shown);
+  out.U8(example.correction.has_value());
+  if (example.correction) out.Text(*example.correction);
+  out.F64(example.reward);
+  return out.Take();
+}
+
+TextExample DecodeExample(ByteReader& in) {
+  TextExample example;
+  for (uint64_t left = in.U64(); left > 0 && !in.failed(); --left) {
+    std::string role = in.Text();
+    example.chat.push_back({std::move(role), in.Text()});
+  }
+  example.shown = in.Text();
+  if (in.U8() != 0) example.correction = in.Text();
+  example.reward = in.F64();
+  return example;
 }
 
 }  // namespace
@@ -23,198 +51,189 @@ const std::string& Served::digest() const {
   return adapter ? adapter->digest : kBase;
 }
 
-TenantAdapters::TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options)
-    : teacher_(teacher), tenant_(std::move(tenant)), options_(options) {}
+TenantAdapters::TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options,
+                               CheckpointFile& checkpoints)
+    : teacher_(teacher),
+      tenant_(std::move(tenant)),
+      options_(options),
+      checkpoints_(checkpoints, options.checkpoint_bytes) {}
 
 BackendLearner& TenantAdapters::learner() {
   if (!learner_) learner_ = teacher_.NewLearner(tenant_);
   return *learner_;
 }
 
-void TenantAdapters::DropJournal() {
-  journal_begin_ = journal_end();
-  journal_.clear();
+// ---- A lesson -----------------------------------------------------------------------------------
+
+struct TenantAdapters::Visitor {
+  TenantAdapters& self;
+  LearningPlace at;
+  const std::string* shown;
+
+  void operator()(const LoggedExample& logged) {
+    if (shown == nullptr) {
+      self.error_ =
+          Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
+      return;
+    }
+    self.journal_.Put(at, {logged.chat, *shown, logged.correction, logged.reward});
+    if (logged.admitted) self.ahead_.push_back(at);
+  }
+  void operator()(const nudge::Return& back) { self.Return(back); }
+  void operator()(const Import& import) {
+    if (!import.version) {
+      self.error_ = Error{Code::kWrongAdapter, "the import brought no weights", ""};
+      return;
+    }
+    self.imports_.Put(at, import.version);
+    if (Result<Nothing> started = self.StartFrom(at); !started.ok()) {
+      self.imports_.Erase(at);
+      self.error_ = started.error();
+    }
+  }
+};
+
+void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::string* shown) {
+  error_.reset();
+  report_ = {};
+  for (const LearningPlace place : lesson.dropped) Forget(place);
+  if (const Result<Nothing> can = teacher_.CanLearn(); !can.ok()) {
+    error_ = can.error();
+    return;
+  }
+  std::visit(Visitor{*this, at, shown}, lesson.what);
 }
 
-LessonDone TenantAdapters::Apply(const Lesson& lesson, const std::string* shown,
-                                 const Served& target, const Served& parent,
-                                 const ParallelFor& parallel_for) {
-  LessonDone done{std::nullopt, {}, parent, std::nullopt};
-  if (const Result<Nothing> can = teacher_.CanLearn(); !can.ok()) {
-    done.error = can.error();
-    return done;
+// All that is kept of a place that nothing leads to.
+void TenantAdapters::Forget(LearningPlace place) {
+  journal_.Erase(place);
+  imports_.Erase(place);
+  checkpoints_.Erase(place);
+  if (at_ == place) at_.reset();
+}
+
+// A learner that has learnt nothing but what it starts from: an import, or nothing.
+Result<Nothing> TenantAdapters::StartFrom(LearningPlace start) {
+  std::unique_ptr<BackendLearner> fresh = teacher_.NewLearner(tenant_);
+  if (const auto* import = imports_.Find(start)) {
+    if (Result<Nothing> adopted = fresh->Adopt(import->get()); !adopted.ok()) return adopted;
   }
-  if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
-    Result<LessonReport> report = Learn(*logged, shown, parallel_for);
+  learner_ = std::move(fresh);
+  at_ = start;
+  learnt_ = since_checkpoint_ = 0;
+  return Nothing{};
+}
+
+void TenantAdapters::Return(const nudge::Return& back) {
+  for (const LearningPlace place : back.changed) {
+    checkpoints_.Erase(place);
+    if (at_ == place) at_.reset();
+  }
+  const std::vector<LearningPlace>& path = back.path;
+  const bool from_import = !path.empty() && imports_.Find(path.front()) != nullptr;
+  size_t known = path.size();  // lessons and start that need not be learnt again
+  for (; known > 0; --known) {
+    const LearningPlace place = path[known - 1];
+    if (at_ == place) break;
+    if (!checkpoints_.Has(place)) continue;
+    const std::optional<std::string> saved = checkpoints_.Read(place);
+    if (!saved) continue;
+    Result<std::unique_ptr<BackendLearner>> loaded = teacher_.LoadLearner(tenant_, *saved);
+    if (!loaded.ok()) continue;
+    learner_ = std::move(*loaded);
+    at_ = place;
+    learnt_ = known - (from_import ? 1 : 0);
+    since_checkpoint_ = 0;
+    break;
+  }
+  if (known == 0 && (at_ != LearningPlace{0} || from_import)) {
+    const Result<Nothing> started = StartFrom(from_import ? path.front() : 0);
+    if (!started.ok()) error_ = started.error();
+    known = from_import ? 1 : 0;
+  }
+  ahead_.assign(path.begin() + static_cast<std::ptrdiff_t>(known), path.end());
+}
+
+void TenantAdapters::LearnNext(const ParallelFor& parallel_for) {
+  const LearningPlace place = ahead_.front();
+  ahead_.pop_front();
+  at_ = place;
+  ++learnt_;
+  // A lesson whose answer was never given has no text.
+  if (const TextExample* example = journal_.Find(place)) {
+    Result<LessonReport> report = learner().Step(*example, parallel_for);
     if (report.ok()) {
-      done.report = *report;
+      report_ = *report;
     } else {
-      done.error = report.error();
+      error_ = report.error();
     }
-  } else {
-    struct Visitor {
-      TenantAdapters& self;
-      const Served& target;
-      const ParallelFor& parallel_for;
-      Result<Nothing> operator()(const LoggedExample&) { return Nothing{}; }
-      Result<Nothing> operator()(const Rollback&) { return self.RollBack(target); }
-      Result<Nothing> operator()(const Reset&) {
-        self.start_ = nullptr;
-        self.DropJournal();
-        return self.learner().Adopt(nullptr);
-      }
-      Result<Nothing> operator()(const Import& import) { return self.BringIn(import); }
-      Result<Nothing> operator()(const Unlearn& unlearn) {
-        return self.Rebuild(unlearn, parallel_for);
-      }
-    };
-    const Result<Nothing> result = std::visit(Visitor{*this, target, parallel_for}, lesson.what);
-    if (!result.ok()) done.error = result.error();
   }
+  if (++since_checkpoint_ < options_.checkpoint_every_lessons) return;
+  since_checkpoint_ = 0;
+  checkpoints_.Put(place, learnt_, learner().Save());
+}
+
+LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,
+                               const ParallelFor& parallel_for) {
+  LessonDone done{std::nullopt, report_, parent, std::nullopt};
+  // A lesson that cannot be learnt again is none of a return's errors: a fresh learner refuses it
+  // too.
+  const bool returns = std::holds_alternative<nudge::Return>(lesson.what);
+  if (!returns || !at_) done.error = error_;
   if (!lesson.step.makes || done.error) return done;
   Result<std::shared_ptr<const AdapterVersion>> published =
       learner().Publish(parent.digest(), parallel_for);
   if (published.ok()) {
-    done.serves = {*published, journal_end()};
+    done.serves = {*published};
   } else {
     done.error = published.error();
   }
   return done;
 }
 
-Result<LessonReport> TenantAdapters::Learn(const LoggedExample& logged, const std::string* shown,
-                                           const ParallelFor& parallel_for) {
-  if (logged.chat.empty()) return LessonReport{};  // there was nothing to learn: not accepted
-  if (shown == nullptr) {
-    return Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
-  }
-  TextExample text{logged.chat, *shown, logged.correction, logged.reward};
-  Result<LessonReport> report = learner().Step(text, parallel_for);
-  if (!report.ok() || !report->accepted) return report;
-  journal_.push_back({std::move(text), logged.user, logged.documents});
-  if (journal_.size() > options_.journal_examples) {
-    journal_.pop_front();
-    ++journal_begin_;
-  }
-  return report;
-}
-
-Result<Nothing> TenantAdapters::RollBack(const Served& target) {
-  Result<Nothing> adopted = learner().Adopt(target.adapter.get());
-  if (!adopted.ok()) return adopted;
-  while (!journal_.empty() && journal_end() > target.journal_end) journal_.pop_back();
-  dirty_from_ = std::min(dirty_from_, journal_end());
-  return adopted;
-}
-
-Result<Nothing> TenantAdapters::BringIn(const Import& import) {
-  Result<std::shared_ptr<const AdapterVersion>> version =
-      teacher_.ImportVersion(import.uri, import.sha256);
-  if (!version.ok()) return version.error();
-  Result<Nothing> adopted = learner().Adopt(version->get());
-  if (!adopted.ok()) return adopted;
-  start_ = *version;
-  DropJournal();
-  return adopted;
-}
-
-Result<Nothing> TenantAdapters::Rebuild(const Unlearn& unlearn, const ParallelFor& parallel_for) {
-  std::unique_ptr<BackendLearner> fresh = teacher_.NewLearner(tenant_);
-  if (start_) {
-    if (Result<Nothing> adopted = fresh->Adopt(start_.get()); !adopted.ok()) return adopted;
-  }
-  std::deque<Entry> kept;
-  for (const Entry& entry : journal_) {
-    const bool forgotten = unlearn.user.empty() ? entry.documents.contains(unlearn.document_id)
-                                                : entry.user == unlearn.user;
-    if (forgotten) continue;
-    // The gate may refuse a step that it accepted before, when other lessons stood before it. Such
-    // a step is not learnt, and stays in the journal.
-    Result<LessonReport> report = fresh->Step(entry.example, parallel_for);
-    if (!report.ok()) return report.error();
-    kept.push_back(entry);
-  }
-  // The journal's numbers go on, so that no rollback to an older version takes rebuilt entries for
-  // its own.
-  journal_begin_ = journal_end();
-  journal_ = std::move(kept);
-  learner_ = std::move(fresh);
-  return Nothing{};
-}
+// ---- State --------------------------------------------------------------------------------------
 
 void TenantAdapters::Save(Changes& changes) {
-  for (uint64_t number = saved_begin_; number < saved_end_; ++number) {
-    if (number < journal_begin_ || number >= journal_end()) {
-      changes.push_back({tenant_, "journal", NumberName(number), std::nullopt});
-    }
-  }
-  for (uint64_t number = std::max(dirty_from_, journal_begin_); number < journal_end(); ++number) {
-    const Entry& entry = journal_[static_cast<size_t>(number - journal_begin_)];
-    ByteWriter out;
-    out.U8(kFormat);
-    out.U64(entry.example.chat.size());
-    for (const ChatMessage& message : entry.example.chat) {
-      out.Text(message.role);
-      out.Text(message.text);
-    }
-    out.Text(entry.example.shown);
-    out.U8(entry.example.correction.has_value());
-    if (entry.example.correction) out.Text(*entry.example.correction);
-    out.F64(entry.example.reward);
-    out.Text(entry.user);
-    out.U64(entry.documents.size());
-    for (const std::string& document : entry.documents) out.Text(document);
-    changes.push_back({tenant_, "journal", NumberName(number), out.Take()});
-  }
-  saved_begin_ = journal_begin_;
-  saved_end_ = dirty_from_ = journal_end();
+  journal_.Save(tenant_, kJournalKind, EncodeExample, changes);
+  imports_.Save(tenant_, kImportKind, EncodeVersion, changes);
   ByteWriter out;
   out.U8(kFormat);
-  out.U64(journal_begin_);
-  WriteVersion(out, start_.get());
+  out.U8(at_.has_value());
+  out.U64(at_.value_or(0));
+  out.U64(learnt_);
   out.U8(learner_ != nullptr);
   if (learner_) out.Text(learner_->Save());
-  changes.push_back({tenant_, "learner", "", out.Take()});
+  changes.push_back({tenant_, kLearnerKind, "", out.Take()});
 }
 
 Result<Nothing> TenantAdapters::Load(const Change& entry) {
-  ByteReader in(*entry.value);
-  if (in.U8() != kFormat) return UnreadableEntry(entry);
-  if (entry.kind == "learner") {
-    const uint64_t begin = in.U64();
-    if (in.U8() != 0) {
-      const std::string digest = in.Text();
-      const std::string parent = in.Text();
-      const std::string weights = in.Text();
-      auto version = teacher_.LoadVersion(weights, digest, parent, {});
-      if (!version.ok()) return version.error();
-      start_ = *version;
-    }
+  ByteReader in(entry.value ? std::string_view(*entry.value) : std::string_view());
+  const std::optional<LearningPlace> place = NumberOfRow(entry.id);
+  if (in.U8() != kFormat || (entry.kind != kLearnerKind && !place)) return UnreadableEntry(entry);
+  if (entry.kind == kLearnerKind) {
+    const bool somewhere = in.U8() != 0;
+    const LearningPlace at = in.U64();
+    at_ = somewhere ? std::optional(at) : std::nullopt;
+    learnt_ = in.U64();
     if (in.U8() != 0) {
       auto loaded = teacher_.LoadLearner(tenant_, in.Text());
       if (!loaded.ok()) return loaded.error();
       learner_ = std::move(*loaded);
     }
-    journal_begin_ = saved_begin_ = begin;
-    saved_end_ = dirty_from_ = journal_end();
-    return in.complete() ? Result<Nothing>(Nothing{}) : UnreadableEntry(entry);
+  } else if (entry.kind == kImportKind) {
+    const std::string digest = in.Text();
+    const std::string parent = in.Text();
+    const std::string weights = in.Text();
+    if (!in.complete()) return UnreadableEntry(entry);
+    auto version = teacher_.LoadVersion(weights, digest, parent, {});
+    if (!version.ok()) return version.error();
+    imports_.Restore(*place, std::move(*version));
+  } else {
+    TextExample example = DecodeExample(in);
+    if (!in.complete()) return UnreadableEntry(entry);
+    journal_.Restore(*place, std::move(example));
   }
-  Entry loaded;
-  const uint64_t messages = in.U64();
-  for (uint64_t i = 0; i < messages && !in.failed(); ++i) {
-    std::string role = in.Text();
-    loaded.example.chat.push_back({std::move(role), in.Text()});
-  }
-  loaded.example.shown = in.Text();
-  if (in.U8() != 0) loaded.example.correction = in.Text();
-  loaded.example.reward = in.F64();
-  loaded.user = in.Text();
-  const uint64_t documents = in.U64();
-  for (uint64_t i = 0; i < documents && !in.failed(); ++i) loaded.documents.insert(in.Text());
-  if (!in.complete()) return UnreadableEntry(entry);
-  journal_.push_back(std::move(loaded));
-  saved_end_ = dirty_from_ = journal_end();
-  return Nothing{};
+  return in.complete() ? Result<Nothing>(Nothing{}) : UnreadableEntry(entry);
 }
 
 }  // namespace nudge

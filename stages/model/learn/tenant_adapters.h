@@ -1,29 +1,36 @@
 // One tenant's adapter as it learns: Lesson -> [TenantAdapters] -> the version that serves next.
 //
-// Holds the learner and the journal: every example behind the weights as they are now, so that
-// nudge.forget can rebuild them without some. Lessons are applied one at a time in log order by one
-// caller at a time (a job of the executor).
+// Holds the learner, and the text of every lesson that the tenant's lineage (stages/lineage.h)
+// still knows, by its place there. The adapter of a place is a function of the lessons on its path
+// alone: a fresh learner that takes them in order. So a return to a place (rollback, reset, forget)
+// goes on from the nearest checkpoint on the path and learns the rest again, one lesson a call, so
+// that others can have a turn in between.
+//
+// A lesson, step by step:
+//   1. Begin drops what the lineage dropped, keeps the lesson, and finds where to learn from
+//   2. LearnNext learns one, as long as Behind
+//   3. End publishes the version that the lesson makes
+// Lessons are applied one at a time, in log order, by one caller at a time (jobs of the executor).
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "stages/jobs.h"
+#include "stages/model/learn/checkpoints.h"
 #include "stages/model/learn/teacher.h"
 #include "stages/model/learn/tenant_adapters_options.h"
 #include "stages/state.h"
+#include "stages/table.h"
 
 namespace nudge {
 
-// A version as it is served: its weights (nullptr: the base) and how much of the journal is in
-// them.
+// A version as it is served: its weights. nullptr: the base.
 struct Served {
   std::shared_ptr<const AdapterVersion> adapter;
-  uint64_t journal_end = 0;  // entries counted from the tenant's beginning, dropped ones too
 
   const std::string& digest() const;  // "base" without an adapter
 };
@@ -37,45 +44,50 @@ struct LessonDone {
 
 class TenantAdapters {
  public:
-  TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options);
+  static constexpr char kJournalKind[] = "journal";
+  static constexpr char kImportKind[] = "import";
+  static constexpr char kLearnerKind[] = "learner";
 
-  // `shown` is the text of the answer that an example speaks of (nullptr: it was never given, the
-  // example is refused). `target` is the version that a rollback goes to, `parent` the one that
-  // serves if the lesson fails. A failed lesson leaves weights, moments and journal as they were.
-  LessonDone Apply(const Lesson& lesson, const std::string* shown, const Served& target,
-                   const Served& parent, const ParallelFor& parallel_for);
+  TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options,
+                 CheckpointFile& checkpoints);
 
-  // Entries of kinds "learner" and "journal": see stages/state.h.
+  // `shown` is the text of the answer that an example speaks of; nullptr: it was never given, and
+  // the lesson is an error that changes nothing.
+  void Begin(LearningPlace at, const Lesson& lesson, const std::string* shown);
+  bool Behind() const { return !ahead_.empty(); }
+  // Requires Behind. A lesson that cannot be learnt leaves weights and moments as they were.
+  void LearnNext(const ParallelFor& parallel_for);
+  // Requires that nothing is ahead. `parent` serves where the lesson failed.
+  LessonDone End(const Lesson& lesson, const Served& parent, const ParallelFor& parallel_for);
+
+  // Entries of the three kinds: see stages/state.h. Between lessons.
   void Save(Changes& changes);
   Result<Nothing> Load(const Change& entry);
 
  private:
-  struct Entry {
-    TextExample example;
-    std::string user;
-    std::set<std::string> documents;
-  };
+  struct Visitor;
 
-  Result<LessonReport> Learn(const LoggedExample& logged, const std::string* shown,
-                             const ParallelFor& parallel_for);
-  Result<Nothing> Rebuild(const Unlearn& unlearn, const ParallelFor& parallel_for);
-  Result<Nothing> RollBack(const Served& target);
-  Result<Nothing> BringIn(const Import& import);
+  void Return(const nudge::Return& back);
+  Result<Nothing> StartFrom(LearningPlace start);
+  void Forget(LearningPlace place);
   BackendLearner& learner();
-  uint64_t journal_end() const { return journal_begin_ + journal_.size(); }
-  void DropJournal();
 
   Teacher& teacher_;
   const TenantId tenant_;
   const TenantAdaptersOptions options_;
-  std::unique_ptr<BackendLearner> learner_;  // made at the first lesson
-  std::shared_ptr<const AdapterVersion>
-      start_;  // the journal's starting point: an import, else base
-  std::deque<Entry> journal_;
-  uint64_t journal_begin_ = 0;  // number of journal_.front()
-  uint64_t saved_begin_ = 0;    // entries that a Save has written: [saved_begin_, saved_end_)
-  uint64_t saved_end_ = 0;
-  uint64_t dirty_from_ = 0;  // entries from here on differ from what was written
+  std::unique_ptr<BackendLearner> learner_;  // made at the first lesson; none: at the base model
+  std::optional<LearningPlace> at_ =
+      0;                 // what the learner has learnt leads here; none: nowhere that counts
+  uint64_t learnt_ = 0;  // lessons since the start of its path
+  uint64_t since_checkpoint_ = 0;
+  Table<LearningPlace, TextExample> journal_;
+  Table<LearningPlace, std::shared_ptr<const AdapterVersion>> imports_;
+  Checkpoints checkpoints_;
+
+  // Of the lesson at hand.
+  std::deque<LearningPlace> ahead_;
+  std::optional<Error> error_;
+  LessonReport report_;
 };
 
 }  // namespace nudge

@@ -7,8 +7,10 @@ using namespace keys;
 Fields OptionsOf(TenantAdaptersOptions& options) {
   using enum Effect;
   return {
-      {"limits.lessons_per_tenant", Number{&options.journal_examples, 1, 1e7}, "", kSemantic,
-       "kept to rebuild an adapter without some; older ones can no longer be unlearnt"},
+      {"adapt.checkpoint_every_lessons", Number{&options.checkpoint_every_lessons, 1, 1e6}, "",
+       kOperational, "of a learner: what a rollback or a forget need not learn again"},
+      {"adapt.checkpoint_bytes", Number{&options.checkpoint_bytes, 0, 1e13}, "", kOperational,
+       "of a tenant's checkpoints, on disk while the process runs"},
   };
 }
 

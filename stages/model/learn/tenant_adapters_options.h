@@ -1,4 +1,4 @@
-// How much of its lessons a tenant keeps: see tenant_adapters.h.
+// How much of its past a tenant's learner keeps at hand: see tenant_adapters.h.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,10 @@
 namespace nudge {
 
 struct TenantAdaptersOptions {
-  uint64_t journal_examples =
-      10'000;  // per tenant; the oldest are dropped: they can no longer be unlearnt
+  // A checkpoint of the learner each so many lessons, 1 or more: a rollback or a forget learns
+  // fewer lessons than this again, as long as the checkpoint is there.
+  uint32_t checkpoint_every_lessons = 8;
+  uint64_t checkpoint_bytes = uint64_t{512} << 20;  // per tenant, on disk
 };
 
 keys::Fields OptionsOf(TenantAdaptersOptions& options);

@@ -1,0 +1,416 @@
+#include "stages/lineage.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nudge {
+namespace {
+
+constexpr uint8_t kFormat = 1;
+constexpr size_t kSnapshotsKnown = 1000;
+constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named
+constexpr char kEverybody[] = "";        // no person and no document has this name
+
+void WriteNames(ByteWriter& writer, const std::set<std::string>& names) {
+  writer.U64(names.size());
+  for (const std::string& name : names) writer.Text(name);
+}
+
+std::set<std::string> ReadNames(ByteReader& reader) {
+  std::set<std::string> names;
+  for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+    names.insert(names.end(), reader.Text());
+  }
+  return names;
+}
+
+bool HoldsAny(const Lineage::Holds& holds, const Forget& forget) {
+  return forget.user.empty() ? holds.documents.contains(forget.document_id)
+                             : holds.people.contains(forget.user);
+}
+
+void Join(std::set<std::string>& names, const std::set<std::string>& more) {
+  names.insert(more.begin(), more.end());
+  if (names.size() > kNamesKnown) names = {kEverybody};
+}
+
+}  // namespace
+
+// ---- What serves --------------------------------------------------------------------------------
+
+Version Lineage::serving() const {
+  return held_ && held_->events_left == 0 ? held_->version : serve_;
+}
+
+void Lineage::Advance() {
+  if (!held_) return;
+  changed_ = true;
+  if (held_->events_left > 0) {
+    --held_->events_left;
+    return;
+  }
+  serve_ = held_->version;
+  held_.reset();
+}
+
+// ---- References, which are counted before what they come from changes --------------------------
+
+void Lineage::CountReferences() const {
+  if (std::exchange(counted_, true)) return;
+  references_.clear();
+  if (head_ != 0) ++references_[head_];
+  for (const auto& [place, row] : places_.rows()) {
+    if (row.value.parent != 0) ++references_[row.value.parent];
+  }
+  for (const auto& [version, row] : versions_.rows()) {
+    if (row.value.place != 0) ++references_[row.value.place];
+  }
+}
+
+void Lineage::Hold(LearningPlace place) {
+  CountReferences();
+  if (place != 0) ++references_[place];
+}
+
+// One reference less; places that nothing leads to any more are dropped.
+void Lineage::Release(LearningPlace place) {
+  CountReferences();
+  while (place != 0) {
+    const auto references = references_.find(place);
+    ENSURE(references != references_.end());
+    if (--references->second > 0) return;
+    references_.erase(references);
+    const LearningPlace parent = places_.Find(place)->parent;
+    places_.Erase(place);
+    dropped_places_.push_back(place);
+    place = parent;
+  }
+}
+
+void Lineage::MoveHead(LearningPlace place) {
+  Hold(place);
+  Release(std::exchange(head_, place));
+}
+
+void Lineage::EraseVersion(Version version) {
+  CountReferences();
+  const LearningPlace place = versions_.Find(version)->place;
+  versions_.Erase(uint64_t{version});
+  dropped_versions_.push_back(version);
+  Release(place);
+}
+
+void Lineage::MakeVersion(Step& step, const AdaptOptions& options) {
+  CountReferences();
+  const Version version = ++made_;
+  versions_.Put(version, {head_, parent()});
+  Hold(head_);
+  if (held_) {
+    held_->version = version;
+  } else {
+    serve_ = version;
+  }
+  steps_unpublished_ = 0;
+  step.makes = version;
+  step.snapshot =
+      options.snapshot_every_versions != 0 && version % options.snapshot_every_versions == 0;
+  if (step.snapshot) {
+    snapshots_.emplace_back(version, head_);
+    if (snapshots_.size() > kSnapshotsKnown) snapshots_.pop_front();
+  }
+  TrimVersions(options);
+}
+
+// The oldest versions leave, but for the newest one and the one that serves before it takes over.
+void Lineage::TrimVersions(const AdaptOptions& options) {
+  for (auto row = versions_.rows().begin();
+       versions_.size() > std::max(options.versions_kept, 1U) && row != versions_.rows().end();) {
+    const auto version = static_cast<Version>((row++)->first);
+    if (version != made_ && version != serve_) EraseVersion(version);
+  }
+}
+
+// ---- Lessons and commands -----------------------------------------------------------------------
+
+std::optional<Step> Lineage::Learn(Sequence at, Holds holds, bool admitted,
+                                   const AdaptOptions& options) {
+  changed_ = true;
+  CountReferences();
+  const LearningPlace place = LearningPlaceOf(at);
+  places_.Put(place, {head_, false, admitted, std::move(holds)});
+  Hold(head_);  // as the parent
+  MoveHead(place);
+  TrimLessons(options);
+  if (!admitted) return std::nullopt;
+  Step step{++steps_, std::nullopt, false};
+  if (++steps_unpublished_ >= std::max(options.publish_every_steps, 1U)) MakeVersion(step, options);
+  return step;
+}
+
+// The oldest lesson beyond the limit leaves the tree. Who is in it is remembered, since the weights
+// still hold it until they are learnt anew.
+void Lineage::TrimLessons(const AdaptOptions& options) {
+  while (places_.size() > std::max(options.lessons_per_tenant, 1U)) {
+    auto oldest = places_.rows().begin();
+    while (oldest != places_.rows().end() && oldest->second.value.is_import) ++oldest;
+    if (oldest == places_.rows().end() || oldest->first == head_) return;
+    if (oldest->second.value.admitted) {
+      Join(older_.people, oldest->second.value.holds.people);
+      Join(older_.documents, oldest->second.value.holds.documents);
+    }
+    Cut({oldest->first});
+  }
+}
+
+Step Lineage::Import(Sequence at, const AdaptOptions& options) {
+  changed_ = true;
+  places_.Put(LearningPlaceOf(at), {0, true, true, {}});
+  MoveHead(LearningPlaceOf(at));
+  older_ = {};
+  if (held_) serve_ = std::exchange(held_, std::nullopt)->version;
+  Step step{++steps_, std::nullopt, false};
+  MakeVersion(step, options);
+  return step;
+}
+
+std::optional<Step> Lineage::RollBack(std::optional<Version> to) {
+  const Version from = serving();
+  if (!to) {
+    const Made* current = versions_.Find(from);
+    if (current == nullptr) return std::nullopt;
+    to = current->parent;
+  }
+  const Made* target = versions_.Find(*to);
+  if (*to != 0 && target == nullptr) return std::nullopt;
+  changed_ = true;
+  held_.reset();
+  serve_ = *to;
+  steps_unpublished_ = 0;
+  MoveHead(target != nullptr ? target->place : 0);
+  return Step{++steps_, std::nullopt, false};
+}
+
+Step Lineage::Reset() {
+  return *RollBack(Version{0});
+}
+
+std::vector<LearningPlace> Lineage::PathOfHead() const {
+  std::vector<LearningPlace> path;
+  for (LearningPlace place = head_; place != 0;) {
+    const Node& node = *places_.Find(place);
+    if (node.admitted) path.push_back(place);
+    place = node.is_import ? 0 : node.parent;
+  }
+  std::reverse(path.begin(), path.end());
+  return path;
+}
+
+// ---- Forgetting ---------------------------------------------------------------------------------
+
+// The places at which other lessons count than before, gone ones among them. A place comes after
+// the one before it in the order of numbers too.
+std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone, const std::set<LearningPlace>& admitted,
+                                   bool all) const {
+  std::set<LearningPlace> changed;
+  for (const auto& [place, row] : places_.rows()) {
+    const bool itself = admitted.contains(place) || (gone.contains(place) && row.value.admitted);
+    const bool inherited = !row.value.is_import && changed.contains(row.value.parent);
+    if (all || itself || inherited) changed.insert(changed.end(), place);
+  }
+  return changed;
+}
+
+// Takes places out; what stood behind them stands behind the one before.
+void Lineage::Cut(const std::set<LearningPlace>& gone) {
+  const auto stays = [&](LearningPlace place) {
+    while (gone.contains(place)) place = places_.Find(place)->parent;
+    return place;
+  };
+  std::vector<LearningPlace> moved;
+  for (const auto& [place, row] : places_.rows()) {
+    if (!gone.contains(place) && gone.contains(row.value.parent)) moved.push_back(place);
+  }
+  for (const LearningPlace place : moved) {
+    const LearningPlace parent = stays(places_.Find(place)->parent);
+    places_.Change(place)->parent = parent;
+  }
+  for (const auto& [version, row] : versions_.rows()) {
+    if (!gone.contains(row.value.place)) continue;
+    const LearningPlace place = stays(row.value.place);
+    versions_.Change(version)->place = place;
+  }
+  if (gone.contains(head_)) head_ = stays(head_);
+  for (const LearningPlace place : gone) {
+    places_.Erase(place);
+    dropped_places_.push_back(place);
+  }
+  counted_ = false;
+}
+
+Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
+                                   const std::vector<Sequence>& admitted_after_all,
+                                   const AdaptOptions& options) {
+  Forgotten forgotten;
+  std::set<LearningPlace> gone, admitted;
+  for (const auto& [place, row] : places_.rows()) {
+    if (HoldsAny(row.value.holds, forget)) gone.insert(gone.end(), place);
+  }
+  for (const Sequence at : admitted_after_all) {
+    const Node* node = places_.Find(LearningPlaceOf(at));
+    if (node != nullptr && !node->admitted && !gone.contains(LearningPlaceOf(at))) {
+      admitted.insert(LearningPlaceOf(at));
+    }
+  }
+  const bool older = HoldsAny(older_, forget) || older_.people.contains(kEverybody) ||
+                     older_.documents.contains(kEverybody);
+  if (gone.empty() && admitted.empty() && !older) return forgotten;
+
+  changed_ = true;
+  forgotten.lessons = gone.size();
+  const std::set<LearningPlace> changed = ChangedBy(gone, admitted, older);
+  if (older) older_ = {};
+  if (!gone.empty() || older) {
+    forgotten.snapshots = SnapshotsSince(gone.empty() || older ? 0 : *gone.begin());
+  }
+  const bool head_changed = changed.contains(head_);
+  std::vector<Version> stale;
+  for (const auto& [version, row] : versions_.rows()) {
+    if (changed.contains(row.value.place)) stale.push_back(static_cast<Version>(version));
+  }
+  for (const LearningPlace place : admitted) places_.Change(place)->admitted = true;
+  Cut(gone);
+  forgotten.changed.assign(changed.begin(), changed.end());
+  for (const Version version : stale) EraseVersion(version);
+  forgotten.versions = std::move(stale);
+  if (head_changed) FallBack(forgotten, changed, options);
+  return forgotten;
+}
+
+// What serves now, and what the head's learner does.
+void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
+                       const AdaptOptions& options) {
+  const std::vector<LearningPlace> path = PathOfHead();
+  held_.reset();
+  steps_unpublished_ = 0;
+  forgotten.step = Step{++steps_, std::nullopt, false};
+  if (path.empty()) {
+    serve_ = 0;
+    return;
+  }
+  forgotten.lessons_again = static_cast<size_t>(std::count_if(
+      path.begin(), path.end(), [&](LearningPlace place) { return changed.contains(place); }));
+  // The nearest kept version on the path that is as it was: the last of those at the last place.
+  serve_ = 0;
+  LearningPlace served_place = 0;
+  for (const auto& [version, row] : versions_.rows()) {
+    const LearningPlace place = row.value.place;
+    if (changed.contains(place) || place < served_place) continue;
+    if (!std::binary_search(path.begin(), path.end(), place)) continue;
+    serve_ = static_cast<Version>(version);
+    served_place = place;
+  }
+  if (served_place == path.back()) return;
+  const uint64_t events =
+      forgotten.lessons_again / std::max(options.relearn_lessons_per_event, 1U);
+  forgotten.events_until_takeover = events;
+  if (events > 0) held_ = Held{serve_, events + 1};  // the forget itself is done, too
+  MakeVersion(*forgotten.step, options);
+}
+
+std::vector<Version> Lineage::SnapshotsSince(LearningPlace first) const {
+  std::vector<Version> since;
+  for (const auto& [version, place] : snapshots_) {
+    if (place >= first) since.push_back(version);
+  }
+  return since;
+}
+
+// ---- State --------------------------------------------------------------------------------------
+
+void Lineage::Save(const std::string& tenant, Changes& changes) {
+  const auto encode_place = [](const Node& node) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.U64(node.parent);
+    writer.U8(node.is_import);
+    writer.U8(node.admitted);
+    WriteNames(writer, node.holds.people);
+    WriteNames(writer, node.holds.documents);
+    return writer.Take();
+  };
+  const auto encode_version = [](const Made& made) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.U64(made.place);
+    writer.U32(made.parent);
+    return writer.Take();
+  };
+  places_.Save(tenant, kPlaceKind, encode_place, changes);
+  versions_.Save(tenant, kVersionKind, encode_version, changes);
+  if (!std::exchange(changed_, false)) return;
+  ByteWriter writer;
+  writer.U8(kFormat);
+  writer.U32(serve_);
+  writer.U8(held_.has_value());
+  writer.U32(held_ ? held_->version : 0);
+  writer.U64(held_ ? held_->events_left : 0);
+  writer.U32(made_);
+  writer.U64(steps_);
+  writer.U64(steps_unpublished_);
+  writer.U64(head_);
+  writer.U64(snapshots_.size());
+  for (const auto& [version, place] : snapshots_) {
+    writer.U32(version);
+    writer.U64(place);
+  }
+  WriteNames(writer, older_.people);
+  WriteNames(writer, older_.documents);
+  changes.push_back({tenant, kHeadKind, "", writer.Take()});
+}
+
+Result<Nothing> Lineage::Load(const Change& entry) {
+  ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
+  const std::optional<uint64_t> number = NumberOfRow(entry.id);
+  if (reader.U8() != kFormat || (entry.kind != kHeadKind && !number)) return UnreadableEntry(entry);
+  if (entry.kind == kPlaceKind) {
+    Node node;
+    node.parent = reader.U64();
+    node.is_import = reader.U8() != 0;
+    node.admitted = reader.U8() != 0;
+    node.holds.people = ReadNames(reader);
+    node.holds.documents = ReadNames(reader);
+    if (!reader.complete()) return UnreadableEntry(entry);
+    places_.Restore(*number, std::move(node));
+  } else if (entry.kind == kVersionKind) {
+    Made made;
+    made.place = reader.U64();
+    made.parent = reader.U32();
+    if (!reader.complete()) return UnreadableEntry(entry);
+    versions_.Restore(*number, made);
+  } else {
+    Lineage loaded;
+    loaded.serve_ = reader.U32();
+    const bool held = reader.U8() != 0;
+    const Version version = reader.U32();
+    const uint64_t events_left = reader.U64();
+    if (held) loaded.held_ = Held{version, events_left};
+    loaded.made_ = reader.U32();
+    loaded.steps_ = reader.U64();
+    loaded.steps_unpublished_ = reader.U64();
+    loaded.head_ = reader.U64();
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      const Version snapshot = reader.U32();
+      loaded.snapshots_.emplace_back(snapshot, reader.U64());
+    }
+    loaded.older_.people = ReadNames(reader);
+    loaded.older_.documents = ReadNames(reader);
+    if (!reader.complete()) return UnreadableEntry(entry);
+    loaded.places_ = std::move(places_);
+    loaded.versions_ = std::move(versions_);
+    *this = std::move(loaded);
+  }
+  counted_ = false;
+  return Nothing{};
+}
+
+}  // namespace nudge

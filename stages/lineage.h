@@ -1,0 +1,150 @@
+// Which versions a tenant's adapter has, and which lessons count for each:
+// what an event does to the adapter -> [Lineage] -> Step, Return.
+//
+// Learning is a tree. Its places are lessons and imports, each behind what the adapter had learnt
+// before it; the head is where learning goes on; a version is a place with a number. For a place
+// count the lessons from its start (the base model, or the import on its path) to itself. So
+//   a lesson                    goes behind the head; every publish_every_steps-th makes a version
+//   an import                   is a new start, and makes a version
+//   a rollback                  leads the head to the place of a kept version, whatever the branch;
+//                               lessons that had made no version yet are dropped
+//   a reset                     leads the head to the base model
+//   forgetting a person or      removes the places that hold their words, everywhere; what stood
+//   a document                  behind a removed place stands behind the one before it
+// and the adapter of a place equals, digest by digest, that of a fresh learner that is given just
+// the lessons that count there. Offers that were not admitted have their place too, and do not
+// count until they are admitted after all.
+//
+// Kept are version 0 and the last versions_kept made, but for those whose lessons a forget changed.
+// Places that lead to no kept version and not to the head are dropped. Only numbers and names: no
+// text and no weights pass through here.
+//
+// After a forget that changes what the head has learnt, the tenant is served at once by
+// - version 0, where nothing is left to count;
+// - the kept version at the place that the head falls back to, where there is one;
+// - else a new version. It takes over with the tenant's (L / relearn_lessons_per_event)-th event
+//   behind the forget, L being the lessons to learn again, so that no answer waits for a long
+//   rebuild; until there the nearest kept version before the first change serves. Versions that
+//   are made in between serve from there on, too.
+//
+// Steps and versions are numbered in log order, before anything is computed, never twice, and never
+// change. respond owns one a tenant; one call at a time, in log order.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stages/adapt_options.h"
+#include "stages/events.h"
+#include "stages/jobs.h"
+#include "stages/state.h"
+#include "stages/table.h"
+
+namespace nudge {
+
+class Lineage {
+ public:
+  // Of its entries in a saved state.
+  static constexpr char kHeadKind[] = "lineage";
+  static constexpr char kPlaceKind[] = "lesson";
+  static constexpr char kVersionKind[] = "version";
+
+  // Whose words a lesson holds: who asked, who taught, whose few-shots and documents were shown.
+  struct Holds {
+    std::set<std::string> people;
+    std::set<std::string> documents;
+  };
+
+  // The version that answers the event at hand.
+  Version serving() const;
+  // The event at hand is done: the next one may be served by a version that takes over.
+  void Advance();
+
+  // A lesson at `at`. A step only where it is admitted.
+  std::optional<Step> Learn(Sequence at, Holds holds, bool admitted, const AdaptOptions& options);
+  Step Import(Sequence at, const AdaptOptions& options);
+  // To this version, or to what the serving one grew from; nothing where that is not kept.
+  std::optional<Step> RollBack(std::optional<Version> to);
+  Step Reset();
+
+  struct Forgotten {
+    size_t lessons = 0;                 // that held what is forgotten, anywhere
+    std::optional<Step> step;           // where what the head has learnt changes
+    size_t lessons_again = 0;           // to learn
+    std::vector<LearningPlace> changed;         // see Return
+    std::vector<Version> versions;      // dropped
+    std::vector<Version> snapshots;     // that may still hold what is forgotten
+    uint64_t events_until_takeover = 0;
+  };
+  Forgotten Forget(const nudge::Forget& forget, const std::vector<Sequence>& admitted_after_all,
+                   const AdaptOptions& options);
+
+  // What counts at the head, as Return::path.
+  std::vector<LearningPlace> PathOfHead() const;
+  // The version that the next one grows from.
+  Version parent() const { return held_ ? held_->version : serve_; }
+
+  // What left since the last call, in the order in which it did.
+  std::vector<LearningPlace> TakeDroppedPlaces() { return std::exchange(dropped_places_, {}); }
+  std::vector<Version> TakeDroppedVersions() { return std::exchange(dropped_versions_, {}); }
+
+  void Save(const std::string& tenant, Changes& changes);
+  Result<Nothing> Load(const Change& entry);
+
+ private:
+  struct Node {
+    LearningPlace parent = 0;
+    bool is_import = false;
+    bool admitted = true;
+    Holds holds;
+  };
+  struct Made {
+    LearningPlace place = 0;
+    Version parent = 0;
+  };
+  struct Held {  // a version that has not taken over yet
+    Version version = 0;
+    uint64_t events_left = 0;
+  };
+
+  void MakeVersion(Step& step, const AdaptOptions& options);
+  void TrimVersions(const AdaptOptions& options);
+  void MoveHead(LearningPlace place);
+  void Hold(LearningPlace place);
+  void Release(LearningPlace place);
+  void EraseVersion(Version version);
+  void TrimLessons(const AdaptOptions& options);
+  void CountReferences() const;
+  std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone, const std::set<LearningPlace>& admitted,
+                            bool all) const;
+  void Cut(const std::set<LearningPlace>& gone);
+  void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed, const AdaptOptions& options);
+  std::vector<Version> SnapshotsSince(LearningPlace first) const;
+
+  Version serve_ = 0;
+  std::optional<Held> held_;
+  Version made_ = 0;  // the highest so far
+  uint64_t steps_ = 0;
+  uint64_t steps_unpublished_ = 0;
+  LearningPlace head_ = 0;
+  std::deque<std::pair<Version, LearningPlace>> snapshots_;  // the last kSnapshotsKnown written
+  // Whose words are in lessons that are not kept any more, but may still be in the weights.
+  Holds older_;
+  bool changed_ = false;  // any of the above, since the last Save
+
+  Table<LearningPlace, Node> places_;
+  Table<uint64_t, Made> versions_;  // by version
+  // Of each place: those behind it, versions at it, the head. Derived; counted when first needed.
+  mutable std::map<LearningPlace, uint64_t> references_;
+  mutable bool counted_ = false;
+  std::vector<LearningPlace> dropped_places_;
+  std::vector<Version> dropped_versions_;
+};
+
+}  // namespace nudge

@@ -1,0 +1,436 @@
+// labels: unit
+#include "stages/lineage.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "stages/adapt.h"
+#include "tests/serial_stages.h"
+
+using namespace nudge;
+using namespace nudge::serial;
+
+namespace {
+
+using Action = AdapterCommand::Action;
+
+// adapt and the lineage, one behind the other, as respond has them.
+struct Teacher {
+  explicit Teacher(AdaptOptions options_in = {}) : options(options_in), adapt(options_in) {}
+
+  std::string operator()(decltype(Event::data) data, const std::string& user = "ada",
+                         Lineage::Holds holds = {}) {
+    const Sequence at = Sequence::Of(0, next++);
+    const auto resolved = Resolve(MakeEvent("e", std::move(data), "acme", user));
+    const Admission admission = *adapt.Apply(at, *resolved);
+    const Event& event = resolved->prepared->event;
+    parent = lineage.parent();
+    std::optional<Step> step;
+    if (const auto* command = std::get_if<AdapterCommand>(&event.data)) {
+      if (command->action == Action::kRollback) step = lineage.RollBack(command->version);
+      if (command->action == Action::kReset) step = lineage.Reset();
+      if (command->action == Action::kImport) step = lineage.Import(at, options);
+    } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
+      parent = 0;
+      forgotten = lineage.Forget(*forget, admission.admitted_after_all, options);
+      step = forgotten.step;
+    } else if (admission.offers) {
+      if (!user.empty()) holds.people.insert(user);
+      step = lineage.Learn(at, std::move(holds), admission.admitted, options);
+    }
+    lineage.TakeDroppedVersions();
+    for (const LearningPlace place : lineage.TakeDroppedPlaces()) dropped.insert(place);
+    std::string text = "serve " + std::to_string(lineage.serving());
+    lineage.Advance();
+    if (step) {
+      text += " step " + std::to_string(step->number);
+      if (step->makes) {
+        text += " makes " + std::to_string(*step->makes);
+        if (!std::holds_alternative<Forget>(event.data)) text += " of " + std::to_string(parent);
+      }
+      if (step->snapshot) text += " snapshot";
+    }
+    return text + (admission.frozen ? " frozen" : "");
+  }
+  std::string Thumb(double rating, const std::string& user = "ada", Lineage::Holds holds = {}) {
+    Feedback feedback = About("q");
+    feedback.rating = rating;
+    return (*this)(feedback, user, std::move(holds));
+  }
+  std::string Command(Action action, std::optional<Version> version = std::nullopt) {
+    AdapterCommand command;
+    command.action = action;
+    command.version = version;
+    return (*this)(command);
+  }
+  // The ordinals of the events whose lessons count at the head.
+  std::string Path() const {
+    std::string text;
+    for (const LearningPlace place : lineage.PathOfHead()) {
+      text += (text.empty() ? "" : " ") + std::to_string(place - 1);
+    }
+    return text;
+  }
+
+  AdaptOptions options;
+  Adapt adapt;
+  Lineage lineage;
+  Lineage::Forgotten forgotten;
+  std::set<LearningPlace> dropped;
+  Version parent = 0;
+  uint64_t next = 0;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(every_lesson_makes_the_version_that_serves_next) {
+  Teacher teacher;
+  BOOST_TEST(teacher(Ask("a")) == "serve 0");
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 1 makes 1 of 0");
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher.Thumb(-0.5) == "serve 2 step 2 makes 2 of 1");
+  BOOST_TEST(teacher(ExampleGiven{"q", "a"}) == "serve 3 step 3 makes 3 of 2");
+}
+
+BOOST_AUTO_TEST_CASE(feedback_that_says_nothing_adds_no_step) {
+  Teacher teacher;
+  BOOST_TEST(teacher.Thumb(0) == "serve 0");
+  Feedback correction = About("q");
+  correction.correction = "it is 3";
+  BOOST_TEST(teacher(correction) == "serve 1 step 1 makes 1 of 0");
+}
+
+BOOST_AUTO_TEST_CASE(steps_gather_until_a_version_is_published) {
+  Teacher teacher({.publish_every_steps = 3});
+  BOOST_TEST(teacher.Thumb(1) == "serve 0 step 1");
+  BOOST_TEST(teacher.Thumb(1) == "serve 0 step 2");
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 3 makes 1 of 0");
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 4");
+}
+
+BOOST_AUTO_TEST_CASE(every_nth_version_is_written_as_a_snapshot) {
+  Teacher teacher({.snapshot_every_versions = 2});
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 1 makes 1 of 0");
+  BOOST_TEST(teacher.Thumb(1) == "serve 2 step 2 makes 2 of 1 snapshot");
+  BOOST_TEST(teacher.Thumb(1) == "serve 3 step 3 makes 3 of 2");
+  BOOST_TEST(teacher.Command(Action::kImport) == "serve 4 step 4 makes 4 of 3 snapshot");
+}
+
+BOOST_AUTO_TEST_CASE(a_rollback_points_to_a_kept_version_and_learning_goes_on_from_there) {
+  Teacher teacher;
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Command(Action::kRollback, 1) == "serve 1 step 4");
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher.Thumb(1) == "serve 4 step 5 makes 4 of 1");
+  BOOST_TEST(teacher.Command(Action::kRollback) == "serve 1 step 6");  // the parent
+  BOOST_TEST(teacher.Command(Action::kRollback) == "serve 0 step 7");
+  BOOST_TEST(teacher.Command(Action::kRollback) == "serve 0");  // the base grew from nothing
+  BOOST_TEST(teacher.Command(Action::kRollback, 3) == "serve 3 step 8");
+  BOOST_TEST(teacher.Command(Action::kRollback, 0) == "serve 0 step 9");
+}
+
+BOOST_AUTO_TEST_CASE(a_rollback_to_a_version_that_is_not_kept_does_nothing) {
+  Teacher teacher({.versions_kept = 2});
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Command(Action::kRollback, 2) == "serve 4");
+  BOOST_TEST(teacher.Command(Action::kRollback, 9) == "serve 4");
+  BOOST_TEST(teacher.Command(Action::kRollback, 3) == "serve 3 step 5");
+  BOOST_TEST(teacher.Command(Action::kRollback) == "serve 3");  // 2 is gone
+}
+
+BOOST_AUTO_TEST_CASE(a_rollback_drops_the_steps_that_are_not_yet_published) {
+  Teacher teacher({.publish_every_steps = 2});
+  teacher.Thumb(1);
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 3");
+  BOOST_TEST(teacher.Command(Action::kRollback, 1) == "serve 1 step 4");
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 step 5");
+  BOOST_TEST(teacher.Thumb(1) == "serve 2 step 6 makes 2 of 1");
+}
+
+BOOST_AUTO_TEST_CASE(a_reset_serves_the_base_and_no_number_is_used_again) {
+  Teacher teacher;
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.Command(Action::kReset) == "serve 0 step 2");
+  BOOST_TEST(teacher.Thumb(1) == "serve 2 step 3 makes 2 of 0");
+}
+
+BOOST_AUTO_TEST_CASE(a_frozen_adapter_learns_nothing_from_users_and_obeys_its_operator) {
+  Teacher teacher;
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.Command(Action::kFreeze) == "serve 1 frozen");
+  BOOST_TEST(teacher.Thumb(1) == "serve 1 frozen");
+  BOOST_TEST(teacher(ExampleGiven{"q", "a"}) == "serve 1 frozen");
+  BOOST_TEST(teacher(Ask("a")) == "serve 1 frozen");
+  BOOST_TEST(teacher.Command(Action::kImport) == "serve 2 step 2 makes 2 of 1 frozen");
+  BOOST_TEST(teacher.Command(Action::kRollback, 1) == "serve 1 step 3 frozen");
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 0 step 4 frozen");
+  BOOST_TEST(teacher.Command(Action::kReset) == "serve 0 step 5 frozen");
+  BOOST_TEST(teacher.Command(Action::kUnfreeze) == "serve 0");
+  BOOST_TEST(teacher.Thumb(1) == "serve 3 step 6 makes 3 of 0");
+}
+
+// ---- What counts where --------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(branches_come_back_with_their_lessons_and_withdrawn_ones_stay_out) {
+  Teacher teacher;
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1);  // events 0, 1, 2: versions 1, 2, 3
+  teacher.Command(Action::kRollback, 1);
+  BOOST_TEST(teacher.Path() == "0");
+  teacher.Command(Action::kRollback, 3);
+  BOOST_TEST(teacher.Path() == "0 1 2");
+  teacher.Thumb(1);  // event 5: version 4
+  BOOST_TEST(teacher.Path() == "0 1 2 5");
+  teacher.Command(Action::kRollback, 2);
+  BOOST_TEST(teacher.Path() == "0 1");
+  teacher.Command(Action::kRollback, 4);
+  BOOST_TEST(teacher.Path() == "0 1 2 5");
+  teacher.Command(Action::kReset);
+  BOOST_TEST(teacher.Path() == "");
+}
+
+BOOST_AUTO_TEST_CASE(an_import_is_a_new_start_that_a_rollback_can_pass) {
+  Teacher teacher;
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.Command(Action::kImport) == "serve 2 step 2 makes 2 of 1");
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.Path() == "1 2");
+  teacher.Command(Action::kRollback, 1);
+  BOOST_TEST(teacher.Path() == "0");
+  teacher.Command(Action::kRollback, 3);
+  BOOST_TEST(teacher.Path() == "1 2");
+}
+
+BOOST_AUTO_TEST_CASE(places_that_nothing_leads_to_are_dropped) {
+  Teacher teacher({.versions_kept = 2});
+  teacher.Thumb(1);
+  teacher.Thumb(1);
+  teacher.Command(Action::kReset);
+  BOOST_TEST(teacher.dropped.empty());  // versions 1 and 2 can still come back
+  teacher.Thumb(1);
+  BOOST_TEST(teacher.dropped.empty());  // 2 is kept, and stands behind 1's lesson
+  teacher.Thumb(1);
+  BOOST_TEST((teacher.dropped == std::set<LearningPlace>{1, 2}));
+}
+
+// ---- Forgetting ---------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(forgetting_what_was_never_learnt_changes_nothing) {
+  Teacher teacher;
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 0");
+  teacher.Thumb(1);
+  teacher.Thumb(1);
+  BOOST_TEST(teacher(Forget{"dan", ""}) == "serve 2");
+  BOOST_TEST(teacher(Forget{"", "handbook"}) == "serve 2");
+  BOOST_TEST(teacher.Command(Action::kRollback, 1) == "serve 1 step 3");
+}
+
+BOOST_AUTO_TEST_CASE(everyone_whose_words_are_in_a_lesson_can_be_forgotten) {
+  Teacher teacher;
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob", {{"cyd", "eve"}, {"handbook"}});
+  teacher.Thumb(1, "dan");
+  BOOST_TEST(teacher(Forget{"cyd", ""}) == "serve 4 step 4 makes 4");
+  BOOST_TEST(teacher.Path() == "0 2");
+  BOOST_TEST((teacher.dropped == std::set<LearningPlace>{2}));
+  BOOST_TEST(teacher(Forget{"", "handbook"}) == "serve 4");  // it went with cyd's words
+}
+
+BOOST_AUTO_TEST_CASE(what_stands_before_the_first_forgotten_lesson_serves_and_comes_back) {
+  Teacher teacher;
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  BOOST_TEST(teacher(Forget{"bob", ""}) == "serve 1 step 3");
+  BOOST_TEST((teacher.forgotten.versions == std::vector<Version>{2}));
+  BOOST_TEST(teacher.Command(Action::kRollback, 2) == "serve 1");
+  BOOST_TEST(teacher.Thumb(1, "cyd") == "serve 3 step 4 makes 3 of 1");
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 4 step 5 makes 4");
+  BOOST_TEST(teacher.forgotten.lessons_again == 1U);
+  BOOST_TEST(teacher(Forget{"cyd", ""}) == "serve 0 step 6");
+}
+
+BOOST_AUTO_TEST_CASE(a_long_rebuild_takes_over_at_a_place_that_the_forget_fixes) {
+  Teacher teacher({.versions_kept = 20, .relearn_lessons_per_event = 4});
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 9; ++i) teacher.Thumb(1, "cyd");
+  BOOST_TEST(teacher(Forget{"bob", ""}) == "serve 1 step 12 makes 12");
+  BOOST_TEST(teacher.forgotten.lessons_again == 9U);
+  BOOST_TEST(teacher.forgotten.events_until_takeover == 2U);
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher.Thumb(1, "dan") == "serve 1 step 13 makes 13 of 12");
+  BOOST_TEST(teacher(Ask("a")) == "serve 13");
+  BOOST_TEST(teacher.Command(Action::kRollback) == "serve 12 step 14");
+}
+
+BOOST_AUTO_TEST_CASE(a_rollback_or_a_second_forget_ends_the_wait_for_a_rebuild) {
+  Teacher teacher({.versions_kept = 20, .relearn_lessons_per_event = 1});
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1, "cyd");
+  BOOST_TEST(teacher(Forget{"bob", ""}) == "serve 1 step 6 makes 6");
+  BOOST_TEST(teacher.Command(Action::kRollback, 1) == "serve 1 step 7");
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher.Command(Action::kRollback, 6) == "serve 6 step 8");
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 0 step 9 makes 7");
+  BOOST_TEST(teacher(Forget{"cyd", ""}) == "serve 0 step 10");
+  for (int i = 0; i < 5; ++i) BOOST_TEST(teacher(Ask("a")) == "serve 0");
+}
+
+BOOST_AUTO_TEST_CASE(the_version_that_serves_until_a_takeover_stays_however_many_are_made) {
+  Teacher teacher({.versions_kept = 2, .relearn_lessons_per_event = 1});
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1, "cyd");
+  teacher.Command(Action::kRollback, 5);
+  BOOST_TEST(teacher(Forget{"bob", ""}) == "serve 0 step 8 makes 7");
+  teacher.Thumb(1, "dan");
+  teacher.Thumb(1, "dan");
+  BOOST_TEST(teacher(Ask("a")) == "serve 0");
+  BOOST_TEST(teacher(Ask("a")) == "serve 9");
+}
+
+BOOST_AUTO_TEST_CASE(snapshots_that_may_hold_what_is_forgotten_are_named) {
+  Teacher teacher({.snapshot_every_versions = 2, .versions_kept = 2});
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  teacher.Thumb(1, "ada");
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1, "cyd");
+  teacher(Forget{"bob", ""});
+  BOOST_TEST((teacher.forgotten.snapshots == std::vector<Version>{4, 6, 8}));
+}
+
+BOOST_AUTO_TEST_CASE(offers_that_only_the_forgotten_share_kept_out_are_learnt) {
+  Teacher teacher({.user_window_events = 8, .user_steps_max = 2});
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1, "ada");  // the last one is kept out
+  BOOST_TEST(teacher.Path() == "0 1 2");
+  BOOST_TEST(teacher(Forget{"bob", ""}) == "serve 4 step 4 makes 4");
+  BOOST_TEST(teacher.Path() == "1 2 3");
+  BOOST_TEST(teacher.Thumb(1, "ada") == "serve 5 step 5 makes 5 of 4");  // she is alone
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_beyond_the_limit_is_still_known_to_be_in_the_weights) {
+  Teacher teacher({.lessons_per_tenant = 3});
+  teacher.Thumb(1, "ada");
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1, "bob");
+  BOOST_TEST(teacher.Path() == "2 3 4");
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 6 step 6 makes 6");
+  BOOST_TEST(teacher.forgotten.lessons_again == 3U);
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 6");
+}
+
+// ---- Shares, tenants, state ---------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(one_loud_user_gets_no_more_than_a_share_of_the_recent_steps) {
+  Teacher teacher({.user_window_events = 8, .user_steps_max = 3});
+  BOOST_TEST(teacher.Thumb(1, "bob") == "serve 1 step 1 makes 1 of 0");
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1, "ada");
+  BOOST_TEST(teacher.Thumb(1, "ada") == "serve 4");
+  BOOST_TEST(teacher.Thumb(1, "eve") == "serve 5 step 5 makes 5 of 4");
+  BOOST_TEST(teacher.Thumb(1, "") == "serve 6 step 6 makes 6 of 5");
+  BOOST_TEST(teacher.Thumb(1, "ada") == "serve 6");
+  BOOST_TEST(teacher.Thumb(1, "bob") == "serve 7 step 7 makes 7 of 6");  // pushes bob's first out
+  BOOST_TEST(teacher.Thumb(1, "bob") == "serve 8 step 8 makes 8 of 7");  // and ada's
+  BOOST_TEST(teacher.Thumb(1, "ada") == "serve 9 step 9 makes 9 of 8");
+}
+
+BOOST_AUTO_TEST_CASE(a_user_alone_and_events_without_a_user_have_no_cap) {
+  Teacher alone({.user_window_events = 4, .user_steps_max = 1});
+  for (uint32_t i = 1; i < 20; ++i) {
+    BOOST_TEST(alone.Thumb(1).starts_with("serve " + std::to_string(i) + " step"));
+  }
+  Teacher nobody({.user_window_events = 4, .user_steps_max = 1});
+  nobody.Thumb(1, "ada");
+  for (uint32_t i = 2; i < 20; ++i) {
+    BOOST_TEST(nobody.Thumb(1, "").starts_with("serve " + std::to_string(i) + " step"));
+  }
+  Teacher uncapped({.user_window_events = 4, .user_steps_max = 0});
+  uncapped.Thumb(1, "bob");
+  for (uint32_t i = 2; i < 20; ++i) {
+    BOOST_TEST(uncapped.Thumb(1).starts_with("serve " + std::to_string(i) + " step"));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(switched_off_the_base_serves_whatever_happens) {
+  Teacher teacher({.enabled = false});
+  BOOST_TEST(teacher.Thumb(1) == "serve 0");
+  BOOST_TEST(teacher.Command(Action::kFreeze) == "serve 0");
+  BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 0");
+}
+
+namespace {
+
+// Random events of a few users; what comes of them, in words.
+std::string Random(Teacher& teacher, uint64_t seed, uint64_t i) {
+  const auto below = [&](uint64_t purpose, uint64_t limit) {
+    return RandomAt(RandomAt(seed, i), purpose) % limit;
+  };
+  const auto user = [&](uint64_t purpose) {
+    return std::string(1, static_cast<char>('a' + below(purpose, 5)));
+  };
+  const uint64_t dice = below(0, 100);
+  if (dice < 60) return teacher.Thumb(1, user(1), {{user(2)}, {"d" + user(3)}});
+  if (dice < 75) return teacher(Ask("a"));
+  if (dice < 80) return teacher.Command(Action::kRollback);
+  if (dice < 88) {
+    return teacher.Command(Action::kRollback, static_cast<Version>(below(4, teacher.next / 2 + 1)));
+  }
+  if (dice < 90) return teacher.Command(Action::kImport);
+  if (dice < 92) return teacher.Command(Action::kReset);
+  if (dice < 97) return teacher(Forget{user(5), ""});
+  return teacher(Forget{"", "d" + user(6)});
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    const AdaptOptions options{.publish_every_steps = static_cast<uint32_t>(seed % 3 + 1),
+                               .snapshot_every_versions = 2,
+                               .versions_kept = 3,
+                               .user_window_events = 8,
+                               .user_steps_max = 3,
+                               .lessons_per_tenant = 30,
+                               .relearn_lessons_per_event = 2};
+    Teacher straight(options), broken(options);
+    Store store;
+    const auto save = [&] {
+      Changes changes;
+      broken.lineage.Save("acme", changes);
+      store.Apply(changes);
+    };
+    for (uint64_t i = 0; i < 3000; ++i) {
+      const std::string expected = Random(straight, seed, i);
+      BOOST_REQUIRE_EQUAL(Random(broken, seed, i), expected);
+      BOOST_REQUIRE_EQUAL(broken.Path(), straight.Path());
+      BOOST_REQUIRE((broken.dropped == straight.dropped));
+      if (RandomAt(seed, i) % 20 != 0) continue;
+      save();
+      broken.lineage = {};
+      store.ForEach([&](const Change& entry) {
+        BOOST_REQUIRE_MESSAGE(broken.lineage.Load(entry).ok(), entry.kind << " " << entry.id);
+      });
+    }
+    BOOST_TEST(straight.next == 3000U);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(damaged_state_is_refused) {
+  Teacher teacher({.snapshot_every_versions = 1});
+  teacher.Thumb(1, "ada", {{"bob"}, {"handbook"}});
+  Changes changes;
+  teacher.lineage.Save("acme", changes);
+  BOOST_TEST(changes.size() == 3U);
+  for (const Change& entry : changes) {
+    for (const std::optional<std::string>& damaged :
+         {std::optional(entry.value->substr(0, entry.value->size() - 1)),
+          std::optional(*entry.value + "x"), std::optional<std::string>()}) {
+      Lineage fresh;
+      BOOST_TEST(!fresh.Load({entry.tenant, entry.kind, entry.id, damaged}).ok(), entry.kind);
+    }
+  }
+  changes.clear();
+  teacher.lineage.Save("acme", changes);
+  BOOST_TEST(changes.empty());
+}

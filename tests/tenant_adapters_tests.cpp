@@ -1,0 +1,346 @@
+// labels: unit
+// What a tenant's adapter is after any history: lineage and learner against a model that keeps a
+// list of lessons for each version, and a fresh learner that is given just those.
+#include "stages/model/learn/tenant_adapters.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "stages/hash.h"
+#include "stages/lineage.h"
+#include "stages/model/template_backend.h"
+#include "tests/temp_folder.h"
+
+using namespace nudge;
+
+namespace {
+
+const ParallelFor kSerial = [](int parts, const std::function<void(int)>& part) {
+  for (int i = 0; i < parts; ++i) part(i);
+};
+
+struct Op {
+  enum Kind { kLesson, kBack, kReset, kImport, kForget } kind = kLesson;
+  uint64_t number = 0;  // kBack: how many versions back; kForget, kLesson: the user
+};
+
+std::string NameOf(const Op& op) {
+  static const char* const kNames[] = {"lesson", "back", "reset", "import", "forget"};
+  return std::string(kNames[op.kind]) + std::to_string(op.number) + " ";
+}
+
+LoggedExample ExampleOf(uint64_t event) {
+  LoggedExample logged;
+  logged.chat = {{"user", "question " + std::to_string(event)}};
+  logged.shown = "answer " + std::to_string(event);
+  logged.reward = 1;
+  return logged;
+}
+
+std::shared_ptr<const AdapterVersion> ImportOf(uint64_t event) {
+  auto version = std::make_shared<AdapterVersion>();
+  version->digest = version->weights = Sha256Hex("import " + std::to_string(event));
+  return version;
+}
+
+// The digest of a fresh learner that is given these events.
+std::string FreshDigest(Backend& backend, const std::vector<uint64_t>& lessons,
+                        const std::set<uint64_t>& imports) {
+  if (lessons.empty()) return "base";
+  auto learner = backend.NewLearner("acme");
+  for (const uint64_t event : lessons) {
+    if (imports.contains(event)) {
+      BOOST_REQUIRE(learner->Adopt(ImportOf(event).get()).ok());
+    } else {
+      const LoggedExample logged = ExampleOf(event);
+      BOOST_REQUIRE(learner->Step({logged.chat, std::get<std::string>(logged.shown), {}, 1}, kSerial)
+                        .ok());
+    }
+  }
+  return (*learner->Publish("", kSerial))->digest;
+}
+
+// nudge's side: the lineage, the learner, and what versions resolved to.
+class Nudge {
+ public:
+  Nudge(Backend& backend, AdaptOptions options, TenantAdaptersOptions adapters)
+      : backend_(backend), options_(options), adapters_options_(adapters), file_("") {
+    Renew();
+  }
+
+  void Apply(uint64_t event, const Op& op) {
+    const Sequence at = Sequence::Of(0, event);
+    std::optional<Step> step;
+    std::optional<Lesson> lesson;
+    const auto add = [&](decltype(Lesson::what) what) {
+      lesson = Lesson{std::move(what), step.value_or(Step{}), 0, {}};
+    };
+    switch (op.kind) {
+      case Op::kLesson:
+        step = lineage_.Learn(at, {{"u" + std::to_string(op.number)}, {}}, true, options_);
+        add(ExampleOf(event));
+        break;
+      case Op::kImport:
+        step = lineage_.Import(at, options_);
+        add(Import{ImportOf(event)});
+        break;
+      case Op::kReset:
+        step = lineage_.Reset();
+        add(Return{lineage_.PathOfHead(), {}});
+        break;
+      case Op::kBack:
+        step = lineage_.RollBack(op.number < made_ ? made_ - static_cast<Version>(op.number) : 0);
+        if (step) add(Return{lineage_.PathOfHead(), {}});
+        break;
+      case Op::kForget: {
+        const auto forgotten =
+            lineage_.Forget({"u" + std::to_string(op.number), ""}, {}, options_);
+        step = forgotten.step;
+        if (forgotten.lessons > 0 || step) add(Return{lineage_.PathOfHead(), forgotten.changed});
+        break;
+      }
+    }
+    for (const Version version : lineage_.TakeDroppedVersions()) digests_.erase(version);
+    if (lesson) Run(at, std::move(*lesson));
+    lineage_.Advance();
+  }
+
+  std::string ServedDigest() const {
+    const Version version = lineage_.serving();
+    return version == 0 ? "base" : digests_.at(version);
+  }
+  Version made() const { return made_; }
+  bool Keeps(Version version) const { return digests_.contains(version); }
+  std::string DigestOf(Version version) const { return digests_.at(version); }
+
+  // As a process does that ends and begins again.
+  void Restart() {
+    Changes changes;
+    adapters_->Save(changes);
+    lineage_.Save("acme", changes);
+    for (Change& change : changes) {
+      const auto key = std::pair(change.kind, change.id);
+      if (change.value) {
+        saved_[key] = *change.value;
+      } else {
+        saved_.erase(key);
+      }
+    }
+    Renew();
+    for (const auto& [key, value] : saved_) {
+      const Change entry{"acme", key.first, key.second, value};
+      const bool is_lineage = key.first == Lineage::kHeadKind || key.first == Lineage::kPlaceKind ||
+                              key.first == Lineage::kVersionKind;
+      const Result<Nothing> loaded = is_lineage ? lineage_.Load(entry) : adapters_->Load(entry);
+      BOOST_REQUIRE_MESSAGE(loaded.ok(), key.first << " " << key.second);
+    }
+  }
+
+  // Whether the user's words are anywhere.
+  bool Holds(const std::string& words) {
+    Restart();
+    for (const auto& [key, value] : saved_) {
+      if (value.find(words) != std::string::npos) return true;
+    }
+    return false;
+  }
+
+ private:
+  void Renew() {
+    lineage_ = {};
+    adapters_.reset();
+    adapters_ = std::make_unique<TenantAdapters>(backend_, "acme", adapters_options_, file_);
+  }
+
+  void Run(Sequence at, Lesson lesson) {
+    lesson.dropped = lineage_.TakeDroppedPlaces();
+    const auto* logged = std::get_if<LoggedExample>(&lesson.what);
+    const std::string* shown =
+        logged != nullptr ? std::get_if<std::string>(&logged->shown) : nullptr;
+    adapters_->Begin(LearningPlaceOf(at), lesson, shown);
+    while (adapters_->Behind()) adapters_->LearnNext(kSerial);
+    const LessonDone done = adapters_->End(lesson, {}, kSerial);
+    BOOST_REQUIRE(!done.error);
+    if (!lesson.step.makes) return;
+    made_ = *lesson.step.makes;
+    digests_[made_] = done.serves.digest();
+  }
+
+  Backend& backend_;
+  const AdaptOptions options_;
+  const TenantAdaptersOptions adapters_options_;
+  CheckpointFile file_;
+  Lineage lineage_;
+  std::unique_ptr<TenantAdapters> adapters_;
+  std::map<Version, std::string> digests_;
+  std::map<std::pair<std::string, std::string>, std::string> saved_;
+  Version made_ = 0;
+};
+
+// What must hold, said as simply as possible: a list of events for each version.
+class Model {
+ public:
+  // made: nudge's newest version after the event.
+  void Apply(uint64_t event, const Op& op, const Nudge& nudge, Version made_before) {
+    switch (op.kind) {
+      case Op::kLesson:
+        users_[event] = op.number;
+        head_.push_back(event);
+        versions_[nudge.made()] = head_;
+        break;
+      case Op::kImport:
+        imports_.insert(event);
+        head_ = {event};
+        versions_[nudge.made()] = head_;
+        break;
+      case Op::kReset:
+        head_.clear();
+        break;
+      case Op::kBack: {
+        const Version to =
+            op.number < made_before ? made_before - static_cast<Version>(op.number) : 0;
+        if (to == 0) head_.clear();
+        if (versions_.contains(to)) head_ = versions_[to];
+        break;
+      }
+      case Op::kForget:
+        Forget(op.number);
+        if (nudge.made() != made_before) versions_[nudge.made()] = head_;
+        break;
+    }
+  }
+
+  void Check(Backend& backend, const Nudge& nudge, const std::string& history) {
+    BOOST_REQUIRE_MESSAGE(nudge.ServedDigest() == FreshDigest(backend, head_, imports_), history);
+    for (const auto& [version, lessons] : versions_) {
+      BOOST_REQUIRE_MESSAGE(nudge.Keeps(version), history << "version " << version);
+      BOOST_REQUIRE_MESSAGE(nudge.DigestOf(version) == FreshDigest(backend, lessons, imports_),
+                            history << "version " << version);
+    }
+  }
+
+ private:
+  void Forget(uint64_t user) {
+    const auto theirs = [&](uint64_t event) {
+      return users_.contains(event) && users_.at(event) == user;
+    };
+    std::erase_if(versions_, [&](const auto& entry) {
+      return std::any_of(entry.second.begin(), entry.second.end(), theirs);
+    });
+    std::erase_if(head_, theirs);
+  }
+
+  std::vector<uint64_t> head_;
+  std::map<Version, std::vector<uint64_t>> versions_;
+  std::map<uint64_t, uint64_t> users_;
+  std::set<uint64_t> imports_;
+};
+
+// All versions stay, and whatever is made serves at once: the rest is lineage_tests' business.
+AdaptOptions Roomy() {
+  return {.versions_kept = 1000, .relearn_lessons_per_event = 1'000'000};
+}
+
+void CheckHistory(const std::vector<Op>& ops, TenantAdaptersOptions adapters,
+                  const std::function<bool(uint64_t)>& restarts) {
+  const auto backend = MakeTemplateBackend({});
+  Nudge nudge(*backend, Roomy(), adapters);
+  Model model;
+  std::string history;
+  for (uint64_t event = 0; event < ops.size(); ++event) {
+    history += NameOf(ops[event]);
+    const Version before = nudge.made();
+    nudge.Apply(event, ops[event]);
+    model.Apply(event, ops[event], nudge, before);
+    if (restarts(event)) nudge.Restart();
+    model.Check(*backend, nudge, history);
+  }
+}
+
+}  // namespace
+
+// Back, forward, onto another branch, import, reset, forget: each three of them in each order,
+// behind three lessons of three users and before one more.
+BOOST_AUTO_TEST_CASE(each_three_of_all_that_moves_an_adapter_leave_what_should_count) {
+  const std::vector<Op> moves = {{Op::kBack, 0},   {Op::kBack, 1},   {Op::kBack, 2},
+                                 {Op::kBack, 99},  {Op::kReset, 0},  {Op::kImport, 0},
+                                 {Op::kForget, 0}, {Op::kForget, 1}, {Op::kForget, 2},
+                                 {Op::kForget, 7}, {Op::kLesson, 1}};
+  for (const Op& first : moves) {
+    for (const Op& second : moves) {
+      for (const Op& third : moves) {
+        for (const bool restart : {false, true}) {
+          CheckHistory({{Op::kLesson, 0}, {Op::kLesson, 1}, {Op::kLesson, 2}, first, second, third,
+                        {Op::kLesson, 3}},
+                       {.checkpoint_every_lessons = restart ? 1U : 2U},
+                       [&](uint64_t event) { return restart && event == 4; });
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(random_histories_leave_what_should_count_whatever_is_checkpointed) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    std::vector<Op> ops;
+    for (uint64_t i = 0; i < 150; ++i) {
+      const uint64_t dice = RandomAt(seed, 2 * i) % 100, number = RandomAt(seed, 2 * i + 1);
+      if (dice < 60) {
+        ops.push_back({Op::kLesson, number % 12});
+      } else if (dice < 80) {
+        ops.push_back({Op::kBack, number % 8});
+      } else if (dice < 84) {
+        ops.push_back({Op::kImport, 0});
+      } else if (dice < 87) {
+        ops.push_back({Op::kReset, 0});
+      } else {
+        ops.push_back({Op::kForget, number % 12});
+      }
+    }
+    CheckHistory(ops,
+                 {.checkpoint_every_lessons = static_cast<uint32_t>(1 + seed % 5),
+                  .checkpoint_bytes = seed % 3 == 0 ? 0 : 1 + seed * 300},
+                 [&](uint64_t event) { return RandomAt(seed + 1000, event) % 10 == 0; });
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_words_of_a_forgotten_lesson_are_in_no_entry) {
+  const auto backend = MakeTemplateBackend({});
+  Nudge nudge(*backend, Roomy(), {});
+  for (uint64_t user = 0; user < 3; ++user) nudge.Apply(user, {Op::kLesson, user});
+  nudge.Apply(3, {Op::kBack, 2});
+  BOOST_TEST(nudge.Holds("answer 1"));
+  nudge.Apply(4, {Op::kForget, 1});
+  BOOST_TEST(!nudge.Holds("answer 1"));
+  BOOST_TEST(nudge.Holds("answer 0"));
+}
+
+BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
+  const auto backend = MakeTemplateBackend({});
+  CheckpointFile file("");
+  TenantAdapters adapters(*backend, "acme", {}, file);
+  const Lesson lesson{ExampleOf(0), {1, 1, false}, 0, {}};
+  const std::string shown = "answer 0";
+  adapters.Begin(1, lesson, &shown);
+  adapters.LearnNext(kSerial);
+  adapters.End(lesson, {}, kSerial);
+  const Lesson import{Import{ImportOf(1)}, {2, 2, false}, 1, {}};
+  adapters.Begin(2, import, nullptr);
+  adapters.End(import, {}, kSerial);
+  Changes changes;
+  adapters.Save(changes);
+  BOOST_TEST(changes.size() == 3U);
+  for (const Change& entry : changes) {
+    for (const std::optional<std::string>& damaged :
+         {std::optional(entry.value->substr(0, entry.value->size() - 1)),
+          std::optional(*entry.value + "x"), std::optional<std::string>()}) {
+      TenantAdapters fresh(*backend, "acme", {}, file);
+      BOOST_TEST(!fresh.Load({entry.tenant, entry.kind, entry.id, damaged}).ok(), entry.kind);
+    }
+  }
+}
