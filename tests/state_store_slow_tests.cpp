@@ -116,6 +116,12 @@ BOOST_AUTO_TEST_CASE(a_hundred_thousand_documents_and_a_large_learner_come_back_
     const double backup_ms = MillisecondsOf([&] { store.WaitForBackups(); });
     BOOST_TEST_MESSAGE("a cut of one document beside a backup: " << write_ms << " ms, the backup "
                                                                  << backup_ms << " ms");
+    Cut forgets = CutOf(++cut, {Document(7, 2)});
+    forgets.forgets = true;
+    const double forget_ms = MillisecondsOf([&] { BOOST_REQUIRE(store.Write(forgets).ok()); });
+    const double copy_ms = MillisecondsOf([&] { store.WaitForBackups(); });
+    BOOST_TEST_MESSAGE("a cut that forgets: " << forget_ms << " ms, its backup " << copy_ms
+                                              << " ms");
   }
   // The state is lost: the backup is it.
   std::filesystem::resize_file(folder.path() + "/partition-00000.sqlite", 100'000);
