@@ -13,6 +13,7 @@
 
 #include "connectors/codec.h"
 #include "connectors/file_source.h"
+#include "stages/files.h"
 
 namespace nudge {
 namespace {
@@ -64,9 +65,9 @@ struct FileSink::Stopped {
 };
 
 FileSink::FileSink(FileSinkOptions options) : options_(std::move(options)) {
-  std::error_code error;
-  std::filesystem::create_directories(options_.folder, error);
-  if (error) throw StartError("cannot make the folder " + options_.folder + ": " + error.message());
+  if (const Result<Nothing> made = MakeFolders(options_.folder); !made.ok()) {
+    throw StartError("cannot make the folder " + options_.folder + ": " + made.error().message);
+  }
   outcomes_.path = options_.folder + "/outcomes.jsonl";
   dead_letters_.path = options_.folder + "/dead_letters.jsonl";
   try {
@@ -90,10 +91,11 @@ FileSink::~FileSink() {
 }
 
 void FileSink::Open(Lines& lines) const {
-  lines.descriptor = open(lines.path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (lines.descriptor < 0) {
-    throw StartError("cannot write " + lines.path + ": " + Reason(errno));
+  Result<Descriptor> opened = OpenFile(lines.path, O_RDWR | O_CREAT | O_APPEND);
+  if (!opened.ok()) {
+    throw StartError("cannot write " + lines.path + ": " + opened.error().message);
   }
+  lines.descriptor = opened->Release();
 }
 
 // The names of new files outlive a power cut only with their folder.

@@ -1,6 +1,7 @@
 // labels: unit
 #include <ggml.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -667,6 +668,30 @@ BOOST_AUTO_TEST_CASE(a_snapshot_is_four_files_that_agree_with_its_reference) {
   BOOST_TEST(EntriesOf(folder).size() == 8U);  // new, snapshots, acme, 7-..., four files
 }
 
+BOOST_AUTO_TEST_CASE(a_snapshot_is_open_to_its_group_and_to_nobody_else_whatever_the_umask) {
+  const Sample sample;
+  for (const mode_t mask : {0000, 0077}) {
+    const TempFolder folder;
+    const mode_t before = umask(mask);
+    const auto written =
+        WriteSnapshot(folder.path() + "/out/snapshots", sample.weights, sample.manifest);
+    umask(before);
+    RequireOk(written);
+    const auto mode = [&](const std::string& path) {
+      return fs::status(folder.path() + "/" + path).permissions();
+    };
+    BOOST_TEST((mode("out") == fs::perms(0700)));
+    for (const std::string& made : {std::string("out/snapshots"), std::string("out/snapshots/acme"),
+                                    "out/snapshots/" + written->uri}) {
+      BOOST_TEST((mode(made) == fs::perms(0750)), made);
+    }
+    for (const char* file :
+         {"adapter.gguf", "adapter_model.safetensors", "adapter_config.json", "manifest.json"}) {
+      BOOST_TEST((mode("out/snapshots/" + written->uri + "/" + file) == fs::perms(0640)), file);
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_manifest_and_the_adapter_read_back) {
   const Sample sample;
   const TempFolder folder;
@@ -688,9 +713,10 @@ BOOST_AUTO_TEST_CASE(the_manifest_and_the_adapter_read_back) {
     BOOST_REQUIRE(read.ok());
     BOOST_TEST(read->values_digest == manifest->values_digest);
   }
-  RequireError(ReadSnapshot(place, std::string(64, '0'), sample.expected), Code::kUnreadableFile,
+  RequireError(ReadSnapshot(place, std::string(64, '0'), sample.expected), Code::kWrongAdapter,
                "SHA-256");
-  RequireError(ReadSnapshot(place + "/nothing", "", sample.expected), Code::kUnreadableFile);
+  RequireError(ReadSnapshot(place + "/nothing", "", sample.expected), Code::kWrongAdapter,
+               "is not there");
   RequireError(ReadSnapshot("/dev/zero", "", sample.expected), Code::kUnreadableFile, "not a file");
 }
 
@@ -831,7 +857,7 @@ BOOST_AUTO_TEST_CASE(a_disk_that_fills_up_leaves_nothing_behind) {
     const auto result = WriteSnapshot(folder.path(), sample.weights, sample.manifest);
     BOOST_REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
     RequireError(result, Code::kUnreadableFile, "adapter.gguf");
-    BOOST_TEST(result.error().remedy.find("free space") != std::string::npos);
+    BOOST_TEST(result.error().remedy.find("make room") != std::string::npos);
     BOOST_TEST(EntriesOf(folder) == std::vector<std::string>{"acme"});
   }
   std::signal(SIGXFSZ, handler);

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "stages/hash.h"
+#include "stages/model/adapters/import_folder.h"
 #include "stages/model/adapters/safetensors.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "tests/temp_folder.h"
@@ -208,7 +209,6 @@ BOOST_AUTO_TEST_CASE(options_that_change_what_the_matrices_mean_are_refused_by_n
       {"fan_in_fan_out", true},
       {"trainable_token_indices", {1, 2}},
       {"target_parameters", {"mlp.experts.down_proj"}},
-      {"exclude_modules", {"q_proj"}},
       {"init_lora_weights", "pissa"},
       {"init_lora_weights", "olora"},
       {"use_qalora", true},
@@ -238,7 +238,8 @@ BOOST_AUTO_TEST_CASE(another_rank_scale_kind_or_choice_of_modules_is_refused) {
   refuse("target_modules", {"q_proj"}, "k_proj is not adapted, by adapt.modules it is");
   refuse("target_modules", {"embed_tokens"}, "\"embed_tokens\" cannot be adapted here");
   refuse("target_modules", {3}, "3 cannot be adapted here");
-  refuse("target_modules", ".*proj", "not a list of modules");
+  refuse("target_modules", nullptr, "target_modules is null, not a list or pattern of modules");
+  refuse("target_modules", {{"q_proj", 1}}, "not a list or pattern of modules");
   LoraShape shape = SmallShape();
   shape.enabled[1] = false;
   const Sample fewer("llama", shape);
@@ -270,7 +271,7 @@ BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_are_refused_by_name) {
       "tensor " + kFirst + " is [24, 4], expected [4, 24]");
   refuse([](SafetensorsTensor& t) { t.shape = {96}; }, "is [96], expected [4, 24]");
   refuse([](SafetensorsTensor& t) { t.type = SafetensorsType::kI32; }, "none of F32, F16, BF16");
-  refuse([](SafetensorsTensor& t) { t.name += "2"; }, "is missing");
+  refuse([](SafetensorsTensor& t) { t.name += "2"; }, "tensor " + kFirst + "2 has no place");
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     std::vector<float> values(96, 1);
@@ -318,7 +319,7 @@ BOOST_AUTO_TEST_CASE(a_configuration_that_is_cut_doubled_deep_or_no_object_is_un
                  Code::kUnreadableFile, "safetensors");
   }
   RequireError(DecodePeft(files.config, std::string(20 << 20, 'x'), sample.expected),
-               Code::kWrongAdapter, "at most");
+               Code::kUnreadableFile, "a header of");
 }
 
 BOOST_AUTO_TEST_CASE(a_peft_folder_is_read_by_its_path_and_the_digest_of_its_tensors) {
@@ -328,8 +329,8 @@ BOOST_AUTO_TEST_CASE(a_peft_folder_is_read_by_its_path_and_the_digest_of_its_ten
   const std::string tensors = folder.path() + "/adapter_model.safetensors";
   const std::string config = folder.path() + "/adapter_config.json";
   Write(tensors, files.safetensors);
-  RequireError(ReadSnapshot(folder.path(), "", sample.expected), Code::kUnreadableFile,
-               "adapter_config.json");
+  RequireError(ReadSnapshot(folder.path(), "", sample.expected), Code::kWrongAdapter,
+               "adapter_config.json is not there");
   Write(config, files.config);
   const std::string sha256 = Sha256Hex(files.safetensors);
   for (const std::string& path : {folder.path(), tensors}) {
@@ -338,7 +339,7 @@ BOOST_AUTO_TEST_CASE(a_peft_folder_is_read_by_its_path_and_the_digest_of_its_ten
     BOOST_TEST(read->values_digest == Digest(*RoundTo(AdapterPrecision::kF16, sample.weights)));
   }
   RequireError(ReadSnapshot(folder.path(), std::string(64, '0'), sample.expected),
-               Code::kUnreadableFile, "SHA-256");
+               Code::kWrongAdapter, "SHA-256");
   // The digest does not cover the configuration: what it says is compared instead.
   Write(config, With(files.config, "lora_alpha", 9));
   RequireError(ReadSnapshot(folder.path(), sha256, sample.expected), Code::kWrongAdapter,
@@ -356,4 +357,14 @@ BOOST_AUTO_TEST_CASE(in_a_snapshot_the_gguf_is_read_unless_the_tensors_are_named
   BOOST_REQUIRE((gguf.ok() && peft.ok()));
   BOOST_TEST((gguf->weights.values == peft->weights.values));
   BOOST_TEST(gguf->values_digest == peft->values_digest);
+  // Or meant by their digest.
+  std::ifstream file(place + "/adapter_model.safetensors", std::ios::binary);
+  const std::string tensors{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const auto meant = ReadAdapterFiles(place, Sha256Hex(tensors));
+  BOOST_REQUIRE(meant.ok());
+  BOOST_TEST(meant->name == place + "/adapter_model.safetensors");
+  const auto neither = ReadAdapterFiles(place, std::string(64, '0'));
+  BOOST_REQUIRE(!neither.ok());
+  BOOST_TEST(neither.error().message.find(written->sha256) != std::string::npos);
+  BOOST_TEST(neither.error().message.find(Sha256Hex(tensors)) != std::string::npos);
 }

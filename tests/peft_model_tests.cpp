@@ -208,12 +208,73 @@ BOOST_AUTO_TEST_CASE(a_peft_folder_of_the_mlp_alone_serves_as_the_trainer_comput
     const auto result = backend->ImportVersion(path, digest);
     BOOST_REQUIRE(!result.ok());
     BOOST_TEST((result.error().code == code), result.error().message);
+    for (const std::string& text : {result.error().message, result.error().remedy}) {
+      BOOST_TEST(!text.empty());
+      BOOST_TEST(text.find(folder.path()) == std::string::npos, text);
+    }
   };
-  refused("theirs", std::string(64, '0'), Code::kUnreadableFile);
+  refused("theirs", std::string(64, '0'), Code::kWrongAdapter);
   refused("../theirs", sha256, Code::kWrongAdapter);
-  refused("nothing", sha256, Code::kUnreadableFile);
+  refused("nothing", sha256, Code::kWrongAdapter);
   const std::string config = Content(folder.path() + "/theirs/adapter_config.json");
   std::ofstream(folder.path() + "/theirs/adapter_config.json", std::ios::binary)
       << "{\"use_dora\": true, " << config.substr(config.find('{') + 1);
   refused("theirs", sha256, Code::kUnreadableFile);  // use_dora is given twice
+}
+
+BOOST_AUTO_TEST_CASE(an_adapter_that_has_learnt_nothing_yet_answers_as_the_base_does) {
+  const TempFolder folder;
+  LocalBackendOptions options;
+  options.language_model = ModelPath();
+  options.slots = 1;
+  options.window_tokens = 512;
+  options.products = "f32";
+  options.import_folder = folder.path();
+  const auto backend = MakeLocalBackend(options);
+  const auto base = FrozenWeights::Load(ModelPath());
+  BOOST_REQUIRE(base.ok());
+  LoraWeights weights =
+      nudge::testing::RandomAdapter(AdapterShape(**base, options.learner), 4, 0.1f);
+  for (uint32_t layer = 0; layer < weights.shape.layers; ++layer) {
+    for (size_t m = 0; m < kLoraModules; ++m) {
+      if (!weights.shape.enabled[m]) continue;
+      const size_t begin = weights.shape.OffsetB(layer, static_cast<LoraModule>(m));
+      std::fill_n(weights.values.begin() + static_cast<std::ptrdiff_t>(begin),
+                  size_t{weights.shape.out[m]} * weights.shape.rank, 0.0f);
+    }
+  }
+  AdapterManifest manifest = ManifestOf(weights, "llama", 64);
+  manifest.base_sha256 = backend->base_sha256();
+  const PeftFiles files = EncodePeft(weights, manifest).value();
+  WriteFolder(folder.path() + "/fresh", files);
+  const auto version = backend->ImportVersion("fresh", Sha256Hex(files.safetensors));
+  BOOST_REQUIRE_MESSAGE(version.ok(), (version.ok() ? "" : version.error().message));
+  const auto says = [&](const std::string& question, const AdapterVersion* adapter) {
+    const Decoding greedy{.temperature = 0, .max_tokens = 24};
+    return backend->Generate(0, {{"user", question}}, adapter, greedy, 0, {})->text;
+  };
+  for (const char* question : {"How many keys come with the lock?", "Name a colour."}) {
+    BOOST_TEST(says(question, version->get()) == says(question, nullptr));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_import_that_finds_the_model_changed_names_it_without_its_folder) {
+  const TempFolder folder;
+  const std::string model = folder.path() + "/a-model.gguf";
+  std::filesystem::copy_file(ModelPath(), model);
+  LocalBackendOptions options;
+  options.language_model = model;
+  options.slots = 1;
+  options.window_tokens = 512;
+  options.import_folder = folder.path() + "/imports";
+  const auto backend = MakeLocalBackend(options);
+  std::filesystem::create_directories(options.import_folder);
+  std::ofstream(options.import_folder + "/adapter.gguf") << "GGUF";
+  std::filesystem::remove(model);
+  const auto version = backend->ImportVersion("adapter.gguf", "");
+  BOOST_REQUIRE(!version.ok());
+  for (const std::string& text : {version.error().message, version.error().remedy}) {
+    BOOST_TEST(text.find(folder.path()) == std::string::npos, text);
+  }
+  BOOST_TEST(version.error().message.find("a-model.gguf") != std::string::npos);
 }

@@ -1,5 +1,6 @@
 // labels: unit
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -103,6 +104,33 @@ BOOST_AUTO_TEST_CASE(in_whatever_order_neighbours_are_freed_the_file_is_empty_in
     BOOST_TEST(world.file.end_bytes() == 0);
     BOOST_TEST(SizeOf(world.descriptor) == 0);
   } while (std::next_permutation(order.begin(), order.end()));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_freed_is_off_the_disk_at_once_and_its_neighbours_stay) {
+  World world;
+  const auto before = world.Put(1), secret = world.Put(std::string(2 * kGrain - 7, 's')),
+             after = world.Put(1);
+  const auto disk = [&] {
+    std::string bytes(SizeOf(world.descriptor), '\0');
+    BOOST_REQUIRE(pread(world.descriptor, bytes.data(), bytes.size(), 0) ==
+                  static_cast<ssize_t>(bytes.size()));
+    return bytes;
+  };
+  const auto blocks = [&] {
+    struct stat status {};
+    BOOST_REQUIRE(fstat(world.descriptor, &status) == 0);
+    return static_cast<uint64_t>(status.st_blocks) * 512;
+  };
+  BOOST_TEST((disk().find("sss") != std::string::npos));
+  const uint64_t blocks_before = blocks();
+  world.file.Free(secret);
+  BOOST_TEST((disk().find('s') == std::string::npos));
+  BOOST_TEST_MESSAGE("on the disk: " << blocks_before << " -> " << blocks() << " bytes");
+  BOOST_TEST((*world.file.Read(before) == std::string(kGrain, 'x')));
+  BOOST_TEST((*world.file.Read(after) == std::string(kGrain, 'x')));
+  const auto again = world.Put(std::string(2 * kGrain, 'y'));
+  BOOST_TEST(again.offset == kGrain);
+  BOOST_TEST((*world.file.Read(again) == std::string(2 * kGrain, 'y')));
 }
 
 BOOST_AUTO_TEST_CASE(bytes_that_changed_or_moved_or_are_missing_are_not_given_out) {

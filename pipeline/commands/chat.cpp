@@ -26,6 +26,7 @@
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/printable.h"
 #include "pipeline/processor.h"
+#include "stages/files.h"
 #include "stages/guarded.h"
 
 namespace nudge {
@@ -107,11 +108,10 @@ class EventLog {
  public:
   // Throws StartError: it cannot be opened or read, is compressed, or is in use.
   explicit EventLog(std::string path) : path_(std::move(path)) {
-    const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
-    std::error_code ignored;
-    if (!folder.empty()) std::filesystem::create_directories(folder, ignored);
-    file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (file_ < 0) Throw("cannot be opened: " + std::string(std::strerror(errno)));
+    (void)MakeFolders(std::filesystem::path(path_).parent_path().string());
+    Result<Descriptor> opened = OpenFile(path_, O_RDWR | O_CREAT | O_APPEND);
+    if (!opened.ok()) Throw("cannot be opened: " + opened.error().message);
+    file_ = opened->Release();
     if (::flock(file_, LOCK_EX | LOCK_NB) != 0) Throw("is in use by another chat");
     CountLines();
   }

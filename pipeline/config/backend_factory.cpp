@@ -9,6 +9,7 @@ std::unique_ptr<Backend> MakeBackend(const Config& config) {
   if (config.model.backend == "template") {
     TemplateBackendOptions options = config.model.template_backend;
     options.window_tokens = config.model.local.window_tokens;
+    options.import_folder = config.model.local.import_folder;
     return MakeTemplateBackend(std::move(options));
   }
   LocalBackendOptions options = config.model.local;

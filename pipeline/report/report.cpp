@@ -5,12 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <ostream>
@@ -20,6 +17,7 @@
 #include "connectors/codec.h"
 #include "connectors/json_writer.h"
 #include "pipeline/report/report_page.h"
+#include "stages/files.h"
 
 namespace nudge {
 namespace {
@@ -316,29 +314,11 @@ Error Unwritable(const std::string& path, const std::string& reason) {
           "check that folder and the space on its disk"};
 }
 
-// Under a temporary name first: a reader sees all of it or none.
+// A reader sees all of it or none.
 Result<Nothing> WriteFile(const std::string& path, const std::string& text) {
-  namespace fs = std::filesystem;
-  std::error_code fault;
-  if (const fs::path folder = fs::path(path).parent_path(); !folder.empty()) {
-    fs::create_directories(folder, fault);
-    if (fault) return Unwritable(path, fault.message());
-  }
-  const std::string temporary = path + ".tmp";
-  errno = 0;
-  std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) {
-    const std::string reason = errno != 0 ? std::strerror(errno) : "the disk took it only in part";
-    fs::remove(temporary, fault);
-    return Unwritable(path, reason);
-  }
-  fs::rename(temporary, path, fault);
-  if (!fault) return Nothing{};
-  const std::string reason = fault.message();
-  fs::remove(temporary, fault);
-  return Unwritable(path, reason);
+  Result<Nothing> written = MakeFolders(std::filesystem::path(path).parent_path().string());
+  if (written.ok()) written = ReplaceFile(path, text);
+  return written.ok() ? written : Unwritable(path, written.error().message);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ struct Cut {
   int64_t next_offset = 0;  // of the input log
   Sha256Digest chain{};     // of the outcome log after the event
   Changes changes;
+  bool forgets = false;  // something was forgotten since the cut before: nothing may keep it
 };
 
 }  // namespace nudge

@@ -1,11 +1,14 @@
 #include "pipeline/state/state_database.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
+
+#include "stages/files.h"
 
 namespace nudge {
 namespace {
@@ -20,6 +23,7 @@ constexpr const char* kSettings =
     "PRAGMA page_size = 16384;"
     "PRAGMA synchronous = FULL;"
     "PRAGMA journal_size_limit = 67108864;"
+    "PRAGMA secure_delete = ON;"
     "PRAGMA cell_size_check = ON;"
     "PRAGMA trusted_schema = OFF;";
 
@@ -273,6 +277,9 @@ Result<Nothing> StateDatabase::OpenHandle(Access access) {
     flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
     name = UriOf(name, is_still ? "immutable=1" : "readonly_shm=1");
   }
+  // SQLite gives its log the mode of the file, and would make the file by the umask. A file that is
+  // there is not opened here: closing it would drop the locks that this process has on it.
+  if (access == Access::kWrite) (void)OpenFile(path_, O_RDWR | O_CREAT | O_EXCL);
   sqlite3* handle = nullptr;
   const int opened = sqlite3_open_v2(name.c_str(), &handle, flags, nullptr);
   handle_.reset(handle);
@@ -535,12 +542,22 @@ Result<Nothing> StateDatabase::CopyTo(const std::string& path, std::function<boo
       handle_.get(), kInstructions,
       [](void* asked) { return (*static_cast<std::function<bool()>*>(asked))() ? 1 : 0; }, &stop);
   Result<Nothing> copied = Nothing{};
+  (void)OpenFile(path, O_RDWR | O_CREAT | O_EXCL);  // for its mode: SQLite fills an empty file
   {
     Statement vacuum(*this, "VACUUM INTO ?1");
     if (!vacuum.Bind(1, path).Finish()) copied = Failed("copy");
   }
   sqlite3_progress_handler(handle_.get(), 0, nullptr, nullptr);
   return copied;
+}
+
+Result<Nothing> StateDatabase::Scrub() {
+  if (Result<Nothing> rewritten = Run("VACUUM", "rewrite"); !rewritten.ok()) return rewritten;
+  Statement checkpoint(*this, "PRAGMA wal_checkpoint(TRUNCATE)");
+  if (!checkpoint.Step()) return Failed("write");
+  if (checkpoint.Number(0) == 0) return Nothing{};
+  return Refused("is being read by another program, so its log cannot be cut",
+                 "let nobody hold a state open");
 }
 
 // ---- Looking ------------------------------------------------------------------------------------

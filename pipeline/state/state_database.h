@@ -97,6 +97,11 @@ class StateDatabase {
   // A whole, compact copy of what is committed now. `stop` is asked now and then: true abandons it.
   Result<Nothing> CopyTo(const std::string& path, std::function<bool()> stop);
 
+  // Nothing that was deleted or replaced is in the file or its log any longer. Deleting overwrites
+  // (secure_delete), but where SQLite moved rows between pages it may have left copies of them: all
+  // pages are written anew, and the log is cut. Outside of a transaction.
+  Result<Nothing> Scrub();
+
   Result<std::vector<Group>> Groups();
   Result<std::vector<TakeOver>> History();
   // Id and value of the tenant's entry of that kind with the highest id.

@@ -4,6 +4,7 @@
 #include <stdlib.h>  // mkdtemp
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "stages/fault_point.h"
+#include "stages/files.h"
 
 namespace nudge {
 namespace {
@@ -106,8 +108,9 @@ StateStore::StateStore(std::string folder, StateIdentity identity, StateStoreOpt
       options_(options),
       on_notice_(std::move(on_notice)) {
   std::error_code error;
-  fs::create_directories(folder_, error);
-  if (error || !fs::is_directory(folder_, error) || ::access(folder_.c_str(), W_OK | X_OK) != 0) {
+  const Result<Nothing> made = MakeFolders(folder_);
+  if (!made.ok() || !fs::is_directory(folder_, error) ||
+      ::access(folder_.c_str(), W_OK | X_OK) != 0) {
     throw StartError("state: folder " + folder_ + " cannot be written: choose another in " +
                      "checkpoint.folder or change its permissions");
   }
@@ -141,6 +144,10 @@ std::string StateStore::UnfinishedBackup(int32_t partition) const {
   return StemOf(partition) + ".backup.new";
 }
 
+std::string StateStore::ForgettingMark(int32_t partition) const {
+  return StemOf(partition) + ".forgetting";
+}
+
 StateStore::Slot& StateStore::SlotOf(int32_t partition) {
   const MutexLock lock(mutex_);
   std::unique_ptr<Slot>& slot = slots_[partition];
@@ -148,10 +155,14 @@ StateStore::Slot& StateStore::SlotOf(int32_t partition) {
   return *slot;
 }
 
-void StateStore::CloseSlot(Slot& slot) {
+void StateStore::StopBackup(Slot& slot) {
   slot.abandoned = true;
   if (slot.backup.valid()) slot.backup.get();
   slot.abandoned = false;
+}
+
+void StateStore::CloseSlot(Slot& slot) {
+  StopBackup(slot);
   slot.database.reset();
 }
 
@@ -291,6 +302,17 @@ Result<std::optional<Cut>> StateStore::Newest(int32_t partition, int64_t committ
   Slot& slot = SlotOf(partition);
   const MutexLock lock(slot.mutex);
   CloseSlot(slot);
+  Result<std::optional<Cut>> restored = NewestOf(slot, partition, committed_offset);
+  std::error_code ignored;
+  slot.forgetting = fs::exists(ForgettingMark(partition), ignored);
+  // A state of nothing has nothing to forget, and is no reason to remove a copy.
+  if (slot.forgetting && restored.ok() && restored->has_value()) Forget(slot, partition);
+  return restored;
+}
+
+// Requires a slot that is closed.
+Result<std::optional<Cut>> StateStore::NewestOf(Slot& slot, int32_t partition,
+                                                int64_t committed_offset) {
   const std::string path = PathOf(partition);
   std::error_code ignored;
   for (const std::string& unfinished : {path + ".new", UnfinishedBackup(partition)}) {
@@ -351,6 +373,8 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
   }
   StateDatabase& database = *slot.database;
   const DurationMetrics::Timer timer(metrics_.cuts);
+  // One that runs would be of before the cut, and would take this cut's mark for its own.
+  if (cut.forgets) StopBackup(slot);
   FaultPoint("checkpoint-before");
   if (auto begun = database.Begin(); !begun.ok()) return begun;
   Result<StateMeta> meta = database.ReadMeta();
@@ -364,32 +388,105 @@ Result<Nothing> StateStore::Write(const Cut& cut) {
                  "one process at a time owns a partition: let the other one go on, or stop it and "
                  "start again"};
   }
+  if (cut.forgets) {
+    if (auto marked = Mark(slot, cut.partition); !marked.ok()) {
+      database.Rollback();
+      return marked;
+    }
+  }
   auto written = database.Apply(*meta, cut);
   FaultPoint("checkpoint-inside");
   if (written.ok()) written = database.Commit();
   FaultPoint("checkpoint-after");
   if (!written.ok()) return written;
   metrics_.cut_bytes.fetch_add(BytesOf(cut.changes), std::memory_order_relaxed);
-  if (options_.backup_every_cuts == 0) return written;
-
   if (slot.cuts_to_backup > 0) --slot.cuts_to_backup;
   const bool is_free = !slot.backup.valid() ||
                        slot.backup.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-  if (slot.cuts_to_backup == 0 && is_free) {
-    slot.cuts_to_backup = options_.backup_every_cuts;
-    slot.backup = std::async(std::launch::async, [this, &slot, partition = cut.partition] {
-      BackUp(partition, slot.abandoned);
-    });
+  if (slot.forgetting && is_free) {
+    Forget(slot, cut.partition);
+  } else if (options_.backup_every_cuts > 0 && slot.cuts_to_backup == 0 && is_free) {
+    StartBackup(slot, cut.partition, /*forgets=*/false);
   }
   return written;
 }
 
-void StateStore::BackUp(int32_t partition, const std::atomic<bool>& abandoned) const {
-  const Result<Nothing> made = TryBackUp(partition, abandoned);
-  if (!made.ok() && !abandoned) Notice(made.error().message + ": this backup is left out");
+void StateStore::StartBackup(Slot& slot, int32_t partition, bool forgets) {
+  slot.cuts_to_backup = options_.backup_every_cuts;
+  slot.backup = std::async(std::launch::async,
+                           [this, &slot, partition, forgets] { BackUp(slot, partition, forgets); });
 }
 
-Result<Nothing> StateStore::TryBackUp(int32_t partition, const std::atomic<bool>& abandoned) const {
+void StateStore::BackUp(Slot& slot, int32_t partition, bool forgets) const {
+  const Result<std::string> made = TryBackUp(partition, slot.abandoned);
+  if (!made.ok()) {
+    if (!slot.abandoned) Notice(made.error().message + ": this backup is left out");
+    return;
+  }
+  if (!forgets || slot.abandoned) return;
+  const Result<Nothing> removed = RemoveCopies(slot, partition, *made);
+  if (!removed.ok()) Notice(removed.error().message + ": it is tried again at the next cut");
+}
+
+// ---- Forgetting ---------------------------------------------------------------------------------
+
+// Before the cut is committed, so that whoever finds the state after a crash goes on with it.
+Result<Nothing> StateStore::Mark(Slot& slot, int32_t partition) const {
+  const std::string mark = ForgettingMark(partition);
+  if (auto made = ReplaceFile(mark, ""); !made.ok()) {
+    return Failed("write", mark, made.error().message);
+  }
+  slot.forgetting = true;
+  return Nothing{};
+}
+
+// What was forgotten leaves the state at once, and its copies when there is a new one.
+void StateStore::Forget(Slot& slot, int32_t partition) {
+  FaultPoint("forget-before");
+  Result<Nothing> done = slot.database->Scrub();
+  if (done.ok() && options_.backup_every_cuts > 0) {
+    StartBackup(slot, partition, /*forgets=*/true);
+    return;
+  }
+  if (done.ok()) done = RemoveCopies(slot, partition, "");
+  if (!done.ok())
+    Notice(done.error().message +
+           ": what was forgotten is still on the disk, and is "
+           "removed at the next cut");
+}
+
+// All but the state itself and `except`. Files set aside too: they were kept for people to look at,
+// and whoever is forgotten comes before that.
+Result<Nothing> StateStore::RemoveCopies(Slot& slot, int32_t partition,
+                                         const std::string& except) const {
+  const StateFiles files = StateFilesIn(folder_)[partition];
+  std::vector<std::string> copies = files.aside;
+  for (const auto& [offset, path] : files.backups) {
+    if (path != except) copies.push_back(path);
+  }
+  for (const std::string& copy : copies) {
+    for (const char* part : {"-wal", "-shm", "-journal", ""}) {
+      std::error_code error;
+      fs::remove(copy + part, error);
+      if (error) return Failed("remove", copy + part, error.message());
+    }
+  }
+  if (!files.aside.empty()) {
+    Notice("state: something was forgotten, so files of partition " + std::to_string(partition) +
+           " that were set aside are removed");
+  }
+  if (auto synced = Sync(folder_, O_RDONLY | O_DIRECTORY); !synced.ok()) return synced;
+  const std::string mark = ForgettingMark(partition);
+  std::error_code error;
+  fs::remove(mark, error);
+  if (error) return Failed("remove", mark, error.message());
+  slot.forgetting = false;
+  return Nothing{};
+}
+
+// The path of the new backup.
+Result<std::string> StateStore::TryBackUp(int32_t partition,
+                                          const std::atomic<bool>& abandoned) const {
   const std::string fresh = UnfinishedBackup(partition);
   std::error_code error;
   fs::remove(fresh, error);
@@ -397,7 +494,9 @@ Result<Nothing> StateStore::TryBackUp(int32_t partition, const std::atomic<bool>
   int64_t offset = 0;
   {
     StateDatabase live(PathOf(partition));
-    if (auto opened = live.Open(StateDatabase::Access::kWrite); !opened.ok()) return opened;
+    if (auto opened = live.Open(StateDatabase::Access::kWrite); !opened.ok()) {
+      return opened.error();
+    }
     auto made = live.CopyTo(fresh, [&] { return abandoned.load(); });
     StateDatabase copy(fresh);
     if (made.ok()) made = copy.Open(StateDatabase::Access::kBackup);
@@ -409,18 +508,18 @@ Result<Nothing> StateStore::TryBackUp(int32_t partition, const std::atomic<bool>
     if (made.ok()) made = Sync(fresh, O_RDWR);
     if (!made.ok() || abandoned) {
       fs::remove(fresh, error);
-      return made;
+      return made.ok() ? Failed("finish", fresh, "it was abandoned") : made.error();
     }
   }
   const std::string path =
       StemOf(partition) + "." + std::string(kBackup) + Padded(offset, 20) + std::string(kSuffix);
-  if (auto renamed = Rename(fresh, path); !renamed.ok()) return renamed;
+  if (auto renamed = Rename(fresh, path); !renamed.ok()) return renamed.error();
   const StateFiles files = StateFilesIn(folder_)[partition];
   size_t kept = 0;
   for (auto at = files.backups.rbegin(); at != files.backups.rend(); ++at) {
     if (++kept > kBackupsKept) fs::remove(at->second, error);
   }
-  return Nothing{};
+  return path;
 }
 
 // ---- Looking ------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@
 //
 // partition-00000.sqlite is the state (state_database.h), partition-00000.backup-OFFSET.sqlite a
 // copy of it as of that offset. A file that cannot be used while a backup can is set aside as
-// partition-00000.damaged-1.sqlite or .ahead-1.sqlite and never deleted. Processes of one host may
-// share the folder: whoever restores a partition last owns it, and an earlier owner's Write fails.
-// Any thread; calls for one partition one at a time.
+// partition-00000.damaged-1.sqlite or .ahead-1.sqlite and stays there until something is forgotten:
+// then every copy that may hold it goes. While one may be left, partition-00000.forgetting says so.
+// All are their owner's alone. Processes of one host may share the folder: whoever restores a
+// partition last owns it, and an earlier owner's Write fails. Any thread; calls for one partition
+// one at a time.
 #pragma once
 
 #include <atomic>
@@ -72,6 +74,10 @@ class StateStore {
   // Requires Newest. One transaction, synced. Errors, which leave the state as the cut before:
   // kFenced for a cut that does not follow, or where somebody else has restored the partition
   // since; kUnreadableFile for a full disk and the like.
+  // A cut that forgets is on the disk alone when this returns: file and log hold nothing from
+  // before that it took away. A backup of it is begun at once (backup_every_cuts 0: none); when
+  // that stands, or none is wanted, all older backups and all files set aside are removed. What of
+  // this fails or is interrupted is told to on_notice, and is done at the next Write or Newest.
   Result<Nothing> Write(const Cut& cut);
 
   const StateMetrics& metrics() const { return metrics_; }
@@ -90,6 +96,7 @@ class StateStore {
     int64_t generation GUARDED_BY(mutex) = 0;
     uint64_t cuts_to_backup GUARDED_BY(mutex) = 1;
     std::atomic<bool> abandoned{false};
+    std::atomic<bool> forgetting{false};  // copies are left that may hold what was forgotten
     // Last: its end waits for the thread, which reads `abandoned`.
     std::future<void> backup GUARDED_BY(mutex);
   };
@@ -97,8 +104,12 @@ class StateStore {
   std::string StemOf(int32_t partition) const;
   std::string PathOf(int32_t partition) const;
   std::string UnfinishedBackup(int32_t partition) const;
+  std::string ForgettingMark(int32_t partition) const;
   Slot& SlotOf(int32_t partition);
+  static void StopBackup(Slot& slot) REQUIRES(slot.mutex);
   static void CloseSlot(Slot& slot) REQUIRES(slot.mutex);
+  Result<std::optional<Cut>> NewestOf(Slot& slot, int32_t partition, int64_t committed_offset)
+      REQUIRES(slot.mutex);
   Result<Nothing> CheckFit(const StateMeta& meta, const std::string& path, int32_t partition,
                            int64_t committed_offset) const;
   Result<std::optional<Cut>> Restore(Slot& slot, int32_t partition, int64_t committed_offset,
@@ -108,8 +119,12 @@ class StateStore {
   Result<std::string> SetAside(const std::string& path, int32_t partition,
                                const std::string& defect) const;
   Result<Nothing> Install(const std::string& backup, int32_t partition) const;
-  void BackUp(int32_t partition, const std::atomic<bool>& abandoned) const;
-  Result<Nothing> TryBackUp(int32_t partition, const std::atomic<bool>& abandoned) const;
+  void StartBackup(Slot& slot, int32_t partition, bool forgets) REQUIRES(slot.mutex);
+  void BackUp(Slot& slot, int32_t partition, bool forgets) const;
+  Result<std::string> TryBackUp(int32_t partition, const std::atomic<bool>& abandoned) const;
+  Result<Nothing> Mark(Slot& slot, int32_t partition) const;
+  void Forget(Slot& slot, int32_t partition) REQUIRES(slot.mutex);
+  Result<Nothing> RemoveCopies(Slot& slot, int32_t partition, const std::string& except) const;
   void Notice(const std::string& sentence) const;
 
   const std::string folder_;

@@ -9,6 +9,7 @@
 #include "stages/dense_scan.h"
 #include "stages/hash.h"
 #include "stages/model/adapters/adapter_file.h"
+#include "stages/model/adapters/import_folder.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/learn/learner_shelf.h"
 #include "stages/model/serve/embedder.h"
@@ -78,7 +79,7 @@ class LocalBackend final : public Backend {
     if (shape.ok()) {
       head_size_ = static_cast<uint32_t>(shape->head_dim);
     } else {
-      untrainable_ = shape.error();
+      untrainable_ = WithoutFolder(shape.error());
     }
     if (options_.learn) {
       for (const std::string& problem : Problems(options_.learner)) {
@@ -232,6 +233,17 @@ class LocalBackend final : public Backend {
   // Refuses to start where the first lesson would find no memory.
   void RequireMemory(const LlamaShape& shape) const;
   void ReadAnchors();
+  // For outcomes: the model file by its name alone, since where it lies is the host's business.
+  Error WithoutFolder(Error error) const {
+    const std::string& path = options_.language_model;
+    const std::string name = std::filesystem::path(path).filename().string();
+    for (std::string* text : {&error.message, &error.remedy}) {
+      for (size_t at = 0; (at = text->find(path, at)) != text->npos; at += name.size()) {
+        text->replace(at, path.size(), name);
+      }
+    }
+    return error;
+  }
   AdapterExpectation Expected(const LoraShape& shape) const {
     return {model_.sha256(), architecture_, shape, head_size_};
   }
@@ -404,14 +416,14 @@ void LocalBackend::ReadAnchors() {
 Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   if (training_) return &*training_;
   auto weights = FrozenWeights::Load(options_.language_model, base_form_);
-  if (!weights.ok()) return weights.error();
+  if (!weights.ok()) return WithoutFolder(weights.error());
   // The model that answers was read at the start: the one that learns must be the same.
   const Result<std::string> sha256 = FileSha256(options_.language_model);
-  if (!sha256.ok()) return sha256.error();
+  if (!sha256.ok()) return WithoutFolder(sha256.error());
   if (*sha256 != model_.sha256()) {
-    return Error{Code::kUnreadableFile,
-                 options_.language_model + " has changed since it was loaded",
-                 "put the file back, or start nudge anew with an empty state"};
+    return WithoutFolder({Code::kUnreadableFile,
+                          options_.language_model + " has changed since it was loaded",
+                          "put the file back, or start nudge anew with an empty state"});
   }
   Training training;
   training.weights = *weights;
@@ -419,8 +431,8 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
     training.trainer =
         std::make_unique<Trainer>(*weights, TrainerLimits{lesson_tokens(), options_.learner.rank});
   } catch (const std::bad_alloc&) {
-    return Error{Code::kModelFailed, "no memory to train " + options_.language_model,
-                 "free memory, or set adapt.enabled to false"};
+    return WithoutFolder({Code::kModelFailed, "no memory to train " + options_.language_model,
+                          "free memory, or set adapt.enabled to false"});
   }
   Result<AnchorPool> anchors = AnchorPool::Make(anchor_sequences_, *training.trainer, parallel_for);
   if (!anchors.ok()) return anchors.error();
@@ -472,21 +484,13 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
 
 Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
     const std::string& path, const std::string& sha256) {
-  if (options_.import_folder.empty()) {
-    return Error{Code::kWrongAdapter, "imports are not allowed: no import folder is configured",
-                 "set adapt.import_folder"};
-  }
-  const std::filesystem::path relative = std::filesystem::path(path).lexically_normal();
-  if (relative.is_absolute() || relative.empty() || *relative.begin() == "..") {
-    return Error{Code::kWrongAdapter, "data.uri: " + path + " is outside of the import folder",
-                 "name a file or folder below adapt.import_folder"};
-  }
+  const Result<AdapterFiles> files = ReadImport(options_.import_folder, path, sha256);
+  if (!files.ok()) return files.error();
   const MutexLock lock(learning_mutex_);
   Result<Training*> training = Learning(SerialFor());
   if (!training.ok()) return training.error();
-  Result<ImportedAdapter> imported =
-      ReadSnapshot((std::filesystem::path(options_.import_folder) / relative).string(), sha256,
-                   Expected(AdapterShape(*(*training)->weights, options_.learner)));
+  const Result<ImportedAdapter> imported =
+      DecodeFiles(*files, Expected(AdapterShape(*(*training)->weights, options_.learner)));
   if (!imported.ok()) return imported.error();
   const AdapterManifest& manifest = imported->manifest;
   return MakeVersion(

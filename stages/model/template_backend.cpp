@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "stages/hash.h"
+#include "stages/model/adapters/import_folder.h"
 #include "stages/state.h"
 
 namespace nudge {
@@ -184,10 +185,15 @@ class TemplateBackend final : public Backend {
     return std::shared_ptr<const AdapterVersion>(std::move(version));
   }
 
+  // Any file will do, whatever is in it: the version is a function of its bytes alone.
   Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string& path,
-                                                              const std::string&) override {
-    return Error{Code::kWrongAdapter, "the template backend has no adapter files, got " + path,
-                 "choose the local backend to import adapters"};
+                                                              const std::string& sha256) override {
+    Delay();
+    const Result<AdapterFiles> files = ReadImport(options_.import_folder, path, sha256);
+    if (!files.ok()) return files.error();
+    auto version = std::make_shared<AdapterVersion>();
+    version->digest = version->weights = Sha256Hex("template import:" + files->bytes);
+    return std::shared_ptr<const AdapterVersion>(std::move(version));
   }
 
   Result<SnapshotRef> WriteSnapshot(const std::string&, const TenantId& tenant, Version number,

@@ -290,7 +290,9 @@ Result<ImportedAdapter> DecodeGguf(std::string_view bytes, const AdapterExpectat
   const size_t key = kChecksumOffset - 12 - std::string_view(kChecksumKey).size();
   if (bytes.size() < kChecksumOffset + kChecksumSize ||
       bytes.substr(key, std::string_view(kChecksumKey).size()) != kChecksumKey) {
-    return Unreadable("a GGUF that nudge did not write");
+    Error foreign = Unreadable("a GGUF that nudge did not write");
+    foreign.remedy = "import the PEFT folder that it was converted from";
+    return foreign;
   }
   if (bytes.substr(kChecksumOffset, kChecksumSize) != Checksum(std::string(bytes))) {
     return Unreadable("the file is truncated or altered: its checksum does not match");

@@ -38,11 +38,12 @@ Result<PeftFiles> EncodePeft(const LoraWeights& weights, const AdapterManifest& 
 // Safe on any bytes: nothing aborts, and no more than a few times the expected adapter's size is
 // allocated.
 // kUnreadableFile: no JSON object, a key given twice, or no safetensors file.
-// kWrongAdapter: rank, scale (lora_alpha / r, or / sqrt(r) with use_rslora) or target_modules other
-// than expected; an option that would change what the matrices mean, such as use_dora, bias,
-// modules_to_save or rank_pattern, refused by name; a tensor that is missing, too many, of another
-// shape or type or with a number that is not finite; another base, where the file names one.
-// kUnsupportedModel as EncodePeft.
+// kWrongAdapter: rank or scale (lora_alpha / r, or / sqrt(r) with use_rslora) other than expected;
+// a list target_modules other than expected, or where it is a pattern, or exclude_modules takes
+// some out of it, tensors other than expected; an option that would change what the matrices mean,
+// such as use_dora, bias, modules_to_save or rank_pattern, refused by name; a tensor that is
+// missing, too many, of another shape or type or with a number that is not finite; another base,
+// where the file names one. kUnsupportedModel as EncodePeft.
 Result<ImportedAdapter> DecodePeft(std::string_view config, std::string_view safetensors,
                                    const AdapterExpectation& expected);
 

@@ -106,7 +106,11 @@ Result<SafetensorsTensor> ParseTensor(const std::string& name, const Json& entry
   const auto* type = std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeName& known) {
     return entry["dtype"] == known.name;
   });
-  if (type == kTypes.end()) return wrong("has an unknown dtype");
+  if (type == kTypes.end()) {
+    Error unknown = wrong("has a dtype that is not known here");
+    unknown.remedy = "save it in F32, F16 or BF16";
+    return unknown;
+  }
   auto shape = Unsigned(entry["shape"], kMaxSafetensorsRank);
   const auto offsets = Unsigned(entry["data_offsets"], 2);
   if (!shape || !offsets || offsets->size() != 2) return wrong("has a malformed shape or offset");

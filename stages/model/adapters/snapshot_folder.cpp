@@ -17,7 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include "stages/files.h"
 #include "stages/hash.h"
+#include "stages/model/adapters/import_folder.h"
 #include "stages/model/adapters/peft_file.h"
 
 namespace nudge {
@@ -28,19 +30,18 @@ using Json = nlohmann::ordered_json;
 
 constexpr uint32_t kFormat = 1;
 constexpr size_t kMaxManifest = size_t{1} << 20;  // bytes
-constexpr size_t kMaxAdapter = size_t{1} << 30;   // bytes of an adapter.gguf to read at all
 constexpr size_t kMaxFolderName = 160;            // bytes; file systems allow 255
-constexpr const char* kPeftModel = "adapter_model.safetensors";
+// Snapshots are for other programs too: those of the folder's group may read them.
+constexpr mode_t kFileMode = 0640;
+constexpr mode_t kFolderMode = 0750;
 constexpr size_t kDigestDigits = 12;  // of a digest in a folder's name
 constexpr std::array<const char*, kLoraModules> kModules{"query", "key", "value", "output",
                                                          "gate",  "up",  "down"};
 
-Error Failed(const std::string& what, const std::string& path, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  return {Code::kUnreadableFile,
-          "snapshot: cannot " + what + " " + path + ": " + std::generic_category().message(error),
-          full ? "free space on that disk, or set another snapshot folder"
-               : "make the snapshot folder writable, or set another one"};
+Error Failed(const std::string& what, const std::string& path, const Error& reason) {
+  return {Code::kUnreadableFile, "snapshot: cannot " + what + " " + path + ": " + reason.message,
+          reason.remedy.empty() ? "make the snapshot folder writable, or set another one"
+                                : reason.remedy + ", or set another snapshot folder"};
 }
 
 Error BadManifest(const std::string& path, const std::string& what) {
@@ -50,76 +51,19 @@ Error BadManifest(const std::string& path, const std::string& what) {
 
 // ---- Files --------------------------------------------------------------------------------------
 
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int operator*() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-
- private:
-  int number_;
-};
-
-std::optional<Error> SyncFolder(const std::string& path) {
-  const Descriptor folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder || fsync(*folder) != 0) return Failed("sync", path, errno);
-  return std::nullopt;
+std::optional<Error> Synced(const std::string& path) {
+  const Result<Nothing> synced = SyncFolder(path);
+  return synced ? std::nullopt : std::optional(Failed("sync", path, synced.error()));
 }
 
 std::optional<Error> WriteFile(const std::string& path, std::string_view bytes) {
-  const Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!file) return Failed("create", path, errno);
-  while (!bytes.empty()) {
-    const ssize_t written = write(*file, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return Failed("write", path, errno);
-    bytes.remove_prefix(static_cast<size_t>(written));
+  const auto file = OpenFile(path, O_WRONLY | O_CREAT | O_EXCL, kFileMode);
+  if (!file) return Failed("create", path, file.error());
+  if (const auto written = WriteAll(*file, bytes); !written) {
+    return Failed("write", path, written.error());
   }
-  if (fsync(*file) != 0) return Failed("sync", path, errno);
+  if (fsync(**file) != 0) return Failed("sync", path, FileError(errno));
   return std::nullopt;
-}
-
-Result<std::string> ReadFile(const std::string& path, size_t most) {
-  const auto failed = [&](const std::string& why) {
-    return Error{Code::kUnreadableFile, "snapshot: cannot read " + path + ": " + why,
-                 "check the path, and that the snapshot was copied whole"};
-  };
-  const auto reason = [] { return std::generic_category().message(errno); };
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat status {};
-  if (!file || fstat(*file, &status) != 0) return failed(reason());
-  if (!S_ISREG(status.st_mode)) return failed("it is not a file");
-  if (static_cast<uint64_t>(status.st_size) > most) {
-    return failed("it has more than " + std::to_string(most) + " bytes");
-  }
-  std::string bytes(static_cast<size_t>(status.st_size), '\0');
-  size_t size = 0;
-  while (size < bytes.size()) {
-    const ssize_t count = read(*file, bytes.data() + size, bytes.size() - size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return failed(reason());
-    if (count == 0) break;  // it was cut short meanwhile: what reads it will say so
-    size += static_cast<size_t>(count);
-  }
-  bytes.resize(size);
-  return bytes;
-}
-
-// Creates the folder and those above it, each synced into the one above.
-std::optional<Error> MakeFolder(const fs::path& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return std::nullopt;
-  const fs::path parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  if (parent != path) {
-    if (auto error = MakeFolder(parent)) return error;
-  }
-  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return Failed("create", path, errno);
-  return SyncFolder(parent);
 }
 
 // ---- One snapshot -------------------------------------------------------------------------------
@@ -172,30 +116,36 @@ std::optional<Error> CompareWithExisting(const std::string& path,
   return std::nullopt;
 }
 
-// Makes parent/name hold these files, whole and synced.
+// Makes parent/name hold these files, whole and synced. `parent` is in the snapshot folder.
 std::optional<Error> Publish(const std::string& parent, const std::string& name,
                              const std::vector<NamedFile>& files) {
-  if (auto error = MakeFolder(parent)) return error;
+  const std::string above = fs::path(parent).parent_path().parent_path().string();
+  auto made = MakeFolders(above);  // not ours to open to a group
+  if (made) made = MakeFolders(parent, kFolderMode);
+  if (!made) return Failed("create", parent, made.error());
   const std::string place = parent + "/" + name;
   if (access(place.c_str(), F_OK) != 0) {
     const std::string prefix = ".tmp-" + name + "-";
     RemoveLeftovers(parent, prefix);
     std::string pattern = parent + "/" + prefix + "XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) return Failed("create a folder in", parent, errno);
+    if (mkdtemp(pattern.data()) == nullptr)
+      return Failed("create a folder in", parent, FileError(errno));
     HiddenFolder hidden(pattern);
-    if (chmod(pattern.c_str(), 0755) != 0) return Failed("open up", pattern, errno);
+    if (chmod(pattern.c_str(), kFolderMode) != 0) {
+      return Failed("open up", pattern, FileError(errno));
+    }
     for (const NamedFile& file : files) {
       if (auto error = WriteFile(hidden.path() + "/" + file.name, file.bytes)) return error;
     }
-    if (auto error = SyncFolder(hidden.path())) return error;
+    if (auto error = Synced(hidden.path())) return error;
     if (rename(hidden.path().c_str(), place.c_str()) == 0) {
       hidden.Release();
-      return SyncFolder(parent);
+      return Synced(parent);
     }
-    if (errno != ENOTEMPTY && errno != EEXIST) return Failed("rename to", place, errno);
+    if (errno != ENOTEMPTY && errno != EEXIST) return Failed("rename to", place, FileError(errno));
   }
   if (auto error = CompareWithExisting(place, files)) return error;
-  return SyncFolder(parent);  // whoever wrote it may not have come this far
+  return Synced(parent);  // whoever wrote it may not have come this far
 }
 
 Json ShapeJson(const LoraShape& shape) {
@@ -362,7 +312,11 @@ Result<SnapshotManifest> ReadSnapshotManifest(const std::string& path) {
   std::error_code ignored;
   const std::string file = fs::is_directory(path, ignored) ? path + "/manifest.json" : path;
   const auto text = ReadFile(file, kMaxManifest);
-  if (!text) return text.error();
+  if (!text) {
+    return Error{Code::kUnreadableFile,
+                 "snapshot: cannot read " + file + ": " + text.error().message,
+                 "check the path, and that the snapshot was copied whole"};
+  }
   const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return BadManifest(file, "is not a JSON object");
   Fields fields;
@@ -387,27 +341,9 @@ Result<SnapshotManifest> ReadSnapshotManifest(const std::string& path) {
 
 Result<ImportedAdapter> ReadSnapshot(const std::string& path, const std::string& sha256,
                                      const AdapterExpectation& expected) {
-  std::error_code ignored;
-  const bool is_folder = fs::is_directory(path, ignored);
-  std::string file = is_folder ? path + "/adapter.gguf" : path;
-  if (is_folder && !fs::exists(file, ignored)) file = path + "/" + kPeftModel;
-  const auto bytes = ReadFile(file, kMaxAdapter);
-  if (!bytes) return bytes.error();
-  if (!sha256.empty() && Sha256Hex(*bytes) != sha256) {
-    return Error{Code::kUnreadableFile,
-                 "snapshot: " + file + " has SHA-256 " + Sha256Hex(*bytes) + ", expected " + sha256,
-                 "copy the snapshot again, or name the SHA-256 of the file that is meant"};
-  }
-  const fs::path place(file);
-  if (place.filename() != kPeftModel) return DecodeGguf(*bytes, expected);
-  const auto config =
-      ReadFile((place.parent_path() / "adapter_config.json").string(), kMaxPeftConfig);
-  if (!config) return config.error();
-  auto imported = DecodePeft(*config, *bytes, expected);
-  if (imported.ok()) return imported;
-  Error error = imported.error();
-  error.message = place.parent_path().string() + ": " + error.message;
-  return error;
+  const auto files = ReadAdapterFiles(path, sha256);
+  if (!files) return files.error();
+  return DecodeFiles(*files, expected);
 }
 
 std::string FolderNameOf(const std::string& tenant) {

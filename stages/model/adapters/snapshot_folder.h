@@ -45,10 +45,10 @@ Result<SnapshotRef> WriteSnapshot(const std::string& folder, const LoraWeights& 
 Result<SnapshotManifest> ReadSnapshotManifest(const std::string& path);
 
 // Reads an adapter's file and decodes it, if its SHA-256 is `sha256`; an empty one is not compared.
-// `path` is a snapshot's or PEFT folder, or a file in one: adapter.gguf, or where there is none or
-// it is named, adapter_model.safetensors with the adapter_config.json beside it. The latter is
-// covered by no digest: all that it says must be what is expected.
-// Errors as DecodeGguf and DecodePeft, kUnreadableFile also for a file that is missing or another.
+// `path` is a snapshot's or PEFT folder, or a file in one: adapter.gguf, or where there is none, or
+// it is named or meant by `sha256`, adapter_model.safetensors with the adapter_config.json beside
+// it. The latter is covered by no digest: all that it says must be what is expected.
+// Errors as ReadAdapterFiles and DecodeFiles (import_folder.h).
 Result<ImportedAdapter> ReadSnapshot(const std::string& path, const std::string& sha256,
                                      const AdapterExpectation& expected);
 

@@ -1,91 +1,144 @@
 #include "stages/model/learn/import_store.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "stages/files.h"
 #include "stages/hash.h"
 #include "stages/state.h"
 
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
-constexpr size_t kSealBytes = 32;
+namespace fs = std::filesystem;
 
-Error CannotWrite(const std::string& what) {
-  return {Code::kUnreadableFile,
-          "the state cannot keep an imported adapter: " + what + ": " + std::strerror(errno),
-          "free space on the state's disk, or mend its rights, and send the import again"};
+constexpr uint8_t kFormat = 1;
+constexpr std::string_view kSuffix = ".adapter";
+constexpr size_t kDigits = 64;                  // of a SHA-256
+constexpr uint64_t kOverheadBytes = 64 * 1024;  // of a file, beside the weights
+
+bool IsSha256(std::string_view text) {
+  return text.size() == kDigits && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
-bool WriteAll(int file, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(file, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(written));
+Error NoName(const std::string& sha256) {
+  return {Code::kWrongAdapter, "import store: '" + sha256.substr(0, kDigits) + "' is no SHA-256",
+          "give 64 lower-case hex digits"};
+}
+
+// `name` is below the state folder, whose place is the host's business.
+Error Failed(const std::string& what, const std::string& name, const Error& reason) {
+  return {
+      Code::kUnreadableFile,
+      "import store: cannot " + what + " imports" + (name.empty() ? "" : "/" + name) +
+          " in the state folder: " + reason.message,
+      reason.remedy.empty() ? "check the state folder's permissions and its disk" : reason.remedy};
+}
+
+// With its own name in it, so that no other's file is taken for it.
+std::string Encode(const std::string& sha256, const AdapterVersion& version) {
+  ByteWriter out;
+  out.U8(kFormat);
+  out.Text(sha256);
+  out.Text(version.digest);
+  out.Text(version.parent_digest);
+  const LearnCounts& counts = version.counts;
+  for (const uint64_t count : {counts.steps, counts.examples, counts.corrections, counts.ups,
+                               counts.downs, counts.refused}) {
+    out.U64(count);
   }
-  return true;
+  out.Text(version.weights);
+  std::string bytes = out.Take();
+  return bytes + Sha256Hex(bytes);
+}
+
+std::optional<AdapterVersion> Decode(const std::string& sha256, std::string_view bytes) {
+  if (bytes.size() < kDigits) return std::nullopt;
+  const std::string_view seal = bytes.substr(bytes.size() - kDigits);
+  bytes.remove_suffix(kDigits);
+  if (Sha256Hex(bytes) != seal) return std::nullopt;
+  ByteReader in(bytes);
+  AdapterVersion version;
+  const bool is_it = in.U8() == kFormat && in.View() == sha256;
+  version.digest = in.Text();
+  version.parent_digest = in.Text();
+  LearnCounts& counts = version.counts;
+  for (uint64_t* count : {&counts.steps, &counts.examples, &counts.corrections, &counts.ups,
+                          &counts.downs, &counts.refused}) {
+    *count = in.U64();
+  }
+  version.weights = in.Text();
+  if (!is_it || !in.complete()) return std::nullopt;
+  return version;
 }
 
 }  // namespace
 
-Result<Nothing> ImportStore::Put(const std::string& sha256, const AdapterVersion& version) const {
-  if (folder_.empty()) return Nothing{};
-  ByteWriter out;
-  out.U8(kFormat);
-  out.Text(version.digest);
-  out.Text(version.weights);
-  std::string bytes = out.Take();
-  const Sha256Digest seal = Sha256(bytes);
-  bytes.append(reinterpret_cast<const char*>(seal.data()), kSealBytes);
+std::string ImportStore::PathOf(std::string_view sha256) const {
+  return folder_ + "/" + std::string(sha256) + std::string(kSuffix);
+}
 
-  std::error_code error;
-  std::filesystem::create_directories(folder_, error);
-  std::filesystem::permissions(folder_, std::filesystem::perms::owner_all, error);
-  const std::string path = folder_ + "/" + sha256, part = path + ".part";
-  const int file = open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (file < 0) return CannotWrite("a file cannot be made");
-  const bool written = WriteAll(file, bytes) && fsync(file) == 0;
-  const int failed = errno;
-  close(file);
-  if (!written || rename(part.c_str(), path.c_str()) != 0) {
-    if (!written) errno = failed;
-    const Error refused = CannotWrite("it cannot be written");
-    unlink(part.c_str());
-    return refused;
+Result<Nothing> ImportStore::Put(const std::string& sha256, const AdapterVersion& version) const {
+  if (!IsSha256(sha256)) return NoName(sha256);
+  if (version.weights.size() > kBytesMax) {
+    return Error{Code::kTooLarge,
+                 "import store: " + std::to_string(version.weights.size()) +
+                     " bytes of weights, at most " + std::to_string(kBytesMax) + " can be kept",
+                 "import an adapter of a smaller rank"};
   }
-  const int directory = open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0) {
-    fsync(directory);
-    close(directory);
+  if (auto made = MakeFolders(folder_); !made.ok()) return Failed("make", "", made.error());
+  if (auto put = ReplaceFile(PathOf(sha256), Encode(sha256, version)); !put.ok()) {
+    return Failed("write", sha256, put.error());
   }
   return Nothing{};
 }
 
-Result<std::shared_ptr<const AdapterVersion>> ImportStore::Find(const std::string& sha256,
-                                                                Teacher& teacher) const {
-  const std::shared_ptr<const AdapterVersion> nothing;
-  if (folder_.empty()) return nothing;
-  std::ifstream file(folder_ + "/" + sha256, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file || bytes.size() < kSealBytes) return nothing;
-  const std::string_view body(bytes.data(), bytes.size() - kSealBytes);
-  const Sha256Digest seal = Sha256(body);
-  if (std::memcmp(seal.data(), bytes.data() + body.size(), kSealBytes) != 0) return nothing;
-  ByteReader in(body);
-  if (in.U8() != kFormat) return nothing;
-  const std::string digest = in.Text();
-  const std::string weights = in.Text();
-  if (!in.complete()) return nothing;
-  return teacher.LoadVersion(weights, digest, "", {});
+Result<std::optional<AdapterVersion>> ImportStore::Find(const std::string& sha256) const {
+  if (!IsSha256(sha256)) return NoName(sha256);
+  const std::string path = PathOf(sha256);
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status) && (!error || error == std::errc::no_such_file_or_directory)) {
+    return std::optional<AdapterVersion>();
+  }
+  if (fs::exists(status) &&
+      (!fs::is_regular_file(status) || fs::file_size(path, error) > kBytesMax + kOverheadBytes)) {
+    return std::optional<AdapterVersion>();
+  }
+  const auto bytes = ReadFile(path, kBytesMax + kOverheadBytes);
+  if (!bytes.ok()) return Failed("read", sha256, bytes.error());
+  return Decode(sha256, *bytes);
+}
+
+Result<Nothing> ImportStore::Keep(const std::set<std::string>& kept) const {
+  std::vector<fs::path> others;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder_, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const bool is_kept =
+        name.ends_with(kSuffix) && kept.contains(name.substr(0, name.size() - kSuffix.size()));
+    if (!is_kept) others.push_back(entry->path());
+  }
+  if (error == std::errc::no_such_file_or_directory) return Nothing{};  // nothing was put yet
+  if (error) return Failed("read", "", {Code::kUnreadableFile, error.message(), ""});
+  std::sort(others.begin(), others.end());
+  Result<Nothing> done = Nothing{};
+  for (const fs::path& other : others) {
+    std::error_code failed;
+    fs::remove_all(other, failed);
+    if (failed && done.ok()) {
+      done = Failed("remove", other.filename().string(),
+                    {Code::kUnreadableFile, failed.message(), ""});
+    }
+  }
+  if (done.ok() && !others.empty()) {
+    if (auto synced = SyncFolder(folder_); !synced.ok()) return Failed("sync", "", synced.error());
+  }
+  return done;
 }
 
 }  // namespace nudge

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "stages/files.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -70,6 +71,7 @@ Result<SpillFile::Ticket> SpillFile::Put(std::string_view bytes) {
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
       const Error error = Failed("write", folder_, std::strerror(wrote < 0 ? errno : ENOSPC));
+      if (hole != free_.end()) (void)EraseBytes(file_, offset, done);
       CutAtEnd();
       return error;
     }
@@ -116,6 +118,9 @@ void SpillFile::Free(const Ticket& ticket) {
   }
   if (end < end_) {
     free_[begin] = end - begin;
+    // A disk that takes neither holes nor zeros keeps the bytes where nobody can read them, since
+    // the file has no name.
+    (void)EraseBytes(file_, ticket.offset, SpaceOf(ticket.bytes));
     return;
   }
   end_ = begin;

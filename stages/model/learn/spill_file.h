@@ -1,7 +1,9 @@
 // Bytes that are put away for as long as the process lives: string -> [SpillFile] -> string.
 //
-// One file without a name, so it is gone with the process however that ends. Freed space is used
-// again, and given back at the file's end. One caller at a time, any thread.
+// One file without a name, its owner's alone, so it is gone with the process however that ends.
+// What is freed is off the disk at once: at the file's end by cutting it, elsewhere by a hole, or
+// where the filesystem has none by zeros; its space is used again. One caller at a time, any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +38,7 @@ class SpillFile {
   // What was put. Error kUnreadableFile: the disk does not read, or gave other bytes.
   Result<std::string> Read(const Ticket& ticket) const;
 
-  // The ticket's space is for others from here on.
+  // The ticket's bytes are gone, and its space is for others from here on.
   void Free(const Ticket& ticket);
 
   uint64_t end_bytes() const { return end_; }
