@@ -198,7 +198,7 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
                  generate = std::move(generate)](const Served& served) {
     const TenantPtr asking = waiting.lock();
     if (!asking) return;
-    pool_.Enqueue(JobKind::kGenerate, at, [=, this](size_t slot) {
+    pool_.Enqueue(JobKind::kGenerate, asking.get(), at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
       GivenAnswer given = GenerateNow(slot, generate, served, cancelled);
@@ -259,7 +259,7 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
       const TenantPtr learning = waiting.lock();
       if (!learning) return;
       pool_.Enqueue(
-          JobKind::kLearn, at,
+          JobKind::kLearn, learning.get(), at,
           [=, this](size_t slot) {
             (void)counted;
             (void)owners;  // until here
@@ -396,7 +396,7 @@ void Executor::SaveLearner(int32_t partition, const TenantPtr& tenant,
                 saved = std::move(saved)](const LessonDone&) {
     const TenantPtr learnt = waiting.lock();
     if (!learnt) return;
-    pool_.Enqueue(JobKind::kLearn, Sequence::Of(partition, 0), [=](size_t) {
+    pool_.Enqueue(JobKind::kLearn, learnt.get(), Sequence::Of(partition, 0), [=](size_t) {
       (void)owner;  // until here
       Changes changes;
       learnt->adapters.Save(changes);
