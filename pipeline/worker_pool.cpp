@@ -127,15 +127,14 @@ void WorkerPool::Count(JobKind kind, int change) {
 // ---- A lesson's loops ---------------------------------------------------------------------------
 
 // Runs one job on a lesson's thread, between two parts of its loop, if an answer or a query waits
-// for it or a document has waited long: the next of the rounds, so that each gets its turn here too.
-// Not if a free thread will take the job, and not while it is the lesson's turn. A lesson uses no
-// context of its slot, so the job may use them.
+// for it or a document has waited long: the next of the rounds, so that each gets its turn here
+// too. Not if a free thread will take the job, and not while it is the lesson's turn. A lesson uses
+// no context of its slot, so the job may use them.
 void WorkerPool::GiveWay(size_t slot) {
   const auto begun = Clock::now();
   if (begun < turns_[slot]) return;
   const MutexLock lock(mutex_);
-  const auto free =
-      static_cast<size_t>(std::count(running_.begin(), running_.end(), std::nullopt));
+  const auto free = static_cast<size_t>(std::count(running_.begin(), running_.end(), std::nullopt));
   if (stopping_ || jobs_.size() <= free) return;
   if (urgent_ <= free && begun - jobs_.First().since < kDocumentPatience) return;
   const std::optional<JobKind> ran = RunJob(slot, false);

@@ -103,14 +103,14 @@ class WorkerPool {
   bool Assist() REQUIRES(mutex_);
 
   const bool instant_;
-  std::vector<ParallelFor> shares_;                           // by slot
+  std::vector<ParallelFor> shares_;       // by slot
   std::vector<Clock::time_point> turns_;  // by slot: GiveWay's, for its thread
 
   mutable Mutex mutex_;
   CondVar ready_;
   Queue jobs_ GUARDED_BY(mutex_);  // all but lessons
   Queue lessons_ GUARDED_BY(mutex_);
-  std::array<size_t, kJobKinds.size()> queued_ GUARDED_BY(mutex_){};  // by JobKind
+  std::array<size_t, kJobKinds.size()> queued_ GUARDED_BY(mutex_){};   // by JobKind
   std::vector<std::optional<RunningJob>> running_ GUARDED_BY(mutex_);  // by slot
   size_t lessons_begun_ GUARDED_BY(mutex_) = 0;  // that run, or gave way: 0 or 1
   bool others_turn_ GUARDED_BY(mutex_) = false;  // nothing else began since the last lesson began
