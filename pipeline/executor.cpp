@@ -239,7 +239,7 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
                  generate = std::move(generate)](const Served& served) {
     const TenantPtr asking = waiting.lock();
     if (!asking) return;
-    pool_.Enqueue(JobKind::kGenerate, at, [=, this](size_t slot) {
+    pool_.Enqueue(JobKind::kGenerate, asking.get(), at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
       GivenAnswer given = GenerateNow(slot, generate, served, cancelled);
@@ -317,7 +317,7 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
 // One job learns one lesson, so that other tenants' lessons have their turn, and a stop its end,
 // between the many that a return may learn again.
 void Executor::EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning) {
-  pool_.Enqueue(JobKind::kLearn, learning->at, [=, this](size_t slot) {
+  pool_.Enqueue(JobKind::kLearn, tenant.get(), learning->at, [=, this](size_t slot) {
     bool more = LearnOne(slot, *tenant, *learning);
     while (more && backend_.instant() && !pool_.stopping()) {
       more = LearnOne(slot, *tenant, *learning);
@@ -461,7 +461,7 @@ void Executor::SaveLearner(int32_t partition, const TenantPtr& tenant,
                 saved = std::move(saved)](const LessonDone&) {
     const TenantPtr learnt = waiting.lock();
     if (!learnt) return;
-    pool_.Enqueue(JobKind::kLearn, Sequence::Of(partition, 0), [=](size_t) {
+    pool_.Enqueue(JobKind::kLearn, learnt.get(), Sequence::Of(partition, 0), [=](size_t) {
       (void)owner;  // until here
       Changes changes;
       learnt->adapters.Save(changes);
