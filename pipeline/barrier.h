@@ -36,6 +36,12 @@ class Barrier {
     });
   }
 
+  // Something was forgotten since the cut before. By a part, before its Add.
+  void Forgets() {
+    const MutexLock lock(mutex_);
+    cut_.forgets = true;
+  }
+
   void AddPosition(int32_t partition, uint64_t events, int64_t next_offset,
                    const Sha256Digest& chain) {
     Part([&](Cut& cut) {

@@ -88,7 +88,9 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
       checkpoints_(options_.checkpoint_folder),
-      imports_(options_.import_store_folder),
+      imports_(options_.import_store_folder.empty()
+                   ? std::nullopt
+                   : std::optional<ImportStore>(options_.import_store_folder)),
       pool_(options_.threads, backend.instant()) {}
 
 Executor::~Executor() {
@@ -148,14 +150,20 @@ Imported Executor::ReadImport(const AdapterCommand& command, const Outcome* reco
     if (const auto* letter = std::get_if<DeadLetter>(&recorded->what)) {
       return {nullptr, letter->error};
     }
-    auto kept = imports_.Find(command.sha256, backend_);
-    if (kept.ok() && *kept) return {*kept, std::nullopt};
+    Result<std::optional<AdapterVersion>> kept = std::optional<AdapterVersion>();
+    if (imports_) kept = imports_->Find(command.sha256);
+    if (kept.ok() && *kept) {
+      auto version = backend_.LoadVersion((*kept)->weights, (*kept)->digest,
+                                          (*kept)->parent_digest, (*kept)->counts);
+      if (version.ok()) return {*version, std::nullopt};
+    }
   }
   if (const Result<Nothing> can = backend_.CanLearn(); !can.ok()) return {nullptr, can.error()};
   auto version = backend_.ImportVersion(command.uri, command.sha256);
   if (!version.ok()) return {nullptr, version.error()};
-  if (const Result<Nothing> put = imports_.Put(command.sha256, **version); !put.ok()) {
-    return {nullptr, put.error()};
+  if (imports_) {
+    const Result<Nothing> put = imports_->Put(command.sha256, **version);
+    if (!put.ok()) return {nullptr, put.error()};
   }
   return {*version, std::nullopt};
 }
@@ -231,7 +239,7 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
                  generate = std::move(generate)](const Served& served) {
     const TenantPtr asking = waiting.lock();
     if (!asking) return;
-    pool_.Enqueue(JobKind::kGenerate, at, [=, this](size_t slot) {
+    pool_.Enqueue(JobKind::kGenerate, asking.get(), at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
       GivenAnswer given = GenerateNow(slot, generate, served, cancelled);
@@ -309,7 +317,7 @@ LaterPtr<LessonDone> Executor::SubmitLesson(Sequence at, const TenantId& id,
 // One job learns one lesson, so that other tenants' lessons have their turn, and a stop its end,
 // between the many that a return may learn again.
 void Executor::EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning) {
-  pool_.Enqueue(JobKind::kLearn, learning->at, [=, this](size_t slot) {
+  pool_.Enqueue(JobKind::kLearn, tenant.get(), learning->at, [=, this](size_t slot) {
     bool more = LearnOne(slot, *tenant, *learning);
     while (more && backend_.instant() && !pool_.stopping()) {
       more = LearnOne(slot, *tenant, *learning);
@@ -453,7 +461,7 @@ void Executor::SaveLearner(int32_t partition, const TenantPtr& tenant,
                 saved = std::move(saved)](const LessonDone&) {
     const TenantPtr learnt = waiting.lock();
     if (!learnt) return;
-    pool_.Enqueue(JobKind::kLearn, Sequence::Of(partition, 0), [=](size_t) {
+    pool_.Enqueue(JobKind::kLearn, learnt.get(), Sequence::Of(partition, 0), [=](size_t) {
       (void)owner;  // until here
       Changes changes;
       learnt->adapters.Save(changes);

@@ -185,7 +185,11 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
   {
     const MutexLock lock(next_mutex_);
     next_at_respond_[at.partition()] = at.ordinal() + 1;
+    const bool forgets =
+        in.body && std::holds_alternative<Forget>(in.body->resolved->prepared->event.data);
+    if (forgets) forgot_.insert(at.partition());
   }
+  if (in.barrier) TellForgets(at.partition(), *in.barrier);
   Checkpoint(guarded, in);
   if (in.barrier) executor_.AddBarrier(at.partition(), in.barrier);
   if (planned.fault) {
@@ -193,6 +197,12 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
     out.body = std::make_shared<const Outcome>(LetterOf(in, *planned.fault));
   }
   return out.body ? std::optional(std::move(out)) : std::nullopt;
+}
+
+// So that the cut leaves nothing of what was forgotten on the disk.
+void GraphBodies::TellForgets(int32_t partition, Barrier& barrier) {
+  const MutexLock lock(next_mutex_);
+  if (forgot_.erase(partition) > 0) barrier.Forgets();
 }
 
 Outcome GraphBodies::LetterOf(const Message<Gathered>& in, const Fault& fault) const {
@@ -289,6 +299,7 @@ void GraphBodies::Drop(int32_t partition) {
   {
     const MutexLock lock(next_mutex_);
     next_at_respond_.erase(partition);
+    forgot_.erase(partition);
   }
   executor_.Abandon(partition);
   const MutexLock lock(emit_mutex_);
@@ -296,6 +307,7 @@ void GraphBodies::Drop(int32_t partition) {
 }
 
 void GraphBodies::AddTo(int32_t partition, const std::shared_ptr<Barrier>& barrier) {
+  TellForgets(partition, *barrier);
   ForEachStage(stages_, [&](auto& guarded) {
     const MutexLock lock(guarded.mutex);
     Changes changes;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -90,6 +91,7 @@ class GraphBodies {
   Result<Prepared> WithVectors(Prepared prepared, Executor::Vectors vectors) const;
   std::optional<Message<Outcome>> RespondOne(const Message<Gathered>& in, NodeMetrics::Laps& laps,
                                              const PutLater<Outcome>& later);
+  void TellForgets(int32_t partition, Barrier& barrier);
   void ShowChat(const Message<Gathered>& in);
   Outcome LetterOf(const Message<Gathered>& in, const Fault& fault) const;
 
@@ -102,6 +104,7 @@ class GraphBodies {
   GraphMetrics& metrics_;
   mutable Mutex next_mutex_;
   std::map<int32_t, uint64_t> next_at_respond_ GUARDED_BY(next_mutex_);  // people ask for it
+  std::set<int32_t> forgot_ GUARDED_BY(next_mutex_);  // partitions, since their last cut
 };
 
 template <class State, class T>

@@ -1,7 +1,6 @@
 #include "pipeline/worker_pool.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 namespace nudge {
@@ -12,7 +11,9 @@ constexpr int kLingerSpins = 4000;  // ~50 us: the gap between two loops of a le
 // load.
 constexpr std::chrono::milliseconds kLessonTurn{20};
 
-constexpr auto kLearnIndex = static_cast<size_t>(JobKind::kLearn);
+// How long a document waits for a lesson. Then the lesson gives way to it too, and keeps its thread
+// afterwards for as long as that took: a document may be long, and many may come.
+constexpr std::chrono::seconds kDocumentPatience{1};
 
 }  // namespace
 
@@ -41,12 +42,14 @@ void WorkerPool::Stop() {
   ready_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  std::array<std::deque<Job>, kJobKinds.size()> dropped;  // destroyed without the lock
+  Queue jobs, lessons;  // destroyed without the lock
   const MutexLock lock(mutex_);
-  dropped.swap(queues_);
+  std::swap(jobs, jobs_);
+  std::swap(lessons, lessons_);
 }
 
-void WorkerPool::Enqueue(JobKind kind, Sequence at, Run run, bool beside_lessons) {
+void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run,
+                         bool beside_lessons) {
   if (instant_) {
     if (!stopping_) run(0);
     return;
@@ -54,79 +57,90 @@ void WorkerPool::Enqueue(JobKind kind, Sequence at, Run run, bool beside_lessons
   {
     const MutexLock lock(mutex_);
     if (stopping_) return;
-    queues_[static_cast<size_t>(kind)].push_back({at, std::move(run), beside_lessons});
-    CountUrgent();
+    Queue& queue = kind == JobKind::kLearn ? lessons_ : jobs_;
+    queue.Put({kind, at.partition(), tenant},
+              {kind, at, std::move(run), beside_lessons, Clock::now()});
+    Count(kind, 1);
   }
   ready_.NotifyOne();
 }
 
 void WorkerPool::Drop(int32_t partition) {
-  std::vector<Job> dropped;  // destroyed without the lock: a job's end may take others
+  const auto is_theirs = [&](const Job& job) { return job.at.partition() == partition; };
+  std::vector<Job> jobs, lessons;  // destroyed without the lock: a job's end may take others
   const MutexLock lock(mutex_);
-  for (std::deque<Job>& queue : queues_) {
-    const auto theirs = std::stable_partition(queue.begin(), queue.end(), [&](const Job& job) {
-      return job.at.partition() != partition;
-    });
-    std::move(theirs, queue.end(), std::back_inserter(dropped));
-    queue.erase(theirs, queue.end());
+  jobs = jobs_.Drop(is_theirs);
+  lessons = lessons_.Drop(is_theirs);
+  for (const std::vector<Job>* dropped : {&jobs, &lessons}) {
+    for (const Job& job : *dropped) Count(job.kind, -1);
   }
-  CountUrgent();
 }
 
 void WorkerPool::Work(size_t slot) {
   const MutexLock lock(mutex_);
   while (!stopping_) {
-    if (!RunJob(slot, kJobKinds.size()) && !Assist()) ready_.WaitOnce(mutex_);
+    if (!RunJob(slot, true) && !Assist()) ready_.WaitOnce(mutex_);
   }
 }
 
-// Whether a job of this kind may begin now.
-bool WorkerPool::MayRun(size_t kind) const {
-  if (queues_[kind].empty()) return false;
-  return kind != kLearnIndex || lessons_begun_ == 0 || queues_[kind].front().beside_lessons;
+// A lesson begins before all else that is queued, however much that is: once it runs it takes turns
+// with the others, and behind them it might never begin. But lessons that follow each other do not
+// keep the others out.
+bool WorkerPool::LessonIsNext() const {
+  if (lessons_.empty() || (others_turn_ && !jobs_.empty())) return false;
+  return lessons_begun_ == 0 || lessons_.First().beside_lessons;
 }
 
-// Runs the first job of the first `kinds` kinds, without the lock. False: there is none.
-bool WorkerPool::RunJob(size_t slot, size_t kinds) {
-  size_t kind = 0;
-  while (kind < kinds && !MayRun(kind)) ++kind;
-  // A lesson begins before the answers that are queued, however many there are: once it runs it
-  // takes turns with them, so that they hardly wait. Behind them it might never begin.
-  if (kLearnIndex < kinds && lessons_begun_ == 0 && MayRun(kLearnIndex)) kind = kLearnIndex;
-  if (kind == kinds) return false;
-  Job job = std::move(queues_[kind].front());
-  queues_[kind].pop_front();
-  CountUrgent();
+// Runs the next job without the lock, and says of which kind it was. Nothing: none may begin.
+std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
+  const bool is_lesson = lessons_too && LessonIsNext();
+  Queue& queue = is_lesson ? lessons_ : jobs_;
+  if (queue.empty()) return std::nullopt;
+  auto [flow, job] = queue.Take();
+  Count(job.kind, -1);
+  others_turn_ = is_lesson;
+  const bool alone = is_lesson && !job.beside_lessons;
+  if (alone) ++lessons_begun_;
+  const auto begun = Clock::now();
   const std::optional<RunningJob> interrupted = running_[slot];
-  running_[slot] = {static_cast<JobKind>(kind), job.at, std::chrono::steady_clock::now()};
-  const bool lesson = kind == kLearnIndex && !job.beside_lessons;
-  if (lesson) ++lessons_begun_;
+  running_[slot] = {job.kind, job.at, begun};
   mutex_.Unlock();
   job.run(slot);
   job.run = nullptr;
   mutex_.Lock();
-  if (lesson) --lessons_begun_;
+  if (alone) --lessons_begun_;
   running_[slot] = interrupted;
-  return true;
+  // Lessons take equal turns, however long each is: a tenant's next one waits for one of each other
+  // tenant, and not for as many as are as long together.
+  queue.Charge(flow, is_lesson ? Queue::kLongestTurn : Clock::now() - begun);
+  return job.kind;
 }
 
-void WorkerPool::CountUrgent() {
-  urgent_.store(queues_[static_cast<size_t>(JobKind::kGenerate)].size() +
-                    queues_[static_cast<size_t>(JobKind::kEmbedQuery)].size(),
+void WorkerPool::Count(JobKind kind, int change) {
+  queued_[static_cast<size_t>(kind)] += static_cast<size_t>(change);
+  others_.store(jobs_.size(), std::memory_order_relaxed);
+  urgent_.store(queued_[static_cast<size_t>(JobKind::kGenerate)] +
+                    queued_[static_cast<size_t>(JobKind::kEmbedQuery)],
                 std::memory_order_relaxed);
 }
 
 // ---- A lesson's loops ---------------------------------------------------------------------------
 
-// Runs one urgent job on a lesson's thread, between two parts of its loop, unless a free thread
-// will take the job or it is the lesson's turn. A lesson uses no context of its slot, so the job
-// may use them.
+// Runs one job on a lesson's thread, between two parts of its loop, if an answer or a query waits
+// for it or a document has waited long: the next of the rounds, so that each gets its turn here
+// too. Not if a free thread will take the job, and not while it is the lesson's turn. A lesson uses
+// no context of its slot, so the job may use them.
 void WorkerPool::GiveWay(size_t slot) {
-  if (std::chrono::steady_clock::now() < turns_[slot]) return;
+  const auto begun = Clock::now();
+  if (begun < turns_[slot]) return;
   const MutexLock lock(mutex_);
-  const auto free = std::count(running_.begin(), running_.end(), std::nullopt);
-  if (stopping_ || urgent_ <= static_cast<size_t>(free)) return;
-  if (RunJob(slot, kLearnIndex)) turns_[slot] = std::chrono::steady_clock::now() + kLessonTurn;
+  const auto free = static_cast<size_t>(std::count(running_.begin(), running_.end(), std::nullopt));
+  if (stopping_ || jobs_.size() <= free) return;
+  if (urgent_ <= free && begun - jobs_.First().since < kDocumentPatience) return;
+  const std::optional<JobKind> ran = RunJob(slot, false);
+  const auto end = Clock::now();
+  turns_[slot] = end + kLessonTurn;
+  if (ran == JobKind::kEmbedDocument) turns_[slot] = std::max(turns_[slot], end + (end - begun));
 }
 
 // Takes parts of a lesson's loop, if there is one. False: there was nothing to do.
@@ -170,7 +184,7 @@ void WorkerPool::Share(size_t slot, int parts, const std::function<void(int)>& p
   if (mine) ready_.NotifyAll();
   int finished = 0;
   for (int i; (i = shared->next.fetch_add(1)) < parts;) {
-    if (urgent_.load(std::memory_order_relaxed) > 0) GiveWay(slot);
+    if (others_.load(std::memory_order_relaxed) > 0) GiveWay(slot);
     part(i);
     ++finished;
   }
@@ -198,10 +212,8 @@ std::vector<RunningJob> WorkerPool::running() const {
 }
 
 std::array<size_t, kJobKinds.size()> WorkerPool::waiting() const {
-  std::array<size_t, kJobKinds.size()> waiting{};
   const MutexLock lock(mutex_);
-  for (size_t i = 0; i < waiting.size(); ++i) waiting[i] = queues_[i].size();
-  return waiting;
+  return queued_;
 }
 
 }  // namespace nudge

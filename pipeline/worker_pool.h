@@ -1,9 +1,17 @@
 // The threads that models run on, and who gets one next: jobs -> [WorkerPool] -> done.
 //
-// Ready jobs run by their kind: generate, embed a query, learn, embed a document; jobs of one kind
-// first in, first out. One lesson runs at a time, since lessons share the trainer: a second one
-// would only hold a thread. A lesson begins before answers do, and gives way to them by turns, so
-// that it goes on under any load and they hardly wait.
+// Jobs of one tenant and one kind run first in, first out. Nobody waits behind all that somebody
+// else has queued: who is next goes by rounds (rounds.h) over each tenant's answers, each
+// partition's queries to embed and each partition's documents. Embeddings go by partition, since
+// all that follows in its log waits for them. The time on a thread is what counts, so that many
+// short jobs weigh as much as a long one. The order of jobs decides when something is computed, and
+// never what.
+//
+// One lesson runs at a time, since lessons share the trainer: a second one would only hold a
+// thread. Lessons have rounds of their own over tenants, a lesson a turn. A lesson begins before
+// what else is queued, so that no load keeps lessons out; but between two lessons somebody else has
+// a turn. A lesson gives way to answers and queries by turns, so that it goes on under any load and
+// they hardly wait, and to a document that has waited for a second.
 //
 // A lesson's inner loops (parallel_for) are shared with threads that have nothing else to do. An
 // answer or a query that finds no thread free does not wait for the end of a lesson: between two
@@ -20,14 +28,16 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "pipeline/observe/jobs_view.h"
+#include "pipeline/rounds.h"
 #include "stages/events.h"
 #include "stages/guarded.h"
 #include "stages/model/trainer/parallel.h"
@@ -43,8 +53,11 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // `beside_lessons`: a lesson so long that other tenants' lessons go in between.
-  void Enqueue(JobKind kind, Sequence at, Run run, bool beside_lessons = false);
+  // `tenant`: whose job it is, by any address that is that tenant's alone while the job lives; none
+  // says that everybody of the partition waits for it. `beside_lessons`: a lesson so long that
+  // other tenants' lessons go in between.
+  void Enqueue(JobKind kind, const void* tenant, Sequence at, Run run, bool beside_lessons = false);
+  void Enqueue(JobKind kind, Sequence at, Run run) { Enqueue(kind, nullptr, at, std::move(run)); }
 
   // Queued jobs of the partition are destroyed without being run.
   void Drop(int32_t partition);
@@ -62,11 +75,16 @@ class WorkerPool {
   std::array<size_t, kJobKinds.size()> waiting() const;  // by JobKind
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Job {
+    JobKind kind{};
     Sequence at;
     Run run;
     bool beside_lessons = false;
+    Clock::time_point since;  // it waits
   };
+  using Flow = std::tuple<JobKind, int32_t, const void*>;  // partition, tenant
+  using Queue = Rounds<Flow, Job>;
   // A lesson's loop that has parts to give away.
   struct Shared {
     int parts = 0;
@@ -77,25 +95,30 @@ class WorkerPool {
   };
 
   void Work(size_t slot);
-  bool RunJob(size_t slot, size_t kinds) REQUIRES(mutex_);
-  bool MayRun(size_t kind) const REQUIRES(mutex_);
-  void CountUrgent() REQUIRES(mutex_);
+  std::optional<JobKind> RunJob(size_t slot, bool lessons_too) REQUIRES(mutex_);
+  bool LessonIsNext() const REQUIRES(mutex_);
+  void Count(JobKind kind, int change) REQUIRES(mutex_);
   void GiveWay(size_t slot);
   void Share(size_t slot, int parts, const std::function<void(int)>& part);
   bool Assist() REQUIRES(mutex_);
 
   const bool instant_;
-  std::vector<ParallelFor> shares_;                           // by slot
-  std::vector<std::chrono::steady_clock::time_point> turns_;  // by slot: GiveWay's, for its thread
+  std::vector<ParallelFor> shares_;       // by slot
+  std::vector<Clock::time_point> turns_;  // by slot: GiveWay's, for its thread
 
   mutable Mutex mutex_;
   CondVar ready_;
-  std::array<std::deque<Job>, kJobKinds.size()> queues_ GUARDED_BY(mutex_);
+  Queue jobs_ GUARDED_BY(mutex_);  // all but lessons
+  Queue lessons_ GUARDED_BY(mutex_);
+  std::array<size_t, kJobKinds.size()> queued_ GUARDED_BY(mutex_){};   // by JobKind
   std::vector<std::optional<RunningJob>> running_ GUARDED_BY(mutex_);  // by slot
   size_t lessons_begun_ GUARDED_BY(mutex_) = 0;  // that run, or gave way: 0 or 1
+  bool others_turn_ GUARDED_BY(mutex_) = false;  // nothing else began since the last lesson began
   std::shared_ptr<Shared> shared_ GUARDED_BY(mutex_);
 
-  std::atomic<size_t> urgent_{0};  // queued jobs that wait for no lesson: written under the lock
+  // Written under the lock: jobs that are queued, but for lessons; and those that wait for none.
+  std::atomic<size_t> others_{0};
+  std::atomic<size_t> urgent_{0};
   std::atomic<uint64_t> shares_begun_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;

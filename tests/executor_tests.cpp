@@ -1,5 +1,6 @@
 // labels: graph
-// Lessons give their threads to answers and queries that find none free, and lose nothing by it.
+// Who gets a thread: nobody waits behind all that another tenant has queued. Lessons give their
+// threads to answers and queries that find none free, and lose nothing by it.
 #include <boost/test/unit_test.hpp>
 
 #include <chrono>
@@ -100,6 +101,70 @@ std::future<Outcome> Ask(Executor& executor, uint64_t ordinal, Plan plan) {
   return future;
 }
 
+std::string Nth(std::string name, uint64_t number) {
+  return name.append(std::to_string(number));
+}
+
+// What was done, in that order, by an executor of one thread whose first call waits until all is
+// queued.
+class InTurn {
+ public:
+  explicit InTurn(ScriptedBackend::Lesson lesson)
+      : words_(MakeTemplateBackend(
+            {.dimension = 8, .instant = false, .before_each_call = [this] { Enter(); }})),
+        backend_(*words_,
+                 [this, lesson = std::move(lesson)](const ParallelFor& parallel) {
+                   Enter();
+                   lesson(parallel);
+                 }),
+        executor_(backend_, {.threads = 1}, {}, {}) {}
+
+  void Add(const std::string& name, int32_t partition, Plan plan) {
+    ++left_;
+    auto now = executor_.Submit(Sequence::Of(partition, ordinal_++), std::move(plan), nullptr,
+                                [this, name](const Outcome&) { Note(name); });
+    if (now) Note(name);
+    BOOST_REQUIRE((begun_.wait_for(kDeadline) == std::future_status::ready));
+  }
+  void Embed(const std::string& name, int32_t partition, bool as_query) {
+    ++left_;
+    executor_.EmbedTexts(Sequence::Of(partition, ordinal_++), {name}, as_query,
+                         [this, name](const Executor::Vectors&) { Note(name); });
+  }
+
+  // At which place `name` was done, counted from 0, once everything is.
+  size_t PlaceOf(const std::string& name) {
+    if (!all_queued_) open_.set_value();
+    all_queued_ = true;
+    BOOST_REQUIRE((all_done_.wait_for(kDeadline) == std::future_status::ready));
+    const auto found = std::find(names_.begin(), names_.end(), name);
+    return static_cast<size_t>(found - names_.begin());
+  }
+
+ private:
+  void Enter() {
+    if (!entered_.exchange(true)) first_.set_value();
+    opened_.wait_for(kDeadline);
+  }
+  void Note(const std::string& name) {
+    names_.push_back(name);
+    if (--left_ == 0) done_.set_value();
+  }
+
+  std::promise<void> first_, open_, done_;
+  const std::shared_future<void> begun_ = first_.get_future().share();
+  const std::shared_future<void> opened_ = open_.get_future().share();
+  const std::shared_future<void> all_done_ = done_.get_future().share();
+  std::atomic<bool> entered_{false};
+  std::atomic<int> left_{0};
+  bool all_queued_ = false;
+  uint64_t ordinal_ = 0;
+  std::vector<std::string> names_;  // by the executor's one thread, until all is done
+  const std::unique_ptr<Backend> words_;
+  ScriptedBackend backend_;
+  Executor executor_;
+};
+
 // Parts of 1 ms until `enough`, or the deadline.
 void LearnUntil(const ParallelFor& parallel, const std::function<bool()>& enough) {
   const auto end = std::chrono::steady_clock::now() + kDeadline;
@@ -146,6 +211,50 @@ BOOST_AUTO_TEST_CASE(an_answer_and_a_query_begin_while_every_thread_learns) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(nobody_waits_behind_all_that_another_tenant_has_asked) {
+  InTurn jobs({});
+  for (uint64_t i = 0; i < 100; ++i) jobs.Add(Nth("a", i), 0, AnAnswer("a"));
+  for (uint64_t i = 0; i < 20; ++i) jobs.Embed(Nth("query of a ", i), 0, true);
+  jobs.Embed("document", 1, false);
+  jobs.Embed("query", 2, true);
+  jobs.Add("answer", 2, AnAnswer("c"));
+  jobs.Add("answer of a's partition", 0, AnAnswer("d"));
+  // Six wait in rounds, and the first answer began before they came: the rounds' next seven.
+  for (const char* name : {"document", "query", "answer", "answer of a's partition"}) {
+    BOOST_TEST(jobs.PlaceOf(name) <= 7U);
+  }
+  for (uint64_t i = 1; i < 100; ++i) {  // a tenant's own order stays
+    BOOST_TEST(jobs.PlaceOf(Nth("a", i - 1)) < jobs.PlaceOf(Nth("a", i)));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(documents_of_one_partition_do_not_keep_those_of_another_waiting) {
+  InTurn jobs({});
+  jobs.Add("first", 0, AnAnswer("a"));
+  for (uint64_t i = 0; i < 50; ++i) jobs.Embed(Nth("b", i), 1, false);
+  jobs.Embed("document", 2, false);
+  jobs.Add("answer", 3, AnAnswer("c"));
+  BOOST_TEST(jobs.PlaceOf("document") <= 3U);
+  BOOST_TEST(jobs.PlaceOf("answer") <= 3U);
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_waits_for_one_lesson_of_a_tenant_that_has_many_queued) {
+  InTurn jobs([](const ParallelFor&) {});
+  for (uint64_t i = 1; i <= 100; ++i) jobs.Add(Nth("a", i), 0, ALesson("a", i));
+  jobs.Add("lesson", 0, ALesson("d", 1));
+  BOOST_TEST(jobs.PlaceOf("lesson") <= 2U);
+}
+
+BOOST_AUTO_TEST_CASE(between_two_lessons_somebody_else_has_a_turn) {
+  InTurn jobs([](const ParallelFor&) {});  // without a loop in which it could give way
+  for (uint64_t i = 1; i <= 100; ++i) jobs.Add(Nth("a", i), 0, ALesson("a", i));
+  jobs.Embed("document", 1, false);
+  jobs.Add("answer", 2, AnAnswer("c"));
+  BOOST_TEST(jobs.PlaceOf("document") <= 4U);
+  BOOST_TEST(jobs.PlaceOf("answer") <= 4U);
+  BOOST_TEST(jobs.PlaceOf("a2") <= 4U);
+}
+
 BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
   const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
   std::promise<void> learning;
@@ -155,7 +264,7 @@ BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
   ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
     learning.set_value();
     LearnUntil(parallel, [&] { return submitted.load(); });
-    for (int i = 0; i < 50; ++i) parallel(4, [](int) { std::this_thread::sleep_for(1ms); });
+    for (int i = 0; i < 10; ++i) parallel(4, [](int) { std::this_thread::sleep_for(1ms); });
     documents_before_the_end = watched->documents_begun.load();
   });
   watched = &backend;
@@ -171,6 +280,33 @@ BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
   BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
   BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
   BOOST_TEST(documents_before_the_end == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_document_does_not_wait_for_the_end_of_a_lesson_that_takes_long) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
+  std::promise<void> learning;
+  std::atomic<int> documents_before_the_end{-1};
+  ScriptedBackend* watched = nullptr;
+  ScriptedBackend backend(*words, [&](const ParallelFor& parallel) {
+    learning.set_value();
+    const auto end = std::chrono::steady_clock::now() + 15s;
+    LearnUntil(parallel, [&] {
+      return watched->documents_begun > 0 || std::chrono::steady_clock::now() > end;
+    });
+    documents_before_the_end = watched->documents_begun.load();
+  });
+  watched = &backend;
+  ExecutorOptions options;
+  options.threads = 1;
+  Executor executor(backend, options, {}, {});
+  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
+  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+  std::promise<void> embedded;
+  executor.EmbedTexts(Sequence::Of(0, 1), {"a document"}, false,
+                      [&](const Executor::Vectors&) { embedded.set_value(); });
+  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
+  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  BOOST_TEST(documents_before_the_end == 1);
 }
 
 BOOST_AUTO_TEST_CASE(a_lesson_goes_on_while_more_answers_wait_than_threads_can_give) {

@@ -26,9 +26,9 @@ KafkaProxy& Proxy() {
 }
 
 // The workload, a part of it each round, while one process serves.
-class Rounds {
+class WorkRounds {
  public:
-  Rounds(const Trial& trial, int count) : trial_(trial), count_(static_cast<size_t>(count) + 1) {
+  WorkRounds(const Trial& trial, int count) : trial_(trial), count_(static_cast<size_t>(count) + 1) {
     Publish();
   }
   void Publish() {
@@ -79,7 +79,7 @@ BOOST_AUTO_TEST_CASE(a_broker_killed_inside_a_commit_costs_a_run_nothing_but_tim
       const Trial trial(
           "crash-" + std::to_string(&fate - kFates), load,
           {.behind_proxy = true, .publish = false, .session_timeout = Milliseconds(45'000)});
-      Rounds work(trial, rounds);
+      WorkRounds work(trial, rounds);
       Process process(trial, "one");
       work.WaitUntilAnswered(process);
       double slowest_s = 0;
@@ -111,7 +111,7 @@ BOOST_AUTO_TEST_CASE(a_transaction_that_lasts_too_long_is_sent_again) {
                      .publish = false,
                      .session_timeout = Milliseconds(45'000),
                      .transaction_timeout = Milliseconds(1'000)});
-  Rounds work(trial, rounds);
+  WorkRounds work(trial, rounds);
   Process process(trial, "one");
   work.WaitUntilAnswered(process);
   double slowest_s = 0;

@@ -11,7 +11,7 @@
 
 namespace nudge {
 
-// In the order of their priority.
+// What a model is asked for.
 enum class JobKind { kGenerate, kEmbedQuery, kLearn, kEmbedDocument };
 inline constexpr std::array<std::string_view, 4> kJobKinds = {"generate", "embed_query", "learn",
                                                               "embed_document"};
