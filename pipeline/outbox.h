@@ -109,7 +109,7 @@ class Outbox {
   CondVar cuts_changed_;      // the same
   CondVar done_;              // for whoever waits in Flush or Pause
   std::vector<Entry> entries_ GUARDED_BY(mutex_);
-  std::vector<Entry> sent_ GUARDED_BY(mutex_);  // with the sink, and not committed yet
+  std::vector<Entry> sent_ GUARDED_BY(mutex_);       // with the sink, and not committed yet
   std::vector<WaitingCut> cuts_ GUARDED_BY(mutex_);  // not written yet
   uint64_t added_ GUARDED_BY(mutex_) = 0;            // entries, ever
   uint64_t written_ GUARDED_BY(mutex_) = 0;          // of those, the first ones, done with
