@@ -88,9 +88,7 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
       checkpoints_(options_.checkpoint_folder),
-      imports_(options_.import_store_folder.empty()
-                   ? std::nullopt
-                   : std::optional<ImportStore>(options_.import_store_folder)),
+      imports_(options_.import_store_folder),
       pool_(options_.threads, backend.instant()) {}
 
 Executor::~Executor() {
@@ -150,20 +148,14 @@ Imported Executor::ReadImport(const AdapterCommand& command, const Outcome* reco
     if (const auto* letter = std::get_if<DeadLetter>(&recorded->what)) {
       return {nullptr, letter->error};
     }
-    Result<std::optional<AdapterVersion>> kept = std::optional<AdapterVersion>();
-    if (imports_) kept = imports_->Find(command.sha256);
-    if (kept.ok() && *kept) {
-      auto version = backend_.LoadVersion((*kept)->weights, (*kept)->digest,
-                                          (*kept)->parent_digest, (*kept)->counts);
-      if (version.ok()) return {*version, std::nullopt};
-    }
+    auto kept = imports_.Find(command.sha256, backend_);
+    if (kept.ok() && *kept) return {*kept, std::nullopt};
   }
   if (const Result<Nothing> can = backend_.CanLearn(); !can.ok()) return {nullptr, can.error()};
   auto version = backend_.ImportVersion(command.uri, command.sha256);
   if (!version.ok()) return {nullptr, version.error()};
-  if (imports_) {
-    const Result<Nothing> put = imports_->Put(command.sha256, **version);
-    if (!put.ok()) return {nullptr, put.error()};
+  if (const Result<Nothing> put = imports_.Put(command.sha256, **version); !put.ok()) {
+    return {nullptr, put.error()};
   }
   return {*version, std::nullopt};
 }

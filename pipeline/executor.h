@@ -142,7 +142,7 @@ class Executor {
   const std::function<void(const LessonEvent&)> on_lesson_;
   const std::function<void(const Error&)> on_fatal_;
   CheckpointFile checkpoints_;
-  const std::optional<ImportStore> imports_;  // where there is a state
+  const ImportStore imports_;
 
   Mutex submit_mutex_;  // also for what a tenant keeps; Stop is the only rival
   std::map<int32_t, Tenants> partitions_ GUARDED_BY(submit_mutex_);

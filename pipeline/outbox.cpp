@@ -19,6 +19,10 @@ constexpr size_t kManyLines = 1'000;
 constexpr size_t kEnoughLines = 4'096;
 constexpr std::chrono::microseconds kLongestGathering{50'000};
 
+// Entries that a joined cut may hold twice, beyond as many as it has: so tidying costs little for
+// each entry that is added.
+constexpr size_t kTwice = 1'000;
+
 // The wait after the sink's kNotOwner: within it the source tells which partitions are lost.
 constexpr std::chrono::milliseconds kUntilToldWhose{20};
 
@@ -58,7 +62,7 @@ Outbox::~Outbox() {
 
 void Outbox::Start(int32_t partition, uint64_t events, int64_t next_offset) {
   const MutexLock lock(mutex_);
-  saved_events_[partition] = events;
+  saved_events_[partition] = begun_events_[partition] = events;
   positions_[partition] = {next_offset, next_offset};
 }
 
@@ -73,10 +77,13 @@ void Outbox::Add(Entry entry) {
 }
 
 void Outbox::AddCut(Cut cut) {
+  ENSURE(cut.events > cut.follows);  // or it would follow itself
   {
     const MutexLock lock(mutex_);
     if (!positions_.contains(cut.partition)) return;  // it was dropped meanwhile
-    cuts_.push_back(std::move(cut));
+    const int32_t partition = cut.partition;
+    cuts_.push_back({std::move(cut)});
+    JoinCuts(partition);
   }
   cuts_changed_.NotifyOne();
 }
@@ -115,8 +122,9 @@ void Outbox::Drop(int32_t partition) {
   for (std::vector<Entry>* entries : {&entries_, &sent_}) {
     std::erase_if(*entries, [&](const Entry& entry) { return entry.line.partition == partition; });
   }
-  std::erase_if(cuts_, [&](const Cut& cut) { return cut.partition == partition; });
+  std::erase_if(cuts_, [&](const auto& waiting) { return waiting.cut.partition == partition; });
   saved_events_.erase(partition);
+  begun_events_.erase(partition);
   positions_.erase(partition);
   if (entries_.empty() && sent_.empty()) written_ = added_;
   sink_.Drop(partition);
@@ -259,16 +267,23 @@ void Outbox::WriteCuts() {
   MutexLock lock(mutex_);
   while (true) {
     auto next = cuts_.end();
+    bool may_write = false;
     cuts_changed_.Wait(mutex_, [&]() REQUIRES(mutex_) {
       next = pauses_ == 0 ? NextCut() : cuts_.end();
+      may_write = next != cuts_.end();
+      if (pauses_ == 0 && !may_write) next = NextToTidy();
       return stopping_ || failed_ || next != cuts_.end();
     });
     if (stopping_ || failed_) return;
-    const Cut cut = std::move(*next);
+    WaitingCut taken = std::move(*next);
+    Cut& cut = taken.cut;
     cuts_.erase(next);
     cutting_ = true;
+    if (may_write) begun_events_[cut.partition] = cut.events;
     lock.Unlock();
-    const Result<Nothing> written = state_ == nullptr ? Nothing{} : state_->Write(cut);
+    if (taken.joined) DropOverwritten(cut.changes);
+    Result<Nothing> written = Nothing{};
+    if (may_write && state_ != nullptr) written = state_->Write(cut);
     lock.Lock();
     cutting_ = false;
     if (!written.ok()) {
@@ -277,18 +292,59 @@ void Outbox::WriteCuts() {
       if (is_first) on_fatal_(written.error());
       return;
     }
-    saved_events_[cut.partition] = cut.events;
-    positions_[cut.partition].saved = cut.next_offset;
+    if (may_write) {
+      saved_events_[cut.partition] = cut.events;
+      positions_[cut.partition].saved = cut.next_offset;
+    } else {
+      const int32_t partition = cut.partition;
+      taken.distinct = cut.changes.size();
+      cuts_.push_back(std::move(taken));
+      JoinCuts(partition);
+    }
     outcomes_changed_.NotifyOne();
     done_.NotifyAll();
   }
 }
 
+// The complete cut of the partition that follows the one after `events`.
+std::vector<Outbox::WaitingCut>::iterator Outbox::Follower(int32_t partition, uint64_t events) {
+  return std::find_if(cuts_.begin(), cuts_.end(), [&](const WaitingCut& waiting) {
+    return waiting.cut.partition == partition && waiting.cut.follows == events;
+  });
+}
+
+// Makes one cut of those that follow each other and wait for one that is not complete. Those that
+// only wait for the disk or for their outcomes stay as they are: commits wait for them.
+void Outbox::JoinCuts(int32_t partition) {
+  uint64_t in_line = begun_events_[partition];
+  for (auto next = Follower(partition, in_line); next != cuts_.end();
+       next = Follower(partition, in_line)) {
+    in_line = next->cut.events;
+  }
+  for (size_t i = 0; i < cuts_.size(); ++i) {
+    if (cuts_[i].cut.partition != partition || cuts_[i].cut.follows <= in_line) continue;
+    const auto later = Follower(partition, cuts_[i].cut.events);
+    if (later == cuts_.end()) continue;
+    Extend(cuts_[i].cut, std::move(later->cut));
+    cuts_[i].joined = true;
+    cuts_.erase(later);
+    i = static_cast<size_t>(-1);  // from the start: it may have a follower again
+  }
+}
+
+// A joined cut that holds too much twice.
+std::vector<Outbox::WaitingCut>::iterator Outbox::NextToTidy() {
+  return std::find_if(cuts_.begin(), cuts_.end(), [](const WaitingCut& waiting) {
+    return waiting.joined && waiting.cut.changes.size() > 2 * waiting.distinct + kTwice;
+  });
+}
+
 // The next cut that may be written. A later cut may be complete first, since it may have fewer
 // lessons to wait for. But a cut holds only what changed since the cut before, so cuts are written
 // in the log's order.
-std::vector<Cut>::iterator Outbox::NextCut() {
-  return std::find_if(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
+std::vector<Outbox::WaitingCut>::iterator Outbox::NextCut() {
+  return std::find_if(cuts_.begin(), cuts_.end(), [&](const WaitingCut& waiting) REQUIRES(mutex_) {
+    const Cut& cut = waiting.cut;
     return cut.follows == saved_events_[cut.partition] &&
            cut.next_offset <= Committed(cut.partition);
   });
@@ -300,7 +356,8 @@ std::vector<Cut>::iterator Outbox::NextCut() {
 bool Outbox::CutsAreBehind() {
   if (!cutting_ && NextCut() == cuts_.end()) return false;
   std::map<int32_t, int> ready;
-  return std::any_of(cuts_.begin(), cuts_.end(), [&](const Cut& cut) REQUIRES(mutex_) {
+  return std::any_of(cuts_.begin(), cuts_.end(), [&](const WaitingCut& waiting) REQUIRES(mutex_) {
+    const Cut& cut = waiting.cut;
     return cut.next_offset <= Committed(cut.partition) && ++ready[cut.partition] > 1;
   });
 }

@@ -6,7 +6,9 @@
 // All lines that are queued are committed as one. So an idle outbox commits at once, and under load
 // a batch grows with the time that the sink takes. Cuts are written by the other thread, each after
 // its outcomes and after the cut before it. Where two cuts of a partition wait for the state,
-// commits wait too. Add and AddCut: any thread, never wait. A sink or state that fails ends the
+// commits wait too. Cuts that wait for one that is not complete yet, since a lesson in it takes
+// long, become one cut, with each entry once. So what waits is as large as what changed, however
+// many cuts there were. Add and AddCut: any thread, never wait. A sink or state that fails ends the
 // writing: `on_fatal` is called once and nothing is begun after it. kNotOwner is no failure: some
 // partition is about to be dropped, and the lines of the others are committed after that.
 #pragma once
@@ -56,7 +58,7 @@ class Outbox {
   // Before its first Add, in a Pause.
   void Start(int32_t partition, uint64_t events, int64_t next_offset);
   void Add(Entry entry);
-  void AddCut(Cut cut);
+  void AddCut(Cut cut);  // of one event at least
 
   // Waits until all lines that were added before this call are committed, and all cuts that then
   // may be written are. False: the time is over, or writing has failed.
@@ -75,8 +77,17 @@ class Outbox {
   const DurationMetrics& commit_metrics() const { return commit_metrics_; }
 
  private:
+  struct WaitingCut {
+    Cut cut;
+    bool joined = false;  // of several: entries may be there twice
+    size_t distinct = 0;  // entries, when that was last mended
+  };
+
   void WriteOutcomes();
   void WriteCuts();
+  void JoinCuts(int32_t partition) REQUIRES(mutex_);
+  std::vector<WaitingCut>::iterator Follower(int32_t partition, uint64_t events) REQUIRES(mutex_);
+  std::vector<WaitingCut>::iterator NextToTidy() REQUIRES(mutex_);
   void Rest() REQUIRES(mutex_);
   Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
   void CountCommitted(const std::vector<Entry>& sent) REQUIRES(mutex_);
@@ -84,7 +95,7 @@ class Outbox {
   bool CutsAreBehind() REQUIRES(mutex_);
   int64_t Committed(int32_t partition) const REQUIRES(mutex_);
   void WakeAll();
-  std::vector<Cut>::iterator NextCut() REQUIRES(mutex_);
+  std::vector<WaitingCut>::iterator NextCut() REQUIRES(mutex_);
   bool Fail() REQUIRES(mutex_);
 
   Sink& sink_;
@@ -98,19 +109,20 @@ class Outbox {
   CondVar cuts_changed_;      // the same
   CondVar done_;              // for whoever waits in Flush or Pause
   std::vector<Entry> entries_ GUARDED_BY(mutex_);
-  std::vector<Entry> sent_ GUARDED_BY(mutex_);  // with the sink, and not committed yet
-  std::vector<Cut> cuts_ GUARDED_BY(mutex_);    // not written yet
-  uint64_t added_ GUARDED_BY(mutex_) = 0;       // entries, ever
-  uint64_t written_ GUARDED_BY(mutex_) = 0;     // of those, the first ones, done with
+  std::vector<Entry> sent_ GUARDED_BY(mutex_);       // with the sink, and not committed yet
+  std::vector<WaitingCut> cuts_ GUARDED_BY(mutex_);  // not written yet
+  uint64_t added_ GUARDED_BY(mutex_) = 0;            // entries, ever
+  uint64_t written_ GUARDED_BY(mutex_) = 0;          // of those, the first ones, done with
   OutcomeCounts progress_ GUARDED_BY(mutex_);
   std::map<int32_t, Position> positions_ GUARDED_BY(mutex_);
   bool writing_ GUARDED_BY(mutex_) = false;  // outcomes
-  bool cutting_ GUARDED_BY(mutex_) = false;  // writing a cut
+  bool cutting_ GUARDED_BY(mutex_) = false;  // writing a cut, or tidying one
   bool failed_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   int pauses_ GUARDED_BY(mutex_) = 0;
   int flushing_ GUARDED_BY(mutex_) = 0;                          // who waits in Flush
   std::map<int32_t, uint64_t> saved_events_ GUARDED_BY(mutex_);  // of the last cut written
+  std::map<int32_t, uint64_t> begun_events_ GUARDED_BY(mutex_);  // or of the one that is
   DurationMetrics commit_metrics_;
   std::thread outcomes_thread_;
   std::thread cuts_thread_;

@@ -163,16 +163,18 @@ void Processor::Forget(int32_t number) {
   credits_.Drop(number);
 }
 
-// Takes a cut where the partition stands. None of its events may be inside, but lessons may be left
-// to learn: false says that they took longer than `timeout`.
+// Takes a cut where the partition stands; where one was taken last, waits for what it waits for.
+// None of its events may be inside, but lessons may be left to learn: false says that they took
+// longer than `timeout`.
 bool Processor::TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout) {
   const auto taken = std::make_shared<std::promise<void>>();
   std::future<void> done = taken->get_future();
-  graph_.AddTo(number, std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
-                                                 [this, taken, stay = partition.stay](Cut cut) {
-                                                   if (!stay->over) outbox_.AddCut(std::move(cut));
-                                                   taken->set_value();
-                                                 }));
+  const auto add = [this, taken, stay = partition.stay](Cut cut) {
+    if (!stay->over && cut.events > cut.follows) outbox_.AddCut(std::move(cut));
+    taken->set_value();
+  };
+  graph_.AddTo(number,
+               std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier, add));
   partition.last_barrier = partition.next_ordinal;
   return done.wait_for(timeout) == std::future_status::ready;
 }

@@ -48,8 +48,7 @@ void WorkerPool::Stop() {
   std::swap(lessons, lessons_);
 }
 
-void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run,
-                         bool beside_lessons) {
+void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run) {
   if (instant_) {
     if (!stopping_) run(0);
     return;
@@ -58,8 +57,7 @@ void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run,
     const MutexLock lock(mutex_);
     if (stopping_) return;
     Queue& queue = kind == JobKind::kLearn ? lessons_ : jobs_;
-    queue.Put({kind, at.partition(), tenant},
-              {kind, at, std::move(run), beside_lessons, Clock::now()});
+    queue.Put({kind, at.partition(), tenant}, {kind, at, std::move(run), Clock::now()});
     Count(kind, 1);
   }
   ready_.NotifyOne();
@@ -88,7 +86,7 @@ void WorkerPool::Work(size_t slot) {
 // keep the others out.
 bool WorkerPool::LessonIsNext() const {
   if (lessons_.empty() || (others_turn_ && !jobs_.empty())) return false;
-  return lessons_begun_ == 0 || lessons_.First().beside_lessons;
+  return lessons_begun_ == 0;
 }
 
 // Runs the next job without the lock, and says of which kind it was. Nothing: none may begin.
@@ -99,8 +97,7 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   auto [flow, job] = queue.Take();
   Count(job.kind, -1);
   others_turn_ = is_lesson;
-  const bool alone = is_lesson && !job.beside_lessons;
-  if (alone) ++lessons_begun_;
+  if (is_lesson) ++lessons_begun_;
   const auto begun = Clock::now();
   const std::optional<RunningJob> interrupted = running_[slot];
   running_[slot] = {job.kind, job.at, begun};
@@ -108,7 +105,7 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   job.run(slot);
   job.run = nullptr;
   mutex_.Lock();
-  if (alone) --lessons_begun_;
+  if (is_lesson) --lessons_begun_;
   running_[slot] = interrupted;
   // Lessons take equal turns, however long each is: a tenant's next one waits for one of each other
   // tenant, and not for as many as are as long together.

@@ -54,9 +54,8 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   // `tenant`: whose job it is, by any address that is that tenant's alone while the job lives; none
-  // says that everybody of the partition waits for it. `beside_lessons`: a lesson so long that
-  // other tenants' lessons go in between.
-  void Enqueue(JobKind kind, const void* tenant, Sequence at, Run run, bool beside_lessons = false);
+  // says that everybody of the partition waits for it.
+  void Enqueue(JobKind kind, const void* tenant, Sequence at, Run run);
   void Enqueue(JobKind kind, Sequence at, Run run) { Enqueue(kind, nullptr, at, std::move(run)); }
 
   // Queued jobs of the partition are destroyed without being run.
@@ -80,7 +79,6 @@ class WorkerPool {
     JobKind kind{};
     Sequence at;
     Run run;
-    bool beside_lessons = false;
     Clock::time_point since;  // it waits
   };
   using Flow = std::tuple<JobKind, int32_t, const void*>;  // partition, tenant

@@ -18,12 +18,19 @@ struct PassageId {
   uint32_t chunk = 0;
 };
 
+// All that hold a passage, since an answer cites them all.
 std::string EncodePassages(const std::vector<Passage>& passages) {
   ByteWriter writer;
+  const auto write = [&](const std::string& document_id, uint32_t version, uint32_t chunk) {
+    writer.Text(document_id);
+    writer.U32(version);
+    writer.U32(chunk);
+  };
   for (const Passage& passage : passages) {
-    writer.Text(passage.document_id);
-    writer.U32(passage.version);
-    writer.U32(passage.chunk);
+    write(passage.document_id, passage.version, passage.chunk);
+    for (const Passage::Copy& copy : passage.copies) {
+      write(copy.document_id, copy.version, passage.chunk);
+    }
   }
   return writer.Take();
 }

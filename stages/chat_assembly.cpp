@@ -94,7 +94,9 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chos
   std::vector<ChatMessage> chat =
       Render(query, chosen, found, {found.passages.size(), chosen.shots.size(), kWhole});
   const size_t all_tokens = format_.count_tokens(chat);
-  if (all_tokens <= budget) return AssembledChat{std::move(chat), found.passages.size()};
+  if (all_tokens <= budget) {
+    return AssembledChat{std::move(chat), found.passages.size(), chosen.shots.size()};
+  }
 
   const std::vector<Level> levels = Levels(chosen, found);
   const auto bytes = [](const std::vector<ChatMessage>& messages) {
@@ -133,11 +135,13 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chos
     if (neighbour > too_big && neighbour < fits) probe(neighbour);
   }
   while (too_big + 1 < fits) probe((too_big + fits) / 2);
-  if (fits < levels.size()) return AssembledChat{std::move(fitting), levels[fits].passages};
+  if (fits < levels.size()) {
+    return AssembledChat{std::move(fitting), levels[fits].passages, levels[fits].shots};
+  }
 
   chat = Render(query, chosen, found, levels.back());
   const size_t least_tokens = format_.count_tokens(chat);
-  if (least_tokens <= room) return AssembledChat{std::move(chat), 0};
+  if (least_tokens <= room) return AssembledChat{std::move(chat), 0, 0};
   return Error{Code::kTooLarge,
                "text: system prompt and question are " + std::to_string(least_tokens) +
                    " tokens and the answer may take " + std::to_string(max_tokens) +

@@ -29,6 +29,7 @@ struct ChatFormat {
 struct AssembledChat {
   std::vector<ChatMessage> chat;
   size_t passages_shown = 0;  // of those found, the first ones
+  size_t shots_shown = 0;     // of those chosen, likewise
 };
 
 class ChatAssembly {

@@ -1,14 +1,15 @@
 // The gate in front of every stage with state: Prepared -> [Recall] -> Resolved | Error.
 //
-// Everything that can be refused is refused here, so that no branch behind it applies an event that
-// another branch rejects: limits of tenants, unknown prompts, feedback about queries that are
-// unknown or too old. Duplicates are recognised (not refused: they get a receipt), an identity that
-// comes again with other content is refused, and feedback learns which query it is about.
+// What a branch would apply is refused here or not at all, so that no branch behind it applies an
+// event that another branch rejects: limits of tenants, unknown prompts, feedback about queries
+// that are unknown or too old. Duplicates are recognised (not refused: they get a receipt), an
+// identity that comes again with other content is refused, and feedback learns which query it is
+// about.
 //
 // An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
-// content. A refused event
-// leaves nothing behind, not even its identity: sent again, it is judged again, so that a limit
-// raised or a prompt created in between lets it through.
+// content. An event refused here leaves nothing behind, not even its identity: sent again, it is
+// judged again, so that a limit raised or a prompt created in between lets it through. A question
+// that respond finds too large for its prompt was let through: its identity stays.
 //
 // One event at a time, in log order; see state.h for who calls Save, Load and Drop.
 #pragma once

@@ -59,13 +59,14 @@ std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
 }
 
 // Whose words a chat holds: who asks, who gave the shown examples, whose the shown documents are.
-std::set<std::string> PeopleIn(const Gathered& gathered, size_t passages_shown) {
+std::set<std::string> PeopleIn(const Gathered& gathered, const AssembledChat& assembled) {
   std::set<std::string> people = {gathered.resolved->prepared->event.user};
-  for (const FewShot& shot : gathered.chosen->shots) {
-    people.insert(shot.people.begin(), shot.people.end());
+  const std::vector<FewShot>& shots = gathered.chosen->shots;
+  for (size_t i = 0; i < assembled.shots_shown; ++i) {
+    people.insert(shots[i].people.begin(), shots[i].people.end());
   }
   const std::vector<Passage>& passages = gathered.found->passages;
-  for (size_t i = 0; i < std::min(passages_shown, passages.size()); ++i) {
+  for (size_t i = 0; i < assembled.passages_shown; ++i) {
     people.insert(passages[i].owner);
     for (const Passage::Copy& copy : passages[i].copies) people.insert(copy.owner);
   }
@@ -111,7 +112,13 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
       event.tenant, event.source, event.id, std::string(TypeName(event)), Applied{}, {}};
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
   if (is_duplicate) {
-    summary = "duplicate of event " + std::to_string(gathered.resolved->duplicate_of->ordinal());
+    const Sequence first = *gathered.resolved->duplicate_of;
+    const Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+    summary = "duplicate of event " + std::to_string(first.ordinal());
+    if (std::holds_alternative<Query>(event.data) &&
+        (tenant == nullptr || tenant->records.Find(first) == nullptr)) {
+      summary += ", of which no answer is on record: ask again under a new id";
+    }
   } else if (const auto* command = std::get_if<AdapterCommand>(&event.data)) {
     PlanCommand(at, *command, gathered.resolved->prepared->imported,
                 tenants_.Make(at.partition(), event.tenant), plan);
@@ -206,7 +213,7 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   const uint64_t seed =
       query.options.seed ? *query.options.seed : SeedOf({event.tenant, event.source, event.id});
   response.citations = Cite(gathered.found->passages, assembled.passages_shown);
-  ShownChat shown{std::move(assembled.chat), {}, PeopleIn(gathered, assembled.passages_shown)};
+  ShownChat shown{std::move(assembled.chat), {}, PeopleIn(gathered, assembled)};
   for (const Citation& citation : response.citations) shown.documents.insert(citation.document_id);
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   tenant.shown.Put(at.value, shown);

@@ -171,7 +171,7 @@ BOOST_AUTO_TEST_CASE(all_but_the_kept_ones_are_removed_with_what_a_killed_writer
 
 BOOST_AUTO_TEST_CASE(a_name_that_is_no_digest_is_refused_and_touches_nothing) {
   const World world;
-  for (const std::string name :
+  for (const std::string& name :
        {std::string(), std::string("../../x"), Name(1).substr(1), Name(1) + "0",
         std::string(64, 'A'), std::string(64, '/'), "." + Name(1).substr(1)}) {
     const auto put = world.store.Put(name, VersionOf(1));

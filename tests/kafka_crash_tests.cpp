@@ -28,7 +28,8 @@ KafkaProxy& Proxy() {
 // The workload, a part of it each round, while one process serves.
 class WorkRounds {
  public:
-  WorkRounds(const Trial& trial, int count) : trial_(trial), count_(static_cast<size_t>(count) + 1) {
+  WorkRounds(const Trial& trial, int count)
+      : trial_(trial), count_(static_cast<size_t>(count) + 1) {
     Publish();
   }
   void Publish() {

@@ -471,6 +471,16 @@ BOOST_AUTO_TEST_CASE(other_passages_end_an_answer_and_the_reason_names_the_docum
   BOOST_TEST(why({travel, leave}) == "other passages of the same documents");
 }
 
+BOOST_AUTO_TEST_CASE(another_document_with_the_same_passage_ends_an_answer) {
+  Desk desk;
+  desk(Question());
+  Input input = Question();
+  input.found.passages[0].copies = {{"mirror", 1, "dan"}};
+  BOOST_TEST(desk.Why(input) == "document mirror newly found");
+  desk(Thumb(desk.last, 1, {}, "bob"));
+  BOOST_TEST(desk(Input(Forget{"dan", ""})).lesson.has_value());
+}
+
 BOOST_AUTO_TEST_CASE(sampled_answers_are_cached_only_under_a_seed_of_the_event) {
   Desk desk;
   Input sampled = Question();
@@ -579,9 +589,13 @@ BOOST_AUTO_TEST_CASE(a_duplicate_gets_a_receipt_and_changes_nothing) {
   desk.respond.Save(2, changes);
   changes.clear();
   for (Input input : {Question(), Thumb(first, -1), Input(Forget{"ada", ""})}) {
-    input.resolved.duplicate_of = Sequence::Of(2, 17);
-    BOOST_TEST(desk.Receipt(input) == "duplicate of event 17");
+    input.resolved.duplicate_of = first;
+    BOOST_TEST(desk.Receipt(input) == "duplicate of event " + std::to_string(first.ordinal()));
   }
+  Input unanswered = Question();  // it was too large, or its user is forgotten
+  unanswered.resolved.duplicate_of = Sequence::Of(2, 17);
+  BOOST_TEST(desk.Receipt(unanswered) ==
+             "duplicate of event 17, of which no answer is on record: ask again under a new id");
   desk.respond.Save(2, changes);
   BOOST_TEST(changes.empty());
 }
@@ -658,6 +672,18 @@ BOOST_AUTO_TEST_CASE(a_lesson_is_forgotten_with_everyone_whose_words_are_in_it) 
     desk(Thumb(desk.last, 1, {}, "bob"));
     const Plan plan = desk(Input(Forget{person, ""}));
     BOOST_TEST(plan.lesson.has_value() == (person != "gus"), person);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_holds_nobody_whose_words_did_not_fit_the_chat) {
+  for (const size_t budget : {30, 15}) {
+    Desk desk({.prompt_tokens_max = budget});
+    Input input = Question();
+    input.found.passages[1].owner = "dan";
+    input.chosen.shots = {{"q", "a", {"eve"}}};
+    desk(input);
+    desk(Thumb(desk.last, 1, {}, "bob"));
+    BOOST_TEST(desk(Input(Forget{"eve", ""})).lesson.has_value() == (budget == 30));
   }
 }
 
