@@ -1,0 +1,118 @@
+// labels: graph slow
+// Random logs against a small model of what must hold. What fails is shrunk to its smallest log,
+// which is written to a file.
+//
+//   NUDGE_MODEL_SECONDS   how long it looks (120)
+//   NUDGE_MODEL_SEED      the first seed (1); with NUDGE_MODEL_SECONDS=0 that one alone
+//   NUDGE_MODEL_WITHOUT   kinds of event that no log has, with commas: import,forget_user
+//   NUDGE_MODEL_FAULTS    after so many different faults it ends (3)
+#include <boost/test/unit_test.hpp>
+
+#include <cstdlib>
+
+#include "tests/model/log_trial.h"
+
+using namespace nudge;
+using namespace nudge::model;
+
+namespace {
+
+uint64_t Setting(const char* name, uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+std::set<std::string> Without() {
+  std::set<std::string> kinds;
+  const char* const text = std::getenv("NUDGE_MODEL_WITHOUT");
+  std::istringstream in(text != nullptr ? text : "");
+  for (std::string kind; std::getline(in, kind, ',');) kinds.insert(kind);
+  return kinds;
+}
+
+// What tells faults apart: how it fails, and the kinds of event that are needed for it.
+std::string Signature(const Failure& failure, const std::vector<LogEvent>& events) {
+  std::set<std::string> kinds;
+  for (const LogEvent& event : events) kinds.insert(kKindNames[static_cast<size_t>(event.kind)]);
+  std::string text = failure.kind + " by";
+  for (const std::string& kind : kinds) text += " " + kind;
+  return text;
+}
+
+// Writes the log with its configuration; where.
+std::string Keep(const LogTrial& trial, const World& world, const std::vector<LogEvent>& events) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() /
+                                       ("nudge-model-" + std::to_string(world.seed));
+  std::filesystem::create_directories(folder);
+  std::ofstream log(folder / "log.jsonl");
+  for (const LogEvent& event : events) log << event.line << "\n";
+  std::ofstream(folder / "config.json")
+      << trial.Config(world, folder.string() + "/out/state", true, folder.string());
+  return folder.string();
+}
+
+struct Broken {
+  std::string signature;
+  std::string told;
+};
+
+Broken Tell(LogTrial& trial, const World& world, const std::vector<LogEvent>& events,
+             const Failure& failure, const std::function<std::optional<Failure>(
+                                         const std::vector<LogEvent>&)>& check) {
+  Failure last = failure;
+  const std::vector<LogEvent> small = Shrunk(
+      events,
+      [&](const std::vector<LogEvent>& fewer) {
+        const auto again = check(fewer);
+        const bool same = again && again->kind == failure.kind;
+        if (same) last = *again;
+        return same;
+      },
+      std::chrono::seconds(20));
+  std::string told = failure.kind + ", seed " + std::to_string(world.seed) + ": " + last.message +
+                     "\nlog and configuration: " + Keep(trial, world, small);
+  for (const LogEvent& event : small) {
+    told += "\n  " + event.tenant + " " + kKindNames[static_cast<size_t>(event.kind)] + " " +
+            event.id + (event.user.empty() ? "" : " by " + event.user) + " " +
+            (event.kind == Kind::kGarbage ? event.line : event.data);
+  }
+  return {Signature(failure, small), told};
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(random_logs_hold_every_promise) {
+  LogTrial trial;
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::seconds(Setting("NUDGE_MODEL_SECONDS", 120));
+  const std::set<std::string> without = Without();
+  std::map<std::string, size_t> found;
+  size_t logs = 0;
+  size_t events_run = 0;
+  uint64_t seed = Setting("NUDGE_MODEL_SEED", 1);
+  do {
+    LogGenerator generator(seed, trial.abilities(), trial.files(), without);
+    const std::vector<LogEvent> events = generator.All();
+    const World& world = generator.world();
+    auto check = [&](const std::vector<LogEvent>& log) { return trial.Check(world, log, true); };
+    auto kill = [&](const std::vector<LogEvent>& log) {
+      return trial.CheckKills(world, log, NUDGE_BINARY, world.seed);
+    };
+    std::optional<Failure> failure = check(events);
+    const bool killed = !failure && seed % 16 == 0;
+    if (killed) failure = kill(events);
+    ++logs;
+    events_run += events.size();
+    if (failure) {
+      const Broken fault = killed ? Tell(trial, world, events, *failure, kill)
+                                 : Tell(trial, world, events, *failure, check);
+      if (found[fault.signature]++ == 0) BOOST_ERROR(fault.told);
+    }
+    ++seed;
+  } while (std::chrono::steady_clock::now() < end &&
+           found.size() < Setting("NUDGE_MODEL_FAULTS", 3));
+  for (const auto& [signature, times] : found) BOOST_TEST_MESSAGE(times << " times " << signature);
+  BOOST_TEST_MESSAGE(logs << " logs, " << events_run << " events; " << trial.runs() << " runs, "
+                          << trial.fresh_runs() << " of them fresh learners, " << trial.claims()
+                          << " digests compared, " << trial.kills() << " kills");
+}
