@@ -377,8 +377,10 @@ class LogGenerator {
         event.document_id = Document();
         const std::string word = DocumentWord(++documents_);
         tenant.word_of[event.document_id] = word;
-        event.text = word + " " + LookUpWord(word) + " " + Vocabulary(2) + ".";
-        for (size_t more = Pick(4); more > 0; --more) event.text += " " + word + " " + Vocabulary(4) + ".";
+        // A sentence begins with a capital letter, so that passages are cut between sentences and each
+        // holds the word.
+        event.text = "The " + word + " " + LookUpWord(word) + " " + Vocabulary(2) + ".";
+        for (size_t more = Pick(4); more > 0; --more) event.text += " The " + word + " " + Vocabulary(4) + ".";
         break;
       }
       case Kind::kDelete:

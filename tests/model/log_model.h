@@ -350,7 +350,10 @@ class LogModel {
                                        std::to_string(document->second.version));
       }
     }
-    if (cited != shown) Fail("citations", "the documents cited are not the ones shown");
+    if (cited != shown) {
+      Fail("citations", "cites" + Listed(cited) + ", shown were" + Listed(shown) + ": " +
+                            chats_.at(response.text).back().text);
+    }
     if (world_.prompt_tokens_max < 1024) return;
     for (const auto& [id, document] : tenant.documents) {
       if (!document.live || event.text.find(LookUpWord(document.word)) == std::string::npos) continue;
@@ -358,6 +361,12 @@ class LogModel {
         Fail("document not found", id + " holds what is asked for and is not cited");
       }
     }
+  }
+
+  static std::string Listed(const std::set<std::pair<std::string, uint32_t>>& documents) {
+    std::string text;
+    for (const auto& [id, version] : documents) text += " " + id + "/" + std::to_string(version);
+    return text.empty() ? " nothing" : text;
   }
 
   void CheckServed(Tenant& tenant, const Response& response) {
@@ -583,7 +592,8 @@ class LogModel {
       if (!asked.off && !asked.maybe_off) {
         Fail("record", "the answer should be on record: " + applied.summary);
       }
-      // An empty lesson may make a version, which is what the head is.
+      // An empty lesson may be a step, and may make a version, which is what the head is.
+      if (applied.step) ++tenant.unpublished;
       if (applied.makes_version) MakeVersion(tenant, applied, tenant.serve);
       return false;
     }
