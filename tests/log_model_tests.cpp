@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cstdlib>
+#include <sstream>
 
 #include "tests/model/log_trial.h"
 
@@ -41,8 +42,8 @@ std::string Signature(const Failure& failure, const std::vector<LogEvent>& event
 
 // Writes the log with its configuration; where.
 std::string Keep(const LogTrial& trial, const World& world, const std::vector<LogEvent>& events) {
-  const std::filesystem::path folder = std::filesystem::temp_directory_path() /
-                                       ("nudge-model-" + std::to_string(world.seed));
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("nudge-model-" + std::to_string(world.seed));
   std::filesystem::create_directories(folder);
   std::ofstream log(folder / "log.jsonl");
   for (const LogEvent& event : events) log << event.line << "\n";
@@ -57,8 +58,8 @@ struct Broken {
 };
 
 Broken Tell(LogTrial& trial, const World& world, const std::vector<LogEvent>& events,
-             const Failure& failure, const std::function<std::optional<Failure>(
-                                         const std::vector<LogEvent>&)>& check) {
+            const Failure& failure,
+            const std::function<std::optional<Failure>(const std::vector<LogEvent>&)>& check) {
   Failure last = failure;
   const std::vector<LogEvent> small = Shrunk(
       events,
@@ -83,8 +84,8 @@ Broken Tell(LogTrial& trial, const World& world, const std::vector<LogEvent>& ev
 
 BOOST_AUTO_TEST_CASE(random_logs_hold_every_promise) {
   LogTrial trial;
-  const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::seconds(Setting("NUDGE_MODEL_SECONDS", 120));
+  const auto end =
+      std::chrono::steady_clock::now() + std::chrono::seconds(Setting("NUDGE_MODEL_SECONDS", 120));
   const std::set<std::string> without = Without();
   std::map<std::string, size_t> found;
   size_t logs = 0;
@@ -105,7 +106,7 @@ BOOST_AUTO_TEST_CASE(random_logs_hold_every_promise) {
     events_run += events.size();
     if (failure) {
       const Broken fault = killed ? Tell(trial, world, events, *failure, kill)
-                                 : Tell(trial, world, events, *failure, check);
+                                  : Tell(trial, world, events, *failure, check);
       if (found[fault.signature]++ == 0) BOOST_ERROR(fault.told);
     }
     ++seed;
@@ -115,4 +116,84 @@ BOOST_AUTO_TEST_CASE(random_logs_hold_every_promise) {
   BOOST_TEST_MESSAGE(logs << " logs, " << events_run << " events; " << trial.runs() << " runs, "
                           << trial.fresh_runs() << " of them fresh learners, " << trial.claims()
                           << " digests compared, " << trial.kills() << " kills");
+  if (logs > 16) {  // what does not look does not find
+    BOOST_TEST(trial.claims() > logs);
+    BOOST_TEST(trial.kills() > 0);
+  }
+}
+
+// The program is given another log than the model: as if it did something else than it should.
+BOOST_AUTO_TEST_CASE(a_program_that_does_something_else_is_found_out) {
+  struct Mutant {
+    const char* name;
+    std::function<bool(LogEvent&)> change;  // false: not of this event
+  };
+  const auto nothing = [](Kind kind) {
+    return [kind](LogEvent& event) {
+      if (event.kind != kind) return false;
+      event.kind = Kind::kPromptDelete;
+      event.prompt_id = "absent";
+      return true;
+    };
+  };
+  const std::vector<Mutant> mutants = {
+      {"forgets no user", nothing(Kind::kForgetUser)},
+      {"forgets no document", nothing(Kind::kForgetDocument)},
+      {"deletes no document", nothing(Kind::kDelete)},
+      {"ignores a document", nothing(Kind::kUpsert)},
+      {"does not roll back", nothing(Kind::kRollback)},
+      {"does not freeze", nothing(Kind::kFreeze)},
+      {"learns from no example", nothing(Kind::kExample)},
+      {"rolls back to another version",
+       [](LogEvent& event) {
+         if (event.kind != Kind::kRollback || !event.version) return false;
+         event.version = *event.version / 2;
+         return true;
+       }},
+      {"learns another correction",
+       [](LogEvent& event) {
+         if (event.correction.empty()) return false;
+         event.correction += " or not";
+         return true;
+       }},
+      {"learns the opposite",
+       [](LogEvent& event) {
+         if (event.rating != "\"up\"") return false;
+         event.rating = "\"down\"";
+         return true;
+       }},
+      {"takes everybody for ada",
+       [](LogEvent& event) {
+         if (event.user.empty() || event.user == "ada") return false;
+         event.user = "ada";
+         return true;
+       }},
+  };
+  LogTrial trial;
+  for (const Mutant& mutant : mutants) {
+    size_t tried = 0;
+    size_t found = 0;
+    for (uint64_t seed = 1; found < 3 && tried < 100 && seed < 2000; ++seed) {
+      LogGenerator generator(seed, trial.abilities(), trial.files());
+      const std::vector<LogEvent> events = generator.All();
+      bool changes = false;
+      const auto tamper = [&](const std::vector<LogEvent>& log) {
+        Lines lines;
+        for (LogEvent event : log) {
+          const bool changed = event.kind != Kind::kGarbage && mutant.change(event);
+          changes |= changed;
+          lines.push_back(changed ? Written(event).line : event.line);
+        }
+        return lines;
+      };
+      tamper(events);
+      // Where the program fails anyhow, the mutant shows nothing.
+      if (!changes || trial.Check(generator.world(), events, false)) continue;
+      ++tried;
+      found += trial.Check(generator.world(), events, false, tamper) ? 1 : 0;
+    }
+    BOOST_TEST_MESSAGE("a program that " << mutant.name << ": found out in " << found << " of "
+                                         << tried << " logs");
+    BOOST_TEST(found > 0, "a program that " << mutant.name << " is not found out");
+  }
 }

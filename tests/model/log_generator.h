@@ -3,8 +3,8 @@
 //
 // A world is a configuration and a mood: which kinds of event it has at all, and how often. Most
 // worlds lack some kinds, so that what one fault hides, another world shows. Each user has words of
-// their own and takes new ones after each forget, each version of a document has one; so whose words
-// a text holds can be told from the text alone. Function of the seed; one thread at a time.
+// their own and takes new ones after each forget, each version of a document has one; so whose
+// words a text holds can be told from the text alone. Function of the seed; one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +39,9 @@ enum class Kind : uint8_t {
 };
 inline constexpr size_t kKinds = 16;
 inline constexpr const char* kKindNames[kKinds] = {
-    "upsert", "delete", "query",    "feedback", "inline", "example",     "prompt",          "prompt_delete",
-    "rollback", "reset", "freeze", "unfreeze", "import", "forget_user", "forget_document", "garbage"};
+    "upsert", "delete",        "query",           "feedback", "inline", "example",
+    "prompt", "prompt_delete", "rollback",        "reset",    "freeze", "unfreeze",
+    "import", "forget_user",   "forget_document", "garbage"};
 
 struct LogEvent {
   Kind kind = Kind::kGarbage;
@@ -56,9 +57,9 @@ struct LogEvent {
   bool too_long = false;  // a question whose answer may take more than the window
   std::optional<uint32_t> version;
   std::string uri, sha256;
-  bool documents = false;    // of a forgotten user: theirs go too
-  std::string data;          // as sent
-  std::string line;          // as sent
+  bool documents = false;  // of a forgotten user: theirs go too
+  std::string data;        // as sent
+  std::string line;        // as sent
 };
 
 // What the program at hand can do, found out by asking it.
@@ -123,7 +124,8 @@ inline std::set<std::string> MarkedWords(std::string_view text) {
     size_t end = begin;
     while (end < text.size() && text[end] >= 'a' && text[end] <= 'z') ++end;
     const std::string_view word = text.substr(begin, end - begin);
-    if (word.size() > 3 && word.ends_with('z') && (word.starts_with("zq") || word.starts_with("zd"))) {
+    if (word.size() > 3 && word.ends_with('z') &&
+        (word.starts_with("zq") || word.starts_with("zd"))) {
       words.emplace(word);
     }
     begin = end + 1;
@@ -144,14 +146,16 @@ inline std::string DataOf(const LogEvent& event) {
   };
   switch (event.kind) {
     case Kind::kUpsert:
-      return "{" + Member("document_id", event.document_id) + "," + Member("text", event.text) + "}";
+      return "{" + Member("document_id", event.document_id) + "," + Member("text", event.text) +
+             "}";
     case Kind::kDelete:
     case Kind::kForgetDocument:
       return "{" + Member("document_id", event.document_id) + "}";
     case Kind::kQuery: {
       std::string options;
       if (!event.prompt_id.empty()) options = Member("prompt_id", event.prompt_id);
-      if (event.too_long) options += std::string(options.empty() ? "" : ",") + "\"max_tokens\":4096";
+      if (event.too_long)
+        options += std::string(options.empty() ? "" : ",") + "\"max_tokens\":4096";
       return "{" + Member("text", event.text) +
              (options.empty() ? "" : ",\"options\":{" + options + "}") + "}";
     }
@@ -182,7 +186,8 @@ inline std::string DataOf(const LogEvent& event) {
     case Kind::kUnfreeze:
       return action("unfreeze");
     case Kind::kImport:
-      return action("import", "," + Member("uri", event.uri) + "," + Member("sha256", event.sha256));
+      return action("import",
+                    "," + Member("uri", event.uri) + "," + Member("sha256", event.sha256));
     case Kind::kForgetUser:
       return "{" + Member("user", event.document_id) +
              (event.documents ? ",\"documents\":true" : "") + "}";
@@ -250,11 +255,13 @@ class LogGenerator {
  private:
   struct Tenant {
     std::string name;
-    std::vector<std::string> queries;               // ids, the newest last
+    std::vector<std::string> queries;                            // ids, the newest last
     std::vector<std::pair<std::string, std::string>> questions;  // user and text
-    std::map<std::string, size_t> times_forgotten;  // by user
-    std::map<std::string, std::string> word_of;     // of documents, the newest version's
-    uint32_t versions = 0;                          // about as many were made
+    std::map<std::string, size_t> times_forgotten;               // by user
+    std::map<std::string, std::string> word_of;  // of documents, the newest version's
+    std::string gone;  // word of the document that was deleted or forgotten last
+    std::vector<std::pair<std::string, std::string>> texts;  // of documents, with their words
+    uint32_t versions = 0;                                   // about as many were made
   };
 
   size_t Pick(size_t count) { return RandomAt(seed_, counter_++) % count; }
@@ -285,10 +292,11 @@ class LogGenerator {
     world.cut_every = OneOf<uint32_t>({1, 3, 7, 1000});
     const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 2};
     for (size_t kind = 0; kind < kKinds; ++kind) {
-      const bool needed = kind == static_cast<size_t>(Kind::kQuery) ||
-                          kind == static_cast<size_t>(Kind::kFeedback);
+      const bool needed =
+          kind == static_cast<size_t>(Kind::kQuery) || kind == static_cast<size_t>(Kind::kFeedback);
       if (without.contains(kKindNames[kind])) continue;
-      world.weights[kind] = usual[kind] * (needed || Often(3) ? static_cast<uint32_t>(1 + Pick(3)) : 0);
+      world.weights[kind] =
+          usual[kind] * (needed || Often(3) ? static_cast<uint32_t>(1 + Pick(3)) : 0);
     }
   }
 
@@ -331,7 +339,7 @@ class LogGenerator {
     counter_ = 1000 + before.size() * 64;
     if (tenants_.empty()) {
       for (size_t i = 0; i < world_.tenants; ++i) {
-        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, 0});
+        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, {}, {}, 0});
       }
     }
     if (!before.empty() && Seldom(25)) return Again(before);
@@ -375,17 +383,29 @@ class LogGenerator {
     switch (event.kind) {
       case Kind::kUpsert: {
         event.document_id = Document();
+        if (!tenant.texts.empty() && Seldom(6)) {  // what another document holds, or this one
+          const auto& [word, text] = OneOf(tenant.texts);
+          tenant.word_of[event.document_id] = word;
+          event.text = text;
+          break;
+        }
         const std::string word = DocumentWord(++documents_);
         tenant.word_of[event.document_id] = word;
-        // A sentence begins with a capital letter, so that passages are cut between sentences and each
-        // holds the word.
+        // A sentence begins with a capital letter, so that passages are cut between sentences and
+        // each holds the word.
         event.text = "The " + word + " " + LookUpWord(word) + " " + Vocabulary(2) + ".";
-        for (size_t more = Pick(4); more > 0; --more) event.text += " The " + word + " " + Vocabulary(4) + ".";
+        for (size_t more = Pick(4); more > 0; --more)
+          event.text += " The " + word + " " + Vocabulary(4) + ".";
+        tenant.texts.emplace_back(word, event.text);
         break;
       }
       case Kind::kDelete:
       case Kind::kForgetDocument:
         event.document_id = Document();
+        if (const auto word = tenant.word_of.find(event.document_id);
+            word != tenant.word_of.end()) {
+          tenant.gone = word->second;
+        }
         break;
       case Kind::kQuery:
         Ask(event, tenant);
@@ -433,8 +453,9 @@ class LogGenerator {
 
   void Ask(LogEvent& event, Tenant& tenant) {
     if (!tenant.questions.empty() && Seldom(5)) {  // the same once more: perhaps from the cache
-      const auto& [user, text] = tenant.questions[tenant.questions.size() - 1 -
-                                                  Pick(std::min<size_t>(tenant.questions.size(), 3))];
+      const auto& [user, text] =
+          tenant.questions[tenant.questions.size() - 1 -
+                           Pick(std::min<size_t>(tenant.questions.size(), 3))];
       if (text.find(Mark(tenant, user)) == 0) {
         event.user = user;
         event.text = text;
@@ -442,7 +463,9 @@ class LogGenerator {
     }
     if (event.text.empty()) {
       event.text = Mark(tenant, event.user);
-      if (!tenant.word_of.empty() && Seldom(3)) {
+      if (!tenant.gone.empty() && Seldom(4)) {
+        event.text += LookUpWord(tenant.gone);
+      } else if (!tenant.word_of.empty() && Seldom(3)) {
         auto word = tenant.word_of.begin();
         std::advance(word, Pick(tenant.word_of.size()));
         event.text += LookUpWord(word->second);

@@ -1,5 +1,6 @@
 // What must hold of a run, worked out slowly and obviously from its log:
-// World, LogEvents, what the program answered and was shown -> [LogModel] -> the first broken promise.
+// World, LogEvents, what the program answered and was shown -> [LogModel] -> the first broken
+// promise.
 //
 // The model does not compute answers or digests. It says how each event must end, which version may
 // serve, and which lessons count for it (Claim); whoever runs the model gives just those lessons to
@@ -131,6 +132,7 @@ class LogModel {
     std::map<std::string, std::pair<std::string, bool>> known;  // id -> content, is a question
     std::map<std::string, Asked> asked;
     std::map<std::string, DocumentState> documents;
+    std::map<std::string, std::set<std::string>> holders;  // of documents' words, ever
     std::set<std::string> prompts;
     std::optional<std::string> system;
     std::vector<Place> places = {Place{kRoot, Place::Sort::kRoot, true, {}, {}, {}, {}, {}, 0}};
@@ -154,9 +156,10 @@ class LogModel {
 
   void Fail(const std::string& kind, const std::string& message) {
     if (failure_) return;
-    failure_ = Failure{kind, "event " + std::to_string(at_) + " (" + events_[at_].id + " " +
-                                 kKindNames[static_cast<size_t>(events_[at_].kind)] + " of " +
-                                 events_[at_].tenant + "): " + message,
+    failure_ = Failure{kind,
+                       "event " + std::to_string(at_) + " (" + events_[at_].id + " " +
+                           kKindNames[static_cast<size_t>(events_[at_].kind)] + " of " +
+                           events_[at_].tenant + "): " + message,
                        at_};
   }
 
@@ -252,7 +255,7 @@ class LogModel {
         document.owner = event.user;
         document.word = *MarkedWords(event.text).begin();
         document.words.insert(document.word);
-        word_of_[document.word] = {event.tenant, event.document_id, document.version, event.user};
+        tenant.holders[document.word].insert(event.document_id);
         break;
       }
       case Kind::kDelete:
@@ -322,14 +325,19 @@ class LogModel {
         }
         continue;
       }
-      const auto known = word_of_.find(word);
-      if (known == word_of_.end() || known->second.tenant != event.tenant) {
-        Fail("another tenant's words", word + " stands in the chat");
-        return;
+      if (!tenant.holders.contains(word)) {
+        return Fail("another tenant's words", word + " stands in the chat");
       }
-      shown.emplace(known->second.document_id, known->second.version);
-      asked.documents.insert(known->second.document_id);
-      if (!known->second.owner.empty()) asked.owners.insert(known->second.owner);
+      bool is_held = false;
+      for (const std::string& id : tenant.holders.at(word)) {
+        const DocumentState& document = tenant.documents.at(id);
+        if (!document.live || document.word != word) continue;
+        is_held = true;
+        shown.emplace(id, document.version);
+        asked.documents.insert(id);
+        if (!document.owner.empty()) asked.owners.insert(document.owner);
+      }
+      if (!is_held) Fail("gone document shown", word + " stands in the chat");
     }
     CheckCitations(tenant, event, *response, shown);
     CheckServed(tenant, *response);
@@ -346,8 +354,8 @@ class LogModel {
       if (document == tenant.documents.end() || !document->second.live) {
         Fail("gone document cited", "cites " + name + ", which is gone");
       } else if (document->second.version != citation.version) {
-        Fail("old document cited", "cites " + name + ", the newest is " +
-                                       std::to_string(document->second.version));
+        Fail("old document cited",
+             "cites " + name + ", the newest is " + std::to_string(document->second.version));
       }
     }
     if (cited != shown) {
@@ -356,7 +364,8 @@ class LogModel {
     }
     if (world_.prompt_tokens_max < 1024) return;
     for (const auto& [id, document] : tenant.documents) {
-      if (!document.live || event.text.find(LookUpWord(document.word)) == std::string::npos) continue;
+      if (!document.live || event.text.find(LookUpWord(document.word)) == std::string::npos)
+        continue;
       if (!cited.contains({id, document.version})) {
         Fail("document not found", id + " holds what is asked for and is not cited");
       }
@@ -567,8 +576,12 @@ class LogModel {
     Place place;
     place.offer = tenant.offers_made;
     place.counts = admitted;
-    place.lesson = {tenant.system.value_or(default_system_), event.text, event.answer,
-                    event.rating,     event.correction,          event.clicked};
+    place.lesson = {tenant.system.value_or(default_system_),
+                    event.text,
+                    event.answer,
+                    event.rating,
+                    event.correction,
+                    event.clicked};
     if (event.kind == Kind::kExample) place.lesson.rating = "1";
     if (event.kind == Kind::kFeedback && !TakeUp(tenant, event, applied, place)) return;
     if (!event.user.empty()) place.people.insert(event.user);
@@ -637,10 +650,10 @@ class LogModel {
       const auto document = tenant.documents.find(id);
       if (document == tenant.documents.end()) continue;
       document->second.live = false;
-      if (user.empty()) {
-        tenant.forgotten.insert(document->second.words.begin(), document->second.words.end());
-      } else {
-        tenant.forgotten.insert(document->second.word);
+      for (const std::string& word : document->second.words) {
+        // With a user's documents goes what they hold now; what another one held, it may still.
+        const bool goes = user.empty() || word == document->second.word;
+        if (goes && tenant.holders.at(word).size() == 1) tenant.forgotten.insert(word);
       }
     }
     if (!user.empty()) {
@@ -668,7 +681,8 @@ class LogModel {
   void ForgetLessons(Tenant& tenant, const std::string& user,
                      const std::set<std::string>& documents, const Applied& applied) {
     std::map<Version, PathIds> before;
-    for (const auto& [version, made] : tenant.versions) before[version] = PathOf(tenant, made.place);
+    for (const auto& [version, made] : tenant.versions)
+      before[version] = PathOf(tenant, made.place);
     const PathIds head_before = PathOf(tenant, tenant.head);
     for (Place& place : tenant.places) {
       bool theirs = !user.empty() && place.people.contains(user);
@@ -726,8 +740,7 @@ class LogModel {
       }
     }
     if (!tenant.kept.empty()) others = {nearest, tenant.kept.back()};
-    if (nearest_lessons == head.size() &&
-        (Is(tenant, nearest, true) || !applied.makes_version)) {
+    if (nearest_lessons == head.size() && (Is(tenant, nearest, true) || !applied.makes_version)) {
       ExpectVersion(applied, false);
       tenant.serve = nearest;
       return;
@@ -759,12 +772,6 @@ class LogModel {
     }
   }
 
-  struct WordOwner {
-    std::string tenant, document_id;
-    uint32_t version = 0;
-    std::string owner;
-  };
-
   const World& world_;
   const std::string default_system_;
   const std::vector<LogEvent>& events_;
@@ -772,7 +779,6 @@ class LogModel {
   const ShownChats& chats_;
   size_t at_ = 0;
   std::map<std::string, Tenant> tenants_;
-  std::map<std::string, WordOwner> word_of_;
   std::optional<Failure> failure_;
   std::vector<Claim> claims_;
   std::vector<std::set<std::string>> forgotten_after_;

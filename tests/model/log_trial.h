@@ -153,8 +153,8 @@ class LogTrial {
                                 "/config.json --quiet --threads 2 >" + folder.path() +
                                 "/said 2>&1 </dev/null";
     static const std::vector<std::string> kPlaces = {
-        "generation",       "training",          "checkpoint-before", "checkpoint-inside",
-        "checkpoint-after", "replay", "restore"};
+        "generation", "training", "checkpoint-before", "checkpoint-inside", "checkpoint-after",
+        "replay",     "restore"};
     for (uint64_t kill = 0; kill < 4; ++kill) {
       const std::string& place = kPlaces[RandomAt(seed, 2 * kill) % kPlaces.size()];
       const uint64_t nth = 1 + RandomAt(seed, 2 * kill + 1) % 6;
@@ -259,8 +259,10 @@ class LogTrial {
   static std::optional<Failure> CheckLines(const std::vector<LogEvent>& events, const Lines& bytes,
                                            std::vector<Outcome>& outcomes) {
     if (bytes.size() != events.size()) {
-      return Failure{"count", std::to_string(bytes.size()) + " outcomes of " +
-                                  std::to_string(events.size()) + " events", 0};
+      return Failure{"count",
+                     std::to_string(bytes.size()) + " outcomes of " +
+                         std::to_string(events.size()) + " events",
+                     0};
     }
     Sha256Digest chain{};
     for (size_t i = 0; i < bytes.size(); ++i) {
