@@ -23,6 +23,7 @@
 
 #include "stages/events.h"
 #include "tests/model/log_generator.h"
+#include "tests/model/tenant_model.h"
 
 namespace nudge::model {
 
@@ -30,21 +31,6 @@ struct Failure {
   std::string kind;  // the same for the same sort of fault
   std::string message;
   size_t event = 0;
-};
-
-// A lesson, told so that inline feedback can repeat it.
-struct Restated {
-  std::string system, query, completion, rating, correction;
-  bool clicked = false;
-  friend auto operator<=>(const Restated&, const Restated&) = default;
-};
-
-// What a version was learnt from.
-struct Learnt {
-  std::string tenant;
-  std::string uri, sha256;  // of the import that it starts from; empty: the base model
-  std::vector<Restated> lessons;
-  friend auto operator<=>(const Learnt&, const Learnt&) = default;
 };
 
 struct Claim {
@@ -84,74 +70,6 @@ class LogModel {
   }
 
  private:
-  static constexpr size_t kRoot = 0;
-
-  struct Place {  // of the tree of what is learnt
-    size_t parent = kRoot;
-    enum class Sort : uint8_t { kRoot, kLesson, kImport, kUnknown } sort = Sort::kLesson;
-    bool counts = true;
-    std::set<std::string> people, documents;
-    Restated lesson;
-    std::string uri, sha256;
-    size_t offer = 0;  // its number among the offers
-  };
-  struct Made {
-    size_t place = kRoot;
-    std::optional<Version> parent;  // nothing: not known
-    bool dropped = false;           // by a forget
-  };
-  struct Offer {
-    size_t number = 0;
-    std::string user;
-    bool admitted = false;
-  };
-  struct Asked {
-    std::string asker;
-    std::string answer;  // its text; empty: there was none
-    std::set<std::string> words;
-    std::set<std::string> owners;
-    std::set<std::string> documents;
-    bool off = false;        // must not be on record
-    bool maybe_off = false;  // may not be
-  };
-  struct DocumentState {
-    uint32_t version = 0;
-    bool live = false;
-    std::string owner, word;
-    std::set<std::string> words;  // of all versions
-  };
-  struct Held {  // a version that takes over later
-    Version version = 0;
-    std::set<Version> before;
-    size_t wait = 0;
-    size_t events = 0;    // since, all
-    size_t accepted = 0;  // since, but for duplicates and refused ones
-    bool perhaps = false;
-  };
-  struct Tenant {
-    std::map<std::string, std::pair<std::string, bool>> known;  // id -> content, is a question
-    std::map<std::string, Asked> asked;
-    std::map<std::string, DocumentState> documents;
-    std::map<std::string, std::set<std::string>> holders;  // of documents' words, ever
-    std::set<std::string> prompts;
-    std::optional<std::string> system;
-    std::vector<Place> places = {Place{kRoot, Place::Sort::kRoot, true, {}, {}, {}, {}, {}, 0}};
-    size_t head = kRoot;
-    std::optional<Version> serve = 0;  // nothing: not known
-    std::map<Version, Made> versions;
-    std::deque<Version> kept;
-    Version made = 0;
-    uint32_t unpublished = 0;
-    bool frozen = false;
-    std::optional<Held> held;
-    bool was_held = false;
-    std::vector<Offer> offers;
-    size_t offers_made = 0;
-    std::map<std::string, std::set<std::string>> words_of;  // of users
-    std::set<std::string> forgotten;
-  };
-  using PathIds = std::vector<size_t>;
-
   // ---- What is said of an event -----------------------------------------------------------------
 
   void Fail(const std::string& kind, const std::string& message) {
@@ -174,6 +92,10 @@ class LogModel {
   // The event must be refused with this code; true: it was.
   void ExpectRefusal(const Outcome& outcome, std::optional<Code> code) {
     const auto* letter = std::get_if<DeadLetter>(&outcome.what);
+    const auto* applied = std::get_if<Applied>(&outcome.what);
+    if (applied != nullptr && applied->summary.starts_with("duplicate")) {
+      return Fail("identity", "what was refused is judged again, got " + applied->summary);
+    }
     if (letter == nullptr || (code && letter->error.code != *code)) {
       Fail("outcome", "should be refused" +
                           (code ? " as " + std::string(Name(*code)) : std::string()) + ", got " +
@@ -224,11 +146,27 @@ class LogModel {
     }
     if (event.kind == Kind::kFeedback) {
       const auto about = tenant.known.find(event.query_id);
+      // Whether a refused question was "seen" is left open.
+      if (tenant.refused.contains(event.query_id) &&
+          std::holds_alternative<Applied>(outcome.what)) {
+        return FollowEmptyLesson(tenant, event, std::get<Applied>(outcome.what), content);
+      }
       if (about == tenant.known.end() || !about->second.second) {
         ExpectRefusal(outcome, Code::kUnknownQuery);
         return false;
       }
     }
+    // What is refused holds no identity: sent again, it is judged again.
+    if (event.kind == Kind::kImport && IsWrong(event)) {
+      ExpectRefusal(outcome, std::nullopt);
+      return false;
+    }
+    if (event.too_long) {
+      ExpectRefusal(outcome, Code::kTooLarge);
+      tenant.refused.insert(event.id);
+      return false;
+    }
+    tenant.refused.erase(event.id);
     tenant.known[event.id] = {content, event.kind == Kind::kQuery};
     if (!event.user.empty()) {
       for (const std::string& word : MarkedWords(event.data)) {
@@ -244,6 +182,19 @@ class LogModel {
     if (applied == nullptr) return false;
     Change(tenant, event, *applied);
     return true;
+  }
+
+  bool FollowEmptyLesson(Tenant& tenant, const LogEvent& event, const Applied& applied,
+                         const std::string& content) {
+    tenant.known[event.id] = {content, false};
+    Asked& asked = tenant.asked[event.query_id];
+    asked.off = true;
+    Teach(tenant, event, applied);
+    return true;
+  }
+
+  static bool IsWrong(const LogEvent& import) {
+    return import.sha256 == Sha256Hex("absent") || import.sha256 == Sha256Hex("another");
   }
 
   void Change(Tenant& tenant, const LogEvent& event, const Applied& applied) {
@@ -302,7 +253,6 @@ class LogModel {
     Asked& asked = tenant.asked[event.id];
     asked.asker = event.user;
     asked.off = true;
-    if (event.too_long) return ExpectRefusal(outcome, Code::kTooLarge);
     const auto* response = std::get_if<Response>(&outcome.what);
     if (response == nullptr) return Fail("outcome", "should be answered, got " + Shown(outcome));
     const auto chat = chats_.find(response->text);
@@ -418,53 +368,6 @@ class LogModel {
 
   // ---- The tree ---------------------------------------------------------------------------------
 
-  // The places that count, from the start to this one.
-  static PathIds PathOf(const Tenant& tenant, size_t place) {
-    PathIds path;
-    for (; place != kRoot; place = tenant.places[place].parent) {
-      const Place& each = tenant.places[place];
-      if (each.counts) path.push_back(place);
-      if (each.sort != Place::Sort::kLesson) break;
-    }
-    std::reverse(path.begin(), path.end());
-    return path;
-  }
-
-  static bool IsKnown(const Tenant& tenant, const PathIds& path) {
-    return std::none_of(path.begin(), path.end(), [&](size_t place) {
-      return tenant.places[place].sort == Place::Sort::kUnknown;
-    });
-  }
-
-  static void TakeOver(Tenant& tenant) {
-    if (!tenant.held || tenant.held->accepted < tenant.held->wait) return;
-    tenant.serve = tenant.held->version;
-    tenant.held.reset();
-  }
-
-  size_t AddPlace(Tenant& tenant, Place place) {
-    place.parent = tenant.head;
-    tenant.places.push_back(std::move(place));
-    return tenant.head = tenant.places.size() - 1;
-  }
-
-  // Learning goes on from what the model does not know.
-  void LoseTrack(Tenant& tenant) {
-    Place place;
-    place.sort = Place::Sort::kUnknown;
-    AddPlace(tenant, std::move(place));
-    tenant.serve.reset();
-    tenant.held.reset();
-    tenant.unpublished = 0;
-  }
-
-  void MoveTo(Tenant& tenant, Version version) {
-    tenant.held.reset();
-    tenant.unpublished = 0;
-    tenant.serve = version;
-    tenant.head = version == 0 ? kRoot : tenant.versions.at(version).place;
-  }
-
   void MakeVersion(Tenant& tenant, const Applied& applied, std::optional<Version> parent) {
     const Version version = *applied.makes_version;
     if (version != tenant.made + 1) {
@@ -531,10 +434,6 @@ class LogModel {
 
   // Whether it was accepted.
   bool Import(Tenant& tenant, const LogEvent& event, const Outcome& outcome) {
-    if (event.sha256 == Sha256Hex("absent") || event.sha256 == Sha256Hex("another")) {
-      ExpectRefusal(outcome, std::nullopt);
-      return false;
-    }
     const Applied* applied = ExpectReceipt(outcome);
     if (applied == nullptr || !ExpectVersion(*applied, true)) return false;
     Place place;

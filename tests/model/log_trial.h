@@ -137,8 +137,11 @@ class LogTrial {
     if (model.failure()) return model.failure();
     if (!deep) return std::nullopt;
     if (auto failure = CheckThreads(world, input, bytes)) return failure;
+    if (auto failure = CheckDisk(world, input, model)) return failure;
     return CheckStops(world, input, bytes, model);
   }
+
+  void LookAtDisk(bool look) { looks_at_disk_ = look; }
 
   // By `nudge replay`, which dies at fault points and is started again.
   std::optional<Failure> CheckKills(const World& world, const std::vector<LogEvent>& events,
@@ -405,6 +408,15 @@ class LogTrial {
     return std::nullopt;
   }
 
+  std::optional<Failure> CheckDisk(const World& world, const Lines& input, const LogModel& model) {
+    const testing::TempFolder folder;
+    const std::string state = folder.path() + "/state";
+    MemorySink sink;
+    const Ran ran = Run(Config(world, state), input, sink, 2, 0);
+    if (ran.error) return Failure{"stops", "with a state: " + *ran.error, 0};
+    return LookThrough(state, model.ForgottenAfter(input.size()));
+  }
+
   std::optional<Failure> CheckStops(const World& world, const Lines& input, const Lines& bytes,
                                     const LogModel& model) {
     const testing::TempFolder folder;
@@ -432,8 +444,9 @@ class LogTrial {
   }
 
   // Raw bytes of all files: none holds one of the words.
-  static std::optional<Failure> LookThrough(const std::string& state,
-                                            const std::set<std::string>& words) {
+  std::optional<Failure> LookThrough(const std::string& state,
+                                     const std::set<std::string>& words) const {
+    if (!looks_at_disk_) return std::nullopt;
     for (const auto& file : std::filesystem::recursive_directory_iterator(state)) {
       if (!file.is_regular_file()) continue;
       const std::string bytes = FileBytes(file.path());
@@ -455,6 +468,7 @@ class LogTrial {
   std::vector<ImportFile> files_;
   Abilities abilities_;
   std::map<Learnt, std::string> fresh_;  // digests
+  bool looks_at_disk_ = true;
   size_t runs_ = 0;
   size_t claims_ = 0;
   size_t fresh_runs_ = 0;
