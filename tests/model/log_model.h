@@ -209,6 +209,7 @@ class LogModel {
         document.word = *MarkedWords(event.text).begin();
         document.words.insert(document.word);
         tenant.holders[document.word].insert(event.document_id);
+        tenant.owners[document.word].insert(event.user);
         break;
       }
       case Kind::kDelete:
@@ -552,8 +553,10 @@ class LogModel {
       if (document == tenant.documents.end()) continue;
       document->second.live = false;
       for (const std::string& word : document->second.words) {
-        // With a user's documents goes what they hold now; what another one held, it may still.
-        const bool goes = user.empty() || word == document->second.word;
+        // With a user's documents goes what they hold now and nobody else sent; what another
+        // document held, it may hold still.
+        const bool goes = user.empty() || (word == document->second.word &&
+                                           tenant.owners.at(word) == std::set<std::string>{user});
         if (goes && tenant.holders.at(word).size() == 1) tenant.forgotten.insert(word);
       }
     }

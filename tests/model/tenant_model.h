@@ -81,6 +81,7 @@ struct Tenant {
   std::set<std::string> refused;  // ids of questions that were
   std::map<std::string, DocumentState> documents;
   std::map<std::string, std::set<std::string>> holders;  // of documents' words, ever
+  std::map<std::string, std::set<std::string>> owners;   // who sent documents with a word, ever
   std::set<std::string> prompts;
   std::optional<std::string> system;
   std::vector<Place> places = {Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, 0}};
