@@ -45,11 +45,7 @@ std::string Signature(const Failure& failure, const std::vector<LogEvent>& event
 std::string Keep(const LogTrial& trial, const World& world, const std::vector<LogEvent>& events) {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / ("nudge-model-" + std::to_string(world.seed));
-  std::filesystem::create_directories(folder);
-  std::ofstream log(folder / "log.jsonl");
-  for (const LogEvent& event : events) log << event.line << "\n";
-  std::ofstream(folder / "config.json")
-      << trial.Config(world, folder.string() + "/out/state", true, folder.string());
+  trial.Write(world, events, folder.string(), true);
   return folder.string();
 }
 

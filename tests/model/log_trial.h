@@ -147,11 +147,7 @@ class LogTrial {
   std::optional<Failure> CheckKills(const World& world, const std::vector<LogEvent>& events,
                                     const std::string& program, uint64_t seed) {
     const testing::TempFolder folder;
-    std::ofstream log(folder.path() + "/log.jsonl");
-    for (const LogEvent& event : events) log << event.line << "\n";
-    log.close();
-    std::ofstream(folder.path() + "/config.json")
-        << Config(world, folder.path() + "/out/state", false, folder.path());
+    Write(world, events, folder.path(), false);
     const std::string command = program + " replay " + folder.path() +
                                 "/config.json --quiet --threads 2 >" + folder.path() +
                                 "/said 2>&1 </dev/null";
@@ -176,6 +172,18 @@ class LogTrial {
     return Compare(BytesOf(sink), lines, "killed", "killed and started again");
   }
 
+  // Everything that `nudge replay` needs to run the log by itself.
+  void Write(const World& world, const std::vector<LogEvent>& events, const std::string& root,
+             bool at_end) const {
+    std::filesystem::create_directories(root);
+    std::filesystem::copy(imports_, root + "/imports",
+                          std::filesystem::copy_options::recursive |
+                              std::filesystem::copy_options::overwrite_existing);
+    std::ofstream log(root + "/log.jsonl");
+    for (const LogEvent& event : events) log << event.line << "\n";
+    std::ofstream(root + "/config.json") << Config(world, root + "/out/state", at_end, root);
+  }
+
   size_t runs() const { return runs_; }
   size_t claims() const { return claims_; }
   size_t fresh_runs() const { return fresh_runs_; }
@@ -193,8 +201,8 @@ class LogTrial {
            ",\"versions_kept\":" + number(world.versions_kept) +
            ",\"user_steps_max\":" + number(world.user_steps_max) +
            ",\"user_window_events\":" + number(world.user_window) + ",\"import_folder\":\"" +
-           imports_ + "\"},\"prompt\":{\"system\":\"" + kSystem +
-           "\",\"few_shots\":" + number(world.few_shots) +
+           (root.empty() ? imports_ : root + "/imports") + "\"},\"prompt\":{\"system\":\"" +
+           kSystem + "\",\"few_shots\":" + number(world.few_shots) +
            ",\"few_shot_min_similarity\":0.4,\"corrections_as_examples\":" +
            (world.corrections_as_examples ? "true" : "false") +
            ",\"presets\":[{\"name\":\"greedy\"}" +
