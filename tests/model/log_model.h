@@ -384,7 +384,7 @@ class LogModel {
     while (tenant.kept.size() > world_.versions_kept) tenant.kept.pop_front();
     if (tenant.held) {
       tenant.held->version = version;
-    } else {
+    } else if (!tenant.is_unclear) {
       tenant.serve = version;
     }
   }
@@ -402,9 +402,11 @@ class LogModel {
     if (version == 0) return true;
     const auto made = tenant.versions.find(version);
     if (made == tenant.versions.end() || made->second.dropped) return false;
+    if (!certainly && !IsKnown(tenant, PathOf(tenant, made->second.place))) return true;
     const bool by_count =
         std::find(tenant.kept.begin(), tenant.kept.end(), version) != tenant.kept.end();
     if (!certainly) return by_count || tenant.was_held;
+    if (!IsKnown(tenant, PathOf(tenant, made->second.place))) return false;
     return by_count && version + world_.versions_kept > tenant.made &&
            (!tenant.was_held || world_.versions_kept >= 1000);
   }
@@ -604,6 +606,7 @@ class LogModel {
     if (!IsKnown(tenant, head)) {
       const bool makes = applied.makes_version.has_value();
       if (applied.step) LoseTrack(tenant);
+      if (makes) tenant.is_unclear = true;
       if (makes) MakeVersion(tenant, applied, std::nullopt);
       return;
     }
@@ -627,8 +630,7 @@ class LogModel {
     tenant.unpublished = 0;
     if (head.empty()) {
       ExpectVersion(applied, false);
-      tenant.serve = 0;
-      tenant.head = kRoot;
+      tenant.serve = 0;  // the head stays: offers on its way may be admitted after all
       return;
     }
     std::set<Version> others = {0};

@@ -94,6 +94,7 @@ struct Tenant {
   bool frozen = false;
   std::optional<Held> held;
   bool was_held = false;
+  bool is_unclear = false;  // from when on what was made last serves
   std::vector<Offer> offers;
   size_t offers_made = 0;
   std::map<std::string, std::set<std::string>> words_of;  // of users
@@ -143,6 +144,7 @@ inline void LoseTrack(Tenant& tenant) {
 
 inline void MoveTo(Tenant& tenant, Version version) {
   tenant.held.reset();
+  tenant.is_unclear = false;
   tenant.unpublished = 0;
   tenant.serve = version;
   tenant.head = version == 0 ? kRoot : tenant.versions.at(version).place;
