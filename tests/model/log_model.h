@@ -398,7 +398,7 @@ class LogModel {
     return applied.makes_version.has_value();
   }
 
-  bool Is(const Tenant& tenant, Version version, bool certainly) const {
+  bool IsKept(const Tenant& tenant, Version version, bool certainly) const {
     if (version == 0) return true;
     const auto made = tenant.versions.find(version);
     if (made == tenant.versions.end() || made->second.dropped) return false;
@@ -428,10 +428,10 @@ class LogModel {
       }
       to = serving->second.parent;
     }
-    if (Is(tenant, *to, true) && !done) {
+    if (IsKept(tenant, *to, true) && !done) {
       Fail("receipt", "version " + std::to_string(*to) + " is kept, got " + applied.summary);
     }
-    if (!Is(tenant, *to, false) && done) {
+    if (!IsKept(tenant, *to, false) && done) {
       Fail("receipt", "version " + std::to_string(*to) + " is not kept, got " + applied.summary);
     }
     if (done && !failure_) MoveTo(tenant, *to);
@@ -646,7 +646,8 @@ class LogModel {
       }
     }
     if (!tenant.kept.empty()) others = {nearest, tenant.kept.back()};
-    if (nearest_lessons == head.size() && (Is(tenant, nearest, true) || !applied.makes_version)) {
+    if (nearest_lessons == head.size() &&
+        (IsKept(tenant, nearest, true) || !applied.makes_version)) {
       ExpectVersion(applied, false);
       tenant.serve = nearest;
       return;
