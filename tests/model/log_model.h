@@ -1,0 +1,697 @@
+// What must hold of a run, worked out slowly and obviously from its log:
+// World, LogEvents, what the program answered and was shown -> [LogModel] -> the first broken
+// promise.
+//
+// The model does not compute answers or digests. It says how each event must end, which version may
+// serve, and which lessons count for it (Claim); whoever runs the model gives just those lessons to
+// a fresh program and compares. Chats are taken as they were shown: whose words stand in them is
+// told by the words. Where the promises leave open what happens (which version a rollback leads to
+// right after a rebuild, say) the model follows the receipt, or does not know and makes no claim.
+//
+// Built once for a run, then only read; any thread.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "stages/events.h"
+#include "tests/model/log_generator.h"
+#include "tests/model/tenant_model.h"
+
+namespace nudge::model {
+
+struct Failure {
+  std::string kind;  // the same for the same sort of fault
+  std::string message;
+  size_t event = 0;
+};
+
+struct Claim {
+  size_t event = 0;
+  std::string digest;
+  Learnt learnt;
+};
+
+using ShownChats = std::map<std::string, std::vector<ChatMessage>>;  // by the answer's text
+
+class LogModel {
+ public:
+  LogModel(const World& world, std::string default_system, const std::vector<LogEvent>& events,
+           const std::vector<Outcome>& outcomes, const ShownChats& chats)
+      : world_(world),
+        default_system_(std::move(default_system)),
+        events_(events),
+        outcomes_(outcomes),
+        chats_(chats) {
+    for (at_ = 0; at_ < events.size() && at_ < outcomes.size() && !failure_; ++at_) {
+      Apply(events[at_], outcomes[at_]);
+      std::set<std::string> forgotten;
+      for (const auto& [name, tenant] : tenants_) {
+        forgotten.insert(tenant.forgotten.begin(), tenant.forgotten.end());
+      }
+      forgotten_after_.push_back(std::move(forgotten));
+    }
+  }
+
+  const std::optional<Failure>& failure() const { return failure_; }
+  const std::vector<Claim>& claims() const { return claims_; }
+  // Words that nothing may hold once `count` events are done.
+  std::set<std::string> ForgottenAfter(size_t count) const {
+    return count == 0 || forgotten_after_.empty()
+               ? std::set<std::string>()
+               : forgotten_after_[std::min(count, forgotten_after_.size()) - 1];
+  }
+
+ private:
+  // ---- What is said of an event -----------------------------------------------------------------
+
+  void Fail(const std::string& kind, const std::string& message) {
+    if (failure_) return;
+    failure_ = Failure{kind,
+                       "event " + std::to_string(at_) + " (" + events_[at_].id + " " +
+                           kKindNames[static_cast<size_t>(events_[at_].kind)] + " of " +
+                           events_[at_].tenant + "): " + message,
+                       at_};
+  }
+
+  static std::string Shown(const Outcome& outcome) {
+    if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) {
+      return std::string(Name(letter->error.code)) + ": " + letter->error.message;
+    }
+    if (const auto* applied = std::get_if<Applied>(&outcome.what)) return applied->summary;
+    return "response " + std::get<Response>(outcome.what).text;
+  }
+
+  // The event must be refused with this code; true: it was.
+  void ExpectRefusal(const Outcome& outcome, std::optional<Code> code) {
+    const auto* letter = std::get_if<DeadLetter>(&outcome.what);
+    const auto* applied = std::get_if<Applied>(&outcome.what);
+    const bool is_known = (applied != nullptr && applied->summary.starts_with("duplicate")) ||
+                          (letter != nullptr && letter->error.code == Code::kChangedEvent);
+    if (is_known && code != Code::kChangedEvent) {
+      return Fail("identity", "what was refused is to be judged again, got " + Shown(outcome));
+    }
+    if (letter == nullptr || (code && letter->error.code != *code)) {
+      Fail("outcome", "should be refused" +
+                          (code ? " as " + std::string(Name(*code)) : std::string()) + ", got " +
+                          Shown(outcome));
+    }
+  }
+
+  const Applied* ExpectReceipt(const Outcome& outcome) {
+    const auto* applied = std::get_if<Applied>(&outcome.what);
+    if (applied == nullptr) Fail("outcome", "should have a receipt, got " + Shown(outcome));
+    return applied;
+  }
+
+  // ---- Events -----------------------------------------------------------------------------------
+
+  void Apply(const LogEvent& event, const Outcome& outcome) {
+    if (event.kind == Kind::kGarbage) return ExpectRefusal(outcome, std::nullopt);
+    Tenant& tenant = tenants_[event.tenant];
+    TakeOver(tenant);
+    const bool accepted = ApplyTo(tenant, event, outcome);
+    if (tenant.held) {
+      ++tenant.held->events;
+      if (accepted) ++tenant.held->accepted;
+    }
+    if (accepted) {
+      for (const std::string& word : MarkedWords(event.data)) tenant.forgotten.erase(word);
+    }
+  }
+
+  // Whether it was neither refused nor a duplicate.
+  bool ApplyTo(Tenant& tenant, const LogEvent& event, const Outcome& outcome) {
+    const std::string content = TypeOf(event.kind) + event.user + "\n" + event.data;
+    if (const auto known = tenant.known.find(event.id); known != tenant.known.end()) {
+      if (known->second.first != content) {
+        ExpectRefusal(outcome, Code::kChangedEvent);
+        return false;
+      }
+      const Applied* applied = ExpectReceipt(outcome);
+      if (applied != nullptr && (applied->step || !applied->summary.starts_with("duplicate"))) {
+        Fail("outcome", "is a duplicate, got " + Shown(outcome));
+      }
+      if (applied != nullptr && tenant.refused.contains(event.id) &&
+          !applied->summary.ends_with("ask again under a new id")) {
+        Fail("outcome", "should say that there is no answer, got " + Shown(outcome));
+      }
+      return false;
+    }
+    if (event.kind == Kind::kQuery && !event.prompt_id.empty() && event.prompt_id != "default" &&
+        !tenant.prompts.contains(event.prompt_id)) {
+      ExpectRefusal(outcome, Code::kUnknownPrompt);
+      return false;
+    }
+    if (event.kind == Kind::kFeedback) {
+      const auto about = tenant.known.find(event.query_id);
+      if (tenant.refused.contains(event.query_id)) {
+        const Applied* applied = ExpectReceipt(outcome);
+        return applied != nullptr && FollowEmptyLesson(tenant, event, *applied, content);
+      }
+      if (about == tenant.known.end() || !about->second.second) {
+        ExpectRefusal(outcome, Code::kUnknownQuery);
+        return false;
+      }
+    }
+    // What is refused holds no identity: sent again, it is judged again.
+    if (event.kind == Kind::kImport && IsWrong(event)) {
+      ExpectRefusal(outcome, std::nullopt);
+      return false;
+    }
+    if (event.too_long) {
+      ExpectRefusal(outcome, Code::kTooLarge);
+      tenant.refused.insert(event.id);  // but its identity stays
+      tenant.known[event.id] = {content, true};
+      return false;
+    }
+    tenant.known[event.id] = {content, event.kind == Kind::kQuery};
+    if (!event.user.empty()) {
+      for (const std::string& word : MarkedWords(event.data)) {
+        if (word.starts_with("zq")) tenant.words_of[event.user].insert(word);
+      }
+    }
+    if (event.kind == Kind::kQuery) {
+      Ask(tenant, event, outcome);
+      return std::holds_alternative<Response>(outcome.what);
+    }
+    if (event.kind == Kind::kImport) return Import(tenant, event, outcome);
+    const Applied* applied = ExpectReceipt(outcome);
+    if (applied == nullptr) return false;
+    Change(tenant, event, *applied);
+    return true;
+  }
+
+  bool FollowEmptyLesson(Tenant& tenant, const LogEvent& event, const Applied& applied,
+                         const std::string& content) {
+    tenant.known[event.id] = {content, false};
+    Asked& asked = tenant.asked[event.query_id];
+    asked.off = true;
+    Teach(tenant, event, applied);
+    return true;
+  }
+
+  static bool IsWrong(const LogEvent& import) {
+    return import.sha256 == Sha256Hex("absent") || import.sha256 == Sha256Hex("another");
+  }
+
+  void Change(Tenant& tenant, const LogEvent& event, const Applied& applied) {
+    switch (event.kind) {
+      case Kind::kUpsert: {
+        DocumentState& document = tenant.documents[event.document_id];
+        ++document.version;
+        document.live = true;
+        document.owner = event.user;
+        document.word = *MarkedWords(event.text).begin();
+        document.words.insert(document.word);
+        tenant.holders[document.word].insert(event.document_id);
+        tenant.owners[document.word].insert(event.user);
+        break;
+      }
+      case Kind::kDelete:
+        if (tenant.documents.contains(event.document_id)) {
+          tenant.documents[event.document_id].live = false;
+        }
+        break;
+      case Kind::kPromptUpsert:
+        if (event.prompt_id == "default") {
+          tenant.system = event.text;
+        } else {
+          tenant.prompts.insert(event.prompt_id);
+        }
+        break;
+      case Kind::kPromptDelete:
+        tenant.prompts.erase(event.prompt_id);
+        break;
+      case Kind::kFeedback:
+      case Kind::kInline:
+      case Kind::kExample:
+        return Teach(tenant, event, applied);
+      case Kind::kFreeze:
+      case Kind::kUnfreeze:
+        tenant.frozen = event.kind == Kind::kFreeze;
+        break;
+      case Kind::kRollback:
+        return RollBack(tenant, event, applied);
+      case Kind::kReset:
+        MoveTo(tenant, 0);
+        if (applied.makes_version) Fail("receipt", "a reset makes no version: " + applied.summary);
+        return;
+      case Kind::kForgetUser:
+      case Kind::kForgetDocument:
+        return Forget(tenant, event, applied);
+      default:
+        return;
+    }
+    if (applied.step) Fail("receipt", "takes no step: " + applied.summary);
+  }
+
+  // ---- Questions --------------------------------------------------------------------------------
+
+  void Ask(Tenant& tenant, const LogEvent& event, const Outcome& outcome) {
+    Asked& asked = tenant.asked[event.id];
+    asked.asker = event.user;
+    asked.off = true;
+    const auto* response = std::get_if<Response>(&outcome.what);
+    if (response == nullptr) return Fail("outcome", "should be answered, got " + Shown(outcome));
+    const auto chat = chats_.find(response->text);
+    if (chat == chats_.end()) return Fail("outcome", "an answer from nowhere: " + response->text);
+    asked.off = false;
+    asked.answer = response->text;
+    for (const ChatMessage& message : chat->second) {
+      asked.words.merge(MarkedWords(message.text));
+    }
+    // The system prompts of the model have no marked words, so all that is found was shown.
+    std::set<std::pair<std::string, uint32_t>> shown;
+    for (const std::string& word : asked.words) {
+      if (tenant.forgotten.contains(word) && event.text.find(word) == std::string::npos) {
+        Fail("forgotten words shown", word + " stands in the chat: " + chat->second.back().text);
+      }
+      if (word.starts_with("zq")) {
+        const std::string letter = Letters(static_cast<uint64_t>(event.tenant.back() - '0'));
+        if (word.find("x" + letter + "x") == std::string::npos) {
+          Fail("another tenant's words", word + " stands in the chat");
+        }
+        continue;
+      }
+      if (!tenant.holders.contains(word)) {
+        return Fail("another tenant's words", word + " stands in the chat");
+      }
+      bool is_held = false;
+      for (const std::string& id : tenant.holders.at(word)) {
+        const DocumentState& document = tenant.documents.at(id);
+        if (!document.live || document.word != word) continue;
+        is_held = true;
+        shown.emplace(id, document.version);
+        asked.documents.insert(id);
+        if (!document.owner.empty()) asked.owners.insert(document.owner);
+      }
+      if (!is_held) Fail("gone document shown", word + " stands in the chat");
+    }
+    CheckCitations(tenant, event, *response, shown);
+    CheckServed(tenant, *response);
+  }
+
+  void CheckCitations(const Tenant& tenant, const LogEvent& event, const Response& response,
+                      const std::set<std::pair<std::string, uint32_t>>& shown) {
+    std::set<std::pair<std::string, uint32_t>> cited;
+    for (const Citation& citation : response.citations) {
+      cited.emplace(citation.document_id, citation.version);
+      const auto document = tenant.documents.find(citation.document_id);
+      const std::string name =
+          citation.document_id + " version " + std::to_string(citation.version);
+      if (document == tenant.documents.end() || !document->second.live) {
+        Fail("gone document cited", "cites " + name + ", which is gone");
+      } else if (document->second.version != citation.version) {
+        Fail("old document cited",
+             "cites " + name + ", the newest is " + std::to_string(document->second.version));
+      }
+    }
+    if (cited != shown) {
+      Fail("citations", "cites" + Listed(cited) + ", shown were" + Listed(shown) + ": " +
+                            chats_.at(response.text).back().text);
+    }
+    if (world_.prompt_tokens_max < 1024) return;
+    for (const auto& [id, document] : tenant.documents) {
+      if (!document.live || event.text.find(LookUpWord(document.word)) == std::string::npos)
+        continue;
+      if (!cited.contains({id, document.version})) {
+        Fail("document not found", id + " holds what is asked for and is not cited");
+      }
+    }
+  }
+
+  static std::string Listed(const std::set<std::pair<std::string, uint32_t>>& documents) {
+    std::string text;
+    for (const auto& [id, version] : documents) text += " " + id + "/" + std::to_string(version);
+    return text.empty() ? " nothing" : text;
+  }
+
+  void CheckServed(Tenant& tenant, const Response& response) {
+    std::set<Version> allowed;
+    if (tenant.held) {
+      allowed = tenant.held->before;
+      if (tenant.held->perhaps || tenant.held->events >= tenant.held->wait) {
+        allowed.insert(tenant.held->version);
+      }
+    } else if (tenant.serve) {
+      allowed = {*tenant.serve};
+    } else {
+      return;
+    }
+    const Version version = response.adapter_version;
+    if (!allowed.contains(version)) {
+      std::string list;
+      for (const Version each : allowed) list += " " + std::to_string(each);
+      return Fail("served version",
+                  "version " + std::to_string(version) + " serves, should be" + list);
+    }
+    if (version == 0) {
+      if (response.adapter_digest != "base") Fail("digest", "version 0 is not the base model");
+      return;
+    }
+    const PathIds path = PathOf(tenant, tenant.versions.at(version).place);
+    Learnt learnt{events_[at_].tenant, {}, {}, {}};
+    for (const size_t place : path) {
+      const Place& each = tenant.places[place];
+      if (each.sort == Place::Sort::kUnknown) return;
+      if (each.sort == Place::Sort::kImport) {
+        learnt.uri = each.uri;
+        learnt.sha256 = each.sha256;
+      } else {
+        learnt.lessons.push_back(each.lesson);
+      }
+    }
+    if (!path.empty()) claims_.push_back({at_, response.adapter_digest, std::move(learnt)});
+  }
+
+  // ---- The tree ---------------------------------------------------------------------------------
+
+  void MakeVersion(Tenant& tenant, const Applied& applied, std::optional<Version> parent) {
+    const Version version = *applied.makes_version;
+    if (version != tenant.made + 1) {
+      Fail("receipt", "makes version " + std::to_string(version) + " after version " +
+                          std::to_string(tenant.made));
+    }
+    tenant.made = version;
+    tenant.unpublished = 0;
+    tenant.versions[version] = {tenant.head, parent, false};
+    tenant.kept.push_back(version);
+    while (tenant.kept.size() > world_.versions_kept) tenant.kept.pop_front();
+    if (tenant.held) {
+      tenant.held->version = version;
+    } else if (!tenant.is_unclear) {
+      tenant.serve = version;
+    }
+  }
+
+  // The receipt must, or must not, speak of a new version; true: it does.
+  bool ExpectVersion(const Applied& applied, bool wanted) {
+    if (applied.makes_version.has_value() != wanted) {
+      Fail("receipt", std::string(wanted ? "should make a version: " : "makes no version: ") +
+                          applied.summary);
+    }
+    return applied.makes_version.has_value();
+  }
+
+  bool IsKept(const Tenant& tenant, Version version, bool certainly) const {
+    if (version == 0) return true;
+    const auto made = tenant.versions.find(version);
+    if (made == tenant.versions.end() || made->second.dropped) return false;
+    if (!certainly && !IsKnown(tenant, PathOf(tenant, made->second.place))) return true;
+    const bool by_count =
+        std::find(tenant.kept.begin(), tenant.kept.end(), version) != tenant.kept.end();
+    if (!certainly) return by_count || tenant.was_held;
+    if (!IsKnown(tenant, PathOf(tenant, made->second.place))) return false;
+    return by_count && version + world_.versions_kept > tenant.made &&
+           (!tenant.was_held || world_.versions_kept >= 1000);
+  }
+
+  void RollBack(Tenant& tenant, const LogEvent& event, const Applied& applied) {
+    if (applied.makes_version) Fail("receipt", "a rollback makes no version: " + applied.summary);
+    const bool done = applied.step.has_value();
+    std::optional<Version> to = event.version;
+    if (!to) {
+      const bool unclear = tenant.held || !tenant.serve;
+      const auto serving = unclear ? tenant.versions.end() : tenant.versions.find(*tenant.serve);
+      if (!unclear && serving == tenant.versions.end()) {  // the base grew from nothing
+        if (done) Fail("receipt", "there is nothing to roll back to: " + applied.summary);
+        return;
+      }
+      if (unclear || !serving->second.parent) {
+        if (done) LoseTrack(tenant);
+        return;
+      }
+      to = serving->second.parent;
+    }
+    if (IsKept(tenant, *to, true) && !done) {
+      Fail("receipt", "version " + std::to_string(*to) + " is kept, got " + applied.summary);
+    }
+    if (!IsKept(tenant, *to, false) && done) {
+      Fail("receipt", "version " + std::to_string(*to) + " is not kept, got " + applied.summary);
+    }
+    if (done && !failure_) MoveTo(tenant, *to);
+  }
+
+  // Whether it was accepted.
+  bool Import(Tenant& tenant, const LogEvent& event, const Outcome& outcome) {
+    const Applied* applied = ExpectReceipt(outcome);
+    if (applied == nullptr || !ExpectVersion(*applied, true)) return false;
+    Place place;
+    place.sort = Place::Sort::kImport;
+    place.uri = event.uri;
+    place.sha256 = event.sha256;
+    const std::optional<Version> parent =
+        tenant.held ? std::nullopt : std::optional<Version>(tenant.serve);
+    AddPlace(tenant, std::move(place));
+    if (tenant.held) tenant.held->perhaps = true;
+    MakeVersion(tenant, *applied, parent);
+    return true;
+  }
+
+  // ---- Lessons ----------------------------------------------------------------------------------
+
+  // Whether an offer of this user, behind those before `end`, is within the user's share.
+  bool MayTeach(const std::vector<Offer>& offers, size_t end, const std::string& user) const {
+    if (user.empty() || world_.user_steps_max == 0) return true;
+    size_t steps = 0;
+    bool alone = true;
+    for (size_t i = end - std::min<size_t>(end, world_.user_window); i < end; ++i) {
+      alone = alone && offers[i].user == user;
+      steps += offers[i].user == user && offers[i].admitted ? 1 : 0;
+    }
+    return alone || steps < world_.user_steps_max;
+  }
+
+  void Teach(Tenant& tenant, const LogEvent& event, const Applied& applied) {
+    const bool neutral = event.rating.empty() || event.rating == "0";
+    const bool teaches =
+        event.kind == Kind::kExample || !neutral || event.clicked || !event.correction.empty();
+    if (!teaches || tenant.frozen) {
+      if (applied.step) Fail("receipt", "takes no step: " + applied.summary);
+      return;
+    }
+    const bool admitted = MayTeach(tenant.offers, tenant.offers.size(), event.user);
+    tenant.offers.push_back({++tenant.offers_made, event.user, admitted});
+    Place place;
+    place.offer = tenant.offers_made;
+    place.counts = admitted;
+    place.lesson = {tenant.system.value_or(default_system_),
+                    event.text,
+                    event.answer,
+                    event.rating,
+                    event.correction,
+                    event.clicked};
+    if (event.kind == Kind::kExample) place.lesson.rating = "1";
+    if (event.kind == Kind::kFeedback && !TakeUp(tenant, event, applied, place)) return;
+    if (!event.user.empty()) place.people.insert(event.user);
+    AddPlace(tenant, std::move(place));
+    if (applied.step.has_value() != admitted) {
+      return Fail("share", std::string(admitted ? "should be" : "should not be") +
+                               " a lesson: " + applied.summary);
+    }
+    if (!admitted) return;
+    const bool makes = ++tenant.unpublished >= world_.publish_every;
+    const std::optional<Version> parent =
+        tenant.held ? std::optional<Version>(tenant.held->version) : tenant.serve;
+    if (ExpectVersion(applied, makes) && makes) MakeVersion(tenant, applied, parent);
+  }
+
+  // What was shown to whom, of feedback on an answer of the program's. False: no lesson.
+  bool TakeUp(Tenant& tenant, const LogEvent& event, const Applied& applied, Place& place) {
+    const Asked& asked = tenant.asked.at(event.query_id);
+    const bool off = applied.summary.find("not on record") != std::string::npos;
+    if (off) {
+      if (!asked.off && !asked.maybe_off) {
+        Fail("record", "the answer should be on record: " + applied.summary);
+      }
+      // An empty lesson may be a step, and may make a version, which is what the head is.
+      if (applied.step) ++tenant.unpublished;
+      if (applied.makes_version) MakeVersion(tenant, applied, tenant.serve);
+      return false;
+    }
+    if (asked.off && applied.step) {
+      Fail("record", "learns from an answer that should not be on record: " + applied.summary);
+    }
+    if (asked.off) return false;
+    const std::vector<ChatMessage>& chat = chats_.at(asked.answer);
+    std::string turns;
+    place.lesson.system.clear();
+    for (const ChatMessage& message : chat) {
+      if (&message == &chat.front() && message.role == "system") {
+        place.lesson.system = message.text;
+      } else {
+        turns += (turns.empty() ? "" : "\n" + message.role + "\n") + message.text;
+      }
+    }
+    place.lesson.query = turns;
+    place.lesson.completion = asked.answer;
+    place.people = asked.owners;
+    place.documents = asked.documents;
+    if (!asked.asker.empty()) place.people.insert(asked.asker);
+    for (const auto& [user, words] : tenant.words_of) {
+      for (const std::string& word : words) {
+        if (asked.words.contains(word)) place.people.insert(user);
+      }
+    }
+    return true;
+  }
+
+  // ---- Forgetting -------------------------------------------------------------------------------
+
+  void Forget(Tenant& tenant, const LogEvent& event, const Applied& applied) {
+    std::set<std::string> documents;
+    const std::string user = event.kind == Kind::kForgetUser ? event.document_id : "";
+    if (user.empty()) documents.insert(event.document_id);
+    for (const auto& [id, document] : tenant.documents) {
+      if (event.documents && document.live && document.owner == user) documents.insert(id);
+    }
+    for (const std::string& id : documents) {
+      const auto document = tenant.documents.find(id);
+      if (document == tenant.documents.end()) continue;
+      document->second.live = false;
+      for (const std::string& word : document->second.words) {
+        // With a user's documents goes what they hold now and nobody else sent; what another
+        // document held, it may hold still.
+        const bool goes = user.empty() || (word == document->second.word &&
+                                           tenant.owners.at(word) == std::set<std::string>{user});
+        if (goes && tenant.holders.at(word).size() == 1) tenant.forgotten.insert(word);
+      }
+    }
+    if (!user.empty()) {
+      tenant.forgotten.insert(tenant.words_of[user].begin(), tenant.words_of[user].end());
+    }
+    ForgetRecords(tenant, user, documents);
+    ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), applied);
+  }
+
+  static void ForgetRecords(Tenant& tenant, const std::string& user,
+                            const std::set<std::string>& documents) {
+    for (auto& [id, asked] : tenant.asked) {
+      if (!user.empty() && asked.asker == user) asked.off = true;
+      for (const std::string& word : asked.words) {
+        if (tenant.forgotten.contains(word)) asked.off = true;
+      }
+      for (const std::string& document : documents) {
+        if (asked.documents.contains(document)) asked.maybe_off = true;
+      }
+      // Documents of theirs may stay, so the promises leave open whether such an answer does.
+      if (asked.owners.contains(user)) asked.maybe_off = true;
+    }
+  }
+
+  void ForgetLessons(Tenant& tenant, const std::string& user,
+                     const std::set<std::string>& documents, const Applied& applied) {
+    std::map<Version, PathIds> before;
+    for (const auto& [version, made] : tenant.versions)
+      before[version] = PathOf(tenant, made.place);
+    const PathIds head_before = PathOf(tenant, tenant.head);
+    for (Place& place : tenant.places) {
+      bool theirs = !user.empty() && place.people.contains(user);
+      for (const std::string& document : documents) theirs |= place.documents.contains(document);
+      if (!theirs) continue;
+      place.counts = false;
+      place.offer = 0;  // never admitted after all
+    }
+    AdmitAfterAll(tenant, user);
+    for (auto& [version, made] : tenant.versions) {
+      if (PathOf(tenant, made.place) != before[version]) made.dropped = true;
+    }
+    std::erase_if(tenant.kept, [&](Version version) { return tenant.versions[version].dropped; });
+    const PathIds head = PathOf(tenant, tenant.head);
+    if (!IsKnown(tenant, head)) {
+      const bool makes = applied.makes_version.has_value();
+      if (applied.step) LoseTrack(tenant);
+      if (makes) tenant.is_unclear = true;
+      if (makes) MakeVersion(tenant, applied, std::nullopt);
+      return;
+    }
+    if (head == head_before) {
+      if (ExpectVersion(applied, false)) return;
+      if (applied.step) Fail("receipt", "takes no step: " + applied.summary);
+      if (tenant.held) {
+        for (const Version version : tenant.held->before) {
+          if (version != 0 && tenant.versions[version].dropped) tenant.held->before.insert(0);
+        }
+      }
+      return;
+    }
+    FallBack(tenant, head_before, head, applied);
+  }
+
+  // What serves once the head has lost lessons.
+  void FallBack(Tenant& tenant, const PathIds& before, const PathIds& head,
+                const Applied& applied) {
+    tenant.held.reset();
+    tenant.unpublished = 0;
+    if (head.empty()) {
+      ExpectVersion(applied, false);
+      tenant.serve = 0;  // the head stays: offers on its way may be admitted after all
+      return;
+    }
+    std::set<Version> others = {0};
+    Version nearest = 0;
+    size_t nearest_lessons = 0;
+    for (const Version version : tenant.kept) {
+      const PathIds path = PathOf(tenant, tenant.versions[version].place);
+      const bool on_path = path.size() <= head.size() && !path.empty() &&
+                           std::equal(path.begin(), path.end(), head.begin());
+      if (on_path && path.size() >= nearest_lessons) {
+        nearest = version;
+        nearest_lessons = path.size();
+      }
+    }
+    if (!tenant.kept.empty()) others = {nearest, tenant.kept.back()};
+    if (nearest_lessons == head.size() &&
+        (IsKept(tenant, nearest, true) || !applied.makes_version)) {
+      ExpectVersion(applied, false);
+      tenant.serve = nearest;
+      return;
+    }
+    if (!ExpectVersion(applied, true)) return;
+    const auto first = std::mismatch(before.begin(), before.end(), head.begin(), head.end());
+    const auto again = static_cast<size_t>(head.end() - first.second);
+    MakeVersion(tenant, applied, std::nullopt);
+    if (again < 4) return;
+    tenant.held = Held{tenant.made, others, again / 4, 0, 0, false};
+    // The forget itself is no further event.
+    tenant.held->events = tenant.held->accepted = static_cast<size_t>(-1);
+    tenant.was_held = true;
+  }
+
+  // Offers that nothing but the share of the forgotten user had kept out become lessons.
+  void AdmitAfterAll(Tenant& tenant, const std::string& user) {
+    if (user.empty()) return;
+    const size_t removed =
+        std::erase_if(tenant.offers, [&](const Offer& offer) { return offer.user == user; });
+    if (removed == 0) return;
+    for (size_t i = 0; i < tenant.offers.size(); ++i) {
+      Offer& offer = tenant.offers[i];
+      if (offer.admitted || !MayTeach(tenant.offers, i, offer.user)) continue;
+      offer.admitted = true;
+      for (Place& place : tenant.places) {
+        if (place.offer == offer.number && place.offer != 0) place.counts = true;
+      }
+    }
+  }
+
+  const World& world_;
+  const std::string default_system_;
+  const std::vector<LogEvent>& events_;
+  const std::vector<Outcome>& outcomes_;
+  const ShownChats& chats_;
+  size_t at_ = 0;
+  std::map<std::string, Tenant> tenants_;
+  std::optional<Failure> failure_;
+  std::vector<Claim> claims_;
+  std::vector<std::set<std::string>> forgotten_after_;
+};
+
+}  // namespace nudge::model

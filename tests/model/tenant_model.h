@@ -1,0 +1,153 @@
+// What the model knows of a tenant: documents, questions and the tree of what it learnt.
+// log_model.h fills it; plain values, one thread at a time.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stages/events.h"
+
+namespace nudge::model {
+
+// A lesson, told so that inline feedback can repeat it.
+struct Restated {
+  std::string system, query, completion, rating, correction;
+  bool clicked = false;
+  friend auto operator<=>(const Restated&, const Restated&) = default;
+};
+
+// What a version was learnt from.
+struct Learnt {
+  std::string tenant;
+  std::string uri, sha256;  // of the import that it starts from; empty: the base model
+  std::vector<Restated> lessons;
+  friend auto operator<=>(const Learnt&, const Learnt&) = default;
+};
+
+inline constexpr size_t kRoot = 0;
+
+struct Place {  // of the tree of what is learnt
+  size_t parent = kRoot;
+  enum class Sort : uint8_t { kStart, kLesson, kImport, kUnknown } sort = Sort::kLesson;
+  bool counts = true;
+  std::set<std::string> people, documents;
+  Restated lesson;
+  std::string uri, sha256;
+  size_t offer = 0;  // its number among the offers
+};
+struct Made {
+  size_t place = kRoot;
+  std::optional<Version> parent;  // nothing: not known
+  bool dropped = false;           // by a forget
+};
+struct Offer {
+  size_t number = 0;
+  std::string user;
+  bool admitted = false;
+};
+struct Asked {
+  std::string asker;
+  std::string answer;  // its text; empty: there was none
+  std::set<std::string> words;
+  std::set<std::string> owners;
+  std::set<std::string> documents;
+  bool off = false;        // must not be on record
+  bool maybe_off = false;  // may not be
+};
+struct DocumentState {
+  uint32_t version = 0;
+  bool live = false;
+  std::string owner, word;
+  std::set<std::string> words;  // of all versions
+};
+struct Held {  // a version that takes over later
+  Version version = 0;
+  std::set<Version> before;
+  size_t wait = 0;
+  size_t events = 0;    // since, all
+  size_t accepted = 0;  // since, but for duplicates and refused ones
+  bool perhaps = false;
+};
+struct Tenant {
+  std::map<std::string, std::pair<std::string, bool>> known;  // id -> content, is a question
+  std::map<std::string, Asked> asked;
+  std::set<std::string> refused;  // ids of questions that were
+  std::map<std::string, DocumentState> documents;
+  std::map<std::string, std::set<std::string>> holders;  // of documents' words, ever
+  std::map<std::string, std::set<std::string>> owners;   // who sent documents with a word, ever
+  std::set<std::string> prompts;
+  std::optional<std::string> system;
+  std::vector<Place> places = {Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, 0}};
+  size_t head = kRoot;
+  std::optional<Version> serve = 0;  // nothing: not known
+  std::map<Version, Made> versions;
+  std::deque<Version> kept;
+  Version made = 0;
+  uint32_t unpublished = 0;
+  bool frozen = false;
+  std::optional<Held> held;
+  bool was_held = false;
+  bool is_unclear = false;  // from when on what was made last serves
+  std::vector<Offer> offers;
+  size_t offers_made = 0;
+  std::map<std::string, std::set<std::string>> words_of;  // of users
+  std::set<std::string> forgotten;
+};
+using PathIds = std::vector<size_t>;
+
+// The places that count, from the start to this one.
+inline PathIds PathOf(const Tenant& tenant, size_t place) {
+  PathIds path;
+  for (; place != kRoot; place = tenant.places[place].parent) {
+    const Place& each = tenant.places[place];
+    if (each.counts) path.push_back(place);
+    if (each.sort != Place::Sort::kLesson) break;
+  }
+  std::reverse(path.begin(), path.end());
+  return path;
+}
+
+inline bool IsKnown(const Tenant& tenant, const PathIds& path) {
+  return std::none_of(path.begin(), path.end(), [&](size_t place) {
+    return tenant.places[place].sort == Place::Sort::kUnknown;
+  });
+}
+
+inline void TakeOver(Tenant& tenant) {
+  if (!tenant.held || tenant.held->accepted < tenant.held->wait) return;
+  tenant.serve = tenant.held->version;
+  tenant.held.reset();
+}
+
+inline size_t AddPlace(Tenant& tenant, Place place) {
+  place.parent = tenant.head;
+  tenant.places.push_back(std::move(place));
+  return tenant.head = tenant.places.size() - 1;
+}
+
+// Learning goes on from what the model does not know.
+inline void LoseTrack(Tenant& tenant) {
+  Place place;
+  place.sort = Place::Sort::kUnknown;
+  AddPlace(tenant, std::move(place));
+  tenant.serve.reset();
+  tenant.held.reset();
+  tenant.unpublished = 0;
+}
+
+inline void MoveTo(Tenant& tenant, Version version) {
+  tenant.held.reset();
+  tenant.is_unclear = false;
+  tenant.unpublished = 0;
+  tenant.serve = version;
+  tenant.head = version == 0 ? kRoot : tenant.versions.at(version).place;
+}
+
+}  // namespace nudge::model
