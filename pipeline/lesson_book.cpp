@@ -144,7 +144,7 @@ std::string InEffect(const TaughtLesson& lesson) {
     case Lineage::Standing::kDropped:
       return "no: set aside by a rollback, a reset or an import; no version that is kept has it";
     case Lineage::Standing::kTooOld:
-      return "yes, if it passed its gate: too old to be on record, or to be unlearnt alone";
+      return "not known: too old to be on record; what serves may have learnt it";
   }
   return "";
 }

@@ -172,7 +172,7 @@ Step Lineage::Import(Sequence at, const AdaptOptions& options) {
   changed_ = true;
   places_.Put(LearningPlaceOf(at), {0, true, true, {}, {}, 0, 0});
   MoveHead(LearningPlaceOf(at));
-  ForgetOlder();
+  ForgetOlder(Standing::kDropped);
   if (held_) serve_ = std::exchange(held_, std::nullopt)->version;
   Step step{++steps_, std::nullopt, false};
   MakeVersion(step, options);
@@ -273,7 +273,7 @@ bool Lineage::IsInOlder(const nudge::Forget& forget, EventName event) const {
 }
 
 // What is served from now on has learnt none of them.
-void Lineage::ForgetOlder() {
+void Lineage::ForgetOlder(Standing why) {
   older_ = {};
   std::vector<LearningPlace> too_old;
   for (const auto& [place, row] : formers_.rows()) {
@@ -281,7 +281,7 @@ void Lineage::ForgetOlder() {
   }
   for (const LearningPlace place : too_old) {
     Former& former = *formers_.Change(place);
-    former.why = Standing::kDropped;
+    former.why = why;
     former.events.clear();
   }
 }
@@ -307,7 +307,7 @@ Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
   changed_ = true;
   forgotten.lessons = gone.size();
   const std::set<LearningPlace> changed = ChangedBy(gone, admitted, older);
-  if (older) ForgetOlder();
+  if (older) ForgetOlder(Standing::kForgotten);
   const auto learnt = std::find_if(
       gone.begin(), gone.end(), [&](LearningPlace place) { return places_.Find(place)->admitted; });
   if (learnt != gone.end() || older) forgotten.snapshots = SnapshotsSince(older ? 0 : *learnt);

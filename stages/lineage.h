@@ -108,9 +108,9 @@ class Lineage {
     kSetAside,     // by a rollback, a reset or an import; a kept version still leads to it
     kNotAdmitted,  // its user had had its share
     // The others have left the tree, and nothing else is known of them.
-    kForgotten,
-    kDropped,  // set aside, and no kept version leads to it any more
-    kTooOld,   // beyond lessons_per_tenant: cannot be unlearnt alone
+    kForgotten,  // itself, or with what it could not be told apart from
+    kDropped,    // set aside, and no kept version leads to it any more
+    kTooOld,     // beyond lessons_per_tenant: whether it counts is not known
   };
   struct LessonView {
     LearningPlace place = 0;
@@ -169,7 +169,7 @@ class Lineage {
   void Skip(LearningPlace place, Standing why);
   void Leave(LearningPlace place, Standing why);
   bool IsInOlder(const nudge::Forget& forget, EventName event) const;
-  void ForgetOlder();
+  void ForgetOlder(Standing why);
   std::set<LearningPlace> PathTo(LearningPlace place) const;
   LearningPlace LastThatCounts(LearningPlace place) const;
   void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,

@@ -431,7 +431,7 @@ void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& g
     const bool known =
         answers + cached + forgotten.lessons + chosen.examples_changed + chosen.decisions_removed >
             0 ||
-        forgotten.step;
+        forgotten.step || !forgotten.versions.empty();
     if (!known) {
       summary = "nothing forgotten: no lesson, question or example on record is of event " +
                 forget.event_id + " of source " + forget.event_source;

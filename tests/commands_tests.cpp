@@ -373,6 +373,8 @@ std::vector<Json> Exported(const std::string& folder, const std::string& format)
   const Printed printed = Capture([&] { return Export({folder, "acme", format, file}); });
   BOOST_TEST(printed.exit_code == kExitDone, printed.error);
   BOOST_TEST(printed.out == "");
+  BOOST_TEST((std::filesystem::status(file).permissions() ==
+              (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write)));
   return Objects(ReadFile(file));
 }
 

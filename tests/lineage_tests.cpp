@@ -80,6 +80,18 @@ struct Teacher {
   uint64_t next = 0;
 };
 
+// "0 serves, 1 forgotten".
+std::string Standings(const Lineage& lineage) {
+  static const char* const kNames[] = {"serves",    "comes",   "set aside", "not admitted",
+                                       "forgotten", "dropped", "too old"};
+  std::string text;
+  for (const Lineage::LessonView& view : lineage.Lessons()) {
+    text += (text.empty() ? "" : ", ") + std::to_string(view.place - 1) + " " +
+            kNames[static_cast<size_t>(view.standing)];
+  }
+  return text;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(every_lesson_makes_the_version_that_serves_next) {
@@ -372,25 +384,11 @@ BOOST_AUTO_TEST_CASE(an_event_beyond_the_limit_is_still_known_to_be_in_the_weigh
   BOOST_TEST(teacher(Forget{"", "", false, "1", "/s"}) == "serve 6 step 6 makes 6");
   BOOST_TEST(teacher.forgotten.lessons_again == 3U);
   BOOST_TEST(teacher(Forget{"", "", false, "0", "/s"}) == "serve 6");  // it went along
+  BOOST_TEST(Standings(teacher.lineage) ==
+             "0 forgotten, 1 forgotten, 2 serves, 3 serves, 4 serves");
 }
 
 // ---- What became of lessons ---------------------------------------------------------------------
-
-namespace {
-
-// "0 serves, 1 forgotten".
-std::string Standings(const Lineage& lineage) {
-  static const char* const kNames[] = {"serves",    "comes",   "set aside", "not admitted",
-                                       "forgotten", "dropped", "too old"};
-  std::string text;
-  for (const Lineage::LessonView& view : lineage.Lessons()) {
-    text += (text.empty() ? "" : ", ") + std::to_string(view.place - 1) + " " +
-            kNames[static_cast<size_t>(view.standing)];
-  }
-  return text;
-}
-
-}  // namespace
 
 BOOST_AUTO_TEST_CASE(lessons_say_what_became_of_them) {
   Teacher teacher({.publish_every_steps = 2, .versions_kept = 2});

@@ -62,6 +62,25 @@ class LogModel {
 
   const std::optional<Failure>& failure() const { return failure_; }
   const std::vector<Claim>& claims() const { return claims_; }
+  // The events whose lessons count for what serves in the end, of each tenant of which that is
+  // known.
+  std::map<std::string, std::set<size_t>> Serving() const {
+    std::map<std::string, std::set<size_t>> serving;
+    for (const auto& [name, tenant] : tenants_) {
+      if (tenant.held || tenant.is_unclear || !tenant.serve) continue;
+      const auto made = tenant.versions.find(*tenant.serve);
+      if (*tenant.serve != 0 && made == tenant.versions.end()) continue;
+      const PathIds path = *tenant.serve == 0 ? PathIds() : PathOf(tenant, made->second.place);
+      if (!IsKnown(tenant, path)) continue;
+      std::set<size_t>& events = serving[name];
+      for (const size_t place : path) {
+        if (tenant.places[place].sort == Place::Sort::kLesson) {
+          events.insert(tenant.places[place].event);
+        }
+      }
+    }
+    return serving;
+  }
   // Words that nothing may hold once `count` events are done.
   std::set<std::string> ForgottenAfter(size_t count) const {
     return count == 0 || forgotten_after_.empty()
@@ -503,6 +522,7 @@ class LogModel {
     Place place;
     place.events = EventsOf(tenant, event.id);
     place.offer = tenant.offers_made;
+    place.event = at_;
     place.counts = admitted;
     place.lesson = {tenant.system.value_or(default_system_),
                     event.text,

@@ -41,6 +41,7 @@ struct Place {  // of the tree of what is learnt
   Restated lesson;
   std::string uri, sha256;
   size_t offer = 0;  // its number among the offers
+  size_t event = 0;  // of the log
 };
 struct Made {
   size_t place = kRoot;
@@ -86,7 +87,8 @@ struct Tenant {
   std::map<std::string, std::set<std::string>> owners;   // who sent documents with a word, ever
   std::set<std::string> prompts;
   std::optional<std::string> system;
-  std::vector<Place> places = {Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, {}, 0}};
+  std::vector<Place> places = {
+      Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, {}, 0, 0}};
   size_t head = kRoot;
   std::optional<Version> serve = 0;  // nothing: not known
   std::map<Version, Made> versions;
