@@ -69,8 +69,11 @@ void PrintTexts(const TaughtLesson& lesson) {
 void PrintResult(const LessonResult& result) {
   const LessonReport& report = result.report;
   if (!result.error.empty()) return;
-  Line("gate", report.accepted ? "passed" : "refused: it moved the model too far from its anchors");
-  if (report.nll_before == 0) return;  // a backend without likelihoods
+  const bool moved = report.tokens > 0;
+  Line("gate", !report.accepted ? "refused: it moved the model too far from its anchors"
+               : moved          ? "passed"
+                       : "nothing to pass: a dislike moves nothing without likes beside it");
+  if (report.nll_before == 0 || !moved) return;  // no likelihoods, or no step
   Line("loss", Short(report.nll_before) + " nats a token of the target before the step; " +
                    Short(report.loss) + " minimised in all, KL of the anchors " + Short(report.kl));
 }
