@@ -152,10 +152,7 @@ class LogModel {
     }
     if (event.kind == Kind::kFeedback) {
       const auto about = tenant.known.find(event.query_id);
-      if (tenant.refused.contains(event.query_id)) {
-        const Applied* applied = ExpectReceipt(outcome);
-        return applied != nullptr && FollowEmptyLesson(tenant, event, *applied, content);
-      }
+      if (tenant.refused.contains(event.query_id)) tenant.asked[event.query_id].off = true;
       if (about == tenant.known.end() || !about->second.second) {
         ExpectRefusal(outcome, Code::kUnknownQuery);
         return false;
@@ -186,15 +183,6 @@ class LogModel {
     const Applied* applied = ExpectReceipt(outcome);
     if (applied == nullptr) return false;
     Change(tenant, event, *applied);
-    return true;
-  }
-
-  bool FollowEmptyLesson(Tenant& tenant, const LogEvent& event, const Applied& applied,
-                         const std::string& content) {
-    tenant.known[event.id] = {content, false};
-    Asked& asked = tenant.asked[event.query_id];
-    asked.off = true;
-    Teach(tenant, event, applied);
     return true;
   }
 
