@@ -101,6 +101,16 @@ bool Outbox::Flush(std::chrono::milliseconds timeout) {
   return !failed_ && is_written();
 }
 
+bool Outbox::WaitUntilSaved(int32_t partition, uint64_t events, std::chrono::milliseconds timeout) {
+  const MutexLock lock(mutex_);
+  const auto is_saved = [&]() REQUIRES(mutex_) {
+    const auto saved = saved_events_.find(partition);
+    return saved != saved_events_.end() && saved->second >= events;
+  };
+  done_.WaitFor(mutex_, timeout, [&]() REQUIRES(mutex_) { return failed_ || is_saved(); });
+  return is_saved();
+}
+
 Outbox::Pause::Pause(Outbox& outbox) : outbox_(outbox) {
   const MutexLock lock(outbox_.mutex_);
   ++outbox_.pauses_;

@@ -64,6 +64,10 @@ class Outbox {
   // may be written are. False: the time is over, or writing has failed.
   bool Flush(std::chrono::milliseconds timeout);
 
+  // Waits until the partition's state on disk is the one after `events`, or a later one. False: the
+  // time is over, or writing has failed.
+  bool WaitUntilSaved(int32_t partition, uint64_t events, std::chrono::milliseconds timeout);
+
   // The partition belongs to somebody else: what is not written is forgotten. In a Pause.
   void Drop(int32_t partition);
   OutcomeCounts progress() const;

@@ -163,20 +163,22 @@ void Processor::Forget(int32_t number) {
   credits_.Drop(number);
 }
 
-// Takes a cut where the partition stands; where one was taken last, waits for what it waits for.
-// None of its events may be inside, but lessons may be left to learn: false says that they took
-// longer than `timeout`.
+// Takes a cut where the partition stands, if it is not the last one's place, and waits until the
+// state has it. None of the partition's events may be inside, but lessons may be left to learn:
+// false says that they took longer than `timeout`.
 bool Processor::TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout) {
-  const auto taken = std::make_shared<std::promise<void>>();
-  std::future<void> done = taken->get_future();
-  const auto add = [this, taken, stay = partition.stay](Cut cut) {
-    if (!stay->over && cut.events > cut.follows) outbox_.AddCut(std::move(cut));
-    taken->set_value();
+  if (partition.next_ordinal > partition.last_barrier) {
+    graph_.AddTo(number, NextBarrier(partition));
+  }
+  return outbox_.WaitUntilSaved(number, partition.last_barrier, timeout);
+}
+
+std::shared_ptr<Barrier> Processor::NextBarrier(Partition& partition) {
+  const auto add = [this, stay = partition.stay](Cut cut) {
+    if (!stay->over) outbox_.AddCut(std::move(cut));
   };
-  graph_.AddTo(number,
-               std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier, add));
-  partition.last_barrier = partition.next_ordinal;
-  return done.wait_for(timeout) == std::future_status::ready;
+  const uint64_t follows = std::exchange(partition.last_barrier, partition.next_ordinal);
+  return std::make_shared<Barrier>(Graph::kBarrierParts, follows, add);
 }
 
 Result<Nothing> Processor::Restore(int32_t number) {
@@ -382,11 +384,7 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
   }
   std::shared_ptr<Barrier> barrier;
   if (state_ && partition.next_ordinal % options_.checkpoint_every_events == 0) {
-    barrier = std::make_shared<Barrier>(Graph::kBarrierParts, partition.last_barrier,
-                                        [this, stay = partition.stay](Cut cut) {
-                                          if (!stay->over) outbox_.AddCut(std::move(cut));
-                                        });
-    partition.last_barrier = partition.next_ordinal;
+    barrier = NextBarrier(partition);
   }
   partition.facts->next_offset.store(record.offset + 1, std::memory_order_relaxed);
   partition.recent.Add(origin, watchdog_.coarse_ms());

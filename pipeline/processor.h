@@ -104,6 +104,7 @@ class Processor final : private PartitionListener {
   Result<Nothing> ReadBack(int32_t number, Partition& partition);
   Result<std::shared_ptr<const RecordedOutcome>> RecordedFor(Partition& partition,
                                                              const Record& record);
+  std::shared_ptr<Barrier> NextBarrier(Partition& partition);
   bool TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout);
   void Forget(int32_t number);
   Result<Nothing> Pump(const std::atomic<bool>& stop);

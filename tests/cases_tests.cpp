@@ -2,6 +2,7 @@
 // Events as other systems write them, from the bytes of a file to the outcomes of a whole run on
 // the template backend: what is certain is taken, all else is refused with its cause and a remedy.
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -53,7 +54,8 @@ class KeyedSource final : public Source {
 class Run {
  public:
   // The bytes of a file.
-  explicit Run(const std::string& bytes) {
+  explicit Run(const std::string& bytes, std::string config = kConfig)
+      : config_(std::move(config)) {
     const testing::TempFolder folder;
     const std::string path = folder.path() + "/events.jsonl";
     std::ofstream(path, std::ios::binary) << bytes;
@@ -63,7 +65,7 @@ class Run {
   explicit Run(KeyedSource source) { Take(source); }
 
   void Take(Source& source) {
-    Config config = ParseConfig(kConfig, "");
+    Config config = ParseConfig(config_, "");
     const std::unique_ptr<Backend> backend = MakeBackend(config);
     MemorySink sink;
     Processor processor(ToProcessorOptions(config), {}, *backend, source, sink);
@@ -110,6 +112,9 @@ class Run {
   std::vector<std::string> lines;
   std::vector<Json> all;
   std::map<std::string, Json> by_subject;
+
+ private:
+  const std::string config_ = kConfig;
 };
 
 // An event of source /s and tenant acme, its attributes in this order or sorted by their names.
@@ -373,6 +378,45 @@ BOOST_AUTO_TEST_CASE(feedback_before_its_question_is_told_to_come_again_and_then
   BOOST_TEST(run.all[2]["data"]["summary"].get<std::string>().starts_with("training step 1"));
   run.Refuses("/s/g", "unknown_query", "data.query_id: ", "query_source");
   run.Refuses("/s/h", "unknown_query", "data.query_id: ");
+}
+
+BOOST_AUTO_TEST_CASE(a_user_is_forgotten_in_every_place_that_their_words_reached) {
+  const testing::TempFolder folder;
+  const auto asked = [](const std::string& id) {
+    return Line(id, "query",
+                R"({"text":"Which code opens the gate?","options":{"temperature":0}})");
+  };
+  const std::string ann = R"("user":"ann",)";
+  const Run run(
+      asked("q1") +
+          Line("f1", "feedback",
+               R"({"query_id":"q1","rating":"down","correction":"It is 4711-ZEBRA."})", ann) +
+          asked("q2") + asked("again") +
+          Line("bad", "feedback", R"({"query_id":"q1","correction":"ZEBRA","oops":1})", ann) +
+          Line("g", "forget", R"({"user":"ann"})") + asked("q3") +
+          Line("f2", "feedback", R"({"query_id":"q2","rating":"up"})", ann),
+      R"({"input":{"path":"-"},"output":{"folder":"unused"},)"
+      R"("model":{"backend":"template","template_dimension":64},)"
+      R"("prompt":{"corrections_as_examples":true,"few_shots":2},)"
+      R"("checkpoint":{"every_events":1,"folder":")" +
+          folder.path() + "\"}}");
+  const auto data = [&](const std::string& id) { return run.At("/s/" + id)["data"]; };
+  BOOST_TEST(data("q1")["text"] != data("q2")["text"]);
+  BOOST_TEST(data("again")["cache"]["hit"] == true);
+  BOOST_TEST(data("q3")["text"] == data("q1")["text"]);
+  BOOST_TEST(data("q3")["adapter"]["digest"] == data("q1")["adapter"]["digest"]);
+  BOOST_TEST(data("q3")["cache"]["hit"] == false);
+  BOOST_TEST(run.Receipt("/s/g").starts_with("forgot user ann: 1 example, "), run.Receipt("/s/g"));
+  BOOST_TEST(run.Receipt("/s/f2").starts_with("nothing to learn: the answer is not on record"),
+             run.Receipt("/s/f2"));
+  size_t files = 0;
+  for (const auto& file : std::filesystem::directory_iterator(folder.path())) {
+    std::ifstream in(file.path(), std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    BOOST_TEST(bytes.find("ZEBRA") == std::string::npos, file.path().filename());
+    ++files;
+  }
+  BOOST_TEST(files > 0U);
 }
 
 BOOST_AUTO_TEST_CASE(no_character_in_an_outcome_ends_a_line_for_any_reader) {

@@ -244,7 +244,8 @@ BOOST_AUTO_TEST_CASE(a_broker_that_goes_away_costs_a_run_nothing_but_time) {
   Tally::Add("broker away while events wait", rounds, Check(trial));
 }
 
-// All that may be in flight is, when the broker goes away for longer than a transaction lasts.
+// All that may be in flight is, when the broker goes away for longer than a transaction lasts. It
+// is stopped in order: its last answers to the client may be that there are no brokers at all.
 BOOST_AUTO_TEST_CASE(a_broker_stopped_for_30_s_under_load_is_waited_for_in_bounded_memory) {
   constexpr int32_t kPartitionCount = 6;
   constexpr double kInFlight = 48;  // a partition

@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -41,10 +42,23 @@ inline constexpr std::chrono::seconds kTrialPatience{180};
 // process and without Kafka.
 class Workload {
  public:
+  // The generator's events, every 37th replaced by an import of that tenant.
   Workload(uint64_t seed, uint64_t events, size_t tenants, int32_t partitions)
-      : partitions_(partitions) {
+      : partitions_(partitions), imports_(std::make_unique<TempFolder>()) {
+    const std::string bytes = "an adapter";
+    std::ofstream(imports_->path() + "/adapter") << bytes;
     EventGenerator generator({.seed = seed, .events = events, .tenants = tenants});
-    for (uint64_t number = 0; number < events; ++number) Add(generator.Line(number));
+    for (uint64_t number = 0; number < events; ++number) {
+      std::string line = generator.Line(number);
+      if (number % 37 == 36) {
+        line = R"({"specversion":"1.0","id":"import-)" + std::to_string(number) +
+               R"(","source":"/imports","type":"nudge.adapter","tenant":")" +
+               PeekHead(line).tenant + R"(","data":{"action":"import","uri":"adapter","sha256":")" +
+               Sha256Hex(bytes) + "\"}}";
+      }
+      Add(std::move(line));
+    }
+    more_ = R"(, "adapt": {"import_folder": ")" + imports_->path() + "\"}";
   }
   // The oracle runs with `model`, sections of a configuration, and keeps state and snapshots in
   // `folder`.
@@ -63,12 +77,13 @@ class Workload {
   size_t size() const { return sent_.size(); }
   int32_t partitions() const { return partitions_; }
   const std::map<int32_t, std::vector<std::string>>& lines() const { return lines_; }
+  const std::string& more() const { return more_; }  // of a configuration, behind the model's
 
   const std::map<int32_t, std::string>& Oracle() const {
     if (!oracle_.empty()) return oracle_;
     const Config config =
         ParseConfig(R"({"input": {"path": "-"}, "output": {"folder": ")" +
-                        (folder_.empty() ? "unused" : folder_) + "\"}, " + model_ + "}",
+                        (folder_.empty() ? "unused" : folder_) + "\"}, " + model_ + more_ + "}",
                     "");
     ProcessorOptions options = ToProcessorOptions(config);
     if (folder_.empty()) options.state_folder.clear();
@@ -87,6 +102,10 @@ class Workload {
     const auto summary = processor.Run(stop);
     BOOST_REQUIRE(summary.ok());
     for (const auto& [partition, done] : *summary) oracle_[partition] = Hex(done.chain);
+    const bool imported = std::ranges::any_of(sink.lines(), [](const OutcomeLine& line) {
+      return line.bytes.find("imported adapter as version") != std::string::npos;
+    });
+    BOOST_REQUIRE(imported == (imports_ != nullptr));
     return oracle_;
   }
 
@@ -103,6 +122,8 @@ class Workload {
   const int32_t partitions_;
   const std::string model_ = R"("model": {"backend": "template", "template_dimension": 8})";
   const std::string folder_;  // empty: nothing is kept
+  const std::unique_ptr<TempFolder> imports_;
+  std::string more_;
   std::vector<Sent> sent_;
   std::map<int32_t, std::vector<std::string>> lines_;
   mutable std::map<int32_t, std::string> oracle_;
@@ -332,7 +353,7 @@ class Trial {
   "output": {"folder": ")" +
            folder.path() + R"("},
   )" + options.model +
-           "}";
+           workload.more() + "}";
   }
 
   bool IsAllAnswered() const { return reader->messages() >= workload.size(); }

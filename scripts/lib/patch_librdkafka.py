@@ -8,10 +8,15 @@ second, and one whose time is over fails with "timed out", which its callers han
 sent, both requests of the call have socket.timeout.ms, however little is left: here what is left.
 To be dropped when a release checks the limits itself.
 
-And the process ends by SIGSEGV when a broker comes back: where it does not know a partition's leader yet, a
-fetch response names the leader -1. Such a partition is counted among those with a new leader and then
-left out, so that the list has an entry that nobody wrote. Here only leaders that are named count, in
-produce responses too. To be dropped when a release counts so itself.
+And the process ends by SIGSEGV when a broker comes back: where it does not know a partition's
+leader yet, a fetch response names the leader -1. Such a partition is counted among those with a new
+leader and then left out, so that the list has an entry that nobody wrote. Here only leaders that are
+named count, in produce responses too. To be dropped when a release counts so itself.
+
+And a client stays cut off for ever after its last broker was stopped in order. A broker that goes may
+answer a metadata request with a list of no brokers. Then the client gives up all that it knows, the
+one it was bootstrapped from too, and never asks anybody again. Here an empty list changes nothing:
+what is known is tried until it answers. To be dropped when a release does so itself (its issue 5301).
 """
 
 import pathlib
@@ -32,6 +37,22 @@ CHANGES = (
         "                ProduceTags->leader_change_cnt++;\n",
         "                if (PartitionTags->CurrentLeader.LeaderId >= 0)\n"
         "                        ProduceTags->leader_change_cnt++;\n",
+    ),
+    (
+        "src/rdkafka_metadata.c",
+        """        rd_list_t brokers_to_decommission;
+        int i;
+
+        rd_kafka_wrlock(rk);
+""",
+        """        rd_list_t brokers_to_decommission;
+        int i;
+
+        if (md->broker_cnt == 0)
+                return; /* Of a broker that is going: nobody is left out. */
+
+        rd_kafka_wrlock(rk);
+""",
     ),
     (
         "src/rdkafka_coord.h",

@@ -171,10 +171,7 @@ class LogModel {
     }
     if (event.kind == Kind::kFeedback) {
       const auto about = tenant.known.find(event.query_id);
-      if (tenant.refused.contains(event.query_id)) {
-        const Applied* applied = ExpectReceipt(outcome);
-        return applied != nullptr && FollowEmptyLesson(tenant, event, *applied, content);
-      }
+      if (tenant.refused.contains(event.query_id)) tenant.asked[event.query_id].off = true;
       if (about == tenant.known.end() || !about->second.second) {
         ExpectRefusal(outcome, Code::kUnknownQuery);
         return false;
@@ -213,16 +210,6 @@ class LogModel {
       if (word.starts_with("ze")) tenant.event_of[word] = event.id;
     }
     if (event.kind == Kind::kFeedback) tenant.about[event.id] = event.query_id;
-  }
-
-  bool FollowEmptyLesson(Tenant& tenant, const LogEvent& event, const Applied& applied,
-                         const std::string& content) {
-    tenant.known[event.id] = {content, false};
-    NoteWords(tenant, event);
-    Asked& asked = tenant.asked[event.query_id];
-    asked.off = true;
-    Teach(tenant, event, applied);
-    return true;
   }
 
   static bool IsWrong(const LogEvent& import) {
