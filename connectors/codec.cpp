@@ -272,6 +272,10 @@ class EventReader {
            [&](const Place& at) {
              json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
            }},
+          {"comment", kOptional,
+           [&](const Place& at) {
+             json_.Text(at, {"limits.comment_bytes", limits_.comment_bytes}, feedback.comment);
+           }},
           {"signals", kOptional, [&](const Place& at) {
              has_signals = true;
              ReadSignals(at, feedback.behaviour);
@@ -314,8 +318,9 @@ class EventReader {
         return refuse("a boolean is no rating");
       case JsonType::kNull:
         return json_.FailAt(place, "null takes no rating back",
-                            "a rating cannot be taken back: leave it out, or send what holds now "
-                            "as a new event with a new id");
+                            "leave it out, or send what holds now as a new event with a new id; "
+                            "what the first one taught is unlearnt by a nudge.forget with its "
+                            "event_id");
       default:
         return json_.FailType(place, "a number", std::string(kRatings));
     }
@@ -445,14 +450,26 @@ class EventReader {
          {{"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), forget.user); }},
           {"document_id", kOptional,
            [&](const Place& at) { json_.Id(at, IdLimit(), forget.document_id); }},
-          {"documents", kOptional, [&](const Place& at) { json_.Bool(at, forget.documents); }}});
-    if (json_.ok() && forget.documents && forget.user.empty()) {
-      json_.Fail(Code::kInvalidEvent, "data.documents: it goes with a user",
-                 "leave it out, or name the user whose documents go");
+          {"documents", kOptional, [&](const Place& at) { json_.Bool(at, forget.documents); }},
+          {"event_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_id); }},
+          {"event_source", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_source); }}});
+    const auto refuse = [this](std::string_view message, std::string_view remedy) {
+      if (json_.ok()) json_.Fail(Code::kInvalidEvent, std::string(message), std::string(remedy));
+    };
+    if (forget.documents && forget.user.empty()) {
+      refuse("data.documents: it goes with a user",
+             "leave it out, or name the user whose documents go");
     }
-    if (json_.ok() && forget.user.empty() == forget.document_id.empty()) {
-      json_.Fail(Code::kInvalidEvent, "data: exactly one of user and document_id is needed",
-                 "send an event for each");
+    if (!forget.event_source.empty() && forget.event_id.empty()) {
+      refuse("data.event_source: it goes with an event_id",
+             "leave it out, or name the event that is forgotten");
+    }
+    const int named = !forget.user.empty() + !forget.document_id.empty() + !forget.event_id.empty();
+    if (named != 1) {
+      refuse("data: exactly one of user, document_id and event_id is needed",
+             "send an event for each");
     }
   }
 
@@ -523,6 +540,7 @@ struct DataWriter {
     }
     if (feedback.rating) member("rating").Number(*feedback.rating);
     if (feedback.correction) member("correction").Text(*feedback.correction);
+    if (!feedback.comment.empty()) member("comment").Text(feedback.comment);
     const Behaviour& seen = feedback.behaviour;
     const bool any = seen.clicked || seen.copied || seen.regenerated || seen.dwell_ms;
     if (!any && (feedback.rating || feedback.correction)) return;
@@ -564,6 +582,8 @@ struct DataWriter {
     if (!forget.user.empty()) member("user").Text(forget.user);
     if (!forget.document_id.empty()) member("document_id").Text(forget.document_id);
     if (forget.documents) member("documents").Bool(true);
+    if (!forget.event_id.empty()) member("event_id").Text(forget.event_id);
+    if (!forget.event_source.empty()) member("event_source").Text(forget.event_source);
   }
 };
 

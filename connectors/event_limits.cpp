@@ -17,6 +17,8 @@ Fields OptionsOf(EventLimits& options) {
        "of an answer or correction in an event"},
       {"limits.prompt_bytes", Number{&options.prompt_bytes, 1, 1 << 20}, "", kSemantic,
        "of a system prompt in an event"},
+      {"limits.comment_bytes", Number{&options.comment_bytes, 1, 1 << 20}, "", kSemantic,
+       "of a comment in feedback"},
       {"limits.id_bytes", Number{&options.id_bytes, 1, 4096}, "", kSemantic,
        "of an id, source, user or name in an event"},
       {"limits.tenant_bytes", Number{&options.tenant_bytes, 1, 1024}, "", kSemantic,

@@ -14,6 +14,7 @@ struct EventLimits {
   size_t query_bytes = 8 << 10;    // of a question, given or inline
   size_t answer_bytes = 32 << 10;  // of an example's answer, a completion, a correction
   size_t prompt_bytes = 16 << 10;  // of a system prompt
+  size_t comment_bytes = 4 << 10;  // of a comment on an answer
   size_t id_bytes = 256;           // of id, source, user, document_id, prompt_id, query_id
   size_t tenant_bytes = 128;
   size_t title_bytes = 1 << 10;

@@ -480,7 +480,7 @@ Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
   const MutexLock submitting(submit_mutex_);
   const TenantPtr tenant = TenantOf(partition, entry.tenant);
   if (entry.kind == TenantAdapters::kLearnerKind || entry.kind == TenantAdapters::kJournalKind ||
-      entry.kind == TenantAdapters::kImportKind) {
+      entry.kind == TenantAdapters::kImportKind || entry.kind == TenantAdapters::kResultKind) {
     return tenant->adapters.Load(entry);
   }
   const std::optional<uint64_t> number = NumberOfName(entry.id);

@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;  // 1 did not name an offer's events
 constexpr char kOfferKind[] = "offer";
 constexpr char kFrozenKind[] = "adapter_frozen";
 
@@ -34,14 +34,12 @@ Result<Admission> Adapt::Apply(Sequence at, const Resolved& resolved) {
     admission.frozen = tenant->frozen = command->action == Action::kFreeze;
     tenant->frozen_changed = true;
   } else if (const auto* forget = std::get_if<nudge::Forget>(&event.data)) {
-    if (tenant != nullptr && !forget->user.empty()) {
-      admission.admitted_after_all = Forget(tenant->offers, forget->user);
-    }
+    if (tenant != nullptr) admission.admitted_after_all = Forget(tenant->offers, *forget);
   } else if (OffersLesson(*resolved.prepared) && !admission.frozen) {
     if (tenant == nullptr) tenant = &tenants_.Make(at.partition(), event.tenant);
     admission.offers = true;
     admission.admitted = MayTeach(tenant->offers, tenant->offers.rows().end(), event.user);
-    tenant->offers.Put(at.value, {event.user, admission.admitted});
+    tenant->offers.Put(at.value, {event.user, EventsBehind(event), admission.admitted});
     if (tenant->offers.size() > options_.lessons_per_tenant) {
       tenant->offers.Erase(uint64_t{tenant->offers.rows().begin()->first});
     }
@@ -68,10 +66,14 @@ bool Adapt::MayTeach(const Adapt::Offers& offers, Adapt::Offers::Rows::const_ite
   return alone || steps < options_.user_steps_max;
 }
 
-std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const std::string& user) const {
+std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& forget) const {
+  const EventName event = NameOf(forget.event_source, forget.event_id);
   std::vector<uint64_t> theirs;
   for (const auto& [at, row] : offers.rows()) {
-    if (row.value.user == user) theirs.push_back(at);
+    const bool gone = forget.event_id.empty()
+                          ? !forget.user.empty() && row.value.user == forget.user
+                          : row.value.events.contains(event);
+    if (gone) theirs.push_back(at);
   }
   for (const uint64_t at : theirs) offers.Erase(at);
   std::vector<Sequence> admitted;
@@ -91,6 +93,7 @@ void Adapt::Save(int32_t partition, Changes& changes) {
     ByteWriter writer;
     writer.U8(kFormat);
     writer.Text(offer.user);
+    writer.Numbers(offer.events);
     writer.U8(offer.admitted);
     return writer.Take();
   };
@@ -110,7 +113,10 @@ Result<Nothing> Adapt::Load(int32_t partition, const Change& entry) {
   const std::optional<uint64_t> at = NumberOfRow(entry.id);
   Offer offer;
   const bool is_offer = entry.kind == kOfferKind && at;
-  if (is_offer) offer.user = reader.Text();
+  if (is_offer) {
+    offer.user = reader.Text();
+    offer.events = reader.Numbers();
+  }
   const bool flag = reader.U8() != 0;
   if (!known || !reader.complete() || (!is_offer && entry.kind != kFrozenKind)) {
     return UnreadableEntry(entry);

@@ -7,13 +7,14 @@
 // (lineage.h), since that needs to know whose words were shown.
 //
 // The last lessons_per_tenant offers are kept, so that a forget can say which offers would have
-// been admitted had the forgotten user never made any. What was admitted stays admitted.
+// been admitted had the forgotten user, or event, never made any. What was admitted stays admitted.
 //
 // Nothing is refused here (see recall.h). One event at a time, in log order; see state.h for who
 // calls Save, Load and Drop.
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ class Adapt {
  private:
   struct Offer {
     std::string user;
+    std::set<EventName> events;  // itself, and the question that it is about
     bool admitted = false;
   };
   using Offers = Table<uint64_t, Offer>;  // by Sequence
@@ -49,7 +51,7 @@ class Adapt {
 
   bool MayTeach(const Offers& offers, Offers::Rows::const_iterator end,
                 const std::string& user) const;
-  std::vector<Sequence> Forget(Offers& offers, const std::string& user) const;
+  std::vector<Sequence> Forget(Offers& offers, const nudge::Forget& forget) const;
 
   AdaptOptions options_;
   Tenants<Tenant> tenants_;

@@ -6,14 +6,16 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kRecordFormat = 1;
-constexpr uint8_t kShownFormat = 3;
+constexpr uint8_t kRecordFormat = 2;  // 1 did not name the event
+constexpr uint8_t kShownFormat = 4;   // 3 did not name events
 
 std::string Encode(const ShownChat& shown) {
   ByteWriter writer;
   writer.U8(kShownFormat);
   writer.Names(shown.people);
   writer.Names(shown.documents);
+  writer.Numbers(shown.events);
+  writer.U64(shown.question_bytes);
   writer.U64(shown.chat.size());
   for (const ChatMessage& message : shown.chat) {
     writer.Text(message.role);
@@ -28,6 +30,8 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
   ShownChat shown;
   shown.people = reader.Names();
   shown.documents = reader.Names();
+  shown.events = reader.Numbers();
+  shown.question_bytes = reader.U64();
   for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
     ChatMessage message;
     message.role = reader.Text();
@@ -40,7 +44,7 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
 
 // Of bytes that Encode made: whether the answer has to do with what is forgotten. Reads their first
 // part, without a copy.
-bool Concerns(std::string_view shown, const Forget& forget) {
+bool Concerns(std::string_view shown, const Forget& forget, EventName event) {
   ByteReader reader(shown);
   reader.U8();
   for (const std::string* gone : {&forget.user, &forget.document_id}) {
@@ -48,7 +52,7 @@ bool Concerns(std::string_view shown, const Forget& forget) {
       if (reader.View() == *gone && !gone->empty()) return true;
     }
   }
-  return false;
+  return !forget.event_id.empty() && reader.Numbers().contains(event);
 }
 
 }  // namespace
@@ -74,9 +78,10 @@ void ShownAnswers::Release(AnswerId answer, std::vector<Sequence>& retired) {
 }
 
 std::set<AnswerId> ShownAnswers::Concerned(const Forget& forget) const {
+  const EventName event = NameOf(forget.event_source, forget.event_id);
   std::set<AnswerId> concerned;
   for (const auto& [answer, row] : answers_.rows()) {
-    if (Concerns(row.value, forget)) concerned.insert(concerned.end(), answer);
+    if (Concerns(row.value, forget, event)) concerned.insert(concerned.end(), answer);
   }
   return concerned;
 }
@@ -105,11 +110,13 @@ void AnswerRecords::Remember(Sequence query, Record record, size_t most, ShownAn
   records_.Erase(uint64_t{oldest});
 }
 
-size_t AnswerRecords::Purge(const std::set<AnswerId>& answers, const std::string& user,
+size_t AnswerRecords::Purge(const std::set<AnswerId>& answers, const Forget& forget,
                             ShownAnswers& shown, std::vector<Sequence>& retired) {
+  const EventName event = NameOf(forget.event_source, forget.event_id);
   std::vector<uint64_t> gone;
   for (const auto& [query, row] : records_.rows()) {
-    const bool theirs = !user.empty() && row.value.user == user;
+    const bool theirs = (!forget.user.empty() && row.value.user == forget.user) ||
+                        (!forget.event_id.empty() && row.value.event == event);
     if (theirs || answers.contains(row.value.answer)) gone.push_back(query);
   }
   for (const uint64_t query : gone) {
@@ -126,6 +133,7 @@ void AnswerRecords::Save(const std::string& tenant, Changes& changes) {
     writer.U64(record.answer);
     writer.Text(record.user);
     for (const uint64_t number : record.cache_key) writer.U64(number);
+    writer.U64(record.event);
     return writer.Take();
   };
   records_.Save(tenant, kKind, encode, changes);
@@ -139,6 +147,7 @@ Result<Nothing> AnswerRecords::Load(const Change& entry, ShownAnswers& shown) {
   record.answer = reader.U64();
   record.user = reader.Text();
   for (uint64_t& number : record.cache_key) number = reader.U64();
+  record.event = reader.U64();
   if (!reader.complete()) return UnreadableEntry(entry);
   shown.Hold(record.answer);
   records_.Restore(*query, std::move(record));

@@ -31,6 +31,8 @@ struct ShownChat {
   std::vector<ChatMessage> chat;
   std::set<std::string> documents;
   std::set<std::string> people;  // whose words it holds: who asked, owners of documents, of shots
+  std::set<EventName> events;    // and of which events: the question, those behind shots
+  uint64_t question_bytes = 0;   // the question is the end of the chat
 };
 
 class ShownAnswers {
@@ -44,8 +46,8 @@ class ShownAnswers {
   // One reference less; the last takes the answer with it, to `retired`.
   void Release(AnswerId answer, std::vector<Sequence>& retired);
 
-  // Those that hold words of the forgotten user or document. Walks over all answers, without a
-  // copy.
+  // Those that hold words of the forgotten user, document or event. Walks over all answers, without
+  // a copy.
   std::set<AnswerId> Concerned(const Forget& forget) const;
 
   void Save(const std::string& tenant, Changes& changes);
@@ -68,6 +70,7 @@ class AnswerRecords {
     AnswerId answer = 0;
     std::string user;
     CacheKey cache_key{};
+    EventName event = 0;  // the query
   };
 
   const Record* Find(Sequence query) const { return records_.Find(query.value); }
@@ -76,8 +79,8 @@ class AnswerRecords {
   void Remember(Sequence query, Record record, size_t most, ShownAnswers& shown,
                 std::vector<Sequence>& retired);
 
-  // Removes the records of these answers, and of this user's queries (may be empty). How many.
-  size_t Purge(const std::set<AnswerId>& answers, const std::string& user, ShownAnswers& shown,
+  // Removes the records of these answers, and of queries of the forgotten user or event. How many.
+  size_t Purge(const std::set<AnswerId>& answers, const Forget& forget, ShownAnswers& shown,
                std::vector<Sequence>& retired);
 
   void Save(const std::string& tenant, Changes& changes);

@@ -44,6 +44,7 @@ struct ContentWriter {
     const Behaviour& seen = feedback.behaviour;
     All(feedback.query_id, feedback.query_source, feedback.inline_answer, feedback.rating,
         feedback.correction, seen.clicked, seen.copied, seen.regenerated, seen.dwell_ms);
+    if (!feedback.comment.empty()) Write(feedback.comment);
   }
   void operator()(const ExampleGiven& example) const { All(example.query, example.answer); }
   void operator()(const PromptUpsert& prompt) const {
@@ -57,6 +58,7 @@ struct ContentWriter {
   void operator()(const Forget& forget) const {
     All(forget.user, forget.document_id);
     if (forget.documents) Write(forget.documents);
+    if (!forget.event_id.empty()) All(forget.event_id, forget.event_source);
   }
 };
 

@@ -1,6 +1,22 @@
 #include "stages/events.h"
 
+#include "stages/hash.h"
+
 namespace nudge {
+
+EventName NameOf(const std::string& source, const std::string& id) {
+  return SeedOf({source, id});
+}
+
+std::set<EventName> EventsBehind(const Event& event) {
+  std::set<EventName> events = {NameOf(event.source, event.id)};
+  const auto* feedback = std::get_if<Feedback>(&event.data);
+  if (feedback != nullptr && !feedback->query_id.empty()) {
+    const bool own = feedback->query_source.empty();
+    events.insert(NameOf(own ? event.source : feedback->query_source, feedback->query_id));
+  }
+  return events;
+}
 
 std::string_view TypeName(const Event& event) {
   struct Visitor {

@@ -44,6 +44,11 @@ struct Sequence {
   friend constexpr auto operator<=>(const Sequence&, const Sequence&) = default;
 };
 
+// Names an event by its identity, source and id, where nobody has to read the name: 64 bits of
+// their SHA-256.
+using EventName = uint64_t;
+EventName NameOf(const std::string& source, const std::string& id);
+
 // ---- Events -------------------------------------------------------------------------------------
 
 // How an answer is drawn. Unset fields of an event's options leave the policy's choice.
@@ -99,6 +104,7 @@ struct Feedback {
   std::optional<double> rating;  // -1..1; "up" is 1, "down" is -1
   std::optional<std::string> correction;
   Behaviour behaviour;
+  std::string comment;  // for people: carried with the lesson, no part of what is learnt
 };
 
 struct ExampleGiven {
@@ -126,9 +132,11 @@ struct AdapterCommand {
 };
 
 struct Forget {
-  std::string user;  // one of the two is set
+  std::string user;  // one of user, document_id and event_id is set
   std::string document_id;
   bool documents = false;  // of a user: the documents that are theirs go too
+  std::string event_id;
+  std::string event_source;  // of event_id; empty: the forget's own, which prepare fills in
 };
 
 struct Event {
@@ -144,6 +152,10 @@ struct Event {
 
 // "nudge.query" and so on.
 std::string_view TypeName(const Event& event);
+
+// The events whose words are in what this event says: itself, and the question that feedback speaks
+// of.
+std::set<EventName> EventsBehind(const Event& event);
 
 // ---- Between the stages -------------------------------------------------------------------------
 
@@ -247,6 +259,7 @@ struct FewShot {
   std::string query;
   std::string answer;
   std::set<std::string> people;  // whose words these are
+  std::set<EventName> events;    // and of which events
 };
 
 // prompt -> gather
@@ -260,7 +273,8 @@ struct Chosen {
   double propensity = 1;  // probability with which the policy chose this arm
   uint32_t prompts_changed = 0;
   uint32_t examples_changed = 0;
-  std::string note;  // of feedback: which arm it was credited to
+  uint32_t decisions_removed = 0;  // of a forget
+  std::string note;                // of feedback: which arm it was credited to
 };
 
 // gather -> respond

@@ -44,7 +44,11 @@ struct LoggedExample {
   std::vector<ChatMessage> chat;
   std::variant<Sequence, std::string> shown;  // an answer of nudge's own, or one given elsewhere
   std::optional<std::string> correction;
-  double reward = 0;     // -1..1
+  double reward = 0;  // -1..1
+  // For people, kept with the lesson and not learnt: what the user said of it, and how much of the
+  // chat's end is the question itself.
+  std::string comment;
+  uint64_t question_bytes = 0;
   bool admitted = true;  // false: kept, in case that it is admitted after all
 };
 

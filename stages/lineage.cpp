@@ -6,12 +6,13 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;  // 1 did not say where a lesson comes from
 constexpr size_t kSnapshotsKnown = 1000;
 constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named
 constexpr char kEverybody[] = "";        // no person and no document has this name
 
-bool HoldsAny(const Lineage::Holds& holds, const Forget& forget) {
+bool HoldsAny(const Lineage::Holds& holds, const Forget& forget, EventName event) {
+  if (!forget.event_id.empty()) return holds.events.contains(event);
   return forget.user.empty() ? holds.documents.contains(forget.document_id)
                              : holds.people.contains(forget.user);
 }
@@ -68,9 +69,24 @@ void Lineage::Release(LearningPlace place) {
     if (--references->second > 0) return;
     references_.erase(references);
     const LearningPlace parent = places_.Find(place)->parent;
-    places_.Erase(place);
-    dropped_places_.push_back(place);
+    Leave(place, Standing::kDropped);
     place = parent;
+  }
+}
+
+// The place is no longer of the tree; of a lesson is noted when it was learnt and why it left.
+void Lineage::Leave(LearningPlace place, Standing why) {
+  const Node& node = *places_.Find(place);
+  const bool in_weights = why == Standing::kTooOld && node.admitted;
+  if (why == Standing::kTooOld && !node.admitted) why = Standing::kNotAdmitted;
+  if (!node.is_import) {
+    formers_.Put(place, {node.step, node.makes, why,
+                         in_weights ? node.holds.events : std::set<EventName>()});
+  }
+  places_.Erase(place);
+  dropped_places_.push_back(place);
+  if (formers_.size() > kFormerKnown) {
+    formers_.Erase(LearningPlace{formers_.rows().begin()->first});
   }
 }
 
@@ -120,17 +136,20 @@ void Lineage::TrimVersions(const AdaptOptions& options) {
 // ---- Lessons and commands -----------------------------------------------------------------------
 
 std::optional<Step> Lineage::Learn(Sequence at, Holds holds, bool admitted,
-                                   const AdaptOptions& options) {
+                                   const AdaptOptions& options, Taught taught) {
   changed_ = true;
   CountReferences();
   const LearningPlace place = LearningPlaceOf(at);
-  places_.Put(place, {head_, false, admitted, std::move(holds)});
+  places_.Put(place, {head_, false, admitted, std::move(holds), std::move(taught), 0, 0});
   Hold(head_);  // as the parent
   MoveHead(place);
   TrimLessons(options);
   if (!admitted) return std::nullopt;
   Step step{++steps_, std::nullopt, false};
   if (++steps_unpublished_ >= std::max(options.publish_every_steps, 1U)) MakeVersion(step, options);
+  Node& node = *places_.Change(place);
+  node.step = step.number;
+  node.makes = step.makes.value_or(0);
   return step;
 }
 
@@ -145,15 +164,15 @@ void Lineage::TrimLessons(const AdaptOptions& options) {
       Join(older_.people, oldest->second.value.holds.people);
       Join(older_.documents, oldest->second.value.holds.documents);
     }
-    Skip(LearningPlace{oldest->first});
+    Skip(LearningPlace{oldest->first}, Standing::kTooOld);
   }
 }
 
 Step Lineage::Import(Sequence at, const AdaptOptions& options) {
   changed_ = true;
-  places_.Put(LearningPlaceOf(at), {0, true, true, {}});
+  places_.Put(LearningPlaceOf(at), {0, true, true, {}, {}, 0, 0});
   MoveHead(LearningPlaceOf(at));
-  older_ = {};
+  ForgetOlder(Standing::kDropped);
   if (held_) serve_ = std::exchange(held_, std::nullopt)->version;
   Step step{++steps_, std::nullopt, false};
   MakeVersion(step, options);
@@ -217,7 +236,7 @@ std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone,
 // Takes a place out: what stood there or behind it stands at or behind the place before. Its
 // references say how many these are; those behind mostly come next, so that it costs O(log n) but
 // where learning branched.
-void Lineage::Skip(LearningPlace place) {
+void Lineage::Skip(LearningPlace place, Standing why) {
   CountReferences();
   const LearningPlace parent = places_.Find(place)->parent;
   uint64_t left = references_.at(place);
@@ -239,18 +258,42 @@ void Lineage::Skip(LearningPlace place) {
     --left;
   }
   references_.erase(place);
-  places_.Erase(place);
-  dropped_places_.push_back(place);
+  Leave(place, why);
   Release(parent);
+}
+
+// Whether what is forgotten may be in the weights by lessons that have left the tree.
+bool Lineage::IsInOlder(const nudge::Forget& forget, EventName event) const {
+  if (!forget.event_id.empty()) {
+    return std::any_of(formers_.rows().begin(), formers_.rows().end(),
+                       [&](const auto& row) { return row.second.value.events.contains(event); });
+  }
+  return HoldsAny(older_, forget, event) || older_.people.contains(kEverybody) ||
+         older_.documents.contains(kEverybody);
+}
+
+// What is served from now on has learnt none of them.
+void Lineage::ForgetOlder(Standing why) {
+  older_ = {};
+  std::vector<LearningPlace> too_old;
+  for (const auto& [place, row] : formers_.rows()) {
+    if (row.value.why == Standing::kTooOld) too_old.push_back(place);
+  }
+  for (const LearningPlace place : too_old) {
+    Former& former = *formers_.Change(place);
+    former.why = why;
+    former.events.clear();
+  }
 }
 
 Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
                                    const std::vector<Sequence>& admitted_after_all,
                                    const AdaptOptions& options) {
   Forgotten forgotten;
+  const EventName event = NameOf(forget.event_source, forget.event_id);
   std::set<LearningPlace> gone, admitted;
   for (const auto& [place, row] : places_.rows()) {
-    if (HoldsAny(row.value.holds, forget)) gone.insert(gone.end(), place);
+    if (HoldsAny(row.value.holds, forget, event)) gone.insert(gone.end(), place);
   }
   for (const Sequence at : admitted_after_all) {
     const Node* node = places_.Find(LearningPlaceOf(at));
@@ -258,14 +301,13 @@ Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
       admitted.insert(LearningPlaceOf(at));
     }
   }
-  const bool older = HoldsAny(older_, forget) || older_.people.contains(kEverybody) ||
-                     older_.documents.contains(kEverybody);
+  const bool older = IsInOlder(forget, event);
   if (gone.empty() && admitted.empty() && !older) return forgotten;
 
   changed_ = true;
   forgotten.lessons = gone.size();
   const std::set<LearningPlace> changed = ChangedBy(gone, admitted, older);
-  if (older) older_ = {};
+  if (older) ForgetOlder(Standing::kForgotten);
   const auto learnt = std::find_if(
       gone.begin(), gone.end(), [&](LearningPlace place) { return places_.Find(place)->admitted; });
   if (learnt != gone.end() || older) forgotten.snapshots = SnapshotsSince(older ? 0 : *learnt);
@@ -275,7 +317,7 @@ Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
     if (changed.contains(row.value.place)) stale.push_back(static_cast<Version>(version));
   }
   for (const LearningPlace place : admitted) places_.Change(place)->admitted = true;
-  for (const LearningPlace place : gone) Skip(place);
+  for (const LearningPlace place : gone) Skip(place, Standing::kForgotten);
   forgotten.changed.assign(changed.begin(), changed.end());
   for (const Version version : stale) EraseVersion(version);
   forgotten.versions = std::move(stale);
@@ -312,6 +354,42 @@ void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& chan
   MakeVersion(*forgotten.step, options);
 }
 
+// ---- For those who look -------------------------------------------------------------------------
+
+std::set<LearningPlace> Lineage::PathTo(LearningPlace place) const {
+  std::set<LearningPlace> path;
+  for (; place != 0; place = places_.Find(place)->parent) path.insert(path.begin(), place);
+  return path;
+}
+
+std::vector<Lineage::LessonView> Lineage::Lessons() const {
+  const Made* made = versions_.Find(serving());
+  const std::set<LearningPlace> serves = PathTo(made != nullptr ? made->place : 0);
+  const std::set<LearningPlace> learnt = PathTo(head_);
+  const auto version = [](Version makes) {
+    return makes != 0 ? std::optional(makes) : std::nullopt;
+  };
+  std::map<LearningPlace, LessonView> lessons;
+  for (const auto& [place, row] : formers_.rows()) {
+    const Former& former = row.value;
+    lessons[place] = {place, former.step, version(former.makes), former.why, {}, {}};
+  }
+  for (const auto& [place, row] : places_.rows()) {
+    const Node& node = row.value;
+    if (node.is_import) continue;
+    const Standing standing = !node.admitted           ? Standing::kNotAdmitted
+                              : serves.contains(place) ? Standing::kServes
+                              : learnt.contains(place) ? Standing::kComes
+                                                       : Standing::kSetAside;
+    lessons[place] = {place,    node.step,   version(node.makes),
+                      standing, node.taught, node.holds.people};
+  }
+  std::vector<LessonView> views;
+  views.reserve(lessons.size());
+  for (auto& [place, view] : lessons) views.push_back(std::move(view));
+  return views;
+}
+
 std::vector<Version> Lineage::SnapshotsSince(LearningPlace first) const {
   std::vector<Version> since;
   for (const auto& [version, place] : snapshots_) {
@@ -331,6 +409,22 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
     writer.U8(node.admitted);
     writer.Names(node.holds.people);
     writer.Names(node.holds.documents);
+    writer.Numbers(node.holds.events);
+    for (const std::string* text : {&node.taught.source, &node.taught.id, &node.taught.user,
+                                    &node.taught.query_source, &node.taught.query_id}) {
+      writer.Text(*text);
+    }
+    writer.U64(node.step);
+    writer.U32(node.makes);
+    return writer.Take();
+  };
+  const auto encode_former = [](const Former& former) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.U64(former.step);
+    writer.U32(former.makes);
+    writer.U8(static_cast<uint8_t>(former.why));
+    writer.Numbers(former.events);
     return writer.Take();
   };
   const auto encode_version = [](const Made& made) {
@@ -342,6 +436,7 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
   };
   places_.Save(tenant, kPlaceKind, encode_place, changes);
   versions_.Save(tenant, kVersionKind, encode_version, changes);
+  formers_.Save(tenant, kFormerKind, encode_former, changes);
   if (!std::exchange(changed_, false)) return;
   ByteWriter writer;
   writer.U8(kFormat);
@@ -374,6 +469,13 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     node.admitted = reader.U8() != 0;
     node.holds.people = reader.Names();
     node.holds.documents = reader.Names();
+    node.holds.events = reader.Numbers();
+    for (std::string* text : {&node.taught.source, &node.taught.id, &node.taught.user,
+                              &node.taught.query_source, &node.taught.query_id}) {
+      *text = reader.Text();
+    }
+    node.step = reader.U64();
+    node.makes = reader.U32();
     if (!reader.complete()) return UnreadableEntry(entry);
     places_.Restore(*number, std::move(node));
   } else if (entry.kind == kVersionKind) {
@@ -382,6 +484,17 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     made.parent = reader.U32();
     if (!reader.complete()) return UnreadableEntry(entry);
     versions_.Restore(*number, made);
+  } else if (entry.kind == kFormerKind) {
+    Former former;
+    former.step = reader.U64();
+    former.makes = reader.U32();
+    const uint8_t why = reader.U8();
+    former.why = static_cast<Standing>(why);
+    former.events = reader.Numbers();
+    if (!reader.complete() || why > static_cast<uint8_t>(Standing::kTooOld)) {
+      return UnreadableEntry(entry);
+    }
+    formers_.Restore(*number, std::move(former));
   } else {
     Lineage loaded;
     loaded.serve_ = reader.U32();
@@ -402,6 +515,7 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     if (!reader.complete()) return UnreadableEntry(entry);
     loaded.places_ = std::move(places_);
     loaded.versions_ = std::move(versions_);
+    loaded.formers_ = std::move(formers_);
     *this = std::move(loaded);
   }
   counted_ = false;

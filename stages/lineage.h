@@ -9,15 +9,16 @@
 //   a rollback                  leads the head to the place of a kept version, whatever the branch;
 //                               lessons that had made no version yet are dropped
 //   a reset                     leads the head to the base model
-//   forgetting a person or      removes the places that hold their words, everywhere; what stood
-//   a document                  behind a removed place stands behind the one before it
+//   forgetting a person, a      removes the places that hold their words, everywhere; what stood
+//   document or an event        behind a removed place stands behind the one before it
 // and the adapter of a place equals, digest by digest, that of a fresh learner that is given just
 // the lessons that count there. Offers that were not admitted have their place too, and do not
 // count until they are admitted after all.
 //
 // Kept are version 0 and the last versions_kept made, but for those whose lessons a forget changed.
-// Places that lead to no kept version and not to the head are dropped. Only numbers and names: no
-// text and no weights pass through here.
+// Places that lead to no kept version and not to the head are dropped. Of the last lessons that
+// left it is known when and why, without a name. Only numbers and names: no text and no weights
+// pass through here.
 //
 // After a forget that changes what the head has learnt, the tenant is served at once by
 // - version 0, where nothing is left to count;
@@ -54,11 +55,20 @@ class Lineage {
   static constexpr char kHeadKind[] = "lineage";
   static constexpr char kPlaceKind[] = "lesson";
   static constexpr char kVersionKind[] = "version";
+  static constexpr char kFormerKind[] = "former_lesson";
 
-  // Whose words a lesson holds: who asked, who taught, whose few-shots and documents were shown.
+  // Whose words a lesson holds: who asked, who taught, whose few-shots and documents were shown,
+  // and in which events.
   struct Holds {
     std::set<std::string> people;
     std::set<std::string> documents;
+    std::set<EventName> events;
+  };
+  // Where a lesson comes from, for people.
+  struct Taught {
+    std::string source, id;  // of the event
+    std::string user;
+    std::string query_source, query_id;  // of the question that it is about; may be empty
   };
 
   // The version that answers the event at hand.
@@ -67,7 +77,8 @@ class Lineage {
   void Advance();
 
   // A lesson at `at`. A step only where it is admitted.
-  std::optional<Step> Learn(Sequence at, Holds holds, bool admitted, const AdaptOptions& options);
+  std::optional<Step> Learn(Sequence at, Holds holds, bool admitted, const AdaptOptions& options,
+                            Taught taught = {});
   Step Import(Sequence at, const AdaptOptions& options);
   // To this version, or to what the serving one grew from; nothing where that is not kept.
   std::optional<Step> RollBack(std::optional<Version> to);
@@ -90,6 +101,28 @@ class Lineage {
   // The version that the next one grows from.
   Version parent() const { return held_ ? held_->version : serve_; }
 
+  // What became of a lesson.
+  enum class Standing : uint8_t {
+    kServes,       // counts for the version that serves
+    kComes,        // counts, but only for a version that does not serve yet
+    kSetAside,     // by a rollback, a reset or an import; a kept version still leads to it
+    kNotAdmitted,  // its user had had its share
+    // The others have left the tree, and nothing else is known of them.
+    kForgotten,  // itself, or with what it could not be told apart from
+    kDropped,    // set aside, and no kept version leads to it any more
+    kTooOld,     // beyond lessons_per_tenant: whether it counts is not known
+  };
+  struct LessonView {
+    LearningPlace place = 0;
+    uint64_t step = 0;  // 0: none of its own
+    std::optional<Version> makes;
+    Standing standing = Standing::kServes;
+    Taught taught;
+    std::set<std::string> people;
+  };
+  // In log order; of those that have left, the last kFormerKnown.
+  std::vector<LessonView> Lessons() const;
+
   // What left since the last call, in the order in which it did.
   std::vector<LearningPlace> TakeDroppedPlaces() { return std::exchange(dropped_places_, {}); }
   std::vector<Version> TakeDroppedVersions() { return std::exchange(dropped_versions_, {}); }
@@ -103,6 +136,16 @@ class Lineage {
     bool is_import = false;  // then there is no parent
     bool admitted = true;
     Holds holds;
+    Taught taught;
+    uint64_t step = 0;
+    Version makes = 0;  // 0: none
+  };
+  static constexpr size_t kFormerKnown = 10'000;
+  struct Former {  // a lesson that has left
+    uint64_t step = 0;
+    Version makes = 0;
+    Standing why = Standing::kForgotten;
+    std::set<EventName> events;  // of one that is too old: may still be in the weights
   };
   struct Made {
     LearningPlace place = 0;
@@ -123,7 +166,11 @@ class Lineage {
   void CountReferences() const;
   std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone,
                                     const std::set<LearningPlace>& admitted, bool all) const;
-  void Skip(LearningPlace place);
+  void Skip(LearningPlace place, Standing why);
+  void Leave(LearningPlace place, Standing why);
+  bool IsInOlder(const nudge::Forget& forget, EventName event) const;
+  void ForgetOlder(Standing why);
+  std::set<LearningPlace> PathTo(LearningPlace place) const;
   LearningPlace LastThatCounts(LearningPlace place) const;
   void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
                 const AdaptOptions& options);
@@ -142,6 +189,7 @@ class Lineage {
 
   Table<LearningPlace, Node> places_;
   Table<uint64_t, Made> versions_;  // by version
+  Table<LearningPlace, Former> formers_;
   // Of each place: those behind it, versions at it, the head. Derived; counted when first needed.
   mutable std::map<LearningPlace, uint64_t> references_;
   mutable bool counted_ = false;

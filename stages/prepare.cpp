@@ -81,6 +81,7 @@ std::optional<Error> CleanFeedback(Feedback& feedback, const PrepareOptions& opt
     const Field completion{"data.inline.completion", Layout::kKept, options.answer_chars, true};
     if (auto error = CleanField(feedback.inline_answer->completion, completion)) return error;
   }
+  feedback.comment = CleanText(std::move(feedback.comment), Layout::kKept);
   if (!feedback.correction) return std::nullopt;
   const Field correction{"data.correction", Layout::kKept, options.answer_chars, false};
   if (auto error = CleanField(*feedback.correction, correction)) return error;
@@ -147,6 +148,9 @@ Result<Prepared> Prepare::Apply(Event event) const {
     if (auto error = CleanField(example->answer, answer("data.answer"))) return *error;
   } else if (auto* prompt = std::get_if<PromptUpsert>(&data)) {
     if (auto error = CleanField(prompt->system, answer("data.system"))) return *error;
+  } else if (auto* forget = std::get_if<Forget>(&data)) {
+    const bool own = !forget->event_id.empty() && forget->event_source.empty();
+    if (own) forget->event_source = prepared.event.source;
   }
   return prepared;
 }

@@ -9,7 +9,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 named one user of an example, and nobody of a decision
+constexpr uint8_t kFormat = 3;  // 2 named no events, 1 one user of an example alone
 constexpr char kPromptKind[] = "prompt";
 constexpr char kDeletedKind[] = "prompt_deleted";
 constexpr char kExampleKind[] = "few_shot";
@@ -162,7 +162,8 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
   } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
     Tenant& tenant = Make(at.partition(), event.tenant);
     AddExample(tenant, at,
-               {example->query, example->answer, People({event.user}), prepared.query_vector},
+               {example->query, example->answer, People({event.user}), EventsBehind(event),
+                prepared.query_vector},
                chosen);
   } else if (feedback != nullptr) {
     if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
@@ -170,8 +171,7 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
     }
   } else if (const auto* forget = std::get_if<nudge::Forget>(&event.data)) {
     Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
-    if (tenant == nullptr || forget->user.empty()) return chosen;
-    chosen.examples_changed = Forget(*tenant, forget->user);
+    if (tenant != nullptr) Forget(*tenant, *forget, chosen);
   }
   if (std::holds_alternative<ExampleGiven>(event.data) ||
       (feedback != nullptr && feedback->inline_answer)) {
@@ -210,13 +210,14 @@ Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
                     chosen.decoding_name,
                     {},
                     prepared.event.user,
+                    NameOf(prepared.event.source, prepared.event.id),
                     {},
                     {}};
   if (query.options.temperature) decision.arm.clear();
   decision.shots = ChooseShots(tenant, prepared.query_vector);
   for (const uint64_t shot : decision.shots) {
     const Example& example = *tenant.examples.Find(shot);
-    chosen.shots.push_back({example.question, example.answer, example.people});
+    chosen.shots.push_back({example.question, example.answer, example.people, example.events});
   }
   if (options_.corrections_as_examples) {
     decision.question = query.text;
@@ -282,7 +283,8 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen
   }
   if (options_.corrections_as_examples && signal->correction && !decision->vector.empty()) {
     Example example{decision->question, *signal->correction,
-                    People({decision->user, resolved.prepared->event.user}), decision->vector};
+                    People({decision->user, resolved.prepared->event.user}),
+                    EventsBehind(resolved.prepared->event), decision->vector};
     std::string note = std::move(chosen.note);
     AddExample(tenant, at, std::move(example), chosen);
     chosen.note = std::move(note);
@@ -366,18 +368,25 @@ void Prompt::RemoveExample(Tenant& tenant, uint64_t sequence) const {
   tenant.examples.Erase(sequence);
 }
 
-// All that holds words of the user. How many examples.
-uint32_t Prompt::Forget(Tenant& tenant, const std::string& user) const {
+// All that holds words of the user or event.
+void Prompt::Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen) const {
+  const EventName event = NameOf(forget.event_source, forget.event_id);
+  const bool of_event = !forget.event_id.empty();
+  if (!of_event && forget.user.empty()) return;
   std::vector<uint64_t> examples, decisions;
   for (const auto& [sequence, row] : tenant.examples.rows()) {
-    if (row.value.people.contains(user)) examples.push_back(sequence);
+    const bool gone =
+        of_event ? row.value.events.contains(event) : row.value.people.contains(forget.user);
+    if (gone) examples.push_back(sequence);
   }
   for (const auto& [sequence, row] : tenant.decisions.rows()) {
-    if (row.value.user == user) decisions.push_back(sequence);
+    const bool gone = of_event ? row.value.event == event : row.value.user == forget.user;
+    if (gone) decisions.push_back(sequence);
   }
   for (const uint64_t sequence : examples) RemoveExample(tenant, sequence);
   for (const uint64_t sequence : decisions) tenant.decisions.Erase(sequence);
-  return static_cast<uint32_t>(examples.size());
+  chosen.examples_changed = static_cast<uint32_t>(examples.size());
+  chosen.decisions_removed = static_cast<uint32_t>(decisions.size());
 }
 
 // ---- State --------------------------------------------------------------------------------------
@@ -405,6 +414,7 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.Text(example.question);
     writer.Text(example.answer);
     writer.Names(example.people);
+    writer.Numbers(example.events);
     writer.Floats(example.vector);
     writer.F64(example.weight);
     writer.F64(example.sum);
@@ -419,6 +429,7 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.U64(decision.shots.size());
     for (const uint64_t shot : decision.shots) writer.U64(shot);
     writer.Text(decision.user);
+    writer.U64(decision.event);
     writer.Text(decision.question);
     writer.Floats(decision.vector);
     return writer.Take();
@@ -470,6 +481,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     example.question = reader.Text();
     example.answer = reader.Text();
     example.people = reader.Names();
+    example.events = reader.Numbers();
     example.vector = reader.Floats();
     example.weight = reader.F64();
     example.sum = reader.F64();
@@ -486,6 +498,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
       decision.shots.push_back(reader.U64());
     }
     decision.user = reader.Text();
+    decision.event = reader.U64();
     decision.question = reader.Text();
     decision.vector = reader.Floats();
     if (!reader.complete()) return UnreadableEntry(entry);

@@ -77,6 +77,7 @@ class Prompt {
     std::string question;
     std::string answer;
     std::set<std::string> people;  // who asked, who answered
+    std::set<EventName> events;    // that said so
     Vector vector;
     double weight = 0;  // of the rewards so far
     double sum = 0;     // of weight times reward in -1..1
@@ -87,6 +88,7 @@ class Prompt {
     std::string arm;              // its preset's name; empty: not to be credited
     std::vector<uint64_t> shots;  // sequences of the examples
     std::string user;             // who asked
+    EventName event = 0;          // the question's
     std::string question;         // these two only with corrections_as_examples
     Vector vector;
   };
@@ -121,7 +123,7 @@ class Prompt {
   void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
   void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
-  uint32_t Forget(Tenant& tenant, const std::string& user) const;
+  void Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen) const;
 
   PromptOptions options_;
   Tenants<Tenant> tenants_;

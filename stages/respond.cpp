@@ -74,6 +74,15 @@ std::set<std::string> PeopleIn(const Gathered& gathered, const AssembledChat& as
   return people;
 }
 
+std::set<EventName> EventsIn(const Gathered& gathered, const AssembledChat& assembled) {
+  std::set<EventName> events = EventsBehind(gathered.resolved->prepared->event);
+  for (size_t i = 0; i < assembled.shots_shown; ++i) {
+    const std::set<EventName>& shot = gathered.chosen->shots[i].events;
+    events.insert(shot.begin(), shot.end());
+  }
+  return events;
+}
+
 // What a change of documents or prompts did.
 std::string Receipt(const Event& event, const Found& found, const Chosen& chosen) {
   const std::string prompt = "prompt " + chosen.prompt_id;
@@ -190,8 +199,8 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
       response.cache_why = "exact text, same passages, prompt and adapter";
       response.citations = Cite(gathered.found->passages, hit.passages_shown);
       plan.answer_of = Sequence{hit.answer};
-      tenant->records.Remember(at, {hit.answer, event.user, key}, options_.records_per_tenant,
-                               tenant->shown, plan.retired);
+      tenant->records.Remember(at, {hit.answer, event.user, key, NameOf(event.source, event.id)},
+                               options_.records_per_tenant, tenant->shown, plan.retired);
     }
   }
   if (!response.cache_hit) {
@@ -213,7 +222,11 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   const uint64_t seed =
       query.options.seed ? *query.options.seed : SeedOf({event.tenant, event.source, event.id});
   response.citations = Cite(gathered.found->passages, assembled.passages_shown);
-  ShownChat shown{std::move(assembled.chat), {}, PeopleIn(gathered, assembled)};
+  ShownChat shown{std::move(assembled.chat),
+                  {},
+                  PeopleIn(gathered, assembled),
+                  EventsIn(gathered, assembled),
+                  query.text.size()};
   for (const Citation& citation : response.citations) shown.documents.insert(citation.document_id);
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   tenant.shown.Put(at.value, shown);
@@ -221,8 +234,8 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   const bool cacheable =
       options_.cache_entries_per_tenant > 0 && AnswerCache::IsRepeatable(query, chosen);
   const CacheKey key = cacheable ? AnswerCache::KeyOf(query, chosen) : CacheKey{};
-  tenant.records.Remember(at, {at.value, event.user, key}, options_.records_per_tenant,
-                          tenant.shown, plan.retired);
+  tenant.records.Remember(at, {at.value, event.user, key, NameOf(event.source, event.id)},
+                          options_.records_per_tenant, tenant.shown, plan.retired);
   if (!cacheable) return;
   tenant.cache.Put(key, AnswerCache::BasisOf(gathered, response.adapter_version),
                    {at.value, static_cast<uint32_t>(assembled.passages_shown)},
@@ -244,6 +257,17 @@ std::optional<std::string> Respond::TooLong(const LoggedExample& logged) const {
          std::to_string(assembly_.window_tokens());
 }
 
+Lineage::Taught Respond::TaughtBy(const Event& event) {
+  Lineage::Taught taught{event.source, event.id, event.user, {}, {}};
+  const auto* feedback = std::get_if<Feedback>(&event.data);
+  if (feedback != nullptr && !feedback->query_id.empty()) {
+    const bool own = feedback->query_source.empty();
+    taught.query_source = own ? event.source : feedback->query_source;
+    taught.query_id = feedback->query_id;
+  }
+  return taught;
+}
+
 // Takes up what the event offers. What the receipt says of it.
 std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan) {
   const Admission& admission = *gathered.admission;
@@ -256,9 +280,10 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   const Version parent = tenant.lineage.parent();
   if (!event.user.empty()) offer.holds.people.insert(event.user);
+  offer.holds.events.merge(EventsBehind(event));
   offer.logged.admitted = admission.admitted;
   const std::optional<Step> step =
-      tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_);
+      tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_, TaughtBy(event));
   AddStep(step, std::move(offer.logged), parent, plan);
   if (!step) {
     return "no training step: user " + event.user + " has had its share of the recent ones";
@@ -276,6 +301,7 @@ void Respond::PlanExample(Sequence at, const Gathered& gathered, Plan& plan) {
   offer.logged.chat = PlainChat(chosen, example.query);
   offer.logged.shown = example.answer;
   offer.logged.reward = 1;
+  offer.logged.question_bytes = example.query.size();
   std::string summary = chosen.examples_changed > 0 ? "example kept" : "example";
   if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
   summary += "; " + Learn(at, gathered, std::move(offer), plan);
@@ -292,6 +318,7 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   offer.logged.shown = std::string();
   offer.logged.reward = signal.reward;
   offer.logged.correction = signal.correction;
+  offer.logged.comment = feedback.comment;
   Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);
   const std::optional<Sequence>& about = gathered.resolved->about;
   const AnswerRecords::Record* record =
@@ -301,11 +328,13 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   if (shown) {
     offer.logged.chat = std::move(shown->chat);
     offer.logged.shown = Sequence{record->answer};
-    offer.holds = {std::move(shown->people), std::move(shown->documents)};
+    offer.logged.question_bytes = shown->question_bytes;
+    offer.holds = {std::move(shown->people), std::move(shown->documents), std::move(shown->events)};
     if (!record->user.empty()) offer.holds.people.insert(record->user);
   } else if (feedback.inline_answer) {
     offer.logged.chat = PlainChat(*gathered.chosen, feedback.inline_answer->query);
     offer.logged.shown = feedback.inline_answer->completion;
+    offer.logged.question_bytes = feedback.inline_answer->query.size();
   }
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
   if (teaches) {
@@ -391,18 +420,30 @@ std::string Respond::Unlearning(const Lineage::Forgotten& forgotten, const Linea
 void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered,
                          Plan& plan) const {
   const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
-  const size_t answers = tenant.records.Purge(gone, forget.user, tenant.shown, plan.retired);
+  const size_t answers = tenant.records.Purge(gone, forget, tenant.shown, plan.retired);
   const Lineage::Forgotten forgotten =
       tenant.lineage.Forget(forget, gathered.admission->admitted_after_all, adapt_);
   const size_t cached = tenant.cache.Purge(gone, forgotten.versions, tenant.shown, plan.retired);
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (forget.user.empty()) {
+  const Chosen& chosen = *gathered.chosen;
+  const std::string examples = Counted(chosen.examples_changed, "example") + ", ";
+  if (!forget.event_id.empty()) {
+    const bool known =
+        answers + cached + forgotten.lessons + chosen.examples_changed + chosen.decisions_removed >
+            0 ||
+        forgotten.step || !forgotten.versions.empty();
+    if (!known) {
+      summary = "nothing forgotten: no lesson, question or example on record is of event " +
+                forget.event_id + " of source " + forget.event_source;
+      return;
+    }
+    summary = "forgot event " + forget.event_id + ": " + examples;
+  } else if (forget.user.empty()) {
     summary = "forgot document " + forget.document_id + ": ";
   } else {
-    summary = "forgot user " + forget.user + ": " +
-              Counted(gathered.chosen->examples_changed, "example") + ", ";
+    summary = "forgot user " + forget.user + ": " + examples;
   }
-  if (forget.user.empty() || forget.documents) {
+  if (!forget.document_id.empty() || forget.documents) {
     summary += Counted(gathered.found->chunks_removed, "chunk") + ", ";
   }
   summary += Counted(answers, "query record") + ", " + Counted(cached, "cached answer") + ", ";
@@ -429,7 +470,7 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   if (entry.kind == AnswerCache::kKind) return tenant.cache.Load(entry, tenant.shown);
   if (entry.kind == ShownAnswers::kKind) return tenant.shown.Load(entry);
   if (entry.kind == Lineage::kHeadKind || entry.kind == Lineage::kPlaceKind ||
-      entry.kind == Lineage::kVersionKind) {
+      entry.kind == Lineage::kVersionKind || entry.kind == Lineage::kFormerKind) {
     return tenant.lineage.Load(entry);
   }
   return UnreadableEntry(entry);

@@ -62,6 +62,7 @@ class Respond {
   struct Offer {
     LoggedExample logged;
     Lineage::Holds holds;
+    Lineage::Taught taught;
   };
 
   Result<Plan> PlanAnswer(Sequence at, const Gathered& gathered);
@@ -73,6 +74,7 @@ class Respond {
   std::optional<std::string> TooLong(const LoggedExample& logged) const;
   void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
                    Tenant& tenant, Plan& plan) const;
+  static Lineage::Taught TaughtBy(const Event& event);
   static std::string Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage);
   void PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered, Plan& plan) const;
   static void AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,

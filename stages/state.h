@@ -78,6 +78,10 @@ class ByteWriter {
     U64(names.size());
     for (const std::string& name : names) Text(name);
   }
+  void Numbers(const std::set<uint64_t>& numbers) {
+    U64(numbers.size());
+    for (const uint64_t number : numbers) U64(number);
+  }
   void Floats(std::span<const float> values) {
     U64(values.size());
     Raw(values.data(), values.size() * sizeof(float));
@@ -105,6 +109,11 @@ class ByteReader {
     std::set<std::string> names;
     for (uint64_t left = U64(); left > 0 && !failed_; --left) names.insert(names.end(), Text());
     return names;
+  }
+  std::set<uint64_t> Numbers() {
+    std::set<uint64_t> numbers;
+    for (uint64_t left = U64(); left > 0 && !failed_; --left) numbers.insert(numbers.end(), U64());
+    return numbers;
   }
   std::vector<float> Floats() {
     const uint64_t count = U64();

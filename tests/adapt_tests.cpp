@@ -104,6 +104,30 @@ BOOST_AUTO_TEST_CASE(a_forget_names_the_offers_that_only_the_forgotten_share_kep
   BOOST_TEST(classroom(Forget{"", "handbook"}) == "nothing");
 }
 
+BOOST_AUTO_TEST_CASE(a_forgotten_event_gives_its_share_back) {
+  Adapt adapt({.user_window_events = 8, .user_steps_max = 1});
+  uint64_t next = 0;
+  const auto apply = [&](const std::string& id, decltype(Event::data) data,
+                         const std::string& user) {
+    return Describe(*adapt.Apply(Sequence::Of(0, next++),
+                                 *Resolve(MakeEvent(id, std::move(data), "acme", user))));
+  };
+  const auto thumb = [](const std::string& question) {
+    Feedback feedback = About(question);
+    feedback.rating = 1;
+    return feedback;
+  };
+  BOOST_TEST(apply("b", ExampleGiven{"q", "a"}, "bob") == "admitted");
+  BOOST_TEST(apply("a1", thumb("q1"), "ada") == "admitted");
+  BOOST_TEST(apply("a2", thumb("q2"), "ada") == "kept out");
+  BOOST_TEST(apply("a3", thumb("q3"), "ada") == "kept out");
+  BOOST_TEST(apply("x", Forget{"", "", false, "a1", "/other"}, "") == "nothing");
+  BOOST_TEST(apply("x", Forget{"", "", false, "a1", "/test"}, "") == "nothing 2");
+  BOOST_TEST(apply("x", Forget{"", "", false, "a1", "/test"}, "") == "nothing");
+  // All feedback about a question goes with it.
+  BOOST_TEST(apply("x", Forget{"", "", false, "q2", "/test"}, "") == "nothing 3");
+}
+
 BOOST_AUTO_TEST_CASE(switched_off_nothing_is_offered) {
   Classroom classroom({.enabled = false});
   BOOST_TEST(classroom.Example() == "nothing");

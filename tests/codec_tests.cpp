@@ -10,6 +10,7 @@
 
 #include "connectors/codec.h"
 #include "connectors/json_writer.h"
+#include "stages/content.h"
 #include "tests/fuzz/codec_fuzz.cpp"
 
 using namespace nudge;
@@ -75,6 +76,7 @@ std::vector<Event> AllKindsOfEvents() {
   by_id.rating = -0.25;
   by_id.correction = "better";
   by_id.behaviour = {true, true, true, 4294967295};
+  by_id.comment = "why \"so\"?\nSee page 3.";
   add(by_id);
   Feedback only_shown;
   only_shown.query_id = "q-1";
@@ -96,6 +98,8 @@ std::vector<Event> AllKindsOfEvents() {
   add(AdapterCommand{Action::kImport, std::nullopt, "a/b.gguf", std::string(64, 'f')});
   add(Forget{"u\\1", ""});
   add(Forget{"", "d/1"});
+  add(Forget{"", "", false, "f-18", ""});
+  add(Forget{"", "", false, "f-18", "/other"});
   return events;
 }
 
@@ -130,7 +134,7 @@ struct SameData {
            a.rating == b.rating && a.correction == b.correction &&
            a.behaviour.clicked == b.behaviour.clicked && a.behaviour.copied == b.behaviour.copied &&
            a.behaviour.regenerated == b.behaviour.regenerated &&
-           a.behaviour.dwell_ms == b.behaviour.dwell_ms;
+           a.behaviour.dwell_ms == b.behaviour.dwell_ms && a.comment == b.comment;
   }
   bool operator()(const ExampleGiven& a) const {
     const auto& b = Other<ExampleGiven>();
@@ -149,7 +153,8 @@ struct SameData {
   }
   bool operator()(const Forget& a) const {
     const auto& b = Other<Forget>();
-    return a.user == b.user && a.document_id == b.document_id;
+    return a.user == b.user && a.document_id == b.document_id && a.documents == b.documents &&
+           a.event_id == b.event_id && a.event_source == b.event_source;
   }
 };
 
@@ -332,6 +337,21 @@ BOOST_AUTO_TEST_CASE(examples_prompts_adapter_commands_and_forget_are_read) {
   BOOST_TEST(import.sha256 == digest);
   BOOST_TEST(DecodedData<Forget>("nudge.forget", R"({"user":"u"})").user == "u");
   BOOST_TEST(DecodedData<Forget>("nudge.forget", R"({"document_id":"d"})").document_id == "d");
+  const auto event = DecodedData<Forget>("nudge.forget", R"({"event_id":7,"event_source":"/s"})");
+  BOOST_TEST(event.event_id == "7");
+  BOOST_TEST(event.event_source == "/s");
+}
+
+BOOST_AUTO_TEST_CASE(a_comment_is_read_and_changes_the_content_of_no_event_without_one) {
+  const auto content = [](const std::string& data) {
+    return ContentOf(Decoded(EventLine("nudge.feedback", data)));
+  };
+  const std::string plain = R"({"query_id":"q","rating":1})";
+  const std::string with = R"({"query_id":"q","rating":1,"comment":"too long"})";
+  BOOST_TEST(DecodedData<Feedback>("nudge.feedback", with).comment == "too long");
+  BOOST_TEST(content(plain) == content(R"({"query_id":"q","rating":1,"comment":null})"));
+  BOOST_TEST(content(plain) != content(with));
+  BOOST_TEST(content(with) != content(R"({"query_id":"q","rating":1,"comment":"too short"})"));
 }
 
 BOOST_AUTO_TEST_CASE(every_kind_of_event_survives_encoding) {
@@ -473,7 +493,7 @@ BOOST_AUTO_TEST_CASE(unknown_fields_in_data_are_refused_with_their_path) {
   const Result<Event> event =
       DecodeEvent(EventLine("nudge.feedback", R"({"query_id":"q","corection":"c"})"));
   BOOST_TEST(event.error().remedy ==
-             "known fields: query_id, query_source, inline, rating, correction, signals");
+             "known fields: query_id, query_source, inline, rating, correction, comment, signals");
 }
 
 BOOST_AUTO_TEST_CASE(a_field_that_is_given_twice_is_refused) {
@@ -557,6 +577,8 @@ BOOST_AUTO_TEST_CASE(feedback_that_says_too_little_or_too_much_is_refused) {
                    "data: exactly one of query_id and inline is needed");
   CheckDataRefused("nudge.feedback", R"({"query_id":"q"})",
                    "data: none of rating, correction and signals is given");
+  CheckDataRefused("nudge.feedback", R"({"query_id":"q","comment":"so what"})",
+                   "data: none of rating, correction and signals is given");
   CheckDataRefused("nudge.feedback",
                    R"({"query_source":"/w","inline":{"query":"q","completion":"a"},"rating":1})",
                    "data.query_source: an inline answer has no query to look up");
@@ -572,9 +594,15 @@ BOOST_AUTO_TEST_CASE(adapter_commands_and_forget_that_do_not_add_up_are_refused)
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x"})", "data.sha256: missing");
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x","sha256":"AB"})",
                    "data.sha256: expected 64 lower-case hex digits");
-  CheckDataRefused("nudge.forget", "{}", "data: exactly one of user and document_id is needed");
-  CheckDataRefused("nudge.forget", R"({"user":"u","document_id":"d"})",
-                   "data: exactly one of user and document_id is needed");
+  const std::string one = "data: exactly one of user, document_id and event_id is needed";
+  CheckDataRefused("nudge.forget", "{}", one);
+  CheckDataRefused("nudge.forget", R"({"user":"u","document_id":"d"})", one);
+  CheckDataRefused("nudge.forget", R"({"user":"u","event_id":"e"})", one);
+  CheckDataRefused("nudge.forget", R"({"document_id":"d","event_id":"e"})", one);
+  CheckDataRefused("nudge.forget", R"({"user":"u","event_source":"/s"})",
+                   "data.event_source: it goes with an event_id");
+  CheckDataRefused("nudge.forget", R"({"event_id":"e","documents":true})",
+                   "data.documents: it goes with a user");
 }
 
 BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {
@@ -583,6 +611,7 @@ BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {
   limits.query_bytes = 11;
   limits.answer_bytes = 12;
   limits.prompt_bytes = 13;
+  limits.comment_bytes = 14;
   limits.id_bytes = 64;
   limits.tenant_bytes = 4;
   limits.title_bytes = 15;
@@ -606,6 +635,7 @@ BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {
   check("nudge.query", "text", 11, "data.text", "");
   check("nudge.example", "answer", 12, "data.answer", R"(,"query":"q")");
   check("nudge.feedback", "correction", 12, "data.correction", R"(,"query_id":"q")");
+  check("nudge.feedback", "comment", 14, "data.comment", R"(,"query_id":"q","rating":1)");
   check("nudge.prompt.upsert", "system", 13, "data.system", R"(,"prompt_id":"p")");
   check("nudge.adapter", "uri", 16, "data.uri",
         R"(,"action":"import","sha256":")" + std::string(64, '0') + "\"");

@@ -1,11 +1,13 @@
 // labels: graph
-// inspect, explain and chat as their users see them: exit codes, what is printed, what is left.
+// inspect, explain, lessons, export and chat as their users see them: exit codes, what is printed,
+// what is left.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "connectors/codec.h"
@@ -95,9 +97,9 @@ const std::vector<std::string> kEvents = {
 };
 
 // A run of the events into FOLDER: outcomes, and the state in FOLDER/state.
-void RunInto(const std::string& folder) {
+void RunInto(const std::string& folder, const std::vector<std::string>& events = kEvents) {
   const std::unique_ptr<Backend> backend = MakeTemplateBackend({.dimension = 16});
-  MemorySource source(kEvents);
+  MemorySource source(events);
   FileSink sink({.folder = folder});
   ProcessorOptions options;
   options.state_folder = folder + "/state";
@@ -319,6 +321,196 @@ BOOST_AUTO_TEST_CASE(an_event_that_is_not_there_cannot_be_explained) {
 BOOST_AUTO_TEST_CASE(what_is_shown_cannot_command_a_terminal) {
   BOOST_TEST(Printable("a\x1b[2Jb\tc\nd\x7f") == "a\uFFFD[2Jb\tc\nd\uFFFD");
   BOOST_TEST(Printable("\u009b2J \u00e9\u00a0") == "\uFFFD2J \u00e9\u00a0");
+}
+
+// ---- lessons and export -------------------------------------------------------------------------
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::string By(const std::string& user, std::string line) {
+  return line.insert(line.find(R"("tenant")"), R"("user":")" + user + R"(",)");
+}
+
+// What became of each lesson in the end stands beside it.
+std::vector<std::string> Taught() {
+  std::vector<std::string> events = kEvents;
+  const std::string inline_answer =
+      R"("inline":{"query":"Who mends tents?","completion":"Nobody."})";
+  const std::vector<std::string> more = {
+      By("ann",
+         Line("f5", "feedback",  // holds
+              "{" + inline_answer +
+                  R"(,"correction":"The workshop does.","comment":"see \"repairs\"\np. 3"})")),
+      By("bob", Line("f6", "feedback",  // forgotten with its user
+                     "{" + inline_answer + R"(,"rating":"up","comment":"secret of bob"})")),
+      Line("x1", "example", R"({"query":"Who sells tents?","answer":"The shop."})"),  // holds
+      Line("f7", "feedback", "{" + inline_answer + R"(,"rating":0.5})"),  // forgotten by its id
+      Line("g1", "forget", R"({"event_id":"f7"})"),
+      Line("g2", "forget", R"({"user":"bob"})"),
+      Line("g3", "forget", R"({"event_id":"f99"})"),
+      Line("f8", "feedback", "{" + inline_answer + R"(,"rating":"up"})"),  // rolled back
+      Line("a1", "adapter", R"({"action":"rollback"})"),
+  };
+  events.insert(events.end(), more.begin(), more.end());
+  return events;
+}
+
+Printed LessonsOf(const std::string& path, const std::string& tenant = {}, bool json = false) {
+  return Capture([&] { return Lessons({path, tenant, json}); });
+}
+
+std::vector<Json> Objects(const std::string& lines) {
+  std::vector<Json> objects;
+  std::istringstream in(lines);
+  for (std::string line; std::getline(in, line);) objects.push_back(Json::parse(line));
+  return objects;
+}
+
+std::vector<Json> Exported(const std::string& folder, const std::string& format) {
+  const std::string file = folder + "/" + format + ".jsonl";
+  const Printed printed = Capture([&] { return Export({folder, "acme", format, file}); });
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  BOOST_TEST(printed.out == "");
+  BOOST_TEST((std::filesystem::status(file).permissions() ==
+              (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write)));
+  return Objects(ReadFile(file));
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(lessons_are_listed_with_what_they_said_and_whether_they_hold) {
+  const TempFolder folder;
+  RunInto(folder.path(), Taught());
+  const std::string state = folder.path() + "/state/partition-00000.sqlite";
+  const std::string before = ReadFile(state);
+  const Printed printed = LessonsOf(folder.path());
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  BOOST_TEST(printed.Says("tenant acme, partition 0: 8 lessons, 5 in effect; version "),
+             printed.out);
+  BOOST_TEST(printed.Says("event 3: f2 of /t\n"
+                          "  about       q1 of /t\n"
+                          "  question    Until when can gear be returned?\n"
+                          "  answer      [template answer "),
+             printed.out);
+  BOOST_TEST(printed.Says("  correction  Within 45 days.\n  reward      -0.5\n"
+                          "  step        2, made version 2\n"
+                          "  gate        passed\n  in effect   yes\n"),
+             printed.out);
+  BOOST_TEST(printed.Says("event 7: f5 of /t\n  user        ann\n"), printed.out);
+  BOOST_TEST(printed.Says("  comment     see \"repairs\"\n              p. 3\n"), printed.out);
+  BOOST_TEST(
+      printed.Says("event 8\n  step        5, made version 5\n  in effect   no: forgotten\n"),
+      printed.out);
+  BOOST_TEST(!printed.Says("bob"), printed.out);
+  BOOST_TEST(printed.Says("event 14: f8 of /t\n"), printed.out);
+  BOOST_TEST(printed.Says("no: set aside by a rollback"), printed.out);
+  BOOST_TEST(LessonsOf(state).out == printed.out);
+  BOOST_TEST(LessonsOf(folder.path() + "/state", "acme").out == printed.out);
+  BOOST_TEST(ReadFile(state) == before);
+  BOOST_TEST(before.find("secret of bob") == std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(lessons_as_json_are_one_object_a_line) {
+  const TempFolder folder;
+  RunInto(folder.path(), Taught());
+  const Printed printed = LessonsOf(folder.path(), "acme", true);
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  const std::vector<Json> lessons = Objects(printed.out);
+  std::string standings;
+  for (const Json& lesson : lessons) {
+    standings += std::to_string(lesson["event"].get<int>()) + " " +
+                 lesson["standing"].get<std::string>() + "\n";
+  }
+  BOOST_TEST(standings ==
+             "2 serves\n3 serves\n5 serves\n7 serves\n8 forgotten\n9 serves\n10 forgotten\n"
+             "14 set_aside\n");
+  const Json& corrected = lessons.at(3);
+  BOOST_TEST(corrected["event_id"] == "f5");
+  BOOST_TEST(corrected["user"] == "ann");
+  BOOST_TEST(corrected["people"] == Json({"ann"}));
+  BOOST_TEST(corrected["question"] == "Who mends tents?");
+  BOOST_TEST(corrected["answer"] == "Nobody.");
+  BOOST_TEST(corrected["correction"] == "The workshop does.");
+  BOOST_TEST(corrected["comment"] == "see \"repairs\"\np. 3");
+  BOOST_TEST(corrected["step"] == 4);
+  BOOST_TEST(corrected["makes_version"] == 4);
+  BOOST_TEST(corrected["accepted"] == true);
+  BOOST_TEST(lessons.at(4)["event_id"] == "");
+  BOOST_TEST(!lessons.at(4).contains("question"));
+}
+
+BOOST_AUTO_TEST_CASE(lessons_that_are_not_there_are_said_to_be_missing) {
+  const TempFolder folder;
+  RunInto(folder.path());
+  const Printed nobody = LessonsOf(folder.path(), "nobody");
+  BOOST_TEST(nobody.exit_code == kExitUsage);
+  BOOST_TEST(nobody.Complains("no lesson of tenant nobody"), nobody.error);
+  const TempFolder nothing;
+  const Printed empty = LessonsOf(nothing.path());
+  BOOST_TEST(empty.exit_code == kExitUsage);
+  BOOST_TEST(empty.Complains("there is no state in it"), empty.error);
+  WriteFile(nothing.path() + "/partition-00000.sqlite", "SQLite format 3 and then nothing of it");
+  BOOST_TEST(LessonsOf(nothing.path()).exit_code == kExitUsage);
+  const Printed unwritten = Capture([&] {
+    return Export({folder.path(), "acme", "chat", folder.path() + "/no/such.jsonl"});
+  });
+  BOOST_TEST(unwritten.exit_code == kExitUsage);
+  BOOST_TEST(unwritten.Complains("/no/such.jsonl"), unwritten.error);
+}
+
+// As TRL documents its conversational types: `messages`; `prompt`, `chosen` and `rejected`.
+BOOST_AUTO_TEST_CASE(what_holds_is_exported_as_trainers_read_it) {
+  const TempFolder folder;
+  RunInto(folder.path(), Taught());
+  const std::vector<Json> chats = Exported(folder.path(), "chat");
+  BOOST_REQUIRE(chats.size() == 4U);  // f1, f2, f5 and x1; f3 says that an answer was bad
+  const std::vector<std::string> ids = {"f1", "f2", "f5", "x1"};
+  for (size_t i = 0; i < chats.size(); ++i) {
+    BOOST_TEST(chats[i]["event_id"] == ids[i]);
+    const Json& messages = chats[i]["messages"];
+    BOOST_REQUIRE(messages.is_array());
+    BOOST_TEST(messages.at(messages.size() - 2)["role"] == "user");
+    BOOST_TEST(messages.back()["role"] == "assistant");
+    for (const Json& message : messages) {
+      BOOST_TEST(message.size() == 2U);
+      BOOST_TEST(message["content"].is_string());
+    }
+    BOOST_TEST(chats[i].size() == chats[0].size());  // a table: each row has each column
+  }
+  BOOST_TEST(chats[1]["messages"].back()["content"] == "Within 45 days.");
+  BOOST_TEST(chats[2]["messages"].back()["content"] == "The workshop does.");
+  BOOST_TEST(chats[2]["comment"] == "see \"repairs\"\np. 3");
+  BOOST_TEST(chats[3]["messages"].back()["content"] == "The shop.");
+
+  const std::vector<Json> pairs = Exported(folder.path(), "preference");
+  BOOST_REQUIRE(pairs.size() == 2U);  // f2 and f5: the others do not compare two answers
+  BOOST_TEST(pairs[1]["event_id"] == "f5");
+  BOOST_TEST(pairs[1]["prompt"].back() ==
+             Json({{"role", "user"}, {"content", "Who mends tents?"}}));
+  BOOST_TEST(pairs[1]["chosen"] ==
+             Json::array({{{"role", "assistant"}, {"content", "The workshop does."}}}));
+  BOOST_TEST(pairs[1]["rejected"] ==
+             Json::array({{{"role", "assistant"}, {"content", "Nobody."}}}));
+}
+
+BOOST_AUTO_TEST_CASE(feedback_is_explained_with_its_lesson) {
+  const TempFolder folder;
+  RunInto(folder.path(), Taught());
+  const Printed printed = ExplainOf(folder.path(), "f5");
+  BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+  BOOST_TEST(printed.Says("a receipt\n"), printed.out);
+  BOOST_TEST(printed.Says("what it taught the model of tenant acme\n"), printed.out);
+  BOOST_TEST(printed.Says("  comment     see \"repairs\""), printed.out);
+  BOOST_TEST(printed.Says("  in effect   yes\n"), printed.out);
+  const Printed gone = ExplainOf(folder.path(), "f6");
+  BOOST_TEST(!gone.Says("what it taught"), gone.out);
+  const Printed forgotten = ExplainOf(folder.path(), "g1");
+  BOOST_TEST(
+      forgotten.Says("forgot event f7: 0 examples, 0 query records, 0 cached answers, 1 lesson;"),
+      forgotten.out);
+  BOOST_TEST(ExplainOf(folder.path(), "g3").Says("nothing forgotten: "), forgotten.out);
 }
 
 // ---- chat ---------------------------------------------------------------------------------------

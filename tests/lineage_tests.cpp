@@ -80,6 +80,18 @@ struct Teacher {
   uint64_t next = 0;
 };
 
+// "0 serves, 1 forgotten".
+std::string Standings(const Lineage& lineage) {
+  static const char* const kNames[] = {"serves",    "comes",   "set aside", "not admitted",
+                                       "forgotten", "dropped", "too old"};
+  std::string text;
+  for (const Lineage::LessonView& view : lineage.Lessons()) {
+    text += (text.empty() ? "" : ", ") + std::to_string(view.place - 1) + " " +
+            kNames[static_cast<size_t>(view.standing)];
+  }
+  return text;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(every_lesson_makes_the_version_that_serves_next) {
@@ -342,6 +354,86 @@ BOOST_AUTO_TEST_CASE(a_lesson_beyond_the_limit_is_still_known_to_be_in_the_weigh
   BOOST_TEST(teacher(Forget{"ada", ""}) == "serve 6");
 }
 
+BOOST_AUTO_TEST_CASE(an_event_is_forgotten_as_a_person_is) {
+  Teacher teacher({.versions_kept = 20});
+  const auto holding = [](const std::string& id) {
+    return Lineage::Holds{{}, {}, {NameOf("/s", id)}};
+  };
+  const auto forget = [](const std::string& id, const std::string& source = "/s") {
+    return Forget{"", "", false, id, source};
+  };
+  teacher.Thumb(1, "ada", holding("a"));
+  teacher.Thumb(1, "ada", holding("b"));
+  teacher.Thumb(1, "bob", holding("c"));
+  BOOST_TEST(teacher(forget("b", "/other")) == "serve 3");
+  BOOST_TEST(teacher(forget("d")) == "serve 3");
+  BOOST_TEST(teacher(forget("b")) == "serve 4 step 4 makes 4");
+  BOOST_TEST(teacher.Path() == "0 2");
+  BOOST_TEST((teacher.forgotten.versions == std::vector<Version>{2, 3}));
+  BOOST_TEST(teacher(forget("c")) == "serve 1 step 5");
+  BOOST_TEST(teacher(forget("a")) == "serve 0 step 6");
+}
+
+BOOST_AUTO_TEST_CASE(an_event_beyond_the_limit_is_still_known_to_be_in_the_weights) {
+  Teacher teacher({.lessons_per_tenant = 3});
+  for (int i = 0; i < 5; ++i) {
+    teacher.Thumb(1, "ada", {{}, {}, {NameOf("/s", std::to_string(i))}});
+  }
+  BOOST_TEST(teacher.Path() == "2 3 4");
+  BOOST_TEST(teacher(Forget{"", "", false, "5", "/s"}) == "serve 5");
+  BOOST_TEST(teacher(Forget{"", "", false, "1", "/s"}) == "serve 6 step 6 makes 6");
+  BOOST_TEST(teacher.forgotten.lessons_again == 3U);
+  BOOST_TEST(teacher(Forget{"", "", false, "0", "/s"}) == "serve 6");  // it went along
+  BOOST_TEST(Standings(teacher.lineage) ==
+             "0 forgotten, 1 forgotten, 2 serves, 3 serves, 4 serves");
+}
+
+// ---- What became of lessons ---------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(lessons_say_what_became_of_them) {
+  Teacher teacher({.publish_every_steps = 2, .versions_kept = 2});
+  teacher.Thumb(1, "ada");
+  BOOST_TEST(Standings(teacher.lineage) == "0 comes");
+  teacher.Thumb(1, "bob");
+  BOOST_TEST(Standings(teacher.lineage) == "0 serves, 1 serves");
+  const Lineage::LessonView second = teacher.lineage.Lessons().at(1);
+  BOOST_TEST(second.step == 2U);
+  BOOST_TEST(second.makes.value() == 1U);
+  BOOST_TEST((second.people == std::set<std::string>{"bob"}));
+  teacher(Forget{"bob", ""});
+  BOOST_TEST(Standings(teacher.lineage) == "0 serves, 1 forgotten");
+  const Lineage::LessonView gone = teacher.lineage.Lessons().at(1);
+  BOOST_TEST(gone.people.empty());
+  BOOST_TEST(gone.taught.id.empty());
+  BOOST_TEST(gone.step == 2U);  // a number names nobody
+  teacher.Command(Action::kReset);
+  BOOST_TEST(Standings(teacher.lineage) == "0 set aside, 1 forgotten");
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1, "cyd");
+  BOOST_TEST(Standings(teacher.lineage) ==
+             "0 dropped, 1 forgotten, 4 serves, 5 serves, 6 serves, 7 serves");
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_kept_out_one_too_old_and_one_that_waits_are_told_apart) {
+  Teacher teacher({.versions_kept = 20,
+                   .user_window_events = 8,
+                   .user_steps_max = 1,
+                   .lessons_per_tenant = 4,
+                   .relearn_lessons_per_event = 1});
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "bob");
+  teacher.Thumb(1, "ada");
+  teacher.Thumb(1, "cyd");
+  BOOST_TEST(Standings(teacher.lineage) == "0 serves, 1 serves, 2 not admitted, 3 serves");
+  teacher.Thumb(1, "dan");
+  BOOST_TEST(Standings(teacher.lineage) ==
+             "0 too old, 1 serves, 2 not admitted, 3 serves, 4 serves");
+  teacher(Forget{"bob", ""});  // a rebuild of two lessons takes over two events later
+  BOOST_TEST(Standings(teacher.lineage).starts_with("0 too old, 1 forgotten, 2 "));
+  BOOST_TEST(Standings(teacher.lineage).ends_with("3 comes, 4 comes"));
+  for (int i = 0; i < 4; ++i) teacher(Ask("a"));
+  BOOST_TEST(Standings(teacher.lineage).ends_with("3 serves, 4 serves"));
+}
+
 // ---- Shares, tenants, state ---------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(one_loud_user_gets_no_more_than_a_share_of_the_recent_steps) {
@@ -392,7 +484,10 @@ std::string Random(Teacher& teacher, uint64_t seed, uint64_t i) {
     return std::string(1, static_cast<char>('a' + below(purpose, 5)));
   };
   const uint64_t dice = below(0, 100);
-  if (dice < 60) return teacher.Thumb(1, user(1), {{user(2)}, {"d" + user(3)}});
+  if (dice < 60) {
+    return teacher.Thumb(1, user(1),
+                         {{user(2)}, {"d" + user(3)}, {NameOf("/s", user(7) + user(8))}});
+  }
   if (dice < 75) return teacher(Ask("a"));
   if (dice < 80) return teacher.Command(Action::kRollback);
   if (dice < 88) {
@@ -400,6 +495,7 @@ std::string Random(Teacher& teacher, uint64_t seed, uint64_t i) {
   }
   if (dice < 90) return teacher.Command(Action::kImport);
   if (dice < 92) return teacher.Command(Action::kReset);
+  if (dice < 94) return teacher(Forget{"", "", false, user(5) + user(6), "/s"});
   if (dice < 97) return teacher(Forget{user(5), ""});
   return teacher(Forget{"", "d" + user(6)});
 }
@@ -426,6 +522,7 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
       const std::string expected = Random(straight, seed, i);
       BOOST_REQUIRE_EQUAL(Random(broken, seed, i), expected);
       BOOST_REQUIRE_EQUAL(broken.Path(), straight.Path());
+      if (i % 10 == 0) BOOST_REQUIRE_EQUAL(Standings(broken.lineage), Standings(straight.lineage));
       BOOST_REQUIRE((broken.dropped == straight.dropped));
       if (RandomAt(seed, i) % 20 != 0) continue;
       save();
@@ -440,10 +537,12 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
 
 BOOST_AUTO_TEST_CASE(damaged_state_is_refused) {
   Teacher teacher({.snapshot_every_versions = 1});
-  teacher.Thumb(1, "ada", {{"bob"}, {"handbook"}});
+  teacher.Thumb(1, "ada", {{"bob"}, {"handbook"}, {NameOf("/s", "e")}});
+  teacher.Thumb(1, "cyd");
+  teacher(Forget{"cyd", ""});
   Changes changes;
   teacher.lineage.Save("acme", changes);
-  BOOST_TEST(changes.size() == 3U);
+  BOOST_TEST(changes.size() == 4U);
   for (const Change& entry : changes) {
     for (const std::optional<std::string>& damaged :
          {std::optional(entry.value->substr(0, entry.value->size() - 1)),

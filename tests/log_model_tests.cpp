@@ -137,6 +137,7 @@ BOOST_AUTO_TEST_CASE(a_program_that_does_something_else_is_found_out) {
   const std::vector<Mutant> mutants = {
       {"forgets no user", nothing(Kind::kForgetUser)},
       {"forgets no document", nothing(Kind::kForgetDocument)},
+      {"forgets no event", nothing(Kind::kForgetEvent)},
       {"deletes no document", nothing(Kind::kDelete)},
       {"ignores a document", nothing(Kind::kUpsert)},
       {"does not roll back", nothing(Kind::kRollback)},

@@ -332,6 +332,40 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_drops_that_users_examples) {
   BOOST_TEST(policy(Ask("who leads sales")).shots.size() == 1U);
 }
 
+BOOST_AUTO_TEST_CASE(forgetting_an_event_drops_the_examples_that_came_of_it) {
+  PromptOptions options = Shots(0.9);
+  options.corrections_as_examples = true;
+  Prompt prompt(options);
+  uint64_t next = 0;
+  const auto apply = [&](const std::string& id, decltype(Event::data) data,
+                         std::optional<Sequence> about = {}) {
+    const auto resolved = Resolve(MakeEvent(id, std::move(data)), about);
+    return *prompt.Apply(Sequence::Of(0, next++), *resolved);
+  };
+  const auto forget = [&](const std::string& id, const std::string& source = "/test") {
+    const Chosen chosen = apply("x", Forget{"", "", false, id, source});
+    return std::to_string(chosen.examples_changed) + " " + std::to_string(chosen.decisions_removed);
+  };
+  Feedback correction = About("q");
+  correction.correction = "fifty";
+  apply("x1", ExampleGiven{"who leads sales", "eve"});
+  apply("q", Ask("chairs in the hall"));
+  apply("f", correction, Sequence::Of(0, 1));
+  BOOST_TEST(forget("f", "/other") == "0 0");
+  const Chosen shown = apply("r", Ask("chairs in the hall"));
+  BOOST_REQUIRE(shown.shots.size() == 1U);
+  BOOST_TEST(
+      (shown.shots[0].events == std::set<EventName>{NameOf("/test", "f"), NameOf("/test", "q")}));
+  BOOST_TEST(forget("f") == "1 0");
+  BOOST_TEST(apply("s", Ask("chairs in the hall")).shots.empty());
+  apply("g", correction, Sequence::Of(0, 1));  // on the question, whose decision is there yet
+  BOOST_TEST(forget("q") == "1 1");
+  BOOST_TEST(apply("h", correction, Sequence::Of(0, 1)).examples_changed == 0U);
+  BOOST_TEST(apply("t", Ask("who leads sales")).shots.size() == 1U);
+  BOOST_TEST(forget("x1") == "1 0");
+  BOOST_TEST(apply("u", Ask("who leads sales")).shots.empty());
+}
+
 BOOST_AUTO_TEST_CASE(corrections_become_examples_only_where_that_is_asked_for) {
   for (const bool asked_for : {false, true}) {
     PromptOptions options = Shots(0.9);

@@ -846,6 +846,75 @@ BOOST_AUTO_TEST_CASE(forgetting_a_teacher_takes_the_cached_answers_of_the_adapte
   BOOST_TEST(desk.Why(Question("one", {}, "bob")) == kHit);
 }
 
+BOOST_AUTO_TEST_CASE(forgetting_an_event_takes_what_it_taught_or_asked) {
+  Desk desk;
+  const auto ask = [&](const std::string& id, const std::string& text) {
+    Input input = Question(text);
+    input.resolved = *Resolve(MakeEvent(id, Ask(text)));
+    return desk(input);
+  };
+  const auto rate = [&](const std::string& id, const std::string& about, uint64_t ordinal) {
+    Feedback feedback = About(about);
+    feedback.rating = 1;
+    Input input(MakeEvent(id, feedback));
+    input.resolved.about = Sequence::Of(2, ordinal);
+    return desk.Receipt(input);
+  };
+  const auto forget = [&](const std::string& id, const std::string& source = "/test") {
+    return desk.Receipt(Input(Forget{"", "", false, id, source}));
+  };
+  ask("q0", "one");  // 0
+  ask("q1", "two");  // 1
+  ask("q2", "one");  // 2: from the cache
+  BOOST_TEST(rate("f0", "q0", 0).starts_with("training step 1, makes version 1"));
+  BOOST_TEST(rate("f1", "q1", 1).starts_with("training step 2, makes version 2"));
+  BOOST_TEST(rate("f2", "q2", 2).starts_with("training step 3, makes version 3"));
+  BOOST_TEST(forget("f1", "/other") ==
+             "nothing forgotten: no lesson, question or example on record is of event f1 of "
+             "source /other");
+  BOOST_TEST(forget("f1") ==
+             "forgot event f1: 0 examples, 0 query records, 0 cached answers, 1 lesson; training "
+             "step 4 learns 1 lesson again and makes version 4; no longer kept: 2, 3");
+  BOOST_TEST(forget("f1").starts_with("nothing forgotten"));
+  // The answer stays on record, for whoever judges it anew.
+  BOOST_TEST(rate("f3", "q1", 1).starts_with("training step 5, makes version 5"));
+  BOOST_TEST(forget("q1") ==
+             "forgot event q1: 0 examples, 1 query record, 1 cached answer, 1 lesson; training "
+             "step 6: version 4 serves; no longer kept: 5");
+  BOOST_TEST(rate("f4", "q1", 1) == "nothing to learn: the answer is not on record");
+  // With a question that was answered first goes its answer, whoever was given it again.
+  BOOST_TEST(forget("q0") ==
+             "forgot event q0: 0 examples, 2 query records, 1 cached answer, 2 lessons; training "
+             "step 7: the base model serves; no longer kept: 1, 4");
+}
+
+BOOST_AUTO_TEST_CASE(what_was_learnt_with_a_shot_of_a_forgotten_event_goes_with_it) {
+  Desk desk;
+  Input input = Question();
+  input.chosen.shots = {{"Who?", "Eve.", {}, {NameOf("/test", "shot")}}};
+  desk(input);
+  desk(Thumb(desk.last, 1));
+  BOOST_TEST(desk.Receipt(Input(Forget{"", "", false, "shot", "/test"})) ==
+             "forgot event shot: 0 examples, 1 query record, 1 cached answer, 1 lesson; training "
+             "step 2: the base model serves; no longer kept: 1");
+}
+
+BOOST_AUTO_TEST_CASE(a_comment_goes_with_its_lesson_and_changes_nothing_else) {
+  Desk desk;
+  desk(Question("one"));
+  Input input = Thumb(desk.last, 1);
+  auto prepared = std::make_shared<Prepared>(*input.resolved.prepared);
+  std::get<Feedback>(prepared->event.data).comment = "so it is";
+  input.resolved.prepared = prepared;
+  const Plan plan = desk(input);
+  const auto& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_TEST(logged.comment == "so it is");
+  BOOST_TEST(logged.question_bytes == 3U);
+  BOOST_TEST(!logged.correction.has_value());
+  BOOST_TEST(Text(logged.chat).find("so it is") == std::string::npos);
+  BOOST_TEST(std::get<Applied>(plan.outcome.what).summary.find("so it is") == std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(forgetting_a_document_takes_the_answers_that_it_was_shown_for) {
   Desk desk;
   desk(Question("one"));

@@ -25,12 +25,14 @@ const ParallelFor kSerial = [](int parts, const std::function<void(int)>& part) 
 };
 
 struct Op {
-  enum Kind { kLesson, kBack, kReset, kImport, kForget } kind = kLesson;
-  uint64_t number = 0;  // kBack: how many versions back; kForget, kLesson: the user
+  enum Kind { kLesson, kBack, kReset, kImport, kForget, kForgetEvent } kind = kLesson;
+  uint64_t number = 0;  // kBack: how many versions back; kForget, kLesson: the user; kForgetEvent:
+                        // the event
 };
 
 std::string NameOf(const Op& op) {
-  static const char* const kNames[] = {"lesson", "back", "reset", "import", "forget"};
+  static const char* const kNames[] = {"lesson", "back",   "reset",
+                                       "import", "forget", "forget_event"};
   return std::string(kNames[op.kind]) + std::to_string(op.number) + " ";
 }
 
@@ -82,7 +84,10 @@ class Nudge {
     };
     switch (op.kind) {
       case Op::kLesson:
-        step = lineage_.Learn(at, {{"u" + std::to_string(op.number)}, {}}, true, options_);
+        step = lineage_.Learn(
+            at,
+            {{"u" + std::to_string(op.number)}, {}, {nudge::NameOf("/s", std::to_string(event))}},
+            true, options_);
         add(ExampleOf(event));
         break;
       case Op::kImport:
@@ -97,8 +102,12 @@ class Nudge {
         step = lineage_.RollBack(op.number < made_ ? made_ - static_cast<Version>(op.number) : 0);
         if (step) add(Return{lineage_.PathOfHead(), {}});
         break;
-      case Op::kForget: {
-        const auto forgotten = lineage_.Forget({"u" + std::to_string(op.number), ""}, {}, options_);
+      case Op::kForget:
+      case Op::kForgetEvent: {
+        const std::string number = std::to_string(op.number);
+        const auto forgotten = lineage_.Forget(
+            op.kind == Op::kForget ? Forget{"u" + number, ""} : Forget{"", "", false, number, "/s"},
+            {}, options_);
         step = forgotten.step;
         if (forgotten.lessons > 0 || step) add(Return{lineage_.PathOfHead(), forgotten.changed});
         break;
@@ -134,7 +143,8 @@ class Nudge {
     for (const auto& [key, value] : saved_) {
       const Change entry{"acme", key.first, key.second, value};
       const bool is_lineage = key.first == Lineage::kHeadKind || key.first == Lineage::kPlaceKind ||
-                              key.first == Lineage::kVersionKind;
+                              key.first == Lineage::kVersionKind ||
+                              key.first == Lineage::kFormerKind;
       const Result<Nothing> loaded = is_lineage ? lineage_.Load(entry) : adapters_->Load(entry);
       BOOST_REQUIRE_MESSAGE(loaded.ok(), key.first << " " << key.second);
     }
@@ -208,7 +218,8 @@ class Model {
         break;
       }
       case Op::kForget:
-        Forget(op.number);
+      case Op::kForgetEvent:
+        Forget(op);
         if (nudge.made() != made_before) versions_[nudge.made()] = head_;
         break;
     }
@@ -224,9 +235,10 @@ class Model {
   }
 
  private:
-  void Forget(uint64_t user) {
+  void Forget(const Op& op) {
     const auto theirs = [&](uint64_t event) {
-      return users_.contains(event) && users_.at(event) == user;
+      return users_.contains(event) &&
+             (op.kind == Op::kForget ? users_.at(event) : event) == op.number;
     };
     std::erase_if(versions_, [&](const auto& entry) {
       return std::any_of(entry.second.begin(), entry.second.end(), theirs);
@@ -269,7 +281,7 @@ BOOST_AUTO_TEST_CASE(each_three_of_all_that_moves_an_adapter_leave_what_should_c
   const std::vector<Op> moves = {{Op::kBack, 0},   {Op::kBack, 1},   {Op::kBack, 2},
                                  {Op::kBack, 99},  {Op::kReset, 0},  {Op::kImport, 0},
                                  {Op::kForget, 0}, {Op::kForget, 1}, {Op::kForget, 2},
-                                 {Op::kForget, 7}, {Op::kLesson, 1}};
+                                 {Op::kForget, 7}, {Op::kLesson, 1}, {Op::kForgetEvent, 1}};
   for (const Op& first : moves) {
     for (const Op& second : moves) {
       for (const Op& third : moves) {
@@ -302,8 +314,10 @@ BOOST_AUTO_TEST_CASE(random_histories_leave_what_should_count_whatever_is_checkp
         ops.push_back({Op::kImport, 0});
       } else if (dice < 87) {
         ops.push_back({Op::kReset, 0});
-      } else {
+      } else if (dice < 94) {
         ops.push_back({Op::kForget, number % 12});
+      } else {
+        ops.push_back({Op::kForgetEvent, number % (i + 1)});
       }
     }
     CheckHistory(ops,
@@ -324,6 +338,37 @@ BOOST_AUTO_TEST_CASE(the_words_of_a_forgotten_lesson_are_in_no_entry) {
   BOOST_TEST(nudge.Holds("answer 0"));
 }
 
+BOOST_AUTO_TEST_CASE(what_came_of_a_lesson_and_what_was_said_of_it_can_be_read) {
+  const auto backend = MakeTemplateBackend({});
+  CheckpointFile file("");
+  TenantAdapters adapters(*backend, "acme", {}, file);
+  Lesson lesson{ExampleOf(0), {1, 1, false}, 0, {}};
+  std::get<LoggedExample>(lesson.what).comment = "as I said";
+  std::get<LoggedExample>(lesson.what).question_bytes = 1;
+  const std::string shown = "answer 0";
+  adapters.Begin(1, lesson, &shown);
+  adapters.LearnNext(kSerial);
+  adapters.End(lesson, {}, kSerial);
+  adapters.Begin(2, {ExampleOf(1), {2, 2, false}, 1, {}}, nullptr);  // never answered
+  std::map<std::pair<std::string, std::string>, Change> entries;
+  Changes changes;
+  adapters.Save(changes);
+  for (const Change& change : changes) entries[{change.kind, change.id}] = change;
+  const auto kept = TenantAdapters::ReadJournal(entries[{"journal", RowId(1)}]);
+  BOOST_REQUIRE(kept.has_value());
+  BOOST_TEST(kept->comment == "as I said");
+  BOOST_TEST(kept->question_bytes == 1U);
+  BOOST_TEST(kept->example.shown == shown);
+  const auto result = TenantAdapters::ReadResult(entries[{"lesson_result", RowId(1)}]);
+  BOOST_REQUIRE(result.has_value());
+  BOOST_TEST(result->report.accepted);
+  BOOST_TEST(result->report.tokens == shown.size());
+  const auto failed = TenantAdapters::ReadResult(entries[{"lesson_result", RowId(2)}]);
+  BOOST_REQUIRE(failed.has_value());
+  BOOST_TEST(failed->error == "the answer that the exercise speaks of was never given");
+  BOOST_TEST((!entries.contains({"journal", RowId(2)})));
+}
+
 BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
   const auto backend = MakeTemplateBackend({});
   CheckpointFile file("");
@@ -338,7 +383,7 @@ BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
   adapters.End(import, {}, kSerial);
   Changes changes;
   adapters.Save(changes);
-  BOOST_TEST(changes.size() == 3U);
+  BOOST_TEST(changes.size() == 4U);
   for (const Change& entry : changes) {
     for (const std::optional<std::string>& damaged :
          {std::optional(entry.value->substr(0, entry.value->size() - 1)),

@@ -65,6 +65,25 @@ struct ExplainArguments {
 };
 int Explain(const ExplainArguments& arguments);
 
+struct LessonsArguments {
+  std::string path;    // an output folder with its state, a state folder or file
+  std::string tenant;  // empty: all
+  bool json = false;   // one object a lesson and line
+};
+int Lessons(const LessonsArguments& arguments);
+
+struct ExportArguments {
+  std::string path;  // as of lessons
+  std::string tenant;
+  std::string format;  // chat or preference
+  std::string file;    // - is stdout
+};
+int Export(const ExportArguments& arguments);
+
+// One lesson for people, without its event's name.
+struct TaughtLesson;
+void PrintLesson(const TaughtLesson& lesson);
+
 // A GGUF model, a snapshot folder, a file of events, or a state folder.
 int Inspect(const std::string& path);
 

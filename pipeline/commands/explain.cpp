@@ -1,4 +1,5 @@
-// `nudge explain`: why an event ended as it did, from the outcomes of a run alone.
+// `nudge explain`: why an event ended as it did, from the outcomes of a run; and what it taught,
+// from the state beside them.
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -8,7 +9,9 @@
 #include "connectors/file_source.h"
 #include "connectors/json_reader.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/lesson_book.h"
 #include "pipeline/observe/printable.h"
+#include "pipeline/state/state_store.h"
 
 namespace nudge {
 namespace {
@@ -156,6 +159,23 @@ Result<Nothing> Finder::Visit(const Record& record) {
   return Nothing{};
 }
 
+// What the event taught, where the state beside the outcomes knows it.
+void PrintLessonsOf(const std::string& folder, const std::string& id) {
+  if (StateFilesIn(folder + "/state").empty()) return;
+  const Result<std::vector<TenantLessons>> read = ReadLessons(folder + "/state", std::nullopt);
+  if (!read.ok()) {
+    std::cerr << "nudge: what it taught cannot be said: " << read.error().message << "\n";
+    return;
+  }
+  for (const TenantLessons& tenant : *read) {
+    for (const TaughtLesson& lesson : tenant.lessons) {
+      if (lesson.view.taught.id != id) continue;
+      std::cout << "\nwhat it taught the model of tenant " << Quoted(tenant.tenant) << "\n";
+      PrintLesson(lesson);
+    }
+  }
+}
+
 int Failed(const Error& error, int exit_code) {
   std::cerr << "nudge: " << error.message << "\n";
   if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
@@ -181,7 +201,10 @@ int Explain(const ExplainArguments& arguments) {
     }
   }
   if (stop_requested) return kExitInterrupted;
-  if (finder.found() > 0) return kExitDone;
+  if (finder.found() > 0) {
+    if (path != arguments.output) PrintLessonsOf(arguments.output, arguments.id);
+    return kExitDone;
+  }
   return Failed(
       {Code::kUnreadableFile, path + " has no outcome of an event with id " + Quoted(arguments.id),
        "give the id of the event, not that of the outcome; events stand in the input "

@@ -90,6 +90,29 @@ void AddExplain(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::Explain(*arguments); });
 }
 
+void AddLessons(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::LessonsArguments>();
+  auto* command = app.add_subcommand("lessons", "what tenants' models were taught, and what holds");
+  command->add_option("path", arguments->path, "output folder with its state, or a state")
+      ->required();
+  command->add_option("--tenant", arguments->tenant, "that one alone");
+  command->add_flag("--json", arguments->json, "one object a lesson and line");
+  command->callback([arguments, &exit_code] { exit_code = nudge::Lessons(*arguments); });
+}
+
+void AddExport(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::ExportArguments>();
+  auto* command = app.add_subcommand("export", "what a tenant's model has learnt, for training");
+  command->add_option("path", arguments->path, "output folder with its state, or a state")
+      ->required();
+  command->add_option("--tenant", arguments->tenant, "whose lessons")->required();
+  command->add_option("--format", arguments->format, "chat or preference")
+      ->required()
+      ->check(CLI::IsMember({"chat", "preference"}));
+  command->add_option("--out", arguments->file, "JSONL file; - is stdout")->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::Export(*arguments); });
+}
+
 void AddInspect(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<std::string>();
   auto* command =
@@ -166,6 +189,8 @@ int Run(int argc, char** argv) {
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
   AddExplain(app, exit_code);
+  AddLessons(app, exit_code);
+  AddExport(app, exit_code);
   AddInspect(app, exit_code);
   CLI::App& bench = *app.add_subcommand("bench", "measure parts beside what bounds them");
   bench.require_subcommand(1);

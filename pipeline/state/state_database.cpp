@@ -424,9 +424,15 @@ Result<Nothing> StateDatabase::ForEach(const StateMeta& meta, const Visit& visit
 }
 
 Result<Changes> StateDatabase::ReadEntries(const StateMeta& meta) {
+  return ReadSome(meta, [](const Change&) { return true; });
+}
+
+Result<Changes> StateDatabase::ReadSome(const StateMeta& meta,
+                                        const std::function<bool(const Change&)>& wanted) {
   std::vector<std::pair<int64_t, size_t>> order;
   Changes found;
   Result<Nothing> read = ForEach(meta, [&](int64_t position, Change entry) {
+    if (!wanted(entry)) return;
     order.emplace_back(position, found.size());
     found.push_back(std::move(entry));
   });

@@ -84,6 +84,8 @@ class StateDatabase {
   Result<StateMeta> ReadMeta();
   // All of the state, in saved order, after a check of the file's structure and of every seal.
   Result<Changes> ReadEntries(const StateMeta& meta);
+  // The same checks, keeping what `wanted` wants.
+  Result<Changes> ReadSome(const StateMeta& meta, const std::function<bool(const Change&)>& wanted);
   // The same checks without keeping anything.
   Result<Nothing> Verify(const StateMeta& meta);
 

@@ -549,41 +549,73 @@ Result<StateSummary> SummarizeOpen(StateDatabase& database, StateDatabase::Acces
   return summary;
 }
 
+Result<StateEntries> ReadSomeOpen(StateDatabase& database, StateDatabase::Access access,
+                                  const std::function<bool(const Change&)>& wanted) {
+  if (auto opened = database.Open(access); !opened.ok()) return opened.error();
+  if (auto begun = database.Begin(); !begun.ok()) return begun.error();
+  Result<StateMeta> meta = database.ReadMeta();
+  if (!meta.ok()) return meta.error();
+  Result<Changes> entries = database.ReadSome(*meta, wanted);
+  if (!entries.ok()) return entries.error();
+  return StateEntries{std::move(*meta), std::move(*entries)};
+}
+
 // For a log without its index, as after a copy by hand. SQLite would write the index beside it, so
 // a copy is read.
-Result<StateSummary> SummarizeCopy(const std::string& path) {
+template <class Look>
+auto LookAtCopy(const std::string& path, const Look& look)
+    -> decltype(look(std::declval<StateDatabase&>(), StateDatabase::Access::kRead)) {
   std::string folder = (fs::temp_directory_path() / "nudge-state-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return Failed("make", folder, std::strerror(errno));
   const std::string copy = folder + "/copy.sqlite";
   std::error_code error;
   fs::copy_file(path, copy, error);
   if (!error) fs::copy_file(path + "-wal", copy + "-wal", error);
-  Result<StateSummary> summary = Failed("copy", path, error.message());
-  if (!error) {
+  std::optional<Error> failed;
+  if (error) failed = Failed("copy", path, error.message());
+  std::optional<decltype(look(std::declval<StateDatabase&>(), StateDatabase::Access::kRead))> seen;
+  if (!failed) {
     StateDatabase database(copy);
-    summary = SummarizeOpen(database, StateDatabase::Access::kWrite);
+    seen = look(database, StateDatabase::Access::kWrite);
   }
   fs::remove_all(folder, error);
-  return summary;
+  if (failed) return *failed;
+  return *std::move(seen);
+}
+
+// look(database, access) -> Result, until it is `whole`: again where a writer came or went while we
+// were opening.
+template <class Look, class Whole>
+auto LookAt(const std::string& path, const Look& look, const Whole& whole) {
+  std::error_code error;
+  for (int attempt = 1;; ++attempt) {
+    const auto log_bytes = fs::file_size(path + "-wal", error);
+    const bool has_log = !error && log_bytes > 0;
+    const bool has_index = fs::exists(path + "-shm", error);
+    StateDatabase database(path);
+    auto seen = has_log && !has_index ? LookAtCopy(path, look)
+                                      : look(database, StateDatabase::Access::kRead);
+    if (whole(seen) || attempt == 3) return seen;
+  }
 }
 
 }  // namespace
 
+Result<StateEntries> ReadSome(const std::string& path,
+                              const std::function<bool(const Change&)>& wanted) {
+  return LookAt(
+      path,
+      [&](StateDatabase& database, StateDatabase::Access access) {
+        return ReadSomeOpen(database, access, wanted);
+      },
+      [](const Result<StateEntries>& read) { return read.ok(); });
+}
+
 Result<StateSummary> Summarize(const std::string& path) {
   std::error_code error;
-  Result<StateSummary> summary = Error{};
-  // Tries again where a writer came or went while we were opening.
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    const auto log_bytes = fs::file_size(path + "-wal", error);
-    const bool has_log = !error && log_bytes > 0;
-    if (has_log && !fs::exists(path + "-shm", error)) {
-      summary = SummarizeCopy(path);
-    } else {
-      StateDatabase database(path);
-      summary = SummarizeOpen(database, StateDatabase::Access::kRead);
-    }
-    if (summary.ok() && summary->damage.empty()) break;
-  }
+  Result<StateSummary> summary = LookAt(path, SummarizeOpen, [](const Result<StateSummary>& read) {
+    return read.ok() && read->damage.empty();
+  });
   if (!summary.ok()) return summary;
   summary->file_bytes = fs::file_size(path, error);
   const auto log_bytes = fs::file_size(path + "-wal", error);

@@ -150,4 +150,13 @@ struct StateSummary {
 // Reads a state or backup, while a process writes it too, and changes nothing.
 Result<StateSummary> Summarize(const std::string& path);
 
+struct StateEntries {
+  StateMeta meta;
+  Changes entries;  // in saved order
+};
+// The entries that `wanted` wants, by the way of Summarize. An error where not every entry has its
+// seal.
+Result<StateEntries> ReadSome(const std::string& path,
+                              const std::function<bool(const Change&)>& wanted);
+
 }  // namespace nudge

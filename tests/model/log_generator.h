@@ -3,8 +3,9 @@
 //
 // A world is a configuration and a mood: which kinds of event it has at all, and how often. Most
 // worlds lack some kinds, so that what one fault hides, another world shows. Each user has words of
-// their own and takes new ones after each forget, each version of a document has one; so whose
-// words a text holds can be told from the text alone. Function of the seed; one thread at a time.
+// their own and takes new ones after each forget, each version of a document and each event that
+// teaches has one; so whose words a text holds can be told from the text alone. Function of the
+// seed; one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -35,25 +36,27 @@ enum class Kind : uint8_t {
   kImport,
   kForgetUser,
   kForgetDocument,
+  kForgetEvent,
   kGarbage,
 };
-inline constexpr size_t kKinds = 16;
+inline constexpr size_t kKinds = 17;
 inline constexpr const char* kKindNames[kKinds] = {
-    "upsert", "delete",        "query",           "feedback", "inline", "example",
-    "prompt", "prompt_delete", "rollback",        "reset",    "freeze", "unfreeze",
-    "import", "forget_user",   "forget_document", "garbage"};
+    "upsert", "delete",        "query",           "feedback",     "inline", "example",
+    "prompt", "prompt_delete", "rollback",        "reset",        "freeze", "unfreeze",
+    "import", "forget_user",   "forget_document", "forget_event", "garbage"};
 
 struct LogEvent {
   Kind kind = Kind::kGarbage;
   std::string id, tenant, user;
   std::string document_id;
-  std::string text;    // a document's, a question, a system prompt
-  std::string answer;  // of an example or inline feedback
-  std::string query_id;
+  std::string text;       // a document's, a question, a system prompt
+  std::string answer;     // of an example or inline feedback
+  std::string query_id;   // what feedback is about; the event that is forgotten
   std::string prompt_id;  // a prompt's own, or the one that a question wants
   std::string rating;     // as JSON; empty: none
   bool clicked = false;
   std::string correction;
+  std::string comment;
   bool too_long = false;  // a question whose answer may take more than the window
   std::optional<uint32_t> version;
   std::string uri, sha256;
@@ -110,13 +113,17 @@ inline std::string UserWord(const std::string& tenant, const std::string& user, 
 inline std::string DocumentWord(uint64_t number) {
   return "zd" + Letters(number) + "z";
 }
+// Of an event that teaches, by its id.
+inline std::string EventWord(const std::string& id) {
+  return "ze" + Letters(std::stoull(id.substr(1))) + "z";
+}
 // What questions ask for: it is in the document's version, too, but is not counted as its word,
 // since it is in the question.
 inline std::string LookUpWord(const std::string& document_word) {
   return "k" + document_word.substr(1);
 }
 
-// The words of users and of documents in a text.
+// The words of users, documents and events in a text.
 inline std::set<std::string> MarkedWords(std::string_view text) {
   std::set<std::string> words;
   size_t begin = 0;
@@ -125,7 +132,7 @@ inline std::set<std::string> MarkedWords(std::string_view text) {
     while (end < text.size() && text[end] >= 'a' && text[end] <= 'z') ++end;
     const std::string_view word = text.substr(begin, end - begin);
     if (word.size() > 3 && word.ends_with('z') &&
-        (word.starts_with("zq") || word.starts_with("zd"))) {
+        (word.starts_with("zq") || word.starts_with("zd") || word.starts_with("ze"))) {
       words.emplace(word);
     }
     begin = end + 1;
@@ -167,6 +174,7 @@ inline std::string DataOf(const LogEvent& event) {
                                    Member("completion", event.answer) + "}";
       if (!event.rating.empty()) data += ",\"rating\":" + event.rating;
       if (!event.correction.empty()) data += "," + Member("correction", event.correction);
+      if (!event.comment.empty()) data += "," + Member("comment", event.comment);
       if (event.clicked) data += ",\"signals\":{\"clicked\":true}";
       return "{" + data + "}";
     }
@@ -191,6 +199,8 @@ inline std::string DataOf(const LogEvent& event) {
     case Kind::kForgetUser:
       return "{" + Member("user", event.document_id) +
              (event.documents ? ",\"documents\":true" : "") + "}";
+    case Kind::kForgetEvent:
+      return "{" + Member("event_id", event.query_id) + "}";
     case Kind::kGarbage:
       break;
   }
@@ -216,6 +226,7 @@ inline std::string TypeOf(Kind kind) {
       return "nudge.prompt.delete";
     case Kind::kForgetUser:
     case Kind::kForgetDocument:
+    case Kind::kForgetEvent:
       return "nudge.forget";
     default:
       return "nudge.adapter";
@@ -256,6 +267,7 @@ class LogGenerator {
   struct Tenant {
     std::string name;
     std::vector<std::string> queries;                            // ids, the newest last
+    std::vector<std::string> lessons;                            // ids, the newest last
     std::vector<std::pair<std::string, std::string>> questions;  // user and text
     std::map<std::string, size_t> times_forgotten;               // by user
     std::map<std::string, std::string> word_of;  // of documents, the newest version's
@@ -290,7 +302,7 @@ class LogGenerator {
     world.cache = OneOf<uint32_t>({1000, 1000, 2, 0});
     world.chunk_chars = OneOf<uint32_t>({600, 64});
     world.cut_every = OneOf<uint32_t>({1, 3, 7, 1000});
-    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 2};
+    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 5, 2};
     for (size_t kind = 0; kind < kKinds; ++kind) {
       const bool needed =
           kind == static_cast<size_t>(Kind::kQuery) || kind == static_cast<size_t>(Kind::kFeedback);
@@ -339,7 +351,7 @@ class LogGenerator {
     counter_ = 1000 + before.size() * 64;
     if (tenants_.empty()) {
       for (size_t i = 0; i < world_.tenants; ++i) {
-        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, {}, {}, 0});
+        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, {}, {}, {}, 0});
       }
     }
     if (!before.empty() && Seldom(25)) return Again(before);
@@ -416,7 +428,8 @@ class LogGenerator {
         break;
       case Kind::kExample:
         event.text = Mark(tenant, event.user) + "how long is the " + Vocabulary(1);
-        event.answer = Mark(tenant, event.user) + Vocabulary(3);
+        event.answer = Mark(tenant, event.user) + EventWord(event.id) + " " + Vocabulary(3);
+        tenant.lessons.push_back(event.id);
         ++tenant.versions;
         break;
       case Kind::kPromptUpsert:
@@ -443,6 +456,17 @@ class LogGenerator {
         event.user.clear();
         event.documents = abilities_.forgets_documents && Seldom(3);
         ++tenant.times_forgotten[event.document_id];
+        ++tenant.versions;
+        break;
+      }
+      case Kind::kForgetEvent: {
+        // Which question an answer from the cache was given to first cannot be told from a log.
+        const bool question = world_.cache == 0 && !tenant.queries.empty() && Seldom(3);
+        const std::vector<std::string>& ids = question ? tenant.queries : tenant.lessons;
+        event.user.clear();
+        event.query_id = ids.empty() || Seldom(15)
+                             ? "e" + std::to_string(200 + Pick(50))
+                             : ids[ids.size() - 1 - Pick(std::min<size_t>(ids.size(), 8))];
         ++tenant.versions;
         break;
       }
@@ -487,11 +511,16 @@ class LogGenerator {
                                             Pick(std::min<size_t>(tenant.queries.size(), 6))];
     } else {
       event.text = Mark(tenant, event.user) + "what is a " + Vocabulary(1);
-      event.answer = Mark(tenant, event.user) + Vocabulary(2);
+      event.answer = Mark(tenant, event.user) + EventWord(event.id) + " " + Vocabulary(2);
     }
     static const std::vector<std::string> kRatings = {"\"up\"", "\"down\"", "0.5", "-0.5", "0"};
     if (Often(3)) event.rating = OneOf(kRatings);
-    if (Seldom(2)) event.correction = Mark(tenant, event.user) + "in short " + Vocabulary(2);
+    if (Seldom(2)) {
+      event.correction =
+          Mark(tenant, event.user) + "in short " + EventWord(event.id) + " " + Vocabulary(2);
+    }
+    if (Seldom(3)) event.comment = Mark(tenant, event.user) + EventWord(event.id);
+    tenant.lessons.push_back(event.id);
     event.clicked = Seldom(6);
     if (event.rating.empty() && event.correction.empty()) event.rating = "\"up\"";
     ++tenant.versions;

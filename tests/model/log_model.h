@@ -62,6 +62,25 @@ class LogModel {
 
   const std::optional<Failure>& failure() const { return failure_; }
   const std::vector<Claim>& claims() const { return claims_; }
+  // The events whose lessons count for what serves in the end, of each tenant of which that is
+  // known.
+  std::map<std::string, std::set<size_t>> Serving() const {
+    std::map<std::string, std::set<size_t>> serving;
+    for (const auto& [name, tenant] : tenants_) {
+      if (tenant.held || tenant.is_unclear || !tenant.serve) continue;
+      const auto made = tenant.versions.find(*tenant.serve);
+      if (*tenant.serve != 0 && made == tenant.versions.end()) continue;
+      const PathIds path = *tenant.serve == 0 ? PathIds() : PathOf(tenant, made->second.place);
+      if (!IsKnown(tenant, path)) continue;
+      std::set<size_t>& events = serving[name];
+      for (const size_t place : path) {
+        if (tenant.places[place].sort == Place::Sort::kLesson) {
+          events.insert(tenant.places[place].event);
+        }
+      }
+    }
+    return serving;
+  }
   // Words that nothing may hold once `count` events are done.
   std::set<std::string> ForgottenAfter(size_t count) const {
     return count == 0 || forgotten_after_.empty()
@@ -170,11 +189,7 @@ class LogModel {
       return false;
     }
     tenant.known[event.id] = {content, event.kind == Kind::kQuery};
-    if (!event.user.empty()) {
-      for (const std::string& word : MarkedWords(event.data)) {
-        if (word.starts_with("zq")) tenant.words_of[event.user].insert(word);
-      }
-    }
+    NoteWords(tenant, event);
     if (event.kind == Kind::kQuery) {
       Ask(tenant, event, outcome);
       return std::holds_alternative<Response>(outcome.what);
@@ -184,6 +199,17 @@ class LogModel {
     if (applied == nullptr) return false;
     Change(tenant, event, *applied);
     return true;
+  }
+
+  // Whose words the event's are, and of which event.
+  static void NoteWords(Tenant& tenant, const LogEvent& event) {
+    for (const std::string& word : MarkedWords(event.data)) {
+      if (!event.user.empty() && !word.starts_with("zd")) {
+        tenant.words_of[event.user].insert(word);
+      }
+      if (word.starts_with("ze")) tenant.event_of[word] = event.id;
+    }
+    if (event.kind == Kind::kFeedback) tenant.about[event.id] = event.query_id;
   }
 
   static bool IsWrong(const LogEvent& import) {
@@ -235,6 +261,8 @@ class LogModel {
       case Kind::kForgetUser:
       case Kind::kForgetDocument:
         return Forget(tenant, event, applied);
+      case Kind::kForgetEvent:
+        return ForgetEvent(tenant, event.query_id, applied);
       default:
         return;
     }
@@ -246,6 +274,7 @@ class LogModel {
   void Ask(Tenant& tenant, const LogEvent& event, const Outcome& outcome) {
     Asked& asked = tenant.asked[event.id];
     asked.asker = event.user;
+    asked.events = {event.id};
     asked.off = true;
     const auto* response = std::get_if<Response>(&outcome.what);
     if (response == nullptr) return Fail("outcome", "should be answered, got " + Shown(outcome));
@@ -267,6 +296,14 @@ class LogModel {
         if (word.find("x" + letter + "x") == std::string::npos) {
           Fail("another tenant's words", word + " stands in the chat");
         }
+        continue;
+      }
+      if (word.starts_with("ze")) {
+        const auto of = tenant.event_of.find(word);
+        if (of == tenant.event_of.end()) {
+          return Fail("another tenant's words", word + " stands in the chat");
+        }
+        asked.events.merge(EventsOf(tenant, of->second));
         continue;
       }
       if (!tenant.holders.contains(word)) {
@@ -467,9 +504,12 @@ class LogModel {
       return;
     }
     const bool admitted = MayTeach(tenant.offers, tenant.offers.size(), event.user);
-    tenant.offers.push_back({++tenant.offers_made, event.user, admitted});
+    tenant.offers.push_back(
+        {++tenant.offers_made, event.user, admitted, EventsOf(tenant, event.id)});
     Place place;
+    place.events = EventsOf(tenant, event.id);
     place.offer = tenant.offers_made;
+    place.event = at_;
     place.counts = admitted;
     place.lesson = {tenant.system.value_or(default_system_),
                     event.text,
@@ -523,6 +563,7 @@ class LogModel {
     place.lesson.completion = asked.answer;
     place.people = asked.owners;
     place.documents = asked.documents;
+    place.events.insert(asked.events.begin(), asked.events.end());
     if (!asked.asker.empty()) place.people.insert(asked.asker);
     for (const auto& [user, words] : tenant.words_of) {
       for (const std::string& word : words) {
@@ -557,7 +598,19 @@ class LogModel {
       tenant.forgotten.insert(tenant.words_of[user].begin(), tenant.words_of[user].end());
     }
     ForgetRecords(tenant, user, documents);
-    ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), applied);
+    ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), "", applied);
+  }
+
+  // A lesson or a question.
+  void ForgetEvent(Tenant& tenant, const std::string& id, const Applied& applied) {
+    if (!tenant.known.contains(id) && !applied.summary.starts_with("nothing forgotten")) {
+      Fail("receipt", "there is nothing of " + id + " to forget: " + applied.summary);
+    }
+    for (const auto& [word, event] : tenant.event_of) {
+      if (EventsOf(tenant, event).contains(id)) tenant.forgotten.insert(word);
+    }
+    for (auto& [query, asked] : tenant.asked) asked.off |= asked.events.contains(id);
+    ForgetLessons(tenant, "", {}, id, applied);
   }
 
   static void ForgetRecords(Tenant& tenant, const std::string& user,
@@ -576,7 +629,8 @@ class LogModel {
   }
 
   void ForgetLessons(Tenant& tenant, const std::string& user,
-                     const std::set<std::string>& documents, const Applied& applied) {
+                     const std::set<std::string>& documents, const std::string& event,
+                     const Applied& applied) {
     std::map<Version, PathIds> before;
     for (const auto& [version, made] : tenant.versions)
       before[version] = PathOf(tenant, made.place);
@@ -584,11 +638,12 @@ class LogModel {
     for (Place& place : tenant.places) {
       bool theirs = !user.empty() && place.people.contains(user);
       for (const std::string& document : documents) theirs |= place.documents.contains(document);
+      theirs |= place.events.contains(event);
       if (!theirs) continue;
       place.counts = false;
       place.offer = 0;  // never admitted after all
     }
-    AdmitAfterAll(tenant, user);
+    AdmitAfterAll(tenant, user, event);
     for (auto& [version, made] : tenant.versions) {
       if (PathOf(tenant, made.place) != before[version]) made.dropped = true;
     }
@@ -654,11 +709,11 @@ class LogModel {
     tenant.was_held = true;
   }
 
-  // Offers that nothing but the share of the forgotten user had kept out become lessons.
-  void AdmitAfterAll(Tenant& tenant, const std::string& user) {
-    if (user.empty()) return;
-    const size_t removed =
-        std::erase_if(tenant.offers, [&](const Offer& offer) { return offer.user == user; });
+  // Offers that nothing but the share of what is forgotten had kept out become lessons.
+  void AdmitAfterAll(Tenant& tenant, const std::string& user, const std::string& event) {
+    const size_t removed = std::erase_if(tenant.offers, [&](const Offer& offer) {
+      return (!user.empty() && offer.user == user) || offer.events.contains(event);
+    });
     if (removed == 0) return;
     for (size_t i = 0; i < tenant.offers.size(); ++i) {
       Offer& offer = tenant.offers[i];

@@ -6,7 +6,8 @@
 //            be the same
 //   threads  again at 1, 2 and 4 threads with seeded delays: the same bytes
 //   stops    again, stopped cleanly and as by a crash: the same bytes; no file of the state holds a
-//            word that was forgotten before its last cut
+//            word that was forgotten before its last cut, and the lessons that it lists as in
+//            effect are those that count
 //   kills    again as a process of its own that dies at a fault point (on demand: it is slow)
 //
 // One thread at a time.
@@ -35,6 +36,7 @@
 #include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "pipeline/lesson_book.h"
 #include "pipeline/processor.h"
 #include "tests/model/log_model.h"
 #include "tests/temp_folder.h"
@@ -422,7 +424,30 @@ class LogTrial {
     MemorySink sink;
     const Ran ran = Run(Config(world, state), input, sink, 2, 0);
     if (ran.error) return Failure{"stops", "with a state: " + *ran.error, 0};
+    if (auto failure = CheckLessons(state, model)) return failure;
     return LookThrough(state, model.ForgottenAfter(input.size()));
+  }
+
+  // What `nudge lessons` says of the state: in effect is what counts.
+  static std::optional<Failure> CheckLessons(const std::string& state, const LogModel& model) {
+    const auto read = ReadLessons(state, std::nullopt);
+    if (!read.ok()) return Failure{"lessons", read.error().message, 0};
+    for (const auto& [tenant, counting] : model.Serving()) {
+      std::set<size_t> listed;
+      for (const TenantLessons& each : *read) {
+        if (each.tenant != tenant) continue;
+        for (const TaughtLesson& lesson : each.lessons) {
+          if (InEffect(lesson) == "yes") listed.insert(lesson.event());
+        }
+      }
+      if (listed == counting) continue;
+      std::string message = tenant + ": in effect should be";
+      for (const size_t event : counting) message += " " + std::to_string(event);
+      message += ", listed are";
+      for (const size_t event : listed) message += " " + std::to_string(event);
+      return Failure{"lessons", message, 0};
+    }
+    return std::nullopt;
   }
 
   std::optional<Failure> CheckStops(const World& world, const Lines& input, const Lines& bytes,
@@ -443,6 +468,9 @@ class LogTrial {
       const Lines expected(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done));
       if (auto failure = Compare(expected, BytesOf(sink), "stops", how)) return failure;
       if (!clean) continue;
+      if (done == input.size()) {
+        if (auto failure = CheckLessons(folder.path() + "/state", model)) return failure;
+      }
       if (auto failure = LookThrough(folder.path() + "/state", model.ForgottenAfter(done))) {
         failure->message = how + ": " + failure->message;
         return failure;

@@ -37,10 +37,11 @@ struct Place {  // of the tree of what is learnt
   size_t parent = kRoot;
   enum class Sort : uint8_t { kStart, kLesson, kImport, kUnknown } sort = Sort::kLesson;
   bool counts = true;
-  std::set<std::string> people, documents;
+  std::set<std::string> people, documents, events;
   Restated lesson;
   std::string uri, sha256;
   size_t offer = 0;  // its number among the offers
+  size_t event = 0;  // of the log
 };
 struct Made {
   size_t place = kRoot;
@@ -51,6 +52,7 @@ struct Offer {
   size_t number = 0;
   std::string user;
   bool admitted = false;
+  std::set<std::string> events;  // itself, and the question that it is about
 };
 struct Asked {
   std::string asker;
@@ -58,8 +60,9 @@ struct Asked {
   std::set<std::string> words;
   std::set<std::string> owners;
   std::set<std::string> documents;
-  bool off = false;        // must not be on record
-  bool maybe_off = false;  // may not be
+  std::set<std::string> events;  // itself, and those whose words stand in its chat
+  bool off = false;              // must not be on record
+  bool maybe_off = false;        // may not be
 };
 struct DocumentState {
   uint32_t version = 0;
@@ -84,7 +87,8 @@ struct Tenant {
   std::map<std::string, std::set<std::string>> owners;   // who sent documents with a word, ever
   std::set<std::string> prompts;
   std::optional<std::string> system;
-  std::vector<Place> places = {Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, 0}};
+  std::vector<Place> places = {
+      Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, {}, 0, 0}};
   size_t head = kRoot;
   std::optional<Version> serve = 0;  // nothing: not known
   std::map<Version, Made> versions;
@@ -98,9 +102,19 @@ struct Tenant {
   std::vector<Offer> offers;
   size_t offers_made = 0;
   std::map<std::string, std::set<std::string>> words_of;  // of users
+  // Of events that teach: whose word it is, and the question that the event is about.
+  std::map<std::string, std::string> event_of, about;
   std::set<std::string> forgotten;
 };
 using PathIds = std::vector<size_t>;
+
+// The event that teaches, and the question that it is about.
+inline std::set<std::string> EventsOf(const Tenant& tenant, const std::string& id) {
+  std::set<std::string> events = {id};
+  const auto about = tenant.about.find(id);
+  if (about != tenant.about.end()) events.insert(about->second);
+  return events;
+}
 
 // The places that count, from the start to this one.
 inline PathIds PathOf(const Tenant& tenant, size_t place) {

@@ -52,7 +52,8 @@ struct TextExample {
   double reward = 0;  // -1..1
 };
 
-// What one lesson did; feeds the learning curves, never an outcome's bytes.
+// What one lesson did; feeds the learning curves and what people are shown of a lesson, never an
+// outcome's bytes.
 struct LessonReport {
   double nll_before = 0;  // nats per token of the target, scored before the step: prequential
   double loss = 0;

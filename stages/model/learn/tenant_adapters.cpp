@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 knew the order of lessons, and no places
+constexpr uint8_t kFormat = 3;  // 2 kept no comment and no result, 1 no places
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;
@@ -17,7 +17,8 @@ std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) 
   return out.Take();
 }
 
-std::string EncodeExample(const TextExample& example) {
+std::string EncodeLesson(const KeptLesson& lesson) {
+  const TextExample& example = lesson.example;
   ByteWriter out;
   out.U8(kFormat);
   out.U64(example.chat.size());
@@ -29,11 +30,14 @@ std::string EncodeExample(const TextExample& example) {
   out.U8(example.correction.has_value());
   if (example.correction) out.Text(*example.correction);
   out.F64(example.reward);
+  out.Text(lesson.comment);
+  out.U64(lesson.question_bytes);
   return out.Take();
 }
 
-TextExample DecodeExample(ByteReader& in) {
-  TextExample example;
+KeptLesson DecodeLesson(ByteReader& in) {
+  KeptLesson lesson;
+  TextExample& example = lesson.example;
   for (uint64_t left = in.U64(); left > 0 && !in.failed(); --left) {
     std::string role = in.Text();
     example.chat.push_back({std::move(role), in.Text()});
@@ -41,7 +45,41 @@ TextExample DecodeExample(ByteReader& in) {
   example.shown = in.Text();
   if (in.U8() != 0) example.correction = in.Text();
   example.reward = in.F64();
-  return example;
+  lesson.comment = in.Text();
+  lesson.question_bytes = in.U64();
+  return lesson;
+}
+
+std::string EncodeResult(const LessonResult& result) {
+  const LessonReport& report = result.report;
+  ByteWriter out;
+  out.U8(kFormat);
+  out.U8(report.accepted);
+  for (const double value : {report.nll_before, report.loss, report.kl, report.gradient_norm}) {
+    out.F64(value);
+  }
+  out.U32(report.tokens);
+  out.Text(result.error);
+  return out.Take();
+}
+
+LessonResult DecodeResult(ByteReader& in) {
+  LessonResult result;
+  LessonReport& report = result.report;
+  report.accepted = in.U8() != 0;
+  for (double* value : {&report.nll_before, &report.loss, &report.kl, &report.gradient_norm}) {
+    *value = in.F64();
+  }
+  report.tokens = in.U32();
+  result.error = in.Text();
+  return result;
+}
+
+// The row's value behind its format; nothing where that is another one, or the id is no place.
+std::optional<ByteReader> RowOf(const Change& entry) {
+  ByteReader in(entry.value ? std::string_view(*entry.value) : std::string_view());
+  if (in.U8() != kFormat || !NumberOfRow(entry.id)) return std::nullopt;
+  return in;
 }
 
 }  // namespace
@@ -74,9 +112,12 @@ struct TenantAdapters::Visitor {
     if (shown == nullptr) {
       self.error_ =
           Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
+      self.results_.Put(at, {{}, self.error_->message});
       return;
     }
-    self.journal_.Put(at, {logged.chat, *shown, logged.correction, logged.reward});
+    self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward},
+                           logged.comment,
+                           logged.question_bytes});
     if (logged.admitted) self.ahead_.push_back(at);
   }
   void operator()(const nudge::Return& back) { self.Return(back); }
@@ -99,6 +140,7 @@ void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::st
   for (const LearningPlace place : lesson.dropped) Forget(place);
   if (const Result<Nothing> can = teacher_.CanLearn(); !can.ok()) {
     error_ = can.error();
+    if (std::holds_alternative<LoggedExample>(lesson.what)) results_.Put(at, {{}, error_->message});
     return;
   }
   std::visit(Visitor{*this, at, shown}, lesson.what);
@@ -107,6 +149,7 @@ void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::st
 // All that is kept of a place that nothing leads to.
 void TenantAdapters::Forget(LearningPlace place) {
   journal_.Erase(place);
+  results_.Erase(place);
   imports_.Erase(place);
   checkpoints_.Erase(place);
   if (at_ == place) at_.reset();
@@ -160,12 +203,14 @@ void TenantAdapters::LearnNext(const ParallelFor& parallel_for) {
   at_ = place;
   ++learnt_;
   // A lesson whose answer was never given has no text.
-  if (const TextExample* example = journal_.Find(place)) {
-    Result<LessonReport> report = learner().Step(*example, parallel_for);
+  if (const KeptLesson* lesson = journal_.Find(place)) {
+    Result<LessonReport> report = learner().Step(lesson->example, parallel_for);
     if (report.ok()) {
       report_ = *report;
+      results_.Put(place, {*report, {}});
     } else {
       error_ = report.error();
+      results_.Put(place, {{}, error_->message});
     }
   }
   if (++since_checkpoint_ < options_.checkpoint_every_lessons) return;
@@ -194,7 +239,8 @@ LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,
 // ---- State --------------------------------------------------------------------------------------
 
 void TenantAdapters::Save(Changes& changes) {
-  journal_.Save(tenant_, kJournalKind, EncodeExample, changes);
+  journal_.Save(tenant_, kJournalKind, EncodeLesson, changes);
+  results_.Save(tenant_, kResultKind, EncodeResult, changes);
   imports_.Save(tenant_, kImportKind, EncodeVersion, changes);
   ByteWriter out;
   out.U8(kFormat);
@@ -228,12 +274,30 @@ Result<Nothing> TenantAdapters::Load(const Change& entry) {
     auto version = teacher_.LoadVersion(weights, digest, parent, {});
     if (!version.ok()) return version.error();
     imports_.Restore(*place, std::move(*version));
-  } else {
-    TextExample example = DecodeExample(in);
+  } else if (entry.kind == kResultKind) {
+    LessonResult result = DecodeResult(in);
     if (!in.complete()) return UnreadableEntry(entry);
-    journal_.Restore(*place, std::move(example));
+    results_.Restore(*place, std::move(result));
+  } else {
+    KeptLesson lesson = DecodeLesson(in);
+    if (!in.complete()) return UnreadableEntry(entry);
+    journal_.Restore(*place, std::move(lesson));
   }
   return in.complete() ? Result<Nothing>(Nothing{}) : UnreadableEntry(entry);
+}
+
+std::optional<KeptLesson> TenantAdapters::ReadJournal(const Change& entry) {
+  std::optional<ByteReader> in = RowOf(entry);
+  if (!in) return std::nullopt;
+  KeptLesson lesson = DecodeLesson(*in);
+  return in->complete() ? std::optional(std::move(lesson)) : std::nullopt;
+}
+
+std::optional<LessonResult> TenantAdapters::ReadResult(const Change& entry) {
+  std::optional<ByteReader> in = RowOf(entry);
+  if (!in) return std::nullopt;
+  LessonResult result = DecodeResult(*in);
+  return in->complete() ? std::optional(std::move(result)) : std::nullopt;
 }
 
 }  // namespace nudge

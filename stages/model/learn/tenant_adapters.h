@@ -1,10 +1,10 @@
 // One tenant's adapter as it learns: Lesson -> [TenantAdapters] -> the version that serves next.
 //
-// Holds the learner, and the text of every lesson that the tenant's lineage (stages/lineage.h)
-// still knows, by its place there. The adapter of a place is a function of the lessons on its path
-// alone: a fresh learner that takes them in order. So a return to a place (rollback, reset, forget)
-// goes on from the nearest checkpoint on the path and learns the rest again, one lesson a call, so
-// that others can have a turn in between.
+// Holds the learner, and of every lesson that the tenant's lineage (stages/lineage.h) still knows,
+// by its place there, the text and what came of it when it was last learnt. The adapter of a place
+// is a function of the lessons on its path alone: a fresh learner that takes them in order. So a
+// return to a place (rollback, reset, forget) goes on from the nearest checkpoint on the path and
+// learns the rest again, one lesson a call, so that others can have a turn in between.
 //
 // A lesson, step by step:
 //   1. Begin drops what the lineage dropped, keeps the lesson, and finds where to learn from
@@ -35,6 +35,19 @@ struct Served {
   const std::string& digest() const;  // "base" without an adapter
 };
 
+// A lesson as it is kept, so that it can be learnt again and looked at.
+struct KeptLesson {
+  TextExample example;
+  std::string comment;          // the user's, not learnt
+  uint64_t question_bytes = 0;  // the question is the end of the chat
+};
+
+// What came of a lesson when it was last learnt: a function of the lessons on its path.
+struct LessonResult {
+  LessonReport report;
+  std::string error;  // why it could not be learnt; empty: it was, or the gate took it back
+};
+
 struct LessonDone {
   std::optional<Error> error;           // the lesson changed nothing
   LessonReport report;                  // of examples
@@ -45,6 +58,7 @@ struct LessonDone {
 class TenantAdapters {
  public:
   static constexpr char kJournalKind[] = "journal";
+  static constexpr char kResultKind[] = "lesson_result";
   static constexpr char kImportKind[] = "import";
   static constexpr char kLearnerKind[] = "learner";
 
@@ -60,9 +74,13 @@ class TenantAdapters {
   // Requires that nothing is ahead. `parent` serves where the lesson failed.
   LessonDone End(const Lesson& lesson, const Served& parent, const ParallelFor& parallel_for);
 
-  // Entries of the three kinds: see stages/state.h. Between lessons.
+  // Entries of the four kinds: see stages/state.h. Between lessons.
   void Save(Changes& changes);
   Result<Nothing> Load(const Change& entry);
+
+  // Entries of these kinds for those who only look; nothing where they cannot be read.
+  static std::optional<KeptLesson> ReadJournal(const Change& entry);
+  static std::optional<LessonResult> ReadResult(const Change& entry);
 
  private:
   struct Visitor;
@@ -80,7 +98,8 @@ class TenantAdapters {
   std::optional<LearningPlace> at_ = 0;
   uint64_t learnt_ = 0;  // lessons since the start of its path
   uint64_t since_checkpoint_ = 0;
-  Table<LearningPlace, TextExample> journal_;
+  Table<LearningPlace, KeptLesson> journal_;
+  Table<LearningPlace, LessonResult> results_;
   Table<LearningPlace, std::shared_ptr<const AdapterVersion>> imports_;
   Checkpoints checkpoints_;
 

@@ -1,0 +1,299 @@
+// `nudge lessons` and `nudge export`: what a tenant's model was taught, from the state of a run.
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+
+#include "connectors/json_reader.h"
+#include "connectors/json_writer.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/lesson_book.h"
+#include "pipeline/observe/printable.h"
+#include "stages/files.h"
+
+namespace nudge {
+namespace {
+
+int Failed(const Error& error) {
+  std::cerr << "nudge: " << Printable(error.message) << "\n";
+  if (!error.remedy.empty()) std::cerr << "  " << Printable(error.remedy) << "\n";
+  return kExitUsage;
+}
+
+Error NoTenant(const std::string& path, const TenantId& tenant) {
+  return {Code::kUnreadableFile, path + ": no lesson of tenant " + Quoted(tenant) + " is in it",
+          "`nudge lessons " + path + "` without --tenant lists all tenants"};
+}
+
+// Four digits are what people compare.
+std::string Short(double value) {
+  std::ostringstream out;
+  out.precision(4);
+  out << value;
+  return out.str();
+}
+
+size_t CountInEffect(const TenantLessons& tenant) {
+  return static_cast<size_t>(
+      std::count_if(tenant.lessons.begin(), tenant.lessons.end(), [](const TaughtLesson& lesson) {
+        return lesson.counts() && lesson.view.standing == Lineage::Standing::kServes;
+      }));
+}
+
+// ---- For people ---------------------------------------------------------------------------------
+
+void Line(std::string_view name, std::string_view text) {
+  std::string indented;
+  for (const char c : text) {
+    indented += c;
+    if (c == '\n') indented += std::string(14, ' ');
+  }
+  std::cout << "  " << name << std::string(name.size() < 12 ? 12 - name.size() : 1, ' ')
+            << Printable(indented) << "\n";
+}
+
+std::string Joined(const std::set<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + Quoted(name);
+  return text;
+}
+
+void PrintTexts(const TaughtLesson& lesson) {
+  const TextExample& example = lesson.kept->example;
+  Line("question", lesson.question());
+  if (!example.shown.empty()) Line("answer", example.shown);
+  if (example.correction) Line("correction", *example.correction);
+  Line("reward", Short(example.reward));
+  if (!lesson.kept->comment.empty()) Line("comment", lesson.kept->comment);
+}
+
+void PrintResult(const LessonResult& result) {
+  const LessonReport& report = result.report;
+  if (!result.error.empty()) return;
+  const bool moved = report.tokens > 0;
+  Line("gate", !report.accepted ? "refused: it moved the model too far from its anchors"
+               : moved          ? "passed"
+                       : "nothing to pass: a dislike moves nothing without likes beside it");
+  if (report.nll_before == 0 || !moved) return;  // no likelihoods, or no step
+  Line("loss", Short(report.nll_before) + " nats a token of the target before the step; " +
+                   Short(report.loss) + " minimised in all, KL of the anchors " + Short(report.kl));
+}
+
+}  // namespace
+
+void PrintLesson(const TaughtLesson& lesson) {
+  const Lineage::LessonView& view = lesson.view;
+  const Lineage::Taught& taught = view.taught;
+  if (!taught.user.empty()) Line("user", Quoted(taught.user));
+  std::set<std::string> others = view.people;
+  others.erase(taught.user);
+  if (!others.empty()) Line("words of", Joined(others));
+  if (!taught.query_id.empty()) {
+    Line("about", Quoted(taught.query_id) + " of " + Quoted(taught.query_source));
+  }
+  if (lesson.kept) PrintTexts(lesson);
+  if (view.step != 0) {
+    Line("step", std::to_string(view.step) +
+                     (view.makes ? ", made version " + std::to_string(*view.makes) : ""));
+  }
+  if (lesson.result) PrintResult(*lesson.result);
+  Line("in effect", InEffect(lesson));
+}
+
+namespace {
+
+void Print(const TenantLessons& tenant) {
+  std::cout << "tenant " << Quoted(tenant.tenant) << ", partition " << tenant.partition << ": "
+            << tenant.lessons.size() << (tenant.lessons.size() == 1 ? " lesson, " : " lessons, ")
+            << CountInEffect(tenant) << " in effect; "
+            << (tenant.serving == 0 ? "the base model serves"
+                                    : "version " + std::to_string(tenant.serving) + " serves")
+            << "\n";
+  for (const TaughtLesson& lesson : tenant.lessons) {
+    const Lineage::Taught& taught = lesson.view.taught;
+    std::cout << "event " << lesson.event();
+    if (!taught.id.empty())
+      std::cout << ": " << Quoted(taught.id) << " of " << Quoted(taught.source);
+    std::cout << "\n";
+    PrintLesson(lesson);
+  }
+}
+
+// ---- As JSON, one lesson a line -----------------------------------------------------------------
+
+void WriteNames(const std::set<std::string>& names, JsonWriter& json) {
+  json.Raw("[");
+  bool first = true;
+  for (const std::string& name : names) {
+    if (!std::exchange(first, false)) json.Raw(",");
+    json.Text(name);
+  }
+  json.Raw("]");
+}
+
+template <class Value, class Write>
+void OrNull(const Value& value, JsonWriter& json, const Write& write) {
+  if (value) {
+    write(*value);
+  } else {
+    json.Raw("null");
+  }
+}
+
+std::string_view Name(Lineage::Standing standing) {
+  constexpr std::string_view kNames[] = {"serves",    "comes",   "set_aside", "not_admitted",
+                                         "forgotten", "dropped", "too_old"};
+  return kNames[static_cast<size_t>(standing)];
+}
+
+void WriteKept(const TaughtLesson& lesson, JsonWriter& json) {
+  const KeptLesson& kept = *lesson.kept;
+  json.Raw(R"(,"question":)").Text(lesson.question());
+  json.Raw(R"(,"answer":)").Text(kept.example.shown);
+  json.Raw(R"(,"correction":)");
+  OrNull(kept.example.correction, json, [&](const std::string& text) { json.Text(text); });
+  json.Raw(R"(,"reward":)").Number(kept.example.reward);
+  json.Raw(R"(,"comment":)").Text(kept.comment);
+}
+
+void WriteResult(const LessonResult& result, JsonWriter& json) {
+  const LessonReport& report = result.report;
+  json.Raw(R"(,"accepted":)").Bool(report.accepted);
+  json.Raw(R"(,"nll_before":)").Number(report.nll_before);
+  json.Raw(R"(,"loss":)").Number(report.loss);
+  json.Raw(R"(,"kl":)").Number(report.kl);
+  json.Raw(R"(,"tokens":)").Integer(report.tokens);
+  json.Raw(R"(,"error":)").Text(result.error);
+}
+
+std::string AsJson(const TenantLessons& tenant, const TaughtLesson& lesson) {
+  const Lineage::LessonView& view = lesson.view;
+  std::string out;
+  JsonWriter json(out);
+  json.Raw(R"({"tenant":)").Text(tenant.tenant);
+  json.Raw(R"(,"partition":)").Integer(tenant.partition);
+  json.Raw(R"(,"event":)").Integer(lesson.event());
+  json.Raw(R"(,"event_source":)").Text(view.taught.source);
+  json.Raw(R"(,"event_id":)").Text(view.taught.id);
+  json.Raw(R"(,"query_source":)").Text(view.taught.query_source);
+  json.Raw(R"(,"query_id":)").Text(view.taught.query_id);
+  json.Raw(R"(,"user":)").Text(view.taught.user);
+  json.Raw(R"(,"people":)");
+  WriteNames(view.people, json);
+  json.Raw(R"(,"step":)").Integer(view.step);
+  json.Raw(R"(,"makes_version":)");
+  OrNull(view.makes, json, [&](Version version) { json.Integer(version); });
+  json.Raw(R"(,"standing":)").Text(Name(view.standing));
+  json.Raw(R"(,"in_effect":)").Text(InEffect(lesson));
+  if (lesson.kept) WriteKept(lesson, json);
+  if (lesson.result) WriteResult(*lesson.result, json);
+  json.Raw("}");
+  return out;
+}
+
+// ---- Export -------------------------------------------------------------------------------------
+
+void WriteMessages(const std::vector<ChatMessage>& chat, JsonWriter& json, std::string_view role,
+                   std::string_view text) {
+  const auto write = [&](std::string_view of, std::string_view said) {
+    json.Raw(R"({"role":)").Text(of).Raw(R"(,"content":)").Text(said).Raw("}");
+  };
+  bool first = true;
+  json.Raw("[");
+  for (const ChatMessage& message : chat) {
+    if (!std::exchange(first, false)) json.Raw(",");
+    write(message.role, message.text);
+  }
+  if (!role.empty()) {
+    if (!first) json.Raw(",");
+    write(role, text);
+  }
+  json.Raw("]");
+}
+
+// Beside the columns that a trainer reads, those by which people find a row again.
+void WriteOrigin(const TaughtLesson& lesson, JsonWriter& json) {
+  json.Raw(R"(,"event_source":)").Text(lesson.view.taught.source);
+  json.Raw(R"(,"event_id":)").Text(lesson.view.taught.id);
+  json.Raw(R"(,"user":)").Text(lesson.view.taught.user);
+  json.Raw(R"(,"reward":)").Number(lesson.kept->example.reward);
+  json.Raw(R"(,"comment":)").Text(lesson.kept->comment);
+  json.Raw("}\n");
+}
+
+// False: the lesson says no good answer.
+bool WriteChat(const TaughtLesson& lesson, std::string& out) {
+  const TextExample& example = lesson.kept->example;
+  if (!example.correction && example.reward <= 0) return false;
+  JsonWriter json(out);
+  json.Raw(R"({"messages":)");
+  WriteMessages(example.chat, json, "assistant", example.correction.value_or(example.shown));
+  WriteOrigin(lesson, json);
+  return true;
+}
+
+// False: the lesson does not say which of two answers is the better one.
+bool WritePreference(const TaughtLesson& lesson, std::string& out) {
+  const TextExample& example = lesson.kept->example;
+  if (!example.correction || example.shown.empty() || *example.correction == example.shown) {
+    return false;
+  }
+  JsonWriter json(out);
+  json.Raw(R"({"prompt":)");
+  WriteMessages(example.chat, json, {}, {});
+  json.Raw(R"(,"chosen":)");
+  WriteMessages({}, json, "assistant", *example.correction);
+  json.Raw(R"(,"rejected":)");
+  WriteMessages({}, json, "assistant", example.shown);
+  WriteOrigin(lesson, json);
+  return true;
+}
+
+}  // namespace
+
+int Lessons(const LessonsArguments& arguments) {
+  const auto tenant =
+      arguments.tenant.empty() ? std::nullopt : std::optional<TenantId>(arguments.tenant);
+  const Result<std::vector<TenantLessons>> read = ReadLessons(arguments.path, tenant);
+  if (!read.ok()) return Failed(read.error());
+  if (tenant && read->empty()) return Failed(NoTenant(arguments.path, *tenant));
+  bool first = true;
+  for (const TenantLessons& each : *read) {
+    if (arguments.json) {
+      for (const TaughtLesson& lesson : each.lessons) std::cout << AsJson(each, lesson) << "\n";
+      continue;
+    }
+    if (!std::exchange(first, false)) std::cout << "\n";
+    Print(each);
+  }
+  if (!arguments.json && read->empty()) std::cout << "no lesson of any tenant\n";
+  return kExitDone;
+}
+
+int Export(const ExportArguments& arguments) {
+  const Result<std::vector<TenantLessons>> read = ReadLessons(arguments.path, arguments.tenant);
+  if (!read.ok()) return Failed(read.error());
+  if (read->empty()) return Failed(NoTenant(arguments.path, arguments.tenant));
+  const bool is_chat = arguments.format == "chat";
+  std::string out;
+  size_t written = 0;
+  size_t left_out = 0;
+  for (const TenantLessons& each : *read) {
+    for (const TaughtLesson& lesson : each.lessons) {
+      if (!lesson.counts() || !lesson.kept) continue;
+      const bool fits = is_chat ? WriteChat(lesson, out) : WritePreference(lesson, out);
+      ++(fits ? written : left_out);
+    }
+  }
+  if (arguments.file == "-") {
+    std::cout << out;
+  } else if (const Result<Nothing> saved = ReplaceFile(arguments.file, out); !saved.ok()) {
+    return Failed({saved.error().code, arguments.file + ": " + saved.error().message,
+                   saved.error().remedy.empty() ? "check the path" : saved.error().remedy});
+  }
+  std::cerr << written << (written == 1 ? " lesson" : " lessons") << " written as "
+            << arguments.format << "; " << left_out << " that count "
+            << (is_chat ? "name no good answer" : "do not compare two answers") << "\n";
+  return kExitDone;
+}
+
+}  // namespace nudge
