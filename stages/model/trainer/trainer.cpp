@@ -65,6 +65,10 @@ class Trainer::Work {
   const FrozenWeights& weights() const { return *weights_; }
   const TrainerLimits& limits() const { return limits_; }
   size_t LayersComputedAgain(size_t rows) const { return shape_.layers - pass_.LayersKept(rows); }
+  size_t Bytes(size_t rows) const {
+    return HeadBytes(shape_, limits_) +
+           LlamaPass::Bytes(shape_, rows, limits_.max_rank, pass_.LayersKept(rows));
+  }
   std::span<float> GradientScratch(size_t size) {
     if (gradient_.size() < size) gradient_.resize(size);
     return std::span(gradient_).first(size);
@@ -444,6 +448,9 @@ size_t Trainer::MostBytes(const LlamaShape& shape, const TrainerLimits& limits) 
 
 size_t Trainer::LayersComputedAgain(size_t rows) const {
   return work_->LayersComputedAgain(rows);
+}
+size_t Trainer::Bytes(size_t rows) const {
+  return work_->Bytes(rows);
 }
 
 Result<StepLosses> Trainer::Gradients(const LoraWeights& adapter,

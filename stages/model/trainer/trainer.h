@@ -80,8 +80,9 @@ class Trainer {
   static size_t LeastBytes(const LlamaShape& shape, const TrainerLimits& limits);
   static size_t MostBytes(const LlamaShape& shape, const TrainerLimits& limits);
 
-  // Layers that a step of `rows` computes twice.
+  // Layers that a step of `rows` computes twice, and the memory that it works in.
   size_t LayersComputedAgain(size_t rows) const;
+  size_t Bytes(size_t rows) const;
 
   // All sequences go through the model as one packed batch. Writes d(total)/d(adapter.values) to
   // gradient. Requires gradient.size() == adapter.shape.Size().
