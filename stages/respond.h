@@ -70,7 +70,7 @@ class Respond {
   void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
   std::string Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan);
-  std::optional<std::string> TooLong(const LoggedExample& logged) const;
+  Result<size_t> Fit(LoggedExample& logged) const;
   void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
                    Tenant& tenant, Plan& plan) const;
   static std::string Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage);
