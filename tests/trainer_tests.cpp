@@ -1,5 +1,7 @@
 // labels: unit heavy
 #include <llama.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
 #include <cmath>
@@ -54,6 +56,16 @@ struct Tiny {
   }
   Trainer MakeTrainer() const { return Trainer(weights, {300, 8}); }
 };
+
+// What the kernel says of this process, such as VmHWM: its peak so far.
+size_t StatusBytes(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    size_t kilobytes = 0;
+    if (word == name && status >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
 
 TrainSequence MakeSequence(Objective objective, size_t tokens, size_t completion_begin,
                            uint64_t seed, float weight = 1) {
@@ -272,6 +284,52 @@ BOOST_AUTO_TEST_CASE(a_bound_too_tight_for_the_longest_step_is_refused) {
   const auto longest = MakeSequence(Objective::kCrossEntropy, 301, 5, 1);
   std::vector<float> gradient(tiny.adapter.values.size());
   BOOST_TEST(trainer.Gradients(tiny.adapter, {&longest, 1}, SerialFor(), gradient).ok());
+}
+
+// Bytes by which the process grows over a step of `rows`, at its largest, in a child process.
+size_t GrowthOfAStep(const Tiny& tiny, size_t rows, size_t bytes_max) {
+  int ends[2];
+  BOOST_REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const size_t before = StatusBytes("VmRSS:");
+    const TrainSequence sequence = MakeSequence(Objective::kCrossEntropy, rows + 1, rows / 2, 1);
+    Trainer trainer(tiny.weights, {rows, 8, bytes_max});
+    std::vector<float> gradient(tiny.adapter.values.size());
+    const bool stepped =
+        trainer.Gradients(tiny.adapter, {&sequence, 1}, SerialFor(), gradient).ok();
+    const size_t growth = StatusBytes("VmHWM:") - before;
+    _exit(stepped && write(ends[1], &growth, sizeof(growth)) == sizeof(growth) ? 0 : 1);
+  }
+  size_t growth = 0;
+  int status = 0;
+  BOOST_REQUIRE(child > 0);
+  BOOST_REQUIRE(waitpid(child, &status, 0) == child);
+  BOOST_REQUIRE(status == 0);
+  BOOST_REQUIRE(read(ends[0], &growth, sizeof(growth)) == sizeof(growth));
+  close(ends[0]);
+  close(ends[1]);
+  return growth;
+}
+
+BOOST_AUTO_TEST_CASE(a_step_takes_no_more_memory_than_it_may) {
+  constexpr size_t kRows = 2000;
+  Tiny tiny(kAllModules, true, "llama", 8);
+  tiny.model.feed_forward = 256;
+  tiny.model.context = kRows;
+  tiny.model.Fill(7);
+  tiny.weights = LoadTiny(tiny.model);
+  tiny.adapter = RandomAdapter(tiny.weights->AdapterShape(3, 5, kAllModules), 11, 0.2f);
+  const std::vector<size_t> bytes_max = BytesMax(tiny, kRows);
+  // Beside it: oneDNN's code and buffers, the gradient, and a sanitizer's shadow.
+  const auto allowed = [](size_t bytes) { return bytes + bytes / 4 + (size_t{8} << 20); };
+  for (const size_t bytes : bytes_max) {
+    const size_t growth = GrowthOfAStep(tiny, kRows, bytes);
+    BOOST_TEST_MESSAGE(growth / 1000000 << " MB of " << bytes / 1000000);
+    BOOST_TEST(growth <= allowed(bytes));
+  }
+  // All that could be kept is more: so the bound is what held it.
+  BOOST_TEST(GrowthOfAStep(tiny, kRows, bytes_max.back()) > allowed(bytes_max.front()));
 }
 
 BOOST_AUTO_TEST_CASE(what_the_caller_kept_of_the_base_gives_the_same_bytes) {
