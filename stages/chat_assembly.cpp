@@ -1,6 +1,7 @@
 #include "stages/chat_assembly.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,6 +48,57 @@ bool BeginsLaidOut(std::string_view text) {
   return line.starts_with(' ') || line.starts_with('\t') || IsBarRow(line) || FenceOpenedBy(line);
 }
 
+constexpr std::string_view kQuestion = "Question: ";
+constexpr std::string_view kQuestionLine = "Question:\n";
+
+// Where the question begins behind passages, as Render puts it; 0 where there are none. A passage
+// that has such a line itself is taken for the question's from there on: too much stays, never too
+// little.
+size_t QuestionBegin(std::string_view text) {
+  if (!text.starts_with("[1]")) return 0;
+  for (size_t at = text.find("\n\n"); at != text.npos; at = text.find("\n\n", at + 1)) {
+    const std::string_view rest = text.substr(at + 2);
+    if (rest.starts_with(kQuestion) || rest.starts_with(kQuestionLine)) return at + 2;
+  }
+  return 0;
+}
+
+// A chat in the pieces that may be left out of it, in this order.
+class Pieces {
+ public:
+  explicit Pieces(const std::vector<ChatMessage>& chat) : chat_(chat) {
+    ENSURE(!chat.empty());
+    const size_t system = chat.front().role == "system" ? 1 : 0;
+    for (size_t i = system; i + 1 < chat.size(); i += 2) ++shots_;
+    const std::string_view text = chat.back().text;
+    const size_t question = QuestionBegin(text);
+    for (const std::string_view unit : UnitsOf(text.substr(0, question))) {
+      passages_begin_.push_back(static_cast<size_t>(unit.data() + unit.size() - text.data()));
+    }
+  }
+
+  size_t size() const { return shots_ + passages_begin_.size(); }
+
+  std::vector<ChatMessage> Without(size_t pieces) const {
+    const size_t shots = std::min(pieces, shots_);
+    std::vector<ChatMessage> rest;
+    if (chat_.size() > 1 && chat_.front().role == "system") rest.push_back(chat_.front());
+    rest.insert(rest.end(), chat_.begin() + static_cast<std::ptrdiff_t>(rest.size() + 2 * shots),
+                chat_.end());
+    if (pieces <= shots) return rest;
+    std::string& text = rest.back().text;
+    text.erase(0, passages_begin_[pieces - shots - 1]);
+    if (pieces < size()) return rest;
+    text.erase(0, (text.starts_with(kQuestion) ? kQuestion : kQuestionLine).size());
+    return rest;
+  }
+
+ private:
+  const std::vector<ChatMessage>& chat_;
+  size_t shots_ = 0;
+  std::vector<size_t> passages_begin_;  // without the first piece, the first two, ...
+};
+
 std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const Found& found,
                                 const Level& level) {
   std::vector<ChatMessage> chat;
@@ -65,7 +117,7 @@ std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const 
     text.resize(text.find_last_not_of(" \t\n") + 1);
     text += "\n\n";
   }
-  if (level.passages > 0) text += BeginsLaidOut(query.text) ? "Question:\n" : "Question: ";
+  if (level.passages > 0) text += BeginsLaidOut(query.text) ? kQuestionLine : kQuestion;
   text += query.text;
   chat.push_back({"user", std::move(text)});
   return chat;
@@ -84,6 +136,34 @@ ChatAssembly::ChatAssembly(ChatFormat format, size_t prompt_tokens_max)
 size_t ChatAssembly::CountTokens(std::vector<ChatMessage> chat, const std::string& answer) const {
   chat.push_back({"assistant", answer});
   return format_.count_tokens(chat);
+}
+
+Result<ShortenedChat> ChatAssembly::Shorten(const std::vector<ChatMessage>& chat,
+                                            const std::string& answer) const {
+  const size_t all_tokens = CountTokens(chat, answer);
+  if (all_tokens <= format_.window_tokens) return ShortenedChat{chat, 0};
+  const Pieces pieces(chat);
+  size_t too_few = 0;
+  size_t least_tokens = all_tokens;
+  size_t enough = pieces.size();
+  if (enough > 0) least_tokens = CountTokens(pieces.Without(enough), answer);
+  if (least_tokens > format_.window_tokens) {
+    return Error{Code::kTooLarge,
+                 "question and answer are " + std::to_string(least_tokens) +
+                     " tokens, the window is " + std::to_string(format_.window_tokens),
+                 "shorten the answer"};
+  }
+  while (too_few + 1 < enough) {
+    const size_t middle = (too_few + enough) / 2;
+    const size_t tokens = CountTokens(pieces.Without(middle), answer);
+    if (tokens > format_.window_tokens) {
+      too_few = middle;
+    } else {
+      enough = middle;
+      least_tokens = tokens;
+    }
+  }
+  return ShortenedChat{pieces.Without(enough), all_tokens - least_tokens};
 }
 
 Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chosen,

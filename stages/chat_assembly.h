@@ -32,6 +32,12 @@ struct AssembledChat {
   size_t shots_shown = 0;     // of those chosen, likewise
 };
 
+// A chat as it is learnt from, where it does not fit with the answer that is to be learnt.
+struct ShortenedChat {
+  std::vector<ChatMessage> chat;
+  size_t tokens_left_out = 0;  // 0: all of it fits
+};
+
 class ChatAssembly {
  public:
   // Throws StartError where the model gives no way to count tokens.
@@ -39,6 +45,12 @@ class ChatAssembly {
 
   // kTooLarge: system prompt, question and max_tokens do not fit the window.
   Result<AssembledChat> Apply(const Query& query, const Chosen& chosen, const Found& found) const;
+
+  // What fits the window with this answer behind it: the chat without the head of what stands
+  // before its question, few-shots first, then sentences and rows of the passages. System prompt
+  // and question stay. kTooLarge: they and the answer alone do not fit.
+  Result<ShortenedChat> Shorten(const std::vector<ChatMessage>& chat,
+                                const std::string& answer) const;
 
   // Of the chat with this answer behind it; and of what the model reads and writes at most.
   size_t CountTokens(std::vector<ChatMessage> chat, const std::string& answer) const;

@@ -244,17 +244,17 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
 
 // ---- Feedback, examples, commands ---------------------------------------------------------------
 
-// Why the lesson is longer than what the model can read; nothing where it fits. An answer of ours
-// fitted with its question.
-std::optional<std::string> Respond::TooLong(const LoggedExample& logged) const {
+// Leaves out of the lesson's chat what the window has no room for beside the answer, and says how
+// many tokens. An answer of ours fitted with its question.
+Result<size_t> Respond::Fit(LoggedExample& logged) const {
   const auto* elsewhere = std::get_if<std::string>(&logged.shown);
   const std::string* longest = logged.correction ? &*logged.correction : elsewhere;
-  if (longest == nullptr) return std::nullopt;
+  if (longest == nullptr) return size_t{0};
   if (elsewhere != nullptr && elsewhere->size() > longest->size()) longest = elsewhere;
-  const size_t tokens = assembly_.CountTokens(logged.chat, *longest);
-  if (tokens <= assembly_.window_tokens()) return std::nullopt;
-  return "question and answer are " + std::to_string(tokens) + " tokens, the window is " +
-         std::to_string(assembly_.window_tokens());
+  Result<ShortenedChat> fitting = assembly_.Shorten(logged.chat, *longest);
+  if (!fitting.ok()) return fitting.error();
+  logged.chat = std::move(fitting->chat);
+  return fitting->tokens_left_out;
 }
 
 Lineage::Taught Respond::TaughtBy(const Event& event) {
@@ -276,7 +276,8 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   if (admission.frozen) return "no training step: adapter frozen";
   if (offer.logged.chat.empty()) return "nothing to learn: the answer is not on record";
   ENSURE(admission.offers);
-  if (const auto why = TooLong(offer.logged)) return "no training step: " + *why;
+  const Result<size_t> left_out = Fit(offer.logged);
+  if (!left_out.ok()) return "no training step: " + left_out.error().message;
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   const Version parent = tenant.lineage.parent();
   if (!event.user.empty()) offer.holds.people.insert(event.user);
@@ -290,6 +291,10 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   }
   std::string text = "training step " + std::to_string(step->number);
   if (step->makes) text += ", makes version " + std::to_string(*step->makes);
+  if (*left_out > 0) {
+    text += ", without " + Counted(*left_out, "token") +
+            " before its question that the window has no room for";
+  }
   return text;
 }
 

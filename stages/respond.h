@@ -12,7 +12,7 @@
 // The adapter: which version serves, and what an event changes in it, says the tenant's lineage
 // (lineage.h), which learns here whose words are in a lesson. What cannot be learnt makes no step,
 // and the receipt says why: the answer is no longer on record, or question and answer are longer
-// than the window.
+// than the window. Where only what is before the question makes it too long, its head is left out.
 //
 // One event at a time, in log order; see state.h for who calls Save, Load and Drop. Forget walks
 // over the tenant's records and cache, everything else costs O(log n) and a count of tokens.
@@ -71,7 +71,7 @@ class Respond {
   void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
   std::string Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan);
-  std::optional<std::string> TooLong(const LoggedExample& logged) const;
+  Result<size_t> Fit(LoggedExample& logged) const;
   void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
                    Tenant& tenant, Plan& plan) const;
   static Lineage::Taught TaughtBy(const Event& event);

@@ -1,6 +1,8 @@
 // labels: unit
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -257,7 +259,7 @@ BOOST_AUTO_TEST_CASE(attention_agrees_with_the_textbook_and_its_gradient_with_di
         length, d, stride, qkv.data(), qkv.data() + 9, qkv.data() + 18, cosine.data(), sine.data()};
     std::vector<float> scratch(AttentionScratch(length, d), std::nanf(""));
     std::vector<float> output(length * d), log_sum(length);
-    AttentionForward(head, scratch.data(), output.data(), d, log_sum.data());
+    AttentionForward(head, {0, length}, scratch.data(), output.data(), d, log_sum.data());
     const auto expected = PlainAttention(head);
     const double error = testing::RelativeL2(output, expected);
     BOOST_TEST_MESSAGE("attention over " << length << " rows: relative L2 " << error);
@@ -271,8 +273,8 @@ BOOST_AUTO_TEST_CASE(attention_agrees_with_the_textbook_and_its_gradient_with_di
       return sum;
     };
     std::vector<float> gradient(3 * length * d);
-    AttentionBackward(head, output.data(), d_output.data(), d, log_sum.data(), scratch.data(),
-                      gradient.data(), d, gradient.data() + length * d,
+    AttentionBackward(head, {0, length}, output.data(), d_output.data(), d, log_sum.data(),
+                      scratch.data(), gradient.data(), d, gradient.data() + length * d,
                       gradient.data() + 2 * length * d, d);
     std::vector<double> differences;
     for (const size_t offset : {0u, 9u, 18u}) {
@@ -291,6 +293,45 @@ BOOST_AUTO_TEST_CASE(attention_agrees_with_the_textbook_and_its_gradient_with_di
     const double gradient_error = testing::RelativeL2(gradient, differences);
     BOOST_TEST_MESSAGE("its gradient: relative L2 " << gradient_error);
     BOOST_TEST(gradient_error < 1e-5);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(attention_in_several_calls_has_the_bytes_of_one_call) {
+  const size_t length = 5 * kQueryBlock + 7, d = 8, stride = 3 * d;
+  const auto qkv = RandomValues(length * stride, length, 2);
+  const auto d_output = RandomValues(length * d, 9);
+  const std::vector<float> norm = RandomValues(d, 4);
+  std::vector<float> cosine(length * d / 2), sine(length * d / 2);
+  for (size_t i = 0; i < cosine.size(); ++i) {
+    cosine[i] = std::cos(0.1f * static_cast<float>(i));
+    sine[i] = std::sin(0.1f * static_cast<float>(i));
+  }
+  for (const bool normed : {false, true}) {
+    HeadView head{length,        d,          stride, qkv.data(), qkv.data() + d, qkv.data() + 2 * d,
+                  cosine.data(), sine.data()};
+    if (normed) head.q_norm = head.k_norm = norm.data();
+    // Of both passes, one after the other, with `at_once` queries a call.
+    const auto numbers = [&](size_t at_once) {
+      std::vector<float> scratch(AttentionScratch(length, d), std::nanf(""));
+      std::vector<float> output(length * d), log_sum(length), gradient(3 * length * d);
+      for (size_t begin = 0; begin < length; begin += at_once) {
+        AttentionForward(head, {begin, std::min(begin + at_once, length)}, scratch.data(),
+                         output.data(), d, log_sum.data());
+      }
+      for (size_t begin = 0; begin < length; begin += at_once) {
+        AttentionBackward(head, {begin, std::min(begin + at_once, length)}, output.data(),
+                          d_output.data(), d, log_sum.data(), scratch.data(), gradient.data(), d,
+                          gradient.data() + length * d, gradient.data() + 2 * length * d, d);
+      }
+      gradient.insert(gradient.end(), output.begin(), output.end());
+      return gradient;
+    };
+    const std::vector<float> one = numbers(length);
+    BOOST_TEST(AllFinite(one.data(), one.size()));
+    for (const size_t at_once : {kQueryBlock, 2 * kQueryBlock, 4 * kQueryBlock}) {
+      const std::vector<float> several = numbers(at_once);
+      BOOST_TEST(std::memcmp(one.data(), several.data(), one.size() * sizeof(float)) == 0);
+    }
   }
 }
 

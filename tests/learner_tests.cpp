@@ -232,15 +232,56 @@ BOOST_AUTO_TEST_CASE(a_correction_without_or_with_the_same_shown_answer_is_an_up
   BOOST_TEST(digests[0] == digests[2]);
 }
 
-BOOST_AUTO_TEST_CASE(a_replayed_lesson_that_does_not_fit_is_left_out) {
+TokenExample Long(TokenExample example, size_t prompt_tokens) {
+  example.prompt = RandomTokens(prompt_tokens, 67, 5);
+  return example;
+}
+
+// Anchors have 11 to 16 rows, two a step; a correction 4 and 5 beside its prompt.
+BOOST_AUTO_TEST_CASE(what_does_not_fit_goes_anchors_first_then_replay_then_what_is_pushed_away) {
+  World world;
+  const auto left_out = [&](const TokenExample& first, const TokenExample& second) {
+    Learner learner(*world.weights, world.options);
+    BOOST_REQUIRE(world.Step(learner, first).ok());
+    const auto report = world.Step(learner, second);
+    BOOST_REQUIRE(report.ok());
+    BOOST_TEST(report->accepted);
+    BOOST_TEST(report->tokens <= 300u);
+    BOOST_TEST((report->left_out.anchors > 0) == (report->kl == 0));
+    return std::pair(report->tokens, report->left_out);
+  };
+  const TokenExample up = Example(1, 1);  // 13 rows
+  // 13 + 45 + 46 rows, and the anchors.
+  BOOST_TEST((left_out(up, Long(Correction(2), 41)).second == LeftOut{}));
+  // 13 + 139 + 140 rows fit, and leave no room for an anchor.
+  const auto [tokens, left] = left_out(up, Long(Correction(2), 135));
+  BOOST_TEST(tokens == 13u + 139u + 140u);
+  BOOST_TEST(left.anchors >= 22u);
+  BOOST_TEST(left.replayed == 0u);
+  BOOST_TEST(left.pushed_away == 0u);
+  // 147 + 148 rows fit alone.
+  const auto [of_correction, without_replay] = left_out(up, Long(Correction(2), 143));
+  BOOST_TEST(of_correction == 147u + 148u);
+  BOOST_TEST(without_replay.anchors >= 22u);
+  BOOST_TEST(without_replay.replayed == 13u);
+  BOOST_TEST(without_replay.pushed_away == 0u);
+  // 297 rows fit without the 298 of what was shown.
+  const auto [of_up, alone] = left_out(up, Long(Correction(2), 293));
+  BOOST_TEST(of_up == 297u);
+  BOOST_TEST(alone.anchors >= 22u);
+  BOOST_TEST(alone.replayed == 13u);
+  BOOST_TEST(alone.pushed_away == 298u);
+}
+
+BOOST_AUTO_TEST_CASE(a_replayed_lesson_has_room_before_an_anchor) {
   World world;
   Learner learner(*world.weights, world.options);
-  TokenExample longest = Example(1, 1);
-  longest.prompt = RandomTokens(200, 67, 5);
-  BOOST_REQUIRE(world.Step(learner, longest).ok());
-  const auto report = world.Step(learner, longest);  // twice 205 rows exceed the limit of 300
+  BOOST_REQUIRE(world.Step(learner, Long(Example(1, 1), 20)).ok());
+  const auto report = world.Step(learner, Long(Example(2, 1), 250));  // 255 + 25, not 22 more
   BOOST_REQUIRE(report.ok());
-  BOOST_TEST(report->tokens < 300u);
+  BOOST_TEST(report->left_out.replayed == 0u);
+  BOOST_TEST(report->left_out.anchors > 0u);
+  BOOST_TEST(report->tokens >= 280u);
 }
 
 void Teach(World& world, Learner& learner, uint64_t from, uint64_t to,

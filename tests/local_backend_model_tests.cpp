@@ -130,3 +130,19 @@ BOOST_AUTO_TEST_CASE(a_learner_of_another_rank_learns_again_once_it_is_reset) {
   }
   BOOST_TEST((learner->Save() == fresh->Save()));
 }
+
+BOOST_AUTO_TEST_CASE(a_bound_too_small_for_the_longest_lesson_stops_the_start_with_what_it_takes) {
+  LocalBackendOptions options;
+  options.language_model = ModelPath();
+  options.slots = 1;
+  options.window_tokens = 4096;
+  options.training_bytes_max = 600'000'000;
+  BOOST_CHECK_EXCEPTION(MakeLocalBackend(options), StartError, [](const StartError& error) {
+    const std::string said = error.what();
+    return said.starts_with(
+               "adapt.training_bytes_max: 600000000 is too little for lessons of 4096") &&
+           said.find("lower model.window_tokens") != std::string::npos;
+  });
+  options.window_tokens = 2048;
+  BOOST_CHECK_NO_THROW(MakeLocalBackend(options));
+}

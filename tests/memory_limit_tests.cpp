@@ -13,6 +13,7 @@
 #include "stages/model/local_backend.h"
 #include "tests/models.h"
 #include "tests/temp_folder.h"
+#include "tests/trainer_helpers.h"
 
 namespace nudge {
 namespace {
@@ -111,6 +112,41 @@ BOOST_AUTO_TEST_CASE(a_run_whose_memory_ends_at_a_lesson_stops_with_a_sentence_a
     BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 1), status << " " << said);
     BOOST_TEST(said.starts_with("nudge: no memory left: the run stops here"), said);
   }
+}
+
+// With what is served beside it, and the whole of the window as its prompt.
+BOOST_AUTO_TEST_CASE(a_lesson_of_4000_tokens_is_learnt_in_4_gigabytes) {
+  int ends[2];
+  BOOST_REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit limit{4'000'000'000, 4'000'000'000};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(99);
+    LocalBackendOptions options;
+    options.language_model = ModelPath();
+    options.embedder = ModelFolder() + kE5Name;
+    options.window_tokens = 4096;
+    options.products = "f32";
+    const auto backend = MakeLocalBackend(options);
+    std::string text = "Which of these is the last?";
+    TextExample example{{{"user", text}}, "The first.", "The last.", 0};
+    for (size_t i = 0; backend->CountTokens(example.chat) < 4000; ++i) {
+      example.chat[0].text = "Note " + std::to_string(i) + " says nothing. " + example.chat[0].text;
+    }
+    const auto learner = backend->NewLearner("t");
+    const auto step = learner->Step(example, testing::ThreadsFor(2));
+    if (!step.ok() || !step->accepted) _exit(98);
+    const LessonReport& report = *step;
+    _exit(write(ends[1], &report, sizeof(report)) == sizeof(report) ? 0 : 97);
+  }
+  LessonReport report;
+  int status = 0;
+  BOOST_REQUIRE((child > 0 && waitpid(child, &status, 0) == child));
+  BOOST_REQUIRE(status == 0);
+  BOOST_REQUIRE(read(ends[0], &report, sizeof(report)) == sizeof(report));
+  BOOST_TEST(report.tokens >= 4000u);
+  BOOST_TEST(report.tokens <= 4096u);
+  BOOST_TEST(report.left_out.pushed_away >= 4000u);  // the window has room for one of the two
 }
 
 }  // namespace

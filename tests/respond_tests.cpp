@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <sstream>
+#include <tuple>
 
 #include "stages/adapt.h"
 #include "stages/prompt.h"
@@ -714,9 +715,65 @@ BOOST_AUTO_TEST_CASE(a_correction_that_does_not_fit_the_window_says_so_and_makes
   for (int i = 0; i < 60; ++i) words += " more";
   const Plan plan = desk(Thumb(desk.last, -1, words));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
-             "no training step: question and answer are 83 tokens, the window is 60; the answer "
+             "no training step: question and answer are 72 tokens, the window is 60; the answer "
              "left the cache");
   BOOST_TEST(!plan.lesson.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(
+    a_lesson_too_long_for_the_window_loses_the_head_of_what_is_before_its_question) {
+  Input input = Question("one two three");
+  input.found.passages = {
+      MakePassage("a", 1, 0, "First sentence is here. Second sentence is here.\n\nQuestion 7."),
+      MakePassage("b", 1, 0, "Bee bee bee. Boo boo.")};
+  input.chosen.shots = {{"shot one", "answer one"}, {"shot two", "answer two"}};
+  // What is learnt from of a correction of so many words, and what the receipt says of the step.
+  const auto learnt = [&](int words) {
+    Desk desk({}, Words(100));
+    desk(input);
+    std::string correction = "It";
+    for (int i = 1; i < words; ++i) correction += " is";
+    const Plan plan = desk(Thumb(desk.last, 0, correction));
+    BOOST_REQUIRE(plan.lesson.has_value());
+    std::vector<ChatMessage> chat = std::get<LoggedExample>(plan.lesson->what).chat;
+    std::string text = Text(chat);
+    BOOST_TEST(text.starts_with("system: Be brief.\n"));
+    BOOST_TEST(text.ends_with("one two three\n"));
+    text = text.substr(18);
+    chat.push_back({"assistant", correction});
+    BOOST_TEST(Words().count_tokens(chat) <= 100U);
+    const std::string& receipt = std::get<Applied>(plan.outcome.what).summary;
+    return std::pair(text, receipt.substr(0, receipt.find("; the answer")));
+  };
+  // All of it is 47 tokens.
+  const std::string one = "user: shot one\nassistant: answer one\n";
+  const std::string two = "user: shot two\nassistant: answer two\n";
+  const std::string first = "[1] About a\nFirst sentence is here. ";
+  const std::string second = "Second sentence is here.\n\n";
+  const std::string bees = "[2] About b\nBee bee bee. Boo boo.\n\n";
+  const std::string asked = "Question: one two three\n";
+  const std::vector<std::tuple<int, int, std::string>> expected = {
+      {51, 0, one + two + "user: " + first + second + "Question 7.\n\n" + bees + asked},
+      {52, 8, two + "user: " + first + second + "Question 7.\n\n" + bees + asked},
+      {59, 8, two + "user: " + first + second + "Question 7.\n\n" + bees + asked},
+      {60, 16, "user: " + first + second + "Question 7.\n\n" + bees + asked},
+      {67, 16, "user: " + first + second + "Question 7.\n\n" + bees + asked},
+      {68, 23, "user: " + second + "Question 7.\n\n" + bees + asked},
+      {74, 23, "user: " + second + "Question 7.\n\n" + bees + asked},
+      {75, 27, "user: Question 7.\n\n" + bees + asked},
+      {79, 29, "user: " + bees + asked},
+      {81, 35, "user: Boo boo.\n\n" + asked},
+      {87, 38, "user: one two three\n"},
+      {89, 38, "user: one two three\n"}};
+  for (const auto& [words, left_out, text] : expected) {
+    const auto [learnt_text, receipt] = learnt(words);
+    BOOST_TEST(learnt_text == text, words << " words:\n" << learnt_text);
+    BOOST_TEST(receipt == "training step 1, makes version 1" +
+                              (left_out == 0 ? std::string()
+                                             : ", without " + std::to_string(left_out) +
+                                                   " tokens before its question that the window "
+                                                   "has no room for"));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {

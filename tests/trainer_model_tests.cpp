@@ -291,6 +291,29 @@ BOOST_AUTO_TEST_CASE(a_real_step_has_the_same_bytes_at_one_two_and_three_threads
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_real_step_has_the_same_bytes_whatever_of_it_is_computed_again) {
+  const auto sequences = Step(40);
+  constexpr size_t kRows = 3 * 39;
+  const size_t least = Trainer::LeastBytes(Model()->shape(), {kRows, 8});
+  const LoraWeights adapter = Adapter(0.02f);
+  std::vector<std::vector<float>> gradients;
+  std::vector<size_t> again;
+  for (const size_t bytes_max : {TrainerLimits().bytes_max, 2 * least, least}) {
+    Trainer trainer(Model(), {kRows, 8, bytes_max});
+    again.push_back(trainer.LayersComputedAgain(kRows));
+    for (const int threads : {1, 2, 4}) {
+      gradients.emplace_back(adapter.values.size());
+      BOOST_REQUIRE(
+          trainer.Gradients(adapter, sequences, ThreadsFor(threads), gradients.back()).ok());
+      BOOST_TEST(std::memcmp(gradients[0].data(), gradients.back().data(),
+                             gradients[0].size() * sizeof(float)) == 0);
+    }
+  }
+  BOOST_TEST(again[0] == 0u);
+  BOOST_TEST((again[1] > 0 && again[1] < 29));
+  BOOST_TEST(again[2] == 29u);
+}
+
 BOOST_AUTO_TEST_CASE(a_real_step_on_weights_read_in_place_has_the_bytes_of_one_on_a_copy) {
   const auto in_place = FrozenWeights::Load(ModelPath(), {.bf16 = false, .in_file = true});
   BOOST_REQUIRE(in_place.ok());

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <span>
 #include <thread>
@@ -107,12 +108,12 @@ struct Times {
 class Products {
  public:
   Products(const FrozenWeights& weights, size_t tokens) : weights_(weights), tokens_(tokens) {
-    size_t widest = weights.shape().vocabulary;
+    size_t numbers = std::min(tokens, kCompletion) * weights.shape().vocabulary;
     for (const LlamaLayer& layer : weights.layers()) {
-      widest = std::max(widest, layer.gate_up.out());
+      numbers = std::max(numbers, tokens * layer.gate_up.out());
     }
-    x_.assign(tokens * widest, .01f);
-    y_.assign(tokens * widest, .01f);
+    x_.assign(numbers, .01f);
+    y_.assign(numbers, .01f);
   }
 
   double flops() const { return flops_; }
@@ -167,12 +168,13 @@ TrainSequence SequenceOf(size_t rows, size_t vocabulary) {
 
 // One way to take a step: the trainer, an adapter that is not zero, an optimiser.
 struct Training {
-  Training(std::shared_ptr<const FrozenWeights> weights, uint32_t rank, float alpha, size_t tokens)
-      : trainer(weights, {.max_tokens = tokens, .max_rank = rank}),
+  Training(std::shared_ptr<const FrozenWeights> weights, uint32_t rank, float alpha,
+           TrainerLimits limits)
+      : trainer(weights, limits),
         adapter{weights->AdapterShape(rank, alpha, {true, true, true, true, true, true, true}), {}},
         gradient(adapter.shape.Size()),
         optimizer(adapter.shape.Size()),
-        sequence(SequenceOf(tokens, weights->shape().vocabulary)) {
+        sequence(SequenceOf(limits.max_tokens, weights->shape().vocabulary)) {
     for (size_t i = 0; i < gradient.size(); ++i) {
       adapter.values.push_back(static_cast<float>(.02 * UniformAt(3, i) - .01));
     }
@@ -192,17 +194,24 @@ struct Training {
 };
 
 struct Split {
-  size_t tokens;
+  TrainerLimits limits;  // as many tokens as the step has
+  size_t bytes;
+  size_t layers_again;
   double wall_ms;
   PartTimes::Seconds parts;
 };
 
-Split SplitOf(Training& step, size_t tokens) {
+Split SplitOf(Training& step) {
+  Split split{.limits = step.trainer.limits(),
+              .bytes = step.trainer.Bytes(step.sequence.tokens.size() - 1),
+              .layers_again = step.trainer.LayersComputedAgain(step.sequence.tokens.size() - 1),
+              .wall_ms = 0,
+              .parts = {}};
   PartTimes::Switch(true);
   const auto start = Clock::now();
   step.Run(SerialFor());
-  Split split{tokens, std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
-              PartTimes::Sums()};
+  split.wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  split.parts = PartTimes::Sums();
   PartTimes::Switch(false);
   return split;
 }
@@ -213,13 +222,29 @@ void PrintSplits(const std::vector<Split>& splits) {
     std::printf(" %18.*s", static_cast<int>(part.size()), part.data());
   std::printf(" %12s\n", "rest");
   for (const Split& split : splits) {
-    std::printf("  %6zu %9.1f", split.tokens, split.wall_ms);
+    std::printf("  %6zu %9.1f", split.limits.max_tokens, split.wall_ms);
     double rest_ms = split.wall_ms;
     for (const double seconds : split.parts) {
       std::printf(" %11.1f (%2.0f %%)", 1000 * seconds, 1e5 * seconds / split.wall_ms);
       rest_ms -= 1000 * seconds;
     }
     std::printf(" %12.1f\n", rest_ms);
+  }
+}
+
+// What a step works in: the bound of adapt.training_bytes_max, or less where less holds everything.
+void PrintMemory(const LlamaShape& shape, const std::vector<Split>& splits) {
+  std::printf(
+      "  what one step works in, beside the base model\n"
+      "  %6s %12s %12s %24s\n",
+      "tokens", "bytes (MB)", "all kept", "layers computed twice");
+  for (const Split& split : splits) {
+    TrainerLimits unbound = split.limits;
+    unbound.bytes_max = std::numeric_limits<size_t>::max();
+    std::printf("  %6zu %12.0f %12.0f %17zu of %3zu\n", split.limits.max_tokens,
+                static_cast<double>(split.bytes) / 1e6,
+                static_cast<double>(Trainer::MostBytes(shape, unbound)) / 1e6, split.layers_again,
+                shape.layers);
   }
 }
 
@@ -273,7 +298,10 @@ int BenchTrain(const BenchTrainArguments& arguments) {
   ServeLimits limits;
   for (const size_t tokens : arguments.tokens) {
     Training step(*loaded, config.model.local.learner.rank,
-                  static_cast<float>(config.model.local.learner.alpha), tokens);
+                  static_cast<float>(config.model.local.learner.alpha),
+                  {.max_tokens = tokens,
+                   .max_rank = config.model.local.learner.rank,
+                   .bytes_max = config.model.local.training_bytes_max});
     for (const int threads : arguments.threads) {
       if (stop_requested) return kExitInterrupted;
       Pool pool(threads);
@@ -300,9 +328,10 @@ int BenchTrain(const BenchTrainArguments& arguments) {
                   100 * Median(limit_times.cpu_ms) / Median(step_times.cpu_ms),
                   100 * all_ms / step_ms);
     }
-    splits.push_back(SplitOf(step, tokens));
+    splits.push_back(SplitOf(step));
   }
   PrintSplits(splits);
+  PrintMemory(weights.shape(), splits);
   PrintWaking(config, weights);
   std::printf("  base model %.0f MB%s, peak memory so far %.0f MB\n",
               static_cast<double>(weights.bytes()) / 1e6,

@@ -166,7 +166,7 @@ void AddBenchTrain(CLI::App& bench, int& exit_code) {
   command->add_option("config", arguments->config_path, "configuration file")->required();
   command->add_option("--tokens", arguments->tokens, "of a sequence, one row each")
       ->delimiter(',')
-      ->check(CLI::Range(2, 4096));
+      ->check(CLI::Range(2, 1 << 17));
   command->add_option("--threads", arguments->threads, "one row each")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));

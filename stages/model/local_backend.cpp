@@ -119,6 +119,11 @@ class LocalBackend final : public Backend {
   size_t lesson_tokens() const {
     return std::max<size_t>(options_.lesson_tokens_max, model_.window_tokens());
   }
+  TrainerLimits trainer_limits() const {
+    return {.max_tokens = lesson_tokens(),
+            .max_rank = options_.learner.rank,
+            .bytes_max = options_.training_bytes_max};
+  }
 
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
@@ -288,6 +293,7 @@ class LocalLearner final : public BackendLearner {
     report.gradient_norm = step->gradient_norm;
     report.tokens = static_cast<uint32_t>(step->tokens);
     report.accepted = step->accepted;
+    report.left_out = step->left_out;
     return report;
   }
 
@@ -363,11 +369,16 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
       shape.vocabulary * shape.hidden +
       shape.layers * (shape.hidden * (shape.AttentionWidth() + shape.QueryWidth()) +
                       3 * shape.hidden * shape.feed_forward);
-  const size_t row = shape.layers * (2 * shape.hidden + shape.AttentionWidth() +
-                                     shape.QueryWidth() + 2 * shape.feed_forward);
+  const TrainerLimits limits = trainer_limits();
+  if (const size_t least = Trainer::LeastBytes(shape, limits); least > limits.bytes_max) {
+    throw StartError("adapt.training_bytes_max: " + std::to_string(limits.bytes_max) +
+                     " is too little for lessons of " + std::to_string(limits.max_tokens) +
+                     " tokens, which need " + std::to_string(least) + " with " +
+                     options_.language_model + ": raise it, or lower model.window_tokens");
+  }
   const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
   try {  // unwritten pages take no memory, but count against every limit
-    const AlignedFloats step = AllocateFloats(lesson_tokens() * row);
+    const AlignedFloats step = AllocateFloats(Trainer::MostBytes(shape, limits) / sizeof(float));
     if (base_form_.in_file) return;
     const AlignedFloats copy = AllocateFloats(matrices * number / sizeof(float));
   } catch (const std::bad_alloc&) {
@@ -428,8 +439,7 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   Training training;
   training.weights = *weights;
   try {
-    training.trainer =
-        std::make_unique<Trainer>(*weights, TrainerLimits{lesson_tokens(), options_.learner.rank});
+    training.trainer = std::make_unique<Trainer>(*weights, trainer_limits());
   } catch (const std::bad_alloc&) {
     return WithoutFolder({Code::kModelFailed, "no memory to train " + options_.language_model,
                           "free memory, or set adapt.enabled to false"});

@@ -31,6 +31,10 @@ Fields OptionsOf(LocalBackendOptions& options) {
            {"adapt.base_memory", Choice{&options.base_memory, {"copy", "file"}}, "", kOperational,
             "where lessons have the base model's weights: a copy of their own, or the model file, "
             "for small machines: slower, the same bits"},
+           {"adapt.training_bytes_max", Number{&options.training_bytes_max, 1 << 20, 1e13}, "",
+            kOperational,
+            "that a step works in, beside the base model and the learners; a step with more tokens "
+            "than fit computes parts twice: longer, the same bits"},
            {"adapt.learners_in_memory", Number{&options.learners_in_memory, 1, 10'000}, "",
             kOperational,
             "of the tenants that learnt last, some 30 MB each at rank 8; the others' are in a file "

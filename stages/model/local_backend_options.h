@@ -26,7 +26,9 @@ struct LocalBackendOptions {
   size_t learners_in_memory = 4;     // 1 or more; those of other tenants sleep on disk
   std::string spill_folder;          // where they do; empty: the system's temporary folder
   std::string import_folder;         // adapters that events name lie below it; empty: none
-  size_t lesson_tokens_max = 2048;   // new, replayed and anchor sequences of one step together
+  size_t lesson_tokens_max = 2048;   // new, replayed and anchor sequences of one step together, or
+                                     // as many as the window has, if those are more
+  uint64_t training_bytes_max = uint64_t{3} << 29;  // TrainerLimits::bytes_max
 };
 
 keys::Fields OptionsOf(LocalBackendOptions& options);

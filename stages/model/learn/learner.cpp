@@ -191,7 +191,7 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
   return drawn;
 }
 
-// What does not fit beside the new lesson is left out: replayed lessons first, then anchors.
+// What does not fit beside the new lesson is left out: anchors before replayed lessons.
 Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
                                  const AnchorPool& anchors, size_t max_tokens) const {
   StepBatch batch;
@@ -199,19 +199,25 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   const auto rows = [&](const ReplayItem& l) {
     return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
-  auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
   size_t used = rows(item);
-  for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
-  while (!drawn.empty() && used > max_tokens) {
-    used -= Rows(anchors.sequences()[drawn.back()]);
-    drawn.pop_back();
-  }
   std::vector<const ReplayItem*> items = {&item};
   for (const uint64_t i : Draw(kReplay, options_.replay_per_lesson, replay_.size())) {
     const size_t more = rows(replay_[i]);
-    if (more == 0 || used + more > max_tokens) continue;
+    if (more == 0) continue;
+    if (used + more > max_tokens) {
+      batch.left_out.replayed += more;
+      continue;
+    }
     used += more;
     items.push_back(&replay_[i]);
+  }
+  auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
+  for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
+  while (!drawn.empty() && used > max_tokens) {
+    const size_t less = Rows(anchors.sequences()[drawn.back()]);
+    used -= less;
+    batch.left_out.anchors += less;
+    drawn.pop_back();
   }
   const double share = 1 / static_cast<double>(items.size());
   for (const ReplayItem* one : items) {
@@ -247,7 +253,8 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   const bool pushes_away = IsDown(example) && !shown.empty() && shown != example.correction;
   const size_t down_rows = example.prompt.size() + shown.size() - 1;
   // A correction that leaves no room for what it corrects is learnt alone.
-  if (pushes_away && (!item.up || Rows(*item.up) + down_rows <= trainer.limits().max_tokens)) {
+  const bool alone = item.up && Rows(*item.up) + down_rows > trainer.limits().max_tokens;
+  if (pushes_away && !alone) {
     item.down =
         Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
     item.down->beta = static_cast<float>(options_.down_beta);
@@ -279,6 +286,8 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     report.lambda = batch.lambda;
     report.gradient_norm = losses->gradient_norm;
     report.tokens = losses->tokens;
+    report.left_out = batch.left_out;
+    if (pushes_away && alone) report.left_out.pushed_away = down_rows;
     const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
     auto moved = Move(gradient, anchored, report.kl, trainer, parallel);
     if (!moved) return moved.error();

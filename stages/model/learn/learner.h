@@ -10,6 +10,7 @@
 //                one of each) and fade by balance_decay an event: an all-down stream has w = 0 and
 //                moves nothing
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
+// A step has as many tokens as the trainer takes: what does not fit is left out, and counted.
 //
 // Belongs to one tenant; one call at a time, any thread. Every choice is a hash of seed and step
 // number, so that weights are a function of options, model, anchors and the examples in order.
@@ -27,6 +28,7 @@
 
 #include "stages/model/adapters/lora_codec.h"
 #include "stages/model/learn/learner_options.h"
+#include "stages/model/learn/left_out.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/parallel.h"
@@ -78,6 +80,7 @@ struct StepReport {
   double gradient_norm = 0;
   bool accepted = false;  // false: refused by the gate
   size_t tokens = 0;      // rows through the model; 0 where there was nothing to learn
+  LeftOut left_out;       // 0 where there was nothing to learn
 };
 
 struct LearnerCounts {
@@ -135,6 +138,7 @@ class Learner {
     std::vector<TrainSequence> sequences;  // of the new item, then replayed ones, then anchors
     size_t anchors_begin = 0;
     double lambda = 0;
+    LeftOut left_out;
   };
 
   LoraWeights InitialWeights() const;

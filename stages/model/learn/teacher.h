@@ -20,6 +20,7 @@
 
 #include "stages/chat.h"
 #include "stages/events.h"
+#include "stages/model/learn/left_out.h"
 #include "stages/model/trainer/parallel.h"
 #include "stages/result.h"
 
@@ -61,6 +62,7 @@ struct LessonReport {
   double gradient_norm = 0;
   uint32_t tokens = 0;
   bool accepted = false;
+  LeftOut left_out;
 };
 
 // The learner of one tenant. One caller at a time; gone before its backend is.

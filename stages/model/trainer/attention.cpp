@@ -84,14 +84,14 @@ size_t AttentionScratch(size_t length, size_t head_dim) {
   return length * (3 * head_dim + 2 * kQueryBlock);
 }
 
-void AttentionForward(const HeadView& head, float* memory, float* output, size_t output_stride,
-                      float* log_sum) {
+void AttentionForward(const HeadView& head, QueryRows queries, float* memory, float* output,
+                      size_t output_stride, float* log_sum) {
   const PartTimer timer(StepPart::kAttention);
   const size_t d = head.head_dim;
   const Scratch scratch(memory, head.length, d);
-  PositionQueriesAndKeys(head, scratch);
-  for (size_t first = 0; first < head.length; first += kQueryBlock) {
-    const size_t rows = std::min(kQueryBlock, head.length - first);
+  if (queries.begin == 0) PositionQueriesAndKeys(head, scratch);
+  for (size_t first = queries.begin; first < queries.end; first += kQueryBlock) {
+    const size_t rows = std::min(kQueryBlock, queries.end - first);
     const size_t keys = first + rows;
     Multiply(kNo, kYes, rows, keys, d, 1, scratch.q + first * d, d, scratch.k, d, 0, scratch.scores,
              keys);
@@ -101,19 +101,22 @@ void AttentionForward(const HeadView& head, float* memory, float* output, size_t
   }
 }
 
-void AttentionBackward(const HeadView& head, const float* output, const float* d_output,
-                       size_t output_stride, const float* log_sum, float* memory, float* d_q,
-                       size_t d_q_stride, float* d_k, float* d_v, size_t d_key_stride) {
+void AttentionBackward(const HeadView& head, QueryRows queries, const float* output,
+                       const float* d_output, size_t output_stride, const float* log_sum,
+                       float* memory, float* d_q, size_t d_q_stride, float* d_k, float* d_v,
+                       size_t d_key_stride) {
   const PartTimer timer(StepPart::kAttention);
   const size_t d = head.head_dim;
   const Scratch scratch(memory, head.length, d);
-  PositionQueriesAndKeys(head, scratch);
-  std::fill(scratch.d_k, scratch.d_k + head.length * d, 0.0f);
-  for (size_t row = 0; row < head.length; ++row) {
-    std::fill(d_v + row * d_key_stride, d_v + row * d_key_stride + d, 0.0f);
+  if (queries.begin == 0) {
+    PositionQueriesAndKeys(head, scratch);
+    std::fill(scratch.d_k, scratch.d_k + head.length * d, 0.0f);
+    for (size_t row = 0; row < head.length; ++row) {
+      std::fill(d_v + row * d_key_stride, d_v + row * d_key_stride + d, 0.0f);
+    }
   }
-  for (size_t first = 0; first < head.length; first += kQueryBlock) {
-    const size_t rows = std::min(kQueryBlock, head.length - first);
+  for (size_t first = queries.begin; first < queries.end; first += kQueryBlock) {
+    const size_t rows = std::min(kQueryBlock, queries.end - first);
     const size_t keys = first + rows;
     const float* d_out = d_output + first * output_stride;
     std::array<float, kQueryBlock> dots{};
@@ -133,6 +136,7 @@ void AttentionBackward(const HeadView& head, const float* output, const float* d
     Multiply(kNo, kNo, rows, d, keys, 1, scratch.d_scores, keys, scratch.k, d, 0,
              d_q + first * d_q_stride, d_q_stride);
   }
+  if (queries.end < head.length) return;
   PositionBackward(head, head.q, head.q_norm, ScoreScale(d), d_q, d_q_stride, scratch.q, d_q,
                    d_q_stride);
   PositionBackward(head, head.k, head.k_norm, 1, scratch.d_k, d, scratch.d_k, d_k, d_key_stride);

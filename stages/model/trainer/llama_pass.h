@@ -4,8 +4,13 @@
 // Sequences lie one after the other in one batch of rows; attention sees each by itself, everything
 // else is by row. Per layer the forward pass keeps x, q k v before rotation, the attention's output
 // and log-sums, the middle of the block, gate and up, and A x; norms, rotation, SwiGLU and softmax
-// are computed again. One instance is used by one thread at a time (the parts it hands to
-// ParallelFor may run anywhere); its memory is sized once, nothing is allocated by a pass.
+// are computed again. Where a batch has too many rows for the memory that is allowed, only x is
+// kept of the first layers, and the backward pass computes such a layer once more before it goes
+// through it (Chen et al. 2016): the same calls on the same numbers, hence the same bits. How many
+// these are is a function of the rows and of the bound.
+//
+// One instance is used by one thread at a time (the parts it hands to ParallelFor may run
+// anywhere); its memory is taken once, nothing is allocated by a pass.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +43,14 @@ struct PackedRows {
 class LlamaPass {
  public:
   // Sequences have at most min(max_tokens, context) rows, batches max_tokens, adapters max_rank.
-  LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_tokens, uint32_t max_rank);
+  // Requires bytes_max to hold the largest batch with one layer kept.
+  LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_tokens, uint32_t max_rank,
+            size_t bytes_max);
+
+  // Memory for a batch of `rows` of which the last `layers_kept` (1 or more) layers are kept.
+  static size_t Bytes(const LlamaShape& shape, size_t rows, uint32_t max_rank, size_t layers_kept);
+  // As many as bytes_max has room for.
+  size_t LayersKept(size_t rows) const;
 
   // Computes Hidden() with `adapter` (null: the base model). With `keep`, Backward may follow.
   void Forward(const PackedRows& batch, const LoraWeights* adapter, bool keep,
@@ -48,7 +60,7 @@ class LlamaPass {
   const float* Hidden() const { return hidden_; }
 
   // The caller writes the gradient of Hidden() here, [rows, hidden], before Backward.
-  float* HiddenGradient() { return d_x_; }
+  float* HiddenGradient() { return work_.d_x; }
 
   // Writes the gradient of every value of `adapter`. Requires the same batch and adapter as the
   // Forward(keep) just before, and gradient.size() == adapter.shape.Size().
@@ -56,7 +68,7 @@ class LlamaPass {
                 const ParallelFor& parallel);
 
  private:
-  // What the backward pass of one layer reads.
+  // What the backward pass of one layer reads. All but x lies in a slot.
   struct Kept {
     float* x;         // [rows, hidden], the block's input
     float* qkv;       // [rows, attention width]
@@ -91,7 +103,34 @@ class LlamaPass {
     const float* B(size_t layer, LoraModule module) const;
   };
 
-  void Allocate(size_t max_tokens, uint32_t max_rank);
+  // The arrays of a batch, one after the other.
+  struct Work {
+    float* inputs;  // each block's input, [rows, hidden], at a distance of input_floats
+    size_t input_floats;
+    float* slots;  // the rest of what is kept of a layer, at a distance of slot_floats
+    size_t slot_floats;
+    size_t layers_kept;  // slots: of the last layers
+    float* last_x;       // [rows, hidden], output of the last block
+    float* normed;       // [rows, hidden]
+    float* active;       // [rows, feed_forward], SwiGLU's output
+    float* d_x;          // [rows, hidden]
+    float* d_normed;     // [rows, hidden]
+    float* d_active;     // [rows, feed_forward]
+    float* d_gate_up;    // [rows, 2 feed_forward]
+    float* d_attended;   // [rows, query width]
+    float* d_qkv;        // [rows, attention width]
+    float* d_keys;       // [rows, query width]: each head's own gradient of its keys
+    float* d_values;     // [rows, query width]
+    float* d_low;        // [rows, 7 rank]
+    float* turned;       // [7, rank, widest module]: gradients of B, before they are turned
+    float* scratch;      // attention's
+  };
+  class Cutter;
+
+  static Work Lay(const LlamaShape& shape, size_t rows, uint32_t max_rank, size_t layers_kept,
+                  Cutter& cutter);
+  static Kept SlotAt(const LlamaShape& shape, size_t rows, uint32_t max_rank, Cutter& cutter);
+  size_t FirstKept() const { return shape_.layers - work_.layers_kept; }
   void FillRotations(size_t positions);
   void UseAdapter(const LoraWeights* adapter);
   Kept KeptOf(size_t layer, bool keep) const;
@@ -120,11 +159,14 @@ class LlamaPass {
                         const float* dy, size_t dy_stride, const float* low, float* dx,
                         float* gradient, const ParallelFor& parallel, AfterTile&& after_tile);
 
+  // Without next_x, all that is kept of the layer and no more.
   void ForwardLayer(const PackedRows& batch, size_t layer, const Kept& kept, float* next_x,
                     const ParallelFor& parallel);
   // A head's columns of a sequence's q, k and v.
   HeadView ViewOf(size_t layer, const Kept& kept, const PackedSequence& sequence,
                   size_t head) const;
+  template <class Body>
+  void ForHeads(const PackedRows& batch, const ParallelFor& parallel, Body&& body);
   void Attend(const PackedRows& batch, size_t layer, const Kept& kept, const ParallelFor& parallel);
   void BackwardFeedForward(size_t rows, size_t layer, const Kept& kept, float* gradient,
                            const ParallelFor& parallel);
@@ -139,26 +181,14 @@ class LlamaPass {
   std::vector<Slice> qkv_slices_, output_slices_, gate_up_slices_, down_slices_;
   Adapter adapter_;
 
-  size_t widest_out_ = 0;  // of all modules
+  const uint32_t max_rank_;
+  const size_t bytes_max_;
+  AlignedFloats cosine_;  // [positions, head_dim / 2]
+  AlignedFloats sine_;
   AlignedFloats arena_;
-  std::vector<Kept> kept_;
-  float* cosine_;  // [positions, head_dim / 2]
-  float* sine_;
-  float* last_x_;      // [rows, hidden], output of the last block
-  float* hidden_;      // last_x_, or where a forward-only pass ended
-  float* normed_;      // [rows, hidden]
-  float* active_;      // [rows, feed_forward], SwiGLU's output
-  float* d_x_;         // [rows, hidden]
-  float* d_normed_;    // [rows, hidden]
-  float* d_active_;    // [rows, feed_forward]
-  float* d_gate_up_;   // [rows, 2 feed_forward]
-  float* d_attended_;  // [rows, query width]
-  float* d_qkv_;       // [rows, attention width]
-  float* d_keys_;      // [rows, query width]: each head's own gradient of its keys
-  float* d_values_;    // [rows, query width]
-  float* d_low_;       // [rows, 7 rank]
-  float* turned_;      // [7, rank, widest_out_]: gradients of B, before they are turned
-  float* scratch_;     // attention's
+  size_t rows_ = 0;  // of the batch at hand, whose arrays are
+  Work work_{};
+  float* hidden_ = nullptr;  // last_x, or where a forward-only pass ended
 };
 
 }  // namespace nudge

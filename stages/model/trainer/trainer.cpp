@@ -31,6 +31,12 @@ Error WrongAdapter(const std::string& message) {
   return {Code::kWrongAdapter, message, "use an adapter made for this base model"};
 }
 
+// Beside the pass through the layers: Trainer::Work's arrays.
+size_t HeadBytes(const LlamaShape& shape, const TrainerLimits& limits) {
+  return sizeof(float) *
+         (2 * kHeadRows * (shape.vocabulary + shape.hidden) + 2 * limits.max_tokens * shape.hidden);
+}
+
 double Sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
@@ -43,7 +49,8 @@ class Trainer::Work {
       : weights_(std::move(weights)),
         shape_(weights_->shape()),
         limits_(limits),
-        pass_(weights_, limits.max_tokens, limits.max_rank),
+        pass_(weights_, limits.max_tokens, limits.max_rank,
+              limits.bytes_max - HeadBytes(shape_, limits)),
         logits_(AllocateFloats(kHeadRows * shape_.vocabulary)),
         base_logits_(AllocateFloats(kHeadRows * shape_.vocabulary)),
         head_input_(AllocateFloats(kHeadRows * shape_.hidden)),
@@ -57,6 +64,11 @@ class Trainer::Work {
 
   const FrozenWeights& weights() const { return *weights_; }
   const TrainerLimits& limits() const { return limits_; }
+  size_t LayersComputedAgain(size_t rows) const { return shape_.layers - pass_.LayersKept(rows); }
+  size_t Bytes(size_t rows) const {
+    return HeadBytes(shape_, limits_) +
+           LlamaPass::Bytes(shape_, rows, limits_.max_rank, pass_.LayersKept(rows));
+  }
   std::span<float> GradientScratch(size_t size) {
     if (gradient_.size() < size) gradient_.resize(size);
     return std::span(gradient_).first(size);
@@ -405,6 +417,11 @@ Trainer::Trainer(std::shared_ptr<const FrozenWeights> weights, TrainerLimits lim
   if (weights == nullptr || limits.max_tokens < 2 || limits.max_rank < 1 || limits.max_rank > 64) {
     throw StartError("trainer: needs a model, max_tokens of at least 2 and max_rank in 1..64");
   }
+  if (const size_t least = LeastBytes(weights->shape(), limits); least > limits.bytes_max) {
+    throw StartError("trainer: steps of " + std::to_string(limits.max_tokens) + " tokens need " +
+                     std::to_string(least) + " bytes, and may take " +
+                     std::to_string(limits.bytes_max));
+  }
   work_ = std::make_unique<Work>(std::move(weights), limits);
 }
 
@@ -417,6 +434,23 @@ const FrozenWeights& Trainer::weights() const {
 }
 const TrainerLimits& Trainer::limits() const {
   return work_->limits();
+}
+
+size_t Trainer::LeastBytes(const LlamaShape& shape, const TrainerLimits& limits) {
+  return HeadBytes(shape, limits) + LlamaPass::Bytes(shape, limits.max_tokens, limits.max_rank, 1);
+}
+
+size_t Trainer::MostBytes(const LlamaShape& shape, const TrainerLimits& limits) {
+  const size_t all = HeadBytes(shape, limits) +
+                     LlamaPass::Bytes(shape, limits.max_tokens, limits.max_rank, shape.layers);
+  return std::min(limits.bytes_max, all);
+}
+
+size_t Trainer::LayersComputedAgain(size_t rows) const {
+  return work_->LayersComputedAgain(rows);
+}
+size_t Trainer::Bytes(size_t rows) const {
+  return work_->Bytes(rows);
 }
 
 Result<StepLosses> Trainer::Gradients(const LoraWeights& adapter,

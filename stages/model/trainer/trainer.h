@@ -58,11 +58,16 @@ struct StepLosses {
 struct TrainerLimits {
   size_t max_tokens = 1024;  // rows of one step: sum over sequences of tokens.size() - 1
   uint32_t max_rank = 16;    // 1..64
+  // What a step works in, beside the weights, the adapter and its gradient. A step that needs more
+  // to keep all that its backward pass reads computes some of it again: longer, the same bits.
+  size_t bytes_max = size_t{3} << 29;
 };
 
 class Trainer {
  public:
-  // Memory grows with the tokens really used, up to the limits: for SmolLM2-135M 0.75 MB a token.
+  // Memory grows with the tokens really used, up to the limits: for SmolLM2-135M 0.75 MB a token,
+  // of which 0.15 MB cannot be computed again. Throws StartError for limits that go against each
+  // other: bytes_max less than LeastBytes.
   Trainer(std::shared_ptr<const FrozenWeights> weights, TrainerLimits limits);
   ~Trainer();
   Trainer(Trainer&&) noexcept;
@@ -70,6 +75,14 @@ class Trainer {
 
   const FrozenWeights& weights() const;
   const TrainerLimits& limits() const;
+
+  // What the longest step needs at least, and what it takes: bytes_max, or less where all is kept.
+  static size_t LeastBytes(const LlamaShape& shape, const TrainerLimits& limits);
+  static size_t MostBytes(const LlamaShape& shape, const TrainerLimits& limits);
+
+  // Layers that a step of `rows` computes twice, and the memory that it works in.
+  size_t LayersComputedAgain(size_t rows) const;
+  size_t Bytes(size_t rows) const;
 
   // All sequences go through the model as one packed batch. Writes d(total)/d(adapter.values) to
   // gradient. Requires gradient.size() == adapter.shape.Size().
