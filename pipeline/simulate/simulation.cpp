@@ -6,8 +6,10 @@
 #include <map>
 #include <utility>
 
+#include "connectors/json_writer.h"
 #include "pipeline/simulate/closed_loop.h"
 #include "pipeline/simulate/judge.h"
+#include "stages/files.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -61,6 +63,7 @@ class Run {
     figures_.name = std::move(name);
     figures_.seed = seed;
     figures_.log = folder + "/events.jsonl";
+    facts_path_ = folder + "/facts.jsonl";
   }
 
   // The people themselves. With `without_intruders`, their turns are left out.
@@ -129,6 +132,11 @@ class Run {
     const Result<Sha256Digest> chain = loop_.Finish();
     if (!chain.ok()) return chain.error();
     figures_.chain = Hex(*chain);
+    if (const auto written = ReplaceFile(facts_path_, facts_); !written.ok()) {
+      return Error{written.error().code,
+                   facts_path_ + ": cannot be written: " + written.error().message,
+                   written.error().remedy};
+    }
     return figures_;
   }
 
@@ -239,6 +247,16 @@ class Run {
     std::vector<bool> right;
     for (size_t i = 0; i < answers->size(); ++i) {
       right.push_back(HasKey((*answers)[i], world_.facts[i]));
+      JsonWriter(facts_)
+          .Raw(R"({"lessons":)")
+          .Integer(figures.lessons)
+          .Raw(R"(,"question":)")
+          .Text(world_.facts[i].text)
+          .Raw(R"(,"answer":)")
+          .Text((*answers)[i])
+          .Raw(R"(,"right":)")
+          .Bool(right.back())
+          .Raw("}\n");
     }
     if (figures.lessons == 0) {
       known_ = right;
@@ -273,6 +291,8 @@ class Run {
   uint64_t events_of_people_ = 0;
   uint32_t given_ = 0;
   std::vector<bool> known_;  // of the facts: by the base
+  std::string facts_path_;
+  std::string facts_;  // what was answered beside the log, JSON lines
 };
 
 // ---- Controls -----------------------------------------------------------------------------------
