@@ -23,8 +23,10 @@ namespace {
 
 using Json = nlohmann::json;
 
+const std::string kSource = NUDGE_SOURCE_DIR;
+
 Config TemplateConfig() {
-  return ReadConfig(std::string(NUDGE_SOURCE_DIR) + "/configs/quickstart-template.json");
+  return ReadConfig(kSource + "/configs/quickstart-template.json");
 }
 
 Simulation Simulated(const Json& world, const std::string& folder, bool controls = false,
@@ -34,7 +36,7 @@ Simulation Simulated(const Json& world, const std::string& folder, bool controls
   options.controls = controls;
   options.seeds = seeds;
   Result<Simulation> simulation = Simulate(WorldOf(world), TemplateConfig(), options);
-  BOOST_REQUIRE_MESSAGE(simulation.ok(), simulation.ok() ? "" : simulation.error().message);
+  BOOST_REQUIRE_MESSAGE(simulation.ok(), (simulation.ok() ? "" : simulation.error().message));
   return *std::move(simulation);
 }
 
