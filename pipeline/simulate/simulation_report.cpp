@@ -122,13 +122,13 @@ void JudgeHalf(const Simulation& simulation, std::vector<std::string>& said) {
   const double then = Bands(simulation, "people", Both)[half].mean;
   const double after = AtEnd(simulation, "people", Both);
   const std::string beside = " (" + Share(then) + " after " + std::to_string(lessons) +
-                             " lessons, " + Share(after) + " at the end)";
+                             " lessons, " + Share(after) + " at the end).";
   if (IsMore(simulation, then, after)) {
-    said.push_back("The second half taught more" + beside + ".");
+    said.push_back("The second half taught more" + beside);
   } else if (IsMore(simulation, after, then)) {
-    said.push_back("The adapter of the half was better" + beside + ".");
+    said.push_back("The adapter of the half was better" + beside);
   } else {
-    said.push_back("The adapter of the half would have done as well" + beside + ".");
+    said.push_back("The second half moved nothing of it" + beside);
   }
 }
 
