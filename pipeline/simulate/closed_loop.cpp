@@ -26,7 +26,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kPoll{100};   // how late a stop may be seen
-constexpr std::chrono::minutes kLongestWait{15};  // for one outcome, or for the lessons before it
+constexpr std::chrono::minutes kLongestWait{15};  // for the next outcome or lesson
 
 // Outcomes that wait to be looked at. Deliver and Finish: the processor's threads.
 class Desk {
@@ -59,13 +59,16 @@ class Desk {
   Result<Nothing> AwaitAll(int64_t offset) {
     const MutexLock lock(mutex_);
     const auto is_there = [&]() REQUIRES(mutex_) { return newest_ >= offset; };
-    const auto deadline = Clock::now() + kLongestWait;
+    auto deadline = Clock::now() + kLongestWait;
+    int64_t seen = newest_;
     while (!is_there()) {
+      if (newest_ != seen) deadline = Clock::now() + kLongestWait;
+      seen = newest_;
       if (stop_requested) return Error{Code::kInternal, "interrupted", ""};
       if (finished_) return Error{Code::kInternal, "the run ended before its events did", ""};
       if (Clock::now() > deadline) {
         return Error{Code::kInternal,
-                     "no outcome of event " + std::to_string(offset) + " in " +
+                     "no outcome of event " + std::to_string(newest_ + 1) + " in " +
                          std::to_string(kLongestWait.count()) + " minutes",
                      "look at the model and the machine"};
       }
@@ -193,14 +196,18 @@ Result<Ending> ClosedLoop::Await(int64_t offset) {
 
 Result<Nothing> ClosedLoop::Settle() {
   if (auto waited = parts_->desk.AwaitAll(parts_->lines - 1); !waited.ok()) return waited;
-  const auto deadline = Clock::now() + kLongestWait;
-  while (!parts_->processor.executor().WaitForLessons(kPoll)) {
+  Executor& executor = parts_->processor.executor();
+  auto deadline = Clock::now() + kLongestWait;
+  size_t seen = executor.lessons_left();
+  while (!executor.WaitForLessons(kPoll)) {
+    const size_t left = executor.lessons_left();
+    if (left != seen) deadline = Clock::now() + kLongestWait;
+    seen = left;
     if (stop_requested) return Error{Code::kInternal, "interrupted", ""};
     if (Clock::now() > deadline) {
-      return Error{
-          Code::kInternal,
-          "lessons were not learnt in " + std::to_string(kLongestWait.count()) + " minutes",
-          "look at the model and the machine"};
+      return Error{Code::kInternal,
+                   "no lesson was learnt in " + std::to_string(kLongestWait.count()) + " minutes",
+                   "look at the model and the machine"};
     }
   }
   return Nothing{};
