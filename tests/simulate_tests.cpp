@@ -275,7 +275,8 @@ BOOST_AUTO_TEST_CASE(the_verdict_claims_what_the_controls_show) {
   BOOST_TEST(Says(Crafted(.4, .9, .4, .88), "No gain that the labels explain"));
   BOOST_TEST(Says(Crafted(.5, .52, .5, .1), "No gain over the base model"));
   BOOST_TEST(Says(Crafted(.8, .1, .8, .1), "It got worse"));
-  BOOST_TEST(Says(Crafted(0, 1, 0, .1), "The second half moved nothing of it (1.00 after 6 lessons, 1.00 at the end)."));
+  BOOST_TEST(Says(Crafted(0, 1, 0, .1),
+                  "The second half moved nothing of it (1.00 after 6 lessons, 1.00 at the end)."));
   Simulation alone = Crafted(0, 1, 0, 0);
   std::erase_if(alone.runs, [](const RunFigures& run) { return run.name != "people"; });
   alone.controls = false;
