@@ -46,6 +46,7 @@ std::string ReplayedChain(const std::string& log) {
 BOOST_AUTO_TEST_CASE(corrections_change_the_form_and_the_log_replays_on_another_number_of_threads) {
   const TempFolder folder;
   nlohmann::json json = SmallWorld();
+  json["system"] = "You are a helpful assistant.";
   json["lessons"] = 16;
   json["points"] = {16};
   SimulateOptions options;
