@@ -138,6 +138,18 @@ BOOST_AUTO_TEST_CASE(two_slots_give_the_answers_of_one) {
   for (size_t i = 0; i < base->size(); ++i) BOOST_TEST(((*base)[i] == (*two)[i]) == (i % 2 == 1));
 }
 
+BOOST_AUTO_TEST_CASE(a_fact_counts_outside_of_the_style_too) {
+  HeldOut held_out = ManyQuestions();
+  held_out.style_regex = "^nothing is in this style$";
+  const auto words = MakeTemplateBackend({});
+  LikelyBackend backend(*words);
+  const auto score = Measure(held_out, backend, AskPlainly, Base, {});
+  BOOST_TEST_REQUIRE(score.ok());
+  BOOST_TEST(score->style_rate == 0);
+  BOOST_TEST(score->hit_rate == 0);
+  BOOST_TEST(score->fact_rate == 1, boost::test_tools::tolerance(1e-12));
+}
+
 BOOST_AUTO_TEST_CASE(a_backend_without_likelihoods_is_an_error) {
   const auto backend = MakeTemplateBackend({});
   const auto score = Measure(ManyQuestions(), *backend, AskPlainly, Base, {});
@@ -158,6 +170,7 @@ BOOST_AUTO_TEST_CASE(scores_are_shares_of_all_questions) {
   BOOST_TEST(base->answers.size() == 50U);
   BOOST_TEST(base->nll_per_token == 19, boost::test_tools::tolerance(1e-12));
   BOOST_TEST(base->style_rate == 1, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(base->fact_rate == .98, boost::test_tools::tolerance(1e-12));
   BOOST_TEST(base->hit_rate == .98, boost::test_tools::tolerance(1e-12));
   const auto learnt =
       Measure(held_out, backend, AskPlainly, [&](const TenantId&) { return &adapter; },

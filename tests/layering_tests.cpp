@@ -41,10 +41,12 @@ const std::vector<Layer> kLayers = {
     {"pipeline/bench",
      {"stages", "stages/model/trainer", "stages/model/learn", "stages/model/serve", "stages/model",
       "connectors", "pipeline", "pipeline/config"}},
+    {"pipeline/simulate",
+     {"stages", "connectors", "pipeline", "pipeline/config", "pipeline/report"}},
     {"pipeline/commands",
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/serve", "connectors",
       "pipeline/observe", "pipeline/state", "pipeline", "pipeline/config", "pipeline/report",
-      "pipeline/bench"}},
+      "pipeline/bench", "pipeline/simulate"}},
 };
 
 struct File {

@@ -95,7 +95,7 @@ HeldOut Questions() {
 }
 
 HeldOutScore Score(double nll, const std::string& answer) {
-  return {nll, .25, .75, 6, std::vector<std::string>(6, answer)};
+  return {nll, .25, .8, .75, 6, std::vector<std::string>(6, answer)};
 }
 
 std::string Print(Report& report, const Summary& summary) {
@@ -176,6 +176,7 @@ BOOST_AUTO_TEST_CASE(the_summary_says_what_was_counted) {
   CheckHas(text, "\n  out/snapshots/acme/000001\n");
   CheckHas(text, "  Second?\n    base     It is 45 days.\n  * adapter  Short: 45 Days.\n");
   CheckHas(text, "3.250       0.500\n");
+  CheckHas(text, "the right fact, in any words");
   CheckHas(text, "the base model knows English only");
   BOOST_TEST(text.ends_with("\noutcomes sha256 " + Sha256Hex("seven") + "\n"));
   BOOST_TEST(text.find("Second?") < text.find("First?"));  // the showcase first
@@ -311,6 +312,7 @@ BOOST_AUTO_TEST_CASE(the_json_has_the_numbers_of_the_summary) {
   BOOST_TEST(json["held_out"]["style"] == "short");
   BOOST_TEST(json["held_out"]["base"]["nll_per_token"] == 3.25);
   BOOST_TEST(json["held_out"]["base"]["style_rate"] == .25);
+  BOOST_TEST(json["held_out"]["base"]["fact_rate"] == .8);
   BOOST_TEST(json["held_out"]["base"]["hit_rate"] == .75);
   BOOST_TEST(json["held_out"]["adapter"]["nll_per_token"] == .5);
   BOOST_TEST(json["held_out"]["adapter"]["hit_rate"].is_null());

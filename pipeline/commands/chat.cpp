@@ -1,6 +1,6 @@
 // `nudge chat`: the whole loop, fed by a terminal.
 //
-//   typed line -> Event -> log file, [TerminalSource] -> Processor -> MemorySink -> [Desk] -> shown
+//   typed line -> Event -> log file, [PushedSource] -> Processor -> MemorySink -> [Desk] -> shown
 //
 // The main thread reads lines and waits for each one's outcome; the processor runs on a thread of
 // its own. An event stands in the log before it is processed, so the log always explains the state.
@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <deque>
 #include <filesystem>
 #include <iostream>
 #include <thread>
@@ -22,6 +21,7 @@
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
 #include "connectors/memory.h"
+#include "connectors/pushed_source.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/observe/printable.h"
@@ -40,68 +40,6 @@ constexpr std::string_view kHelp =
     "  = TEXT           the last answer should have been TEXT\n"
     "  /add TITLE: TEXT a document to answer from\n"
     "  /help   /quit    (or the end of input)\n";
-
-// Records as they are typed. Next, Seek and the pauses: the processor's thread; the others: any.
-class TerminalSource final : public Source {
- public:
-  void Push(Record record) {
-    const MutexLock lock(mutex_);
-    records_.push_back(std::move(record));
-    changed_.NotifyAll();
-  }
-
-  // No record follows.
-  void Close() {
-    const MutexLock lock(mutex_);
-    closed_ = true;
-    changed_.NotifyAll();
-  }
-
-  void Listen(PartitionListener& listener) override { listener_ = &listener; }
-
-  Result<Pull> Next(Record& record, std::chrono::milliseconds timeout) override {
-    if (!assigned_ && listener_ != nullptr) {
-      const int32_t partition = 0;
-      if (const Result<Nothing> assigned = listener_->Assigned({&partition, 1}); !assigned.ok()) {
-        return assigned.error();
-      }
-    }
-    assigned_ = true;
-    const MutexLock lock(mutex_);
-    changed_.WaitFor(mutex_, timeout,
-                     [&]() REQUIRES(mutex_) { return !paused_ && (closed_ || !records_.empty()); });
-    if (paused_) return Pull::kNothing;
-    if (records_.empty()) return closed_ ? Pull::kEnd : Pull::kNothing;
-    record = std::move(records_.front());
-    records_.pop_front();
-    return Pull::kRecord;
-  }
-
-  // Forward only: a chat's outcomes are made anew each time, so it begins at the log's beginning.
-  Result<Nothing> Seek(int32_t, int64_t offset) override {
-    const MutexLock lock(mutex_);
-    while (!records_.empty() && records_.front().offset < offset) records_.pop_front();
-    return Nothing{};
-  }
-
-  void Pause(int32_t) override { SetPaused(true); }
-  void Resume(int32_t) override { SetPaused(false); }
-
- private:
-  void SetPaused(bool paused) {
-    const MutexLock lock(mutex_);
-    paused_ = paused;
-    changed_.NotifyAll();
-  }
-
-  PartitionListener* listener_ = nullptr;
-  bool assigned_ = false;
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<Record> records_ GUARDED_BY(mutex_);
-  bool paused_ GUARDED_BY(mutex_) = false;
-  bool closed_ GUARDED_BY(mutex_) = false;
-};
 
 // The event log. One chat at a time has it open.
 class EventLog {
@@ -214,7 +152,7 @@ class Desk {
 // The processor on its thread; ends with the source.
 class Runner {
  public:
-  Runner(Processor& processor, TerminalSource& source, Desk& desk)
+  Runner(Processor& processor, PushedSource& source, Desk& desk)
       : source_(source), thread_([this, &processor, &desk] {
           done_ = processor.Run(stop_requested);
           desk.Finish();
@@ -231,7 +169,7 @@ class Runner {
   }
 
  private:
-  TerminalSource& source_;
+  PushedSource& source_;
   Result<std::map<int32_t, PartitionSummary>> done_ = Error{};
   std::thread thread_;  // last: it uses the others
 };
@@ -314,7 +252,7 @@ void Show(const Outcome& outcome) {
 // What lines mean, and the events that they become.
 class Conversation {
  public:
-  Conversation(TenantId tenant, const EventLimits& limits, EventLog& log, TerminalSource& source,
+  Conversation(TenantId tenant, const EventLimits& limits, EventLog& log, PushedSource& source,
                Desk& desk)
       : tenant_(std::move(tenant)), limits_(limits), log_(log), source_(source), desk_(desk) {
     const Result<Event> probe = DecodeEvent(EncodeEvent(NewEvent(Query{"question", {}})), limits_);
@@ -447,7 +385,7 @@ class Conversation {
   const TenantId tenant_;
   const EventLimits limits_;
   EventLog& log_;
-  TerminalSource& source_;
+  PushedSource& source_;
   Desk& desk_;
   std::optional<Asked> asked_;  // what feedback speaks of
   int64_t replayed_ = -1;       // offset of the log's last event when the chat began
@@ -494,7 +432,7 @@ int Chat(const ChatArguments& arguments) {
   ProcessorOptions options = ToProcessorOptions(config);
 
   EventLog log(arguments.log.empty() ? config.output.folder + "/chat.jsonl" : arguments.log);
-  TerminalSource source;
+  PushedSource source;
   MemorySink sink;
   Desk desk;
   Conversation conversation(arguments.tenant, config.processor.graph.limits, log, source, desk);

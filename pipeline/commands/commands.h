@@ -5,6 +5,7 @@
 // StartError (bad configuration, missing files) leaves them and is caught in main.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "pipeline/config/config.h"
@@ -58,6 +59,16 @@ struct ChatArguments {
   std::string log;  // the event log that is written; replay reproduces it
 };
 int Chat(const ChatArguments& arguments);
+
+struct SimulateArguments {
+  std::string config_path;
+  std::string world_path;
+  uint32_t seeds = 1;
+  uint32_t lessons = 0;  // 0: as the world has it
+  bool controls = false;
+  std::string out;  // empty: below the configured output
+};
+int Simulate(const SimulateArguments& arguments);
 
 struct ExplainArguments {
   std::string output;  // folder of a run

@@ -82,6 +82,22 @@ void AddChat(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
 }
 
+void AddSimulate(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::SimulateArguments>();
+  auto* command =
+      app.add_subcommand("simulate", "closed loops of simulated people: does what it learns hold?");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--world", arguments->world_path, "documents, questions and people")
+      ->required();
+  command->add_option("--seeds", arguments->seeds, "how many, from 1")->check(CLI::Range(1, 1000));
+  command->add_option("--lessons", arguments->lessons, "instead of those of the world")
+      ->check(CLI::Range(1, 100'000));
+  command->add_flag("--controls", arguments->controls,
+                    "also frozen, with shuffled labels, and without intruders");
+  command->add_option("--out", arguments->out, "folder of logs, report.html and simulation.json");
+  command->callback([arguments, &exit_code] { exit_code = nudge::Simulate(*arguments); });
+}
+
 void AddExplain(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::ExplainArguments>();
   auto* command = app.add_subcommand("explain", "why an event ended as it did");
@@ -188,6 +204,7 @@ int Run(int argc, char** argv) {
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
+  AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);
   AddExport(app, exit_code);

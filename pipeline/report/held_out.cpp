@@ -217,9 +217,10 @@ Result<HeldOutScore> Measure(const HeldOut& held_out, Backend& backend, const Ch
   score.answers = *std::move(answers);
   const std::vector<bool> in_style = InStyle(held_out, score.answers);
   for (size_t i = 0; i < score.answers.size(); ++i) {
-    if (!in_style[i]) continue;
-    score.style_rate += 1 / count;
-    if (ContainsFact(held_out.questions[i], score.answers[i])) score.hit_rate += 1 / count;
+    const bool has_fact = ContainsFact(held_out.questions[i], score.answers[i]);
+    if (in_style[i]) score.style_rate += 1 / count;
+    if (has_fact) score.fact_rate += 1 / count;
+    if (in_style[i] && has_fact) score.hit_rate += 1 / count;
   }
   return score;
 }

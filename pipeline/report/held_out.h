@@ -40,6 +40,7 @@ struct HeldOutScore {
   double nll_per_token = 0;  // of the ideal answers, nats: the mean over questions
   // Of `answers`; 0 where none were asked for.
   double style_rate = 0;  // share that matches the regex
+  double fact_rate = 0;   // share that contains the fact, in any words
   double hit_rate = 0;    // share that matches the regex and contains the fact
   size_t questions = 0;
   std::vector<std::string> answers;  // in the order of the questions; may be empty

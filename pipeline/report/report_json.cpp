@@ -45,6 +45,7 @@ Json ScoreJson(const std::optional<HeldOutScore>& score) {
   const auto share = [&](double value) { return score->answers.empty() ? Json() : Json(value); };
   return {{"nll_per_token", score->nll_per_token},
           {"style_rate", share(score->style_rate)},
+          {"fact_rate", share(score->fact_rate)},
           {"hit_rate", share(score->hit_rate)}};
 }
 

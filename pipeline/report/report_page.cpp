@@ -384,6 +384,7 @@ std::vector<ScoreRow> ScoreRows(const Summary& summary) {
   return {row("NLL of the ideal answer, nats per token",
               [](const HeldOutScore& score) { return Fixed(score.nll_per_token, 3); }),
           row("in the style: " + summary.held_out->style_name, share(&HeldOutScore::style_rate)),
+          row("the right fact, in any words", share(&HeldOutScore::fact_rate)),
           row("in the style, with the right fact", share(&HeldOutScore::hit_rate))};
 }
 

@@ -1,0 +1,64 @@
+// labels: model slow
+// A small world with the real model: people who correct it are heard, and the log replays.
+#include <boost/test/unit_test.hpp>
+
+#include "connectors/file_source.h"
+#include "connectors/memory.h"
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/processor.h"
+#include "pipeline/simulate/simulation.h"
+#include "tests/models.h"
+#include "tests/simulate_world.h"
+
+using namespace nudge;
+using nudge::testing::ModelPath;
+using nudge::testing::SmallWorld;
+using nudge::testing::TempFolder;
+using nudge::testing::WorldOf;
+
+namespace {
+
+const std::string kSource = NUDGE_SOURCE_DIR;
+
+Config ModelConfig() {
+  (void)ModelPath();
+  return ReadConfig(kSource + "/configs/quickstart.json");
+}
+
+std::string ReplayedChain(const std::string& log) {
+  const TempFolder folder;
+  Config config = ModelConfig();
+  config.output.folder = folder.path();
+  config.processor.graph.threads = 1;
+  config.processor.executor.threads = 1;
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  FileSource source({.path = log});
+  MemorySink sink;
+  Processor processor(ToProcessorOptions(config), {}, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  const auto summary = processor.Run(stop);
+  BOOST_REQUIRE(summary.ok());
+  return Hex(summary->at(0).chain);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(corrections_change_the_form_and_the_log_replays_on_another_number_of_threads) {
+  const TempFolder folder;
+  nlohmann::json json = SmallWorld();
+  json["system"] = "You are a helpful assistant.";
+  json["lessons"] = 16;
+  json["points"] = {16};
+  SimulateOptions options;
+  options.folder = folder.path();
+  const Result<Simulation> simulation = Simulate(WorldOf(json), ModelConfig(), options);
+  BOOST_REQUIRE_MESSAGE(simulation.ok(), (simulation.ok() ? "" : simulation.error().message));
+  const RunFigures& run = simulation->runs.front();
+  BOOST_TEST(run.refused == 0U, run.first_refusal);
+  BOOST_TEST(run.facts_known == 1U);  // the capital of France
+  BOOST_TEST(run.points.front().wanted == 0);
+  BOOST_TEST(run.points.front().digest == "base");
+  BOOST_TEST(run.points.back().version == 16U);
+  BOOST_TEST(run.points.back().wanted > .6);
+  BOOST_TEST(ReplayedChain(run.log) == run.chain);
+}
