@@ -255,7 +255,11 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   if (const auto why = TooLong(offer.logged)) return "no training step: " + *why;
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   const Version parent = tenant.lineage.parent();
-  if (!event.user.empty()) offer.holds.people.insert(event.user);
+  if (!event.user.empty()) {
+    offer.holds.people.insert(event.user);
+    offer.logged.teacher = event.user;
+  }
+  offer.logged.source = event.source;
   offer.logged.admitted = admission.admitted;
   const std::optional<Step> step =
       tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_);
@@ -302,7 +306,10 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     offer.logged.chat = std::move(shown->chat);
     offer.logged.shown = Sequence{record->answer};
     offer.holds = {std::move(shown->people), std::move(shown->documents)};
-    if (!record->user.empty()) offer.holds.people.insert(record->user);
+    if (!record->user.empty()) {
+      offer.holds.people.insert(record->user);
+      offer.logged.teacher = record->user;  // unless the feedback has a user of its own
+    }
   } else if (feedback.inline_answer) {
     offer.logged.chat = PlainChat(*gathered.chosen, feedback.inline_answer->query);
     offer.logged.shown = feedback.inline_answer->completion;

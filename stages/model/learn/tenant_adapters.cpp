@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 knew the order of lessons, and no places
+constexpr uint8_t kFormat = 3;  // 1 knew the order of lessons and no places, 2 no teachers
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;
@@ -29,6 +29,8 @@ std::string EncodeExample(const TextExample& example) {
   out.U8(example.correction.has_value());
   if (example.correction) out.Text(*example.correction);
   out.F64(example.reward);
+  out.Text(example.teacher);
+  out.Text(example.source);
   return out.Take();
 }
 
@@ -41,6 +43,8 @@ TextExample DecodeExample(ByteReader& in) {
   example.shown = in.Text();
   if (in.U8() != 0) example.correction = in.Text();
   example.reward = in.F64();
+  example.teacher = in.Text();
+  example.source = in.Text();
   return example;
 }
 
@@ -76,7 +80,8 @@ struct TenantAdapters::Visitor {
           Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
       return;
     }
-    self.journal_.Put(at, {logged.chat, *shown, logged.correction, logged.reward});
+    self.journal_.Put(at, {logged.chat, *shown, logged.correction, logged.reward, logged.teacher,
+                           logged.source});
     if (logged.admitted) self.ahead_.push_back(at);
   }
   void operator()(const nudge::Return& back) { self.Return(back); }
