@@ -50,6 +50,8 @@ struct LoggedExample {
   std::string comment;
   uint64_t question_bytes = 0;
   bool admitted = true;  // false: kept, in case that it is admitted after all
+  std::string teacher;   // who gave the feedback, else who asked; may be empty
+  std::string source;    // of the event
 };
 
 // Goes on from a place: what counts there is learnt again from the nearest checkpoint before it.

@@ -280,7 +280,11 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   if (!left_out.ok()) return "no training step: " + left_out.error().message;
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   const Version parent = tenant.lineage.parent();
-  if (!event.user.empty()) offer.holds.people.insert(event.user);
+  if (!event.user.empty()) {
+    offer.holds.people.insert(event.user);
+    offer.logged.teacher = event.user;
+  }
+  offer.logged.source = event.source;
   offer.holds.events.merge(EventsBehind(event));
   offer.logged.admitted = admission.admitted;
   const std::optional<Step> step =
@@ -335,7 +339,10 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     offer.logged.shown = Sequence{record->answer};
     offer.logged.question_bytes = shown->question_bytes;
     offer.holds = {std::move(shown->people), std::move(shown->documents), std::move(shown->events)};
-    if (!record->user.empty()) offer.holds.people.insert(record->user);
+    if (!record->user.empty()) {
+      offer.holds.people.insert(record->user);
+      offer.logged.teacher = record->user;  // unless the feedback has a user of its own
+    }
   } else if (feedback.inline_answer) {
     offer.logged.chat = PlainChat(*gathered.chosen, feedback.inline_answer->query);
     offer.logged.shown = feedback.inline_answer->completion;

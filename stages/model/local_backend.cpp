@@ -454,6 +454,7 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
 Result<TokenExample> LocalBackend::ExampleOf(const TextExample& text) const {
   TokenExample example;
   example.reward = text.reward;
+  example.voice = {SeedOf({text.source}), SeedOf({text.source, text.teacher})};
   Result<std::vector<int32_t>> prompt = model_.RenderTokens(text.chat);
   if (!prompt.ok()) return prompt.error();
   example.prompt = std::move(*prompt);

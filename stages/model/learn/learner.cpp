@@ -13,7 +13,7 @@ namespace nudge {
 
 namespace {
 
-constexpr uint8_t kFormat = 1;
+constexpr uint8_t kFormat = 2;  // 1 knew no voices
 constexpr size_t kChecksumBytes = 32;
 constexpr double kBudgetStart = 0.5;
 constexpr double kLeastLambda = 0.03;
@@ -191,6 +191,69 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
   return drawn;
 }
 
+std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
+  std::set<Voice> voices = {voice};
+  for (const ReplayItem& item : replay_) voices.insert(item.voice);
+  return voices;
+}
+
+// The earlier lessons that are repeated beside a new one that has `share` of the step: each of who
+// is furthest short then, and of that voice's lessons by chance, later ones the more likely.
+std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
+                                                             double share) const {
+  const std::set<Voice> voices = VoicesWith(voice);
+  const size_t count = std::min<size_t>(options_.replay_per_lesson, replay_.size());
+  const uint64_t stream = RandomAt(RandomAt(options_.seed, kReplay), events_);
+  std::map<Voice, double> given = {{voice, share}};
+  std::vector<const ReplayItem*> drawn;
+  std::set<Voice> left;  // that have lessons which are not drawn
+  for (const ReplayItem& item : replay_) left.insert(item.voice);
+  while (drawn.size() < count && !left.empty()) {
+    const Voice next = influence_.FurthestShort(voices, given, left);
+    std::vector<std::pair<const ReplayItem*, double>> lessons;  // the latest first
+    double all = 0;
+    double weight = 1;
+    for (auto item = replay_.rbegin(); item != replay_.rend(); ++item) {
+      if (item->voice != next) continue;
+      if (std::ranges::find(drawn, &*item) == drawn.end()) {
+        lessons.emplace_back(&*item, weight);
+        all += weight;
+      }
+      weight *= options_.replay_decay;
+    }
+    if (lessons.empty()) {
+      left.erase(next);
+      continue;
+    }
+    double at = UniformAt(stream, drawn.size()) * all;
+    size_t chosen = 0;
+    while (chosen + 1 < lessons.size() && at >= lessons[chosen].second) {
+      at -= lessons[chosen++].second;
+    }
+    drawn.push_back(lessons[chosen].first);
+    given[next] += (1 - share) / static_cast<double>(count);
+  }
+  return drawn;
+}
+
+// Of whoever has most of them, the earliest goes when there are too many.
+void Learner::Keep(ReplayItem item) {
+  const auto prompt = [](const ReplayItem& one) {
+    const TrainSequence& sequence = one.up ? *one.up : *one.down;
+    return std::span(sequence.tokens).first(sequence.completion_begin);
+  };
+  std::erase_if(replay_, [&](const ReplayItem& earlier) {
+    return earlier.voice == item.voice && std::ranges::equal(prompt(earlier), prompt(item));
+  });
+  replay_.push_back(std::move(item));
+  if (replay_.size() <= options_.replay_examples) return;
+  std::map<Voice, size_t> counts;
+  for (const ReplayItem& one : replay_) ++counts[one.voice];
+  const auto most = std::ranges::max_element(
+      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
+  replay_.erase(std::ranges::find(replay_, most->first, &ReplayItem::voice));
+}
+
 // What does not fit beside the new lesson is left out: anchors before replayed lessons.
 Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
                                  const AnchorPool& anchors, size_t max_tokens) const {
@@ -200,16 +263,19 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
     return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
   size_t used = rows(item);
+  const std::set<Voice> voices = VoicesWith(item.voice);
+  const double most = 1.0 / (1 + options_.replay_per_lesson);
+  double own = influence_.ShareOf(item.voice, voices, most);
   std::vector<const ReplayItem*> items = {&item};
-  for (const uint64_t i : Draw(kReplay, options_.replay_per_lesson, replay_.size())) {
-    const size_t more = rows(replay_[i]);
+  for (const ReplayItem* earlier : DrawEarlier(item.voice, own)) {
+    const size_t more = rows(*earlier);
     if (more == 0) continue;
     if (used + more > max_tokens) {
       batch.left_out.replayed += more;
       continue;
     }
     used += more;
-    items.push_back(&replay_[i]);
+    items.push_back(earlier);
   }
   auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
@@ -219,8 +285,12 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
     batch.left_out.anchors += less;
     drawn.pop_back();
   }
-  const double share = 1 / static_cast<double>(items.size());
+  // Alone it is the step; but who has had too much does not get more where others do not fit.
+  if (items.size() == 1 && own >= most) own = 1;
+  const double others = (1 - own) / static_cast<double>(std::max<size_t>(items.size() - 1, 1));
   for (const ReplayItem* one : items) {
+    const double share = one == &item ? own : others;
+    batch.shares[one->voice] += share;
     if (one->up) {
       batch.sequences.push_back(*one->up);
       batch.sequences.back().weight *= static_cast<float>(share);
@@ -245,6 +315,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   if (auto error = Check(example)) return *error;
   const std::vector<int32_t>& shown = example.shown_completion;
   ReplayItem item;
+  item.voice = example.voice;
   if (example.correction) {
     item.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
   } else if (example.reward > 0) {
@@ -268,6 +339,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   const Tally tally = TallyAfter(example);
 
   StepReport report;
+  std::map<Voice, double> shares;
   const bool nothing_to_learn = !item.up && DownWeight(tally) == 0;
   if (nothing_to_learn) {
     auto nll =
@@ -277,6 +349,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     report.accepted = true;
   } else {
     const StepBatch batch = Pack(item, tally, anchors, trainer.limits().max_tokens);
+    shares = batch.shares;
     const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
     auto losses = trainer.Gradients(weights_, batch.sequences, parallel, gradient);
     if (!losses) return losses.error();
@@ -300,10 +373,10 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     return report;
   }
   ++counts_.steps;
-  if (options_.replay_examples > 0) {
-    if (replay_.size() == options_.replay_examples) replay_.pop_front();
-    replay_.push_back(std::move(item));
+  if (!shares.empty()) {
+    influence_.Book(shares, VoicesWith(item.voice).size(), options_.influence_lessons);
   }
+  if (options_.replay_examples > 0) Keep(std::move(item));
   return report;
 }
 
@@ -377,9 +450,12 @@ std::string Learner::Save() const {
   out.Floats(optimizer_.second_moment());
   out.U64(replay_.size());
   for (const ReplayItem& item : replay_) {
+    out.U64(item.voice.source);
+    out.U64(item.voice.person);
     WriteSequence(item.up, out);
     WriteSequence(item.down, out);
   }
+  influence_.Save(out);
   for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
   for (const uint64_t value :
        {events_, counts_.steps, counts_.corrections, counts_.ups, counts_.downs, counts_.refused}) {
@@ -425,12 +501,14 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
   const uint64_t items = in.U64();
   for (uint64_t i = 0; i < items && !in.failed(); ++i) {
     ReplayItem item;
+    item.voice = {in.U64(), in.U64()};
     item.up = ReadSequence(Objective::kCrossEntropy, in);
     item.down = ReadSequence(Objective::kDown, in);
     if (item.down) item.down->beta = static_cast<float>(options.down_beta);
     learner.replay_.push_back(std::move(item));
     if (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
   }
+  learner.influence_.Load(in);
   for (double* value :
        {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {
     *value = in.F64();

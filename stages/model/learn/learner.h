@@ -12,6 +12,11 @@
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 // A step has as many tokens as the trainer takes: what does not fit is left out, and counted.
 //
+// Who teaches more often than others has no more say: see influence.h. Earlier lessons are kept
+// for each voice alike, and repeated the more seldom the older they are, by replay_decay a lesson of
+// the same voice; a lesson takes the place of earlier ones of its voice to the same prompt. So who
+// changes their mind is not held back by what they said before.
+//
 // Belongs to one tenant; one call at a time, any thread. Every choice is a hash of seed and step
 // number, so that weights are a function of options, model, anchors and the examples in order.
 #pragma once
@@ -19,14 +24,17 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/learn/influence.h"
 #include "stages/model/learn/learner_options.h"
 #include "stages/model/learn/left_out.h"
 #include "stages/model/trainer/lora.h"
@@ -69,6 +77,7 @@ struct TokenExample {
   std::vector<int32_t> shown_completion;  // may be empty with a correction
   std::optional<std::vector<int32_t>> correction;
   double reward = 0;  // -1..1; without meaning beside a correction
+  Voice voice;        // who taught it
 };
 
 struct StepReport {
@@ -126,6 +135,7 @@ class Learner {
   // An example ready for the trainer. The weights of `up` and `down` hold the size of the reward
   // alone: the factor from U and D changes from event to event, so it is computed at every use.
   struct ReplayItem {
+    Voice voice;
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
   };
@@ -139,6 +149,7 @@ class Learner {
     size_t anchors_begin = 0;
     double lambda = 0;
     LeftOut left_out;
+    std::map<Voice, double> shares;
   };
 
   LoraWeights InitialWeights() const;
@@ -147,6 +158,9 @@ class Learner {
   StepBatch Pack(const ReplayItem& item, const Tally& tally, const AnchorPool& anchors,
                  size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
+  std::vector<const ReplayItem*> DrawEarlier(const Voice& voice, double share) const;
+  std::set<Voice> VoicesWith(const Voice& voice) const;
+  void Keep(ReplayItem item);
   Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
                     double kl_before, Trainer& trainer, const ParallelFor& parallel);
   void FollowBudget(double kl);
@@ -155,7 +169,8 @@ class Learner {
   LearnerOptions options_;
   LoraWeights weights_;
   AdamW optimizer_;
-  std::deque<ReplayItem> replay_;
+  std::deque<ReplayItem> replay_;  // the latest last
+  Influence influence_;
   Tally tally_;
   double lambda_ = 0;  // of the next step
   double kl_ema_ = 0;

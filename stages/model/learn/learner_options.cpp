@@ -40,6 +40,11 @@ Fields OptionsOf(LearnerOptions& options) {
        "earlier ones repeated with each new one"},
       {"adapt.replay_examples", Number{&options.replay_examples, 0, 100'000}, "", kSemantic,
        "kept per tenant to be repeated"},
+      {"adapt.replay_decay", Number{&options.replay_decay, 0.5, 1}, "", kSemantic,
+       "how likely a person's lesson is repeated, against their next one; 1: all alike"},
+      {"adapt.influence_lessons", Number{&options.influence_lessons, 1, 1e6}, "", kSemantic,
+       "of each person: over as many all people have the same part of what is learnt, however "
+       "often one of them teaches"},
       {"adapt.anchors_per_step", Number{&options.anchors_per_step, 0, 8}, "texts", kSemantic,
        "checked with each step"},
       {"adapt.anchor_lambda", Number{&options.anchor_lambda, 0, 100}, "", kSemantic,

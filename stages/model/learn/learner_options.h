@@ -22,8 +22,10 @@ struct LearnerOptions {
   double down_beta = 1;
   double balance_decay = 0.97;
 
-  uint32_t replay_per_lesson = 1;  // drawn uniformly from those kept
-  uint32_t replay_examples = 512;  // kept, the latest
+  uint32_t replay_per_lesson = 1;
+  uint32_t replay_examples = 512;  // kept, of each voice alike
+  double replay_decay = 0.95;      // how likely a lesson is repeated, against the voice's next one
+  double influence_lessons = 8;    // of each voice, within which what it has had fades
 
   uint32_t anchors_per_step = 2;
   double anchor_lambda = 1;  // without a kl_budget

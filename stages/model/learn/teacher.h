@@ -51,6 +51,8 @@ struct TextExample {
   std::string shown;
   std::optional<std::string> correction;
   double reward = 0;  // -1..1
+  std::string teacher;  // may be empty
+  std::string source;   // of the event that taught it
 };
 
 // What one lesson did; feeds the learning curves and what people are shown of a lesson, never an

@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 kept no comment and no result, 1 no places
+constexpr uint8_t kFormat = 3;  // 2 kept no teacher, no comment and no result, 1 no places
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;
@@ -30,6 +30,8 @@ std::string EncodeLesson(const KeptLesson& lesson) {
   out.U8(example.correction.has_value());
   if (example.correction) out.Text(*example.correction);
   out.F64(example.reward);
+  out.Text(example.teacher);
+  out.Text(example.source);
   out.Text(lesson.comment);
   out.U64(lesson.question_bytes);
   return out.Take();
@@ -45,6 +47,8 @@ KeptLesson DecodeLesson(ByteReader& in) {
   example.shown = in.Text();
   if (in.U8() != 0) example.correction = in.Text();
   example.reward = in.F64();
+  example.teacher = in.Text();
+  example.source = in.Text();
   lesson.comment = in.Text();
   lesson.question_bytes = in.U64();
   return lesson;
@@ -115,7 +119,8 @@ struct TenantAdapters::Visitor {
       self.results_.Put(at, {{}, self.error_->message});
       return;
     }
-    self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward},
+    self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher,
+                            logged.source},
                            logged.comment,
                            logged.question_bytes});
     if (logged.admitted) self.ahead_.push_back(at);
