@@ -163,8 +163,10 @@ BOOST_AUTO_TEST_CASE(what_waits_is_as_large_as_what_changed) {
     for (uint64_t i = 1; i <= kCuts; ++i) partition.Add(i);
     partition.Add(0);
     partition.Commit((kCuts + 1) * kEventsACut);
-    BOOST_TEST((partition.Written() ==
-                std::pair{uint64_t{2}, static_cast<int64_t>((kCuts + 1) * kEventsACut)}));
+    const auto [cuts, offset] = partition.Written();
+    BOOST_TEST(offset == static_cast<int64_t>((kCuts + 1) * kEventsACut));
+    // The first, and those behind it in one; or in two, where they were being tidied when it came.
+    BOOST_TEST((cuts == 2 || cuts == 3));
     // Of the own entries of all but the last cuts, at most "back" is left.
     BOOST_TEST(partition.written_bytes() < kCuts * 60);
   }
