@@ -6,11 +6,11 @@
 #include <numeric>
 
 #include "pipeline/outbox.h"
-#include "tests/temp_folder.h"
+#include "tests/state_world.h"
 
 using namespace nudge;
 using namespace std::chrono_literals;
-using nudge::testing::TempFolder;
+using namespace nudge::testing;
 
 namespace {
 
@@ -48,7 +48,7 @@ Cut CutOf(uint64_t number) {
 class Partition {
  public:
   explicit Partition(const std::string& folder)
-      : store_(folder, {"models", "configuration"}, {.backup_every_cuts = 0}),
+      : store_(folder, kIdentity, kNoBackups),
         outbox_(sink_, &store_, credits_, {},
                 [](const Error& error) { BOOST_ERROR(error.message); }) {
     BOOST_REQUIRE(store_.Newest(0, 0).ok());
@@ -83,7 +83,7 @@ class Partition {
 
 // The state in the folder, as it is loaded.
 std::vector<std::string> StateIn(const std::string& folder) {
-  StateStore store(folder, {"models", "configuration"}, {.backup_every_cuts = 0});
+  StateStore store(folder, kIdentity, kNoBackups);
   const auto cut = store.Newest(0, 1'000'000);
   BOOST_REQUIRE(cut.ok());
   BOOST_REQUIRE(cut->has_value());
@@ -95,7 +95,7 @@ std::vector<std::string> StateIn(const std::string& folder) {
 // The state after the first `cuts` cuts, one after the other.
 std::vector<std::string> StateAfter(uint64_t cuts) {
   const TempFolder folder;
-  StateStore store(folder.path(), {"models", "configuration"}, {.backup_every_cuts = 0});
+  StateStore store(folder.path(), kIdentity, kNoBackups);
   BOOST_REQUIRE(store.Newest(0, 0).ok());
   for (uint64_t i = 0; i < cuts; ++i) BOOST_REQUIRE(store.Write(CutOf(i)).ok());
   store.Close(0);
