@@ -185,8 +185,8 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
   {
     const MutexLock lock(next_mutex_);
     next_at_respond_[at.partition()] = at.ordinal() + 1;
-    const bool forgets =
-        in.body && std::holds_alternative<Forget>(in.body->resolved->prepared->event.data);
+    const bool forgets = in.body && !in.body->resolved->duplicate_of &&
+                         std::holds_alternative<Forget>(in.body->resolved->prepared->event.data);
     if (forgets) forgot_.insert(at.partition());
   }
   if (in.barrier) TellForgets(at.partition(), *in.barrier);

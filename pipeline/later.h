@@ -41,11 +41,12 @@ class Later {
     return *value;
   }
 
+  // Destroys `then` without calling it where nobody will resolve the value.
   void When(std::function<void(const T&)> then) {
     {
       const MutexLock lock(mutex_);
       if (!value_) {
-        waiting_.push_back(std::move(then));
+        if (!given_up_) waiting_.push_back(std::move(then));
         return;
       }
     }
@@ -63,16 +64,19 @@ class Later {
     for (const auto& then : waiting) then(Get());
   }
 
-  // Nobody will resolve it: what waits is destroyed without being called.
-  void DropWaiting() {
+  // Nobody will resolve it, unless it is there: what waits is destroyed without being called, and
+  // so is what comes later, which might hold this value and so keep itself for ever.
+  void GiveUp() {
     std::vector<std::function<void(const T&)>> dropped;  // destroyed without the lock
     const MutexLock lock(mutex_);
+    given_up_ = true;
     dropped.swap(waiting_);
   }
 
  private:
   mutable Mutex mutex_;
   std::optional<T> value_ GUARDED_BY(mutex_);
+  bool given_up_ GUARDED_BY(mutex_) = false;
   std::vector<std::function<void(const T&)>> waiting_ GUARDED_BY(mutex_);
 };
 
@@ -83,7 +87,7 @@ using LaterPtr = std::shared_ptr<Later<T>>;
 // lessons about one answer would otherwise keep each other for ever.
 template <class T>
 std::shared_ptr<void> OwnWaiting(const LaterPtr<T>& later) {
-  return {later.get(), [later](void*) { later->DropWaiting(); }};
+  return {later.get(), [later](void*) { later->GiveUp(); }};
 }
 
 }  // namespace nudge

@@ -317,7 +317,7 @@ void Outbox::WriteCuts() {
 }
 
 // The complete cut of the partition that follows the one after `events`.
-std::vector<Outbox::WaitingCut>::iterator Outbox::Follower(int32_t partition, uint64_t events) {
+std::list<Outbox::WaitingCut>::iterator Outbox::Follower(int32_t partition, uint64_t events) {
   return std::find_if(cuts_.begin(), cuts_.end(), [&](const WaitingCut& waiting) {
     return waiting.cut.partition == partition && waiting.cut.follows == events;
   });
@@ -331,19 +331,19 @@ void Outbox::JoinCuts(int32_t partition) {
        next = Follower(partition, in_line)) {
     in_line = next->cut.events;
   }
-  for (size_t i = 0; i < cuts_.size(); ++i) {
-    if (cuts_[i].cut.partition != partition || cuts_[i].cut.follows <= in_line) continue;
-    const auto later = Follower(partition, cuts_[i].cut.events);
-    if (later == cuts_.end()) continue;
-    Extend(cuts_[i].cut, std::move(later->cut));
-    cuts_[i].joined = true;
-    cuts_.erase(later);
-    i = static_cast<size_t>(-1);  // from the start: it may have a follower again
+  for (WaitingCut& waiting : cuts_) {
+    if (waiting.cut.partition != partition || waiting.cut.follows <= in_line) continue;
+    for (auto later = Follower(partition, waiting.cut.events); later != cuts_.end();
+         later = Follower(partition, waiting.cut.events)) {
+      Extend(waiting.cut, std::move(later->cut));
+      waiting.joined = true;
+      cuts_.erase(later);
+    }
   }
 }
 
 // A joined cut that holds too much twice.
-std::vector<Outbox::WaitingCut>::iterator Outbox::NextToTidy() {
+std::list<Outbox::WaitingCut>::iterator Outbox::NextToTidy() {
   return std::find_if(cuts_.begin(), cuts_.end(), [](const WaitingCut& waiting) {
     return waiting.joined && waiting.cut.changes.size() > 2 * waiting.distinct + kTwice;
   });
@@ -352,7 +352,7 @@ std::vector<Outbox::WaitingCut>::iterator Outbox::NextToTidy() {
 // The next cut that may be written. A later cut may be complete first, since it may have fewer
 // lessons to wait for. But a cut holds only what changed since the cut before, so cuts are written
 // in the log's order.
-std::vector<Outbox::WaitingCut>::iterator Outbox::NextCut() {
+std::list<Outbox::WaitingCut>::iterator Outbox::NextCut() {
   return std::find_if(cuts_.begin(), cuts_.end(), [&](const WaitingCut& waiting) REQUIRES(mutex_) {
     const Cut& cut = waiting.cut;
     return cut.follows == saved_events_[cut.partition] &&

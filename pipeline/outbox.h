@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <map>
 #include <thread>
 #include <vector>
@@ -90,8 +91,8 @@ class Outbox {
   void WriteOutcomes();
   void WriteCuts();
   void JoinCuts(int32_t partition) REQUIRES(mutex_);
-  std::vector<WaitingCut>::iterator Follower(int32_t partition, uint64_t events) REQUIRES(mutex_);
-  std::vector<WaitingCut>::iterator NextToTidy() REQUIRES(mutex_);
+  std::list<WaitingCut>::iterator Follower(int32_t partition, uint64_t events) REQUIRES(mutex_);
+  std::list<WaitingCut>::iterator NextToTidy() REQUIRES(mutex_);
   void Rest() REQUIRES(mutex_);
   Result<Nothing> Write(std::vector<Entry> fresh, std::vector<Entry>& sent);
   void CountCommitted(const std::vector<Entry>& sent) REQUIRES(mutex_);
@@ -99,7 +100,7 @@ class Outbox {
   bool CutsAreBehind() REQUIRES(mutex_);
   int64_t Committed(int32_t partition) const REQUIRES(mutex_);
   void WakeAll();
-  std::vector<WaitingCut>::iterator NextCut() REQUIRES(mutex_);
+  std::list<WaitingCut>::iterator NextCut() REQUIRES(mutex_);
   bool Fail() REQUIRES(mutex_);
 
   Sink& sink_;
@@ -113,10 +114,10 @@ class Outbox {
   CondVar cuts_changed_;      // the same
   CondVar done_;              // for whoever waits in Flush or Pause
   std::vector<Entry> entries_ GUARDED_BY(mutex_);
-  std::vector<Entry> sent_ GUARDED_BY(mutex_);       // with the sink, and not committed yet
-  std::vector<WaitingCut> cuts_ GUARDED_BY(mutex_);  // not written yet
-  uint64_t added_ GUARDED_BY(mutex_) = 0;            // entries, ever
-  uint64_t written_ GUARDED_BY(mutex_) = 0;          // of those, the first ones, done with
+  std::vector<Entry> sent_ GUARDED_BY(mutex_);     // with the sink, and not committed yet
+  std::list<WaitingCut> cuts_ GUARDED_BY(mutex_);  // not written yet
+  uint64_t added_ GUARDED_BY(mutex_) = 0;          // entries, ever
+  uint64_t written_ GUARDED_BY(mutex_) = 0;        // of those, the first ones, done with
   OutcomeCounts progress_ GUARDED_BY(mutex_);
   std::map<int32_t, Position> positions_ GUARDED_BY(mutex_);
   bool writing_ GUARDED_BY(mutex_) = false;  // outcomes

@@ -413,10 +413,11 @@ Result<Nothing> Processor::Drain(const std::atomic<bool>& stop) {
     }
   }
   graph_.WaitForAll();
+  const auto deadline = std::chrono::steady_clock::now() + std::max(left, kCommit);
   if (state_ && options_.checkpoint_at_end) {
-    for (auto& [number, partition] : partitions_) TakeCut(number, partition, options_.drain);
+    for (auto& [number, partition] : partitions_) TakeCut(number, partition, TimeUntil(deadline));
   }
-  outbox_.Flush(std::max(left, kCommit));
+  outbox_.Flush(std::max(TimeUntil(deadline), kCommit));
   return Nothing{};
 }
 

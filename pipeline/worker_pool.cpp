@@ -86,7 +86,7 @@ void WorkerPool::Work(size_t slot) {
 // keep the others out.
 bool WorkerPool::LessonIsNext() const {
   if (lessons_.empty() || (others_turn_ && !jobs_.empty())) return false;
-  return lessons_begun_ == 0;
+  return !has_lesson_;
 }
 
 // Runs the next job without the lock, and says of which kind it was. Nothing: none may begin.
@@ -97,7 +97,7 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   auto [flow, job] = queue.Take();
   Count(job.kind, -1);
   others_turn_ = is_lesson;
-  if (is_lesson) ++lessons_begun_;
+  if (is_lesson) has_lesson_ = true;
   const auto begun = Clock::now();
   const std::optional<RunningJob> interrupted = running_[slot];
   running_[slot] = {job.kind, job.at, begun};
@@ -105,7 +105,7 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   job.run(slot);
   job.run = nullptr;
   mutex_.Lock();
-  if (is_lesson) --lessons_begun_;
+  if (is_lesson) has_lesson_ = false;
   running_[slot] = interrupted;
   // Lessons take equal turns, however long each is: a tenant's next one waits for one of each other
   // tenant, and not for as many as are as long together.

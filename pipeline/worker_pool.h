@@ -110,7 +110,7 @@ class WorkerPool {
   Queue lessons_ GUARDED_BY(mutex_);
   std::array<size_t, kJobKinds.size()> queued_ GUARDED_BY(mutex_){};   // by JobKind
   std::vector<std::optional<RunningJob>> running_ GUARDED_BY(mutex_);  // by slot
-  size_t lessons_begun_ GUARDED_BY(mutex_) = 0;  // that run, or gave way: 0 or 1
+  bool has_lesson_ GUARDED_BY(mutex_) = false;                         // one that runs, or gave way
   bool others_turn_ GUARDED_BY(mutex_) = false;  // nothing else began since the last lesson began
   std::shared_ptr<Shared> shared_ GUARDED_BY(mutex_);
 

@@ -411,8 +411,7 @@ BOOST_AUTO_TEST_CASE(a_user_is_forgotten_in_every_place_that_their_words_reached
              run.Receipt("/s/f2"));
   size_t files = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder.path())) {
-    std::ifstream in(file.path(), std::ios::binary);
-    const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    const std::string bytes = testing::FileBytes(file.path());
     BOOST_TEST(bytes.find("ZEBRA") == std::string::npos, file.path().filename());
     ++files;
   }

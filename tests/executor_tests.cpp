@@ -255,6 +255,23 @@ BOOST_AUTO_TEST_CASE(between_two_lessons_somebody_else_has_a_turn) {
   BOOST_TEST(jobs.PlaceOf("a2") <= 4U);
 }
 
+// A document that comes while a lesson has the only thread, until both are done. `come`: once the
+// document is queued.
+void EmbedBesideALesson(Backend& backend, std::promise<void>& learning,
+                        const std::function<void()>& come) {
+  ExecutorOptions options;
+  options.threads = 1;
+  Executor executor(backend, options, {}, {});
+  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
+  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
+  std::promise<void> embedded;
+  executor.EmbedTexts(Sequence::Of(0, 1), {"a document"}, false,
+                      [&](const Executor::Vectors&) { embedded.set_value(); });
+  come();
+  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
+  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+}
+
 BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
   const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8});
   std::promise<void> learning;
@@ -268,17 +285,7 @@ BOOST_AUTO_TEST_CASE(a_document_waits_for_the_lesson_that_has_the_only_thread) {
     documents_before_the_end = watched->documents_begun.load();
   });
   watched = &backend;
-  ExecutorOptions options;
-  options.threads = 1;
-  Executor executor(backend, options, {}, {});
-  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
-  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
-  std::promise<void> embedded;
-  executor.EmbedTexts(Sequence::Of(0, 1), {"a document"}, false,
-                      [&](const Executor::Vectors&) { embedded.set_value(); });
-  submitted = true;
-  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
-  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  EmbedBesideALesson(backend, learning, [&] { submitted = true; });
   BOOST_TEST(documents_before_the_end == 0);
 }
 
@@ -296,16 +303,7 @@ BOOST_AUTO_TEST_CASE(a_document_does_not_wait_for_the_end_of_a_lesson_that_takes
     documents_before_the_end = watched->documents_begun.load();
   });
   watched = &backend;
-  ExecutorOptions options;
-  options.threads = 1;
-  Executor executor(backend, options, {}, {});
-  std::future<Outcome> lesson = Ask(executor, 0, ALesson("learns", 1));
-  BOOST_REQUIRE((learning.get_future().wait_for(kDeadline) == std::future_status::ready));
-  std::promise<void> embedded;
-  executor.EmbedTexts(Sequence::Of(0, 1), {"a document"}, false,
-                      [&](const Executor::Vectors&) { embedded.set_value(); });
-  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
-  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  EmbedBesideALesson(backend, learning, [] {});
   BOOST_TEST(documents_before_the_end == 1);
 }
 

@@ -20,6 +20,7 @@
 #include "tests/temp_folder.h"
 
 using namespace nudge;
+using nudge::testing::FileBytes;
 using nudge::testing::TempFolder;
 
 namespace {
@@ -51,10 +52,6 @@ bool Same(const AdapterVersion& a, const AdapterVersion& b) {
          counts(a) == counts(b) && a.plugged == nullptr;
 }
 
-std::string Bytes(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 void Write(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
@@ -102,18 +99,18 @@ BOOST_AUTO_TEST_CASE(what_is_put_is_found_by_the_digest_it_was_asked_for_by_anot
 BOOST_AUTO_TEST_CASE(what_is_put_again_takes_the_place_of_what_was_there) {
   const World world;
   BOOST_REQUIRE(world.store.Put(Name(1), VersionOf(9)).ok());
-  const std::string before = Bytes(world.PathOf(1));
+  const std::string before = FileBytes(world.PathOf(1));
   BOOST_REQUIRE(world.store.Put(Name(1), VersionOf(1)).ok());
   BOOST_TEST(world.Finds(1));
   BOOST_REQUIRE(world.store.Put(Name(1), VersionOf(9)).ok());
-  BOOST_TEST((Bytes(world.PathOf(1)) == before));  // equal versions are equal bytes
+  BOOST_TEST((FileBytes(world.PathOf(1)) == before));  // equal versions are equal bytes
   BOOST_TEST(world.Files() == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(a_file_that_was_cut_altered_or_renamed_is_as_if_it_were_not_there) {
   const World world;
   BOOST_REQUIRE(world.store.Put(Name(1), VersionOf(1, 1'000)).ok());
-  const std::string good = Bytes(world.PathOf(1));
+  const std::string good = FileBytes(world.PathOf(1));
   for (size_t size = 0; size < good.size(); ++size) {
     Write(world.PathOf(1), good.substr(0, size));
     BOOST_TEST(world.HasNothing(1), "cut to " << size);
@@ -140,7 +137,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_was_cut_altered_or_renamed_is_as_if_it_were_not
 BOOST_AUTO_TEST_CASE(a_file_with_a_right_seal_of_another_format_is_not_taken) {
   const World world;
   BOOST_REQUIRE(world.store.Put(Name(1), VersionOf(1, 10)).ok());
-  std::string bytes = Bytes(world.PathOf(1));
+  std::string bytes = FileBytes(world.PathOf(1));
   bytes.resize(bytes.size() - 64);
   const auto sealed = [](const std::string& text) { return text + Sha256Hex(text); };
   Write(world.PathOf(1), sealed(bytes));

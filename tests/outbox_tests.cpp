@@ -6,11 +6,11 @@
 #include <numeric>
 
 #include "pipeline/outbox.h"
-#include "tests/temp_folder.h"
+#include "tests/state_world.h"
 
 using namespace nudge;
 using namespace std::chrono_literals;
-using nudge::testing::TempFolder;
+using namespace nudge::testing;
 
 namespace {
 
@@ -48,7 +48,7 @@ Cut CutOf(uint64_t number) {
 class Partition {
  public:
   explicit Partition(const std::string& folder)
-      : store_(folder, {"models", "configuration"}, {.backup_every_cuts = 0}),
+      : store_(folder, kIdentity, kNoBackups),
         outbox_(sink_, &store_, credits_, {},
                 [](const Error& error) { BOOST_ERROR(error.message); }) {
     BOOST_REQUIRE(store_.Newest(0, 0).ok());
@@ -83,7 +83,7 @@ class Partition {
 
 // The state in the folder, as it is loaded.
 std::vector<std::string> StateIn(const std::string& folder) {
-  StateStore store(folder, {"models", "configuration"}, {.backup_every_cuts = 0});
+  StateStore store(folder, kIdentity, kNoBackups);
   const auto cut = store.Newest(0, 1'000'000);
   BOOST_REQUIRE(cut.ok());
   BOOST_REQUIRE(cut->has_value());
@@ -95,7 +95,7 @@ std::vector<std::string> StateIn(const std::string& folder) {
 // The state after the first `cuts` cuts, one after the other.
 std::vector<std::string> StateAfter(uint64_t cuts) {
   const TempFolder folder;
-  StateStore store(folder.path(), {"models", "configuration"}, {.backup_every_cuts = 0});
+  StateStore store(folder.path(), kIdentity, kNoBackups);
   BOOST_REQUIRE(store.Newest(0, 0).ok());
   for (uint64_t i = 0; i < cuts; ++i) BOOST_REQUIRE(store.Write(CutOf(i)).ok());
   store.Close(0);
@@ -163,8 +163,10 @@ BOOST_AUTO_TEST_CASE(what_waits_is_as_large_as_what_changed) {
     for (uint64_t i = 1; i <= kCuts; ++i) partition.Add(i);
     partition.Add(0);
     partition.Commit((kCuts + 1) * kEventsACut);
-    BOOST_TEST((partition.Written() ==
-                std::pair{uint64_t{2}, static_cast<int64_t>((kCuts + 1) * kEventsACut)}));
+    const auto [cuts, offset] = partition.Written();
+    BOOST_TEST(offset == static_cast<int64_t>((kCuts + 1) * kEventsACut));
+    // The first, and those behind it in one; or in two, where they were being tidied when it came.
+    BOOST_TEST((cuts == 2 || cuts == 3));
     // Of the own entries of all but the last cuts, at most "back" is left.
     BOOST_TEST(partition.written_bytes() < kCuts * 60);
   }

@@ -96,6 +96,17 @@ constexpr std::array kSorted = {LoraModule::kDown, LoraModule::kGate,   LoraModu
                                 LoraModule::kKey,  LoraModule::kOutput, LoraModule::kQuery,
                                 LoraModule::kValue};
 
+// Of the real model, with exact products.
+LocalBackendOptions ImportsFrom(const TempFolder& folder) {
+  LocalBackendOptions options;
+  options.language_model = ModelPath();
+  options.slots = 1;
+  options.window_tokens = 512;
+  options.products = "f32";
+  options.import_folder = folder.path();
+  return options;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(numpy_reads_what_is_exported_and_what_numpy_writes_is_imported) {
@@ -146,12 +157,7 @@ BOOST_AUTO_TEST_CASE(numpy_reads_what_is_exported_and_what_numpy_writes_is_impor
 
 BOOST_AUTO_TEST_CASE(a_peft_folder_of_the_mlp_alone_serves_as_the_trainer_computes_it) {
   const TempFolder folder;
-  LocalBackendOptions options;
-  options.language_model = ModelPath();
-  options.slots = 1;
-  options.window_tokens = 512;
-  options.products = "f32";
-  options.import_folder = folder.path();
+  LocalBackendOptions options = ImportsFrom(folder);
   options.learner.rank = 4;
   options.learner.alpha = 8;
   options.learner.scale = "rslora";
@@ -224,12 +230,7 @@ BOOST_AUTO_TEST_CASE(a_peft_folder_of_the_mlp_alone_serves_as_the_trainer_comput
 
 BOOST_AUTO_TEST_CASE(an_adapter_that_has_learnt_nothing_yet_answers_as_the_base_does) {
   const TempFolder folder;
-  LocalBackendOptions options;
-  options.language_model = ModelPath();
-  options.slots = 1;
-  options.window_tokens = 512;
-  options.products = "f32";
-  options.import_folder = folder.path();
+  const LocalBackendOptions options = ImportsFrom(folder);
   const auto backend = MakeLocalBackend(options);
   const auto base = FrozenWeights::Load(ModelPath());
   BOOST_REQUIRE(base.ok());

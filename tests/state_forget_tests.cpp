@@ -14,34 +14,24 @@
 #include <mutex>
 #include <set>
 
-#include "pipeline/state/state_store.h"
 #include "stages/hash.h"
-#include "tests/temp_folder.h"
+#include "tests/state_world.h"
 
 using namespace nudge;
-using nudge::testing::TempFolder;
+using namespace nudge::testing;
 
 namespace {
 
 namespace fs = std::filesystem;
 
-const StateIdentity kIdentity{"models", "configuration"};
-constexpr StateStoreOptions kNoBackups{.backup_every_cuts = 0};
-constexpr StateStoreOptions kEachCut{.backup_every_cuts = 1};
-constexpr int64_t kAny = 1'000'000;
 const std::string kSecret = "SECRET-OF-SOMEBODY";
 const std::string kPublic = "known-to-everybody";
-
-std::string Bytes(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 // Names of files in the folder that hold the text.
 std::set<std::string> FilesWith(const std::string& folder, const std::string& text) {
   std::set<std::string> found;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && Bytes(entry.path()).find(text) != std::string::npos) {
+    if (entry.is_regular_file() && FileBytes(entry.path()).find(text) != std::string::npos) {
       found.insert(entry.path().filename());
     }
   }

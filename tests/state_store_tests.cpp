@@ -13,20 +13,14 @@
 #include <set>
 #include <thread>
 
-#include "pipeline/state/state_store.h"
-#include "tests/temp_folder.h"
+#include "tests/state_world.h"
 
 using namespace nudge;
-using nudge::testing::TempFolder;
+using namespace nudge::testing;
 
 namespace {
 
 namespace fs = std::filesystem;
-
-const StateIdentity kIdentity{"models", "configuration"};
-constexpr StateStoreOptions kNoBackups{.backup_every_cuts = 0};
-constexpr StateStoreOptions kEachCut{.backup_every_cuts = 1};
-constexpr int64_t kAny = 1'000'000;
 
 Cut MakeCut(uint64_t follows, uint64_t events, Changes changes) {
   return {0,
@@ -71,11 +65,6 @@ std::vector<std::string> Values(const Cut& cut) {
   return values;
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 void WriteFile(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
@@ -84,7 +73,7 @@ void WriteFile(const std::string& path, const std::string& bytes) {
 std::map<std::string, std::string> Everything(const std::string& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    files[entry.path().filename()] = ReadFile(entry.path());
+    files[entry.path().filename()] = FileBytes(entry.path());
   }
   return files;
 }
@@ -428,7 +417,7 @@ BOOST_AUTO_TEST_CASE(a_flipped_byte_in_the_log_ends_the_state_before_its_cut) {
   StateStore store(folder.path(), kIdentity, kNoBackups);
   WriteThreeCuts(store);
   const TempFolder copy;
-  const std::string log = ReadFile(PathOf(folder.path()) + "-wal");
+  const std::string log = FileBytes(PathOf(folder.path()) + "-wal");
   std::set<uint64_t> seen;
   for (size_t at = log.size() - 1; at > 32; at -= std::min<size_t>(at, 1013)) {
     CopyAsAfterPowerCut(folder.path(), copy.path());
@@ -454,7 +443,7 @@ BOOST_AUTO_TEST_CASE(no_flipped_byte_in_the_file_changes_what_is_restored) {
     BOOST_REQUIRE(store.Newest(0, 0).ok());
     for (uint64_t n = 1; n <= 3; ++n) BOOST_REQUIRE(store.Write(NthCut(n)).ok());
   }
-  const std::string bytes = ReadFile(PathOf(folder.path()));
+  const std::string bytes = FileBytes(PathOf(folder.path()));
   const TempFolder copy;
   size_t refused = 0;
   size_t without_effect = 0;
@@ -517,13 +506,13 @@ BOOST_AUTO_TEST_CASE(a_foreign_file_is_refused_and_left_alone) {
                                      std::string("SQLite format 3\0and then not", 28)}) {
     WriteFile(path, content);
     BOOST_TEST(Says(RefusalOf(store), path));
-    BOOST_TEST(ReadFile(path) == content);
+    BOOST_TEST(FileBytes(path) == content);
   }
   fs::remove(path);
   Execute(path, "CREATE TABLE accounts (name TEXT); PRAGMA user_version = 1");
-  const std::string database = ReadFile(path);
+  const std::string database = FileBytes(path);
   BOOST_TEST(Says(RefusalOf(store), "of another program"));
-  BOOST_TEST(ReadFile(path) == database);
+  BOOST_TEST(FileBytes(path) == database);
   fs::remove(path);
   fs::create_directory(path);
   BOOST_TEST(Says(RefusalOf(store), path));
@@ -608,7 +597,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_state_is_set_aside_and_the_newest_whole_backup_go
   BOOST_REQUIRE(notices.size() == 1u);
   BOOST_TEST(Says(notices[0], "damaged"), notices[0]);
   BOOST_TEST(Says(notices[0], "set aside"), notices[0]);
-  BOOST_TEST(ReadFile(folder.path() + "/partition-00000.damaged-1.sqlite") == damaged);
+  BOOST_TEST(FileBytes(folder.path() + "/partition-00000.damaged-1.sqlite") == damaged);
 
   // The newest backup is damaged too, in a value: the one before it is used.
   const std::string newest = StateFilesIn(folder.path())[0].backups.at(20);

@@ -1,8 +1,10 @@
-// A folder that is gone when the test is.
+// A folder that is gone when the test is, and what is in a file.
 #pragma once
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "stages/result.h"
@@ -28,5 +30,11 @@ class TempFolder {
  private:
   std::string path_;
 };
+
+// All of a file; nothing of one that cannot be read.
+inline std::string FileBytes(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 }  // namespace nudge::testing

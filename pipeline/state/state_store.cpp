@@ -49,12 +49,10 @@ std::optional<int64_t> NumberIn(std::string_view digits) {
 }
 
 Result<Nothing> Sync(const std::string& path, int flags) {
-  const int file = ::open(path.c_str(), flags | O_CLOEXEC);
-  if (file < 0) return Failed("open", path, std::strerror(errno));
-  const bool is_synced = ::fsync(file) == 0;
-  const int error = errno;
-  ::close(file);
-  return is_synced ? Result<Nothing>(Nothing{}) : Failed("sync", path, std::strerror(error));
+  const Result<Descriptor> file = OpenFile(path, flags);
+  if (!file.ok()) return Failed("open", path, file.error().message);
+  if (::fsync(**file) != 0) return Failed("sync", path, FileError(errno).message);
+  return Nothing{};
 }
 
 Result<Nothing> Rename(const std::string& from, const std::string& to) {
@@ -425,7 +423,7 @@ void StateStore::BackUp(Slot& slot, int32_t partition, bool forgets) const {
   }
   if (!forgets || slot.abandoned) return;
   const Result<Nothing> removed = RemoveCopies(slot, partition, *made);
-  if (!removed.ok()) Notice(removed.error().message + ": it is tried again at the next cut");
+  if (!removed.ok()) NoticeLeft(removed.error());
 }
 
 // ---- Forgetting ---------------------------------------------------------------------------------
@@ -449,10 +447,12 @@ void StateStore::Forget(Slot& slot, int32_t partition) {
     return;
   }
   if (done.ok()) done = RemoveCopies(slot, partition, "");
-  if (!done.ok())
-    Notice(done.error().message +
-           ": what was forgotten is still on the disk, and is "
-           "removed at the next cut");
+  if (!done.ok()) NoticeLeft(done.error());
+}
+
+void StateStore::NoticeLeft(const Error& error) const {
+  Notice(error.message +
+         ": what was forgotten may still be on the disk; the next cut or start tries again");
 }
 
 // All but the state itself and `except`. Files set aside too: they were kept for people to look at,

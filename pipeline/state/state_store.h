@@ -124,6 +124,7 @@ class StateStore {
   Result<std::string> TryBackUp(int32_t partition, const std::atomic<bool>& abandoned) const;
   Result<Nothing> Mark(Slot& slot, int32_t partition) const;
   void Forget(Slot& slot, int32_t partition) REQUIRES(slot.mutex);
+  void NoticeLeft(const Error& error) const;
   Result<Nothing> RemoveCopies(Slot& slot, int32_t partition, const std::string& except) const;
   void Notice(const std::string& sentence) const;
 

@@ -173,7 +173,7 @@ def main() -> None:
         if source.count(expected) != 1:
             first = expected.strip().splitlines()[0]
             sys.exit(f"{path}: expected exactly once what begins with {first!r}: the source "
-                     "changed, look at requests to coordinators again")
+                     "changed, see whether it has this defect still")
         path.write_text(source.replace(expected, replacement))
 
 

@@ -98,11 +98,6 @@ inline Lines BytesOf(const MemorySink& sink) {
   return lines;
 }
 
-inline std::string FileBytes(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 class LogTrial {
  public:
   // What an input is rewritten to before the program sees it; the model sees it as it is. Tests of
@@ -163,12 +158,12 @@ class LogTrial {
       if (std::system((die + command).c_str()) != 0) ++kills_;
     }
     if (std::system(command.c_str()) != 0) {
-      return Failure{"killed", "does not go on: " + FileBytes(folder.path() + "/said"), 0};
+      return Failure{"killed", "does not go on: " + testing::FileBytes(folder.path() + "/said"), 0};
     }
     MemorySink sink;
     const Ran ran = Run(Config(world, ""), LinesOf(events), sink, 2, 0);
     if (ran.error) return Failure{"run", *ran.error, 0};
-    std::istringstream written(FileBytes(folder.path() + "/out/outcomes.jsonl"));
+    std::istringstream written(testing::FileBytes(folder.path() + "/out/outcomes.jsonl"));
     Lines lines;
     for (std::string line; std::getline(written, line);) lines.push_back(line);
     return Compare(BytesOf(sink), lines, "killed", "killed and started again");
@@ -485,7 +480,7 @@ class LogTrial {
     if (!looks_at_disk_) return std::nullopt;
     for (const auto& file : std::filesystem::recursive_directory_iterator(state)) {
       if (!file.is_regular_file()) continue;
-      const std::string bytes = FileBytes(file.path());
+      const std::string bytes = testing::FileBytes(file.path());
       for (const std::string& word : words) {
         const size_t at = bytes.find(word);
         if (at == std::string::npos) continue;
