@@ -39,8 +39,7 @@ double Influence::ShareOf(const Voice& voice, const std::set<Voice>& present, do
   return std::clamp(Short(voice, present), kLeastShare, most);
 }
 
-Voice Influence::FurthestShort(const std::set<Voice>& present,
-                               const std::map<Voice, double>& given,
+Voice Influence::FurthestShort(const std::set<Voice>& present, const std::map<Voice, double>& given,
                                const std::set<Voice>& candidates) const {
   const Voice* furthest = nullptr;
   double most = 0;

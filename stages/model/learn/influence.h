@@ -3,10 +3,11 @@
 // A step is made of the new lesson and of earlier ones. What counts is not how often somebody
 // teaches, but that all who teach have the same say: sources share equally, and so do the people of
 // a source among themselves. Each share of a step is booked for its voice, and fades
-// within as many steps as give each voice `lessons` of its own. A new lesson gets what its voice is short of, and at most an equal part of the step;
-// the rest goes to earlier lessons of those who are furthest short. So who clicks ten times as often
-// as others gets a tenth as much for each click, and each click lets the others have their say.
-// Where there is one voice, it has all of each step.
+// within as many steps as give each voice `lessons` of its own. A new lesson gets what its voice is
+// short of, and at most an equal part of the step; the rest goes to earlier lessons of those who
+// are furthest short. So who clicks ten times as often as others gets a tenth as much for each
+// click, and each click lets the others have their say. Where there is one voice, it has all of
+// each step.
 //
 // This is deficit round robin (Shreedhar, Varghese 1995) with parts of gradients in place of bytes.
 //

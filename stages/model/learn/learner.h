@@ -13,9 +13,9 @@
 // A step has as many tokens as the trainer takes: what does not fit is left out, and counted.
 //
 // Who teaches more often than others has no more say: see influence.h. Earlier lessons are kept
-// for each voice alike, and repeated the more seldom the older they are, by replay_decay a lesson of
-// the same voice; a lesson takes the place of earlier ones of its voice to the same prompt. So who
-// changes their mind is not held back by what they said before.
+// for each voice alike, and repeated the more seldom the older they are, by replay_decay a lesson
+// of the same voice; a lesson takes the place of earlier ones of its voice to the same prompt. So
+// who changes their mind is not held back by what they said before.
 //
 // Belongs to one tenant; one call at a time, any thread. Every choice is a hash of seed and step
 // number, so that weights are a function of options, model, anchors and the examples in order.

@@ -50,7 +50,7 @@ struct TextExample {
   std::vector<ChatMessage> chat;
   std::string shown;
   std::optional<std::string> correction;
-  double reward = 0;  // -1..1
+  double reward = 0;    // -1..1
   std::string teacher;  // may be empty
   std::string source;   // of the event that taught it
 };

@@ -119,10 +119,10 @@ struct TenantAdapters::Visitor {
       self.results_.Put(at, {{}, self.error_->message});
       return;
     }
-    self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher,
-                            logged.source},
-                           logged.comment,
-                           logged.question_bytes});
+    self.journal_.Put(
+        at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher, logged.source},
+             logged.comment,
+             logged.question_bytes});
     if (logged.admitted) self.ahead_.push_back(at);
   }
   void operator()(const nudge::Return& back) { self.Return(back); }
