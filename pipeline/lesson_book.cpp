@@ -86,13 +86,28 @@ Result<Nothing> ReadFile(const std::string& path, const std::optional<TenantId>&
   return Nothing{};
 }
 
+std::string WhyNot(const LessonResult& result) {
+  const std::string later = result.is_final ? " (tried again later, in vain)" : "";
+  switch (result.report.verdict) {
+    case LessonVerdict::kDamages:
+      return "set aside: behind it the model no longer says what documents say" + later;
+    case LessonVerdict::kUnfounded:
+      return "set aside: what its user teaches does not follow from what was asked" + later;
+    case LessonVerdict::kDrifts:
+      return "set aside: behind it the model is too far from the base model" + later;
+    case LessonVerdict::kLearnt:
+      break;
+  }
+  return "refused by a gate";
+}
+
 }  // namespace
 
 std::string_view TaughtLesson::question() const {
   if (!kept || kept->example.chat.empty()) return {};
   const std::string_view text = kept->example.chat.back().text;
-  return text.size() < kept->question_bytes ? text
-                                            : text.substr(text.size() - kept->question_bytes);
+  const uint64_t bytes = kept->example.question_bytes;
+  return text.size() < bytes ? text : text.substr(text.size() - bytes);
 }
 
 bool TaughtLesson::counts() const {
@@ -132,7 +147,7 @@ std::string InEffect(const TaughtLesson& lesson) {
     case Lineage::Standing::kComes:
       if (!lesson.result) return "no: it was not learnt";
       if (!lesson.result->error.empty()) return "no: not learnt: " + lesson.result->error;
-      if (!lesson.result->report.accepted) return "no: refused by the gate";
+      if (!lesson.result->report.accepted) return "no: " + WhyNot(*lesson.result);
       if (lesson.view.standing == Lineage::Standing::kServes) return "yes";
       return "not yet: learnt, but the version that serves is from before";
     case Lineage::Standing::kSetAside:

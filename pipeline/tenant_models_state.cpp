@@ -5,7 +5,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // of a version; 1 knew the order of lessons, and no places
+constexpr uint8_t kFormat = 3;  // of a version; 2 counted nothing set aside, 1 knew no places
 constexpr uint8_t kAnswerFormatBefore = 1;
 constexpr uint8_t kAnswerFormat =
     2;  // the one before is the same without the reason why the answer ends
@@ -14,7 +14,7 @@ constexpr uint8_t kAnswerFormat =
 template <class Counts, class Each>
 void ForEachCount(Counts& counts, Each&& each) {
   for (auto* count : {&counts.steps, &counts.examples, &counts.corrections, &counts.ups,
-                      &counts.downs, &counts.refused}) {
+                      &counts.downs, &counts.refused, &counts.set_aside}) {
     each(*count);
   }
 }

@@ -12,6 +12,7 @@
 #include "stages/model/adapters/import_folder.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/learn/learner_shelf.h"
+#include "stages/model/learn/quote.h"
 #include "stages/model/serve/embedder.h"
 #include "stages/model/serve/gguf_info.h"
 #include "stages/model/serve/language_model.h"
@@ -191,6 +192,8 @@ class LocalBackend final : public Backend {
   LearnerShelf& shelf() { return shelf_; }
   const LearnerOptions& learner_options() const { return options_.learner; }
   Result<TokenExample> ExampleOf(const TextExample& text) const;
+  std::optional<TrainSequence> CanaryOf(const TextExample& text,
+                                        const std::vector<int32_t>& prompt) const;
   Result<std::shared_ptr<const AdapterVersion>> MakeVersion(const LoraWeights& weights,
                                                             const std::string& parent_digest,
                                                             const LearnCounts& counts,
@@ -294,6 +297,11 @@ class LocalLearner final : public BackendLearner {
     report.tokens = static_cast<uint32_t>(step->tokens);
     report.accepted = step->accepted;
     report.left_out = step->left_out;
+    report.verdict = step->verdict;
+    report.evidence = step->evidence;
+    report.canary_drop = step->canary_drop;
+    report.learnt_after_all = step->learnt_after_all;
+    report.refused_again = step->refused_again;
     return report;
   }
 
@@ -342,7 +350,7 @@ class LocalLearner final : public BackendLearner {
   static LearnCounts CountsOf(const Learner& learner) {
     const LearnerCounts& counts = learner.counts();
     return {counts.steps, counts.steps, counts.corrections,
-            counts.ups,   counts.downs, counts.refused};
+            counts.ups,   counts.downs, counts.refused, counts.set_aside};
   }
 
   LocalBackend& backend_;
@@ -451,6 +459,21 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   return &*training_;
 }
 
+std::optional<TrainSequence> LocalBackend::CanaryOf(const TextExample& text,
+                                                    const std::vector<int32_t>& prompt) const {
+  const std::optional<Quote> quote = QuoteIn(text.chat, text.question_bytes);
+  if (!quote) return std::nullopt;
+  const auto begin = model_.Tokenize(quote->begin, false, false);
+  const auto rest = model_.Tokenize(quote->rest, false, false);
+  if (!begin.ok() || !rest.ok() || rest->empty()) return std::nullopt;
+  TrainSequence canary;
+  canary.tokens = prompt;
+  canary.tokens.insert(canary.tokens.end(), begin->begin(), begin->end());
+  canary.completion_begin = canary.tokens.size();
+  canary.tokens.insert(canary.tokens.end(), rest->begin(), rest->end());
+  return canary;
+}
+
 Result<TokenExample> LocalBackend::ExampleOf(const TextExample& text) const {
   TokenExample example;
   example.reward = text.reward;
@@ -458,6 +481,9 @@ Result<TokenExample> LocalBackend::ExampleOf(const TextExample& text) const {
   Result<std::vector<int32_t>> prompt = model_.RenderTokens(text.chat);
   if (!prompt.ok()) return prompt.error();
   example.prompt = std::move(*prompt);
+  example.own_answer = text.own_answer;
+  example.place = text.place;
+  example.quote = CanaryOf(text, example.prompt);
   if (text.correction) {
     Result<std::vector<int32_t>> correction = AnswerTokens(*text.correction);
     if (!correction.ok()) return correction.error();
@@ -506,7 +532,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::ImportVersion(
   const AdapterManifest& manifest = imported->manifest;
   return MakeVersion(
       imported->weights, manifest.parent_digest,
-      {manifest.steps, manifest.examples, manifest.corrections, manifest.ups, manifest.downs, 0},
+      {manifest.steps, manifest.examples, manifest.corrections, manifest.ups, manifest.downs, 0, 0},
       SerialFor());
 }
 

@@ -6,6 +6,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapters/peft_file.h"
+#include "stages/model/learn/sequence_codec.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/state.h"
 
@@ -13,14 +14,14 @@ namespace nudge {
 
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 knew no voices
+constexpr uint8_t kFormat = 3;  // 2 set nothing aside, 1 knew no voices
 constexpr size_t kChecksumBytes = 32;
 constexpr double kBudgetStart = 0.5;
 constexpr double kLeastLambda = 0.03;
 constexpr double kMostLambda = 5;
 
 // Streams of choices, kept apart.
-enum Purpose : uint64_t { kInitialA, kReplay, kAnchors };
+enum Purpose : uint64_t { kInitialA, kReplay, kAnchors, kPrompts };
 
 bool IsUp(const TokenExample& example) {
   return example.correction || example.reward > 0;
@@ -64,33 +65,6 @@ std::optional<Error> Check(const TokenExample& example) {
   if (example.reward == 0) return refused("reward 0 without correction: nothing to learn");
   if (example.shown_completion.empty()) return refused("a reward for an empty answer");
   return std::nullopt;
-}
-
-void WriteSequence(const std::optional<TrainSequence>& sequence, ByteWriter& out) {
-  out.U8(sequence.has_value());
-  if (!sequence) return;
-  out.U64(sequence->tokens.size());
-  for (const int32_t token : sequence->tokens) out.U32(static_cast<uint32_t>(token));
-  out.U64(sequence->completion_begin);
-  out.F64(static_cast<double>(sequence->weight));
-  out.U8(sequence->base_log_probability.has_value());
-  out.F64(sequence->base_log_probability.value_or(0));
-}
-
-std::optional<TrainSequence> ReadSequence(Objective objective, ByteReader& in) {
-  if (in.U8() == 0) return std::nullopt;
-  TrainSequence sequence;
-  sequence.objective = objective;
-  const uint64_t tokens = in.U64();
-  for (uint64_t i = 0; i < tokens && !in.failed(); ++i) {
-    sequence.tokens.push_back(static_cast<int32_t>(in.U32()));
-  }
-  sequence.completion_begin = in.U64();
-  sequence.weight = static_cast<float>(in.F64());
-  const bool known = in.U8() != 0;
-  const double base = in.F64();
-  if (known) sequence.base_log_probability = base;
-  return sequence;
 }
 
 }  // namespace
@@ -177,6 +151,11 @@ double Learner::DownWeight(const Tally& tally) const {
   return options_.down_weight * (tally.downs <= tally.ups ? 1 : tally.ups / tally.downs);
 }
 
+// Of a thumb up for an answer of our own: where nobody objects to anything, it says nothing.
+double Learner::OwnUpWeight(const Tally& tally) {
+  return tally.ups <= tally.downs + 1 ? 1 : (tally.downs + 1) / tally.ups;
+}
+
 // `count` different numbers below `below`, or all of them.
 std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below) const {
   const uint64_t stream = RandomAt(RandomAt(options_.seed, purpose), events_);
@@ -200,9 +179,9 @@ std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
 // The earlier lessons that are repeated beside a new one that has `share` of the step: each of who
 // is furthest short then, and of that voice's lessons by chance, later ones the more likely.
 std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
-                                                             double share) const {
+                                                             double share, size_t count) const {
   const std::set<Voice> voices = VoicesWith(voice);
-  const size_t count = std::min<size_t>(options_.replay_per_lesson, replay_.size());
+  count = std::min(count, replay_.size());
   const uint64_t stream = RandomAt(RandomAt(options_.seed, kReplay), events_);
   std::map<Voice, double> given = {{voice, share}};
   std::vector<const ReplayItem*> drawn;
@@ -254,9 +233,11 @@ void Learner::Keep(ReplayItem item) {
   replay_.erase(std::ranges::find(replay_, most->first, &ReplayItem::voice));
 }
 
-// What does not fit beside the new lesson is left out: anchors before replayed lessons.
-Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
-                                 const AnchorPool& anchors, size_t max_tokens) const {
+// What does not fit beside the new lesson is left out: anchors before replayed lessons. One that is
+// tried again takes the place of a replayed one.
+Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again,
+                                 const Tally& tally, const AnchorPool& anchors,
+                                 size_t max_tokens) const {
   StepBatch batch;
   const double down_weight = DownWeight(tally);
   const auto rows = [&](const ReplayItem& l) {
@@ -266,16 +247,22 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   const std::set<Voice> voices = VoicesWith(item.voice);
   const double most = 1.0 / (1 + options_.replay_per_lesson);
   double own = influence_.ShareOf(item.voice, voices, most);
+  std::vector<const ReplayItem*> earlier;
+  if (again != nullptr) earlier.push_back(again);
+  const size_t count = std::max<size_t>(options_.replay_per_lesson, earlier.size());
+  for (const ReplayItem* one : DrawEarlier(item.voice, own, count - earlier.size())) {
+    earlier.push_back(one);
+  }
   std::vector<const ReplayItem*> items = {&item};
-  for (const ReplayItem* earlier : DrawEarlier(item.voice, own)) {
-    const size_t more = rows(*earlier);
+  for (const ReplayItem* one : earlier) {
+    const size_t more = rows(*one);
     if (more == 0) continue;
     if (used + more > max_tokens) {
       batch.left_out.replayed += more;
       continue;
     }
     used += more;
-    items.push_back(earlier);
+    items.push_back(one);
   }
   auto drawn = Draw(kAnchors, options_.anchors_per_step, anchors.sequences().size());
   for (const uint64_t i : drawn) used += Rows(anchors.sequences()[i]);
@@ -291,14 +278,12 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   for (const ReplayItem* one : items) {
     const double share = one == &item ? own : others;
     batch.shares[one->voice] += share;
-    if (one->up) {
-      batch.sequences.push_back(*one->up);
-      batch.sequences.back().weight *= static_cast<float>(share);
-    }
-    if (one->down && down_weight > 0) {
-      batch.sequences.push_back(*one->down);
-      batch.sequences.back().weight *= static_cast<float>(share * down_weight);
-    }
+    const auto add = [&](const TrainSequence& sequence, double weight) {
+      batch.sequences.push_back(sequence);
+      batch.sequences.back().weight *= static_cast<float>(share * weight);
+    };
+    if (one->up) add(*one->up, one->own_answer ? OwnUpWeight(tally) : 1);
+    if (one->down && down_weight > 0) add(*one->down, down_weight);
   }
   batch.anchors_begin = batch.sequences.size();
   batch.lambda = options_.kl_budget > 0 ? lambda_ : options_.anchor_lambda;
@@ -310,96 +295,232 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const Tally& tally,
   return batch;
 }
 
-Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
-                                 const AnchorPool& anchors, const ParallelFor& parallel) {
-  if (auto error = Check(example)) return *error;
+// ---- Evidence, and what has none ----------------------------------------------------------------
+
+Result<Learner::ReplayItem> Learner::MakeItem(const TokenExample& example, StepReport& report,
+                                              const Means& means) const {
   const std::vector<int32_t>& shown = example.shown_completion;
   ReplayItem item;
   item.voice = example.voice;
+  item.place = example.place;
   if (example.correction) {
     item.up = Sequence(example.prompt, *example.correction, Objective::kCrossEntropy, 1);
   } else if (example.reward > 0) {
     item.up = Sequence(example.prompt, shown, Objective::kCrossEntropy, example.reward);
+    item.own_answer = example.own_answer;
   }
   const bool pushes_away = IsDown(example) && !shown.empty() && shown != example.correction;
+  if (!pushes_away) return item;
   const size_t down_rows = example.prompt.size() + shown.size() - 1;
   // A correction that leaves no room for what it corrects is learnt alone.
-  const bool alone = item.up && Rows(*item.up) + down_rows > trainer.limits().max_tokens;
-  if (pushes_away && !alone) {
-    item.down =
-        Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
-    item.down->beta = static_cast<float>(options_.down_beta);
-    auto base =
-        trainer.LogProbability(item.down->tokens, item.down->completion_begin, nullptr, parallel);
-    if (!base) return base.error();
-    item.down->base_log_probability = *base;
+  if (item.up && Rows(*item.up) + down_rows > means.trainer.limits().max_tokens) {
+    report.left_out.pushed_away = down_rows;
+    return item;
   }
-  const TrainSequence& target = item.up ? *item.up : *item.down;
-  const auto target_tokens = static_cast<double>(target.tokens.size() - target.completion_begin);
-  const Tally tally = TallyAfter(example);
+  item.down =
+      Sequence(example.prompt, shown, Objective::kDown, example.correction ? 1 : -example.reward);
+  item.down->beta = static_cast<float>(options_.down_beta);
+  auto base = means.trainer.LogProbability(item.down->tokens, item.down->completion_begin, nullptr,
+                                           means.parallel);
+  if (!base) return base.error();
+  item.down->base_log_probability = *base;
+  return item;
+}
 
-  StepReport report;
-  std::map<Voice, double> shares;
-  const bool nothing_to_learn = !item.up && DownWeight(tally) == 0;
-  if (nothing_to_learn) {
-    auto nll =
-        trainer.NegativeLogLikelihood(target.tokens, target.completion_begin, &weights_, parallel);
-    if (!nll) return nll.error();
-    report.nll_before = *nll;
-    report.accepted = true;
-  } else {
-    const StepBatch batch = Pack(item, tally, anchors, trainer.limits().max_tokens);
-    shares = batch.shares;
-    const std::span<float> gradient = trainer.GradientScratch(weights_.values.size());
-    auto losses = trainer.Gradients(weights_, batch.sequences, parallel, gradient);
-    if (!losses) return losses.error();
-    report.nll_before = -losses->sequences[0].log_probability / target_tokens;
-    report.loss = losses->total;
-    report.kl = MeanLoss(*losses, batch.anchors_begin);
-    report.lambda = batch.lambda;
-    report.gradient_norm = losses->gradient_norm;
-    report.tokens = losses->tokens;
-    report.left_out = batch.left_out;
-    if (pushes_away && alone) report.left_out.pushed_away = down_rows;
-    const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
-    auto moved = Move(gradient, anchored, report.kl, trainer, parallel);
-    if (!moved) return moved.error();
-    report.accepted = *moved;
-    if (report.accepted && !anchored.empty()) FollowBudget(report.kl);
+// Of a text that somebody wrote, against some of the last prompts; none: there is nothing to
+// compare. The model's own answers follow from their prompts.
+Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
+                                                  const Means& means) const {
+  if (options_.evidence_nats == 0 || !item.up || item.own_answer) return std::optional<double>();
+  const TrainSequence& up = *item.up;
+  const auto prompt = std::span(up.tokens).first(up.completion_begin);
+  const auto text = std::span(up.tokens).subspan(up.completion_begin);
+  std::vector<const std::vector<int32_t>*> others;
+  for (const std::vector<int32_t>& other : prompts_) {
+    if (other.size() + text.size() - 1 > means.trainer.limits().max_tokens) continue;
+    if (!std::ranges::equal(other, prompt)) others.push_back(&other);
   }
-  Count(example, tally);
+  if (others.empty()) return std::optional<double>();
+  auto own =
+      means.trainer.LogProbability(up.tokens, up.completion_begin, nullptr, means.parallel);
+  if (!own) return own.error();
+  const auto drawn = Draw(kPrompts, kPromptsCompared, others.size());
+  double elsewhere = 0;
+  for (const uint64_t i : drawn) {
+    std::vector<int32_t> tokens = *others[i];
+    tokens.insert(tokens.end(), text.begin(), text.end());
+    auto there = means.trainer.LogProbability(tokens, others[i]->size(), nullptr, means.parallel);
+    if (!there) return there.error();
+    elsewhere += *there / static_cast<double>(drawn.size());
+  }
+  return std::optional<double>(*own - elsewhere);
+}
+
+void Learner::KnowPrompt(const std::vector<int32_t>& prompt) {
+  std::erase(prompts_, prompt);
+  prompts_.push_back(prompt);
+  if (prompts_.size() > kPromptsKnown) prompts_.pop_front();
+}
+
+// Of whoever has most of them, the earliest goes when there are too many.
+void Learner::SetAside(ReplayItem item) {
+  ++counts_.set_aside;
+  set_aside_.push_back(std::move(item));
+  if (set_aside_.size() <= kSetAsideMost) return;
+  std::map<Voice, size_t> counts;
+  for (const ReplayItem& one : set_aside_) ++counts[one.voice];
+  const auto most = std::ranges::max_element(
+      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
+  set_aside_.erase(std::ranges::find(set_aside_, most->first, &ReplayItem::voice));
+  ++counts_.refused;
+}
+
+// The earliest that the voice has set aside, if its credit allows that; charged for at once.
+const Learner::ReplayItem* Learner::ToTryAgain(const Voice& voice, Credit& credit) const {
+  if (options_.evidence_nats > 0 && credit.Of(voice) < kCreditToTryAgain) return nullptr;
+  const auto found = std::ranges::find(set_aside_, voice, &ReplayItem::voice);
+  if (found == set_aside_.end()) return nullptr;
+  if (found->evidence) credit.Book(voice, *found->evidence, options_.evidence_nats);
+  return &*found;
+}
+
+// ---- A step -------------------------------------------------------------------------------------
+
+Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
+                                 const AnchorPool& anchors, const ParallelFor& parallel) {
+  if (auto error = Check(example)) return *error;
+  const Means means{trainer, anchors, parallel};
+  StepReport report;
+  Result<ReplayItem> made = MakeItem(example, report, means);
+  if (!made) return made.error();
+  ReplayItem& item = *made;
+  auto evidence = EvidenceOf(item, means);
+  if (!evidence) return evidence.error();
+  item.evidence = report.evidence = *evidence;
+  Canaries canaries = canaries_;
+  if (example.quote && options_.canary_drop_max > 0) {
+    if (auto offered = canaries.Offer(*example.quote, trainer, parallel); !offered) {
+      return offered.error();
+    }
+  }
+  Credit credit = credit_;
+  if (item.evidence) credit.Book(item.voice, *item.evidence, options_.evidence_nats);
+  const bool is_founded = !item.evidence || credit.Of(item.voice) > 0;
+  const Tally tally = TallyAfter(example);
+  const ReplayItem* again = is_founded && item.up ? ToTryAgain(item.voice, credit) : nullptr;
+  std::swap(canaries, canaries_);
+  report.verdict = LessonVerdict::kUnfounded;
+  if (is_founded) {
+    auto learnt = Learn(item, again, tally, means, report);
+    if (learnt && !report.accepted && again != nullptr) {  // it may be that one's fault
+      report.refused_again = again->place;
+      learnt = Learn(item, nullptr, tally, means, report);
+    }
+    if (!learnt) {
+      canaries_ = std::move(canaries);
+      return learnt.error();
+    }
+  }
+  credit_ = std::move(credit);
+  KnowPrompt(example.prompt);
+  if (again != nullptr) EndTrial(item.voice, report);
+  if (is_founded) {
+    Count(example, tally);
+  } else {
+    ++events_;
+  }
   if (!report.accepted) {
-    ++counts_.refused;
+    SetAside(std::move(item));
     return report;
   }
   ++counts_.steps;
-  if (!shares.empty()) {
-    influence_.Book(shares, VoicesWith(item.voice).size(), options_.influence_lessons);
-  }
   if (options_.replay_examples > 0) Keep(std::move(item));
   return report;
 }
 
-// Takes the step; false if the gate took it back.
-Result<bool> Learner::Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
-                           double kl_before, Trainer& trainer, const ParallelFor& parallel) {
-  const bool watched = options_.kl_cap > 0 && !anchors.empty() && kl_before > options_.kl_cap / 2;
-  if (!watched) {
-    auto stepped = optimizer_.Step(options_.optimizer, gradient, weights_.values, parallel);
+// What was tried again is one of the earlier lessons now, or gone.
+void Learner::EndTrial(const Voice& voice, StepReport& report) {
+  const auto tried = std::ranges::find(set_aside_, voice, &ReplayItem::voice);
+  if (report.refused_again) {
+    ++counts_.refused;
+  } else if (report.accepted) {
+    report.learnt_after_all = tried->place;
+    if (options_.replay_examples > 0) Keep(std::move(*tried));
+  }
+  set_aside_.erase(tried);
+}
+
+// Sets all of the report that comes of the step; verdict and accepted say whether it was taken.
+Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
+                               const Means& means, StepReport& report) {
+  const TrainSequence& target = item.up ? *item.up : *item.down;
+  if (!item.up && DownWeight(tally) == 0) {
+    auto nll = means.trainer.NegativeLogLikelihood(target.tokens, target.completion_begin,
+                                                   &weights_, means.parallel);
+    if (!nll) return nll.error();
+    report.nll_before = *nll;
+    report.left_out = {};
+    report.accepted = true;
+    return Nothing{};
+  }
+  const StepBatch batch = Pack(item, again, tally, means.anchors, means.trainer.limits().max_tokens);
+  const std::span<float> gradient = means.trainer.GradientScratch(weights_.values.size());
+  auto losses = means.trainer.Gradients(weights_, batch.sequences, means.parallel, gradient);
+  if (!losses) return losses.error();
+  const auto tokens = static_cast<double>(target.tokens.size() - target.completion_begin);
+  report.nll_before = -losses->sequences[0].log_probability / tokens;
+  report.loss = losses->total;
+  report.kl = MeanLoss(*losses, batch.anchors_begin);
+  report.lambda = batch.lambda;
+  report.gradient_norm = losses->gradient_norm;
+  report.tokens = losses->tokens;
+  report.left_out.anchors = batch.left_out.anchors;
+  report.left_out.replayed = batch.left_out.replayed;
+  const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
+  auto verdict = Move(gradient, anchored, means, report);
+  if (!verdict) return verdict.error();
+  report.verdict = *verdict;
+  report.accepted = *verdict == LessonVerdict::kLearnt;
+  if (!report.accepted) return Nothing{};
+  if (!anchored.empty()) FollowBudget(report.kl);
+  influence_.Book(batch.shares, VoicesWith(item.voice).size(), options_.influence_lessons);
+  return Nothing{};
+}
+
+// Takes the step, unless one of the gates says otherwise.
+Result<LessonVerdict> Learner::Move(std::span<const float> gradient,
+                              std::span<const TrainSequence> anchors, const Means& means,
+                              StepReport& report) {
+  const bool anchors_watch =
+      options_.kl_cap > 0 && !anchors.empty() && report.kl > options_.kl_cap / 2;
+  const bool canaries_watch = options_.canary_drop_max > 0 && canaries_.enough();
+  if (!anchors_watch && !canaries_watch) {
+    auto stepped = optimizer_.Step(options_.optimizer, gradient, weights_.values, means.parallel);
     if (!stepped) return stepped.error();
-    return true;
+    return LessonVerdict::kLearnt;
   }
   LoraWeights candidate = weights_;
   AdamW optimizer = optimizer_;
-  auto stepped = optimizer.Step(options_.optimizer, gradient, candidate.values, parallel);
+  auto stepped = optimizer.Step(options_.optimizer, gradient, candidate.values, means.parallel);
   if (!stepped) return stepped.error();
-  auto losses = trainer.Losses(candidate, anchors, parallel);
-  if (!losses) return losses.error();
-  const double kl = MeanLoss(*losses, 0);
-  if (kl > options_.kl_cap && kl >= kl_before) return false;
+  if (anchors_watch) {
+    auto losses = means.trainer.Losses(candidate, anchors, means.parallel);
+    if (!losses) return losses.error();
+    const double kl = MeanLoss(*losses, 0);
+    if (kl > options_.kl_cap && kl >= report.kl) return LessonVerdict::kDrifts;
+  }
+  if (canaries_watch) {
+    auto drops = canaries_.Of(candidate, events_, means.trainer, means.parallel);
+    if (!drops) return drops.error();
+    report.canary_drop = drops->mean;
+    if (drops->mean > options_.canary_drop_max && drops->mean >= canaries_.drops().mean) {
+      return LessonVerdict::kDamages;
+    }
+    canaries_.Take(std::move(*drops));
+  }
   weights_ = std::move(candidate);
   optimizer_ = std::move(optimizer);
-  return true;
+  return LessonVerdict::kLearnt;
 }
 
 void Learner::FollowBudget(double kl) {
@@ -440,6 +561,31 @@ Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
   return Nothing{};
 }
 
+void Learner::SaveItem(const ReplayItem& item, ByteWriter& out) const {
+  out.U64(item.voice.source);
+  out.U64(item.voice.person);
+  out.U8(item.own_answer);
+  out.U64(item.place);
+  out.U8(item.evidence.has_value());
+  out.F64(item.evidence.value_or(0));
+  WriteSequence(item.up, out);
+  WriteSequence(item.down, out);
+}
+
+Learner::ReplayItem Learner::LoadItem(ByteReader& in) const {
+  ReplayItem item;
+  item.voice = {in.U64(), in.U64()};
+  item.own_answer = in.U8() != 0;
+  item.place = in.U64();
+  const bool has_evidence = in.U8() != 0;
+  const double evidence = in.F64();
+  if (has_evidence) item.evidence = evidence;
+  item.up = ReadSequence(Objective::kCrossEntropy, in);
+  item.down = ReadSequence(Objective::kDown, in);
+  if (item.down) item.down->beta = static_cast<float>(options_.down_beta);
+  return item;
+}
+
 std::string Learner::Save() const {
   ByteWriter out;
   out.U8(kFormat);
@@ -448,17 +594,22 @@ std::string Learner::Save() const {
   out.U64(optimizer_.steps());
   out.Floats(optimizer_.first_moment());
   out.Floats(optimizer_.second_moment());
-  out.U64(replay_.size());
-  for (const ReplayItem& item : replay_) {
-    out.U64(item.voice.source);
-    out.U64(item.voice.person);
-    WriteSequence(item.up, out);
-    WriteSequence(item.down, out);
+  for (const auto* items : {&replay_, &set_aside_}) {
+    out.U64(items->size());
+    for (const ReplayItem& item : *items) SaveItem(item, out);
+  }
+  out.U64(prompts_.size());
+  for (const std::vector<int32_t>& prompt : prompts_) {
+    out.U64(prompt.size());
+    for (const int32_t token : prompt) out.U32(static_cast<uint32_t>(token));
   }
   influence_.Save(out);
+  credit_.Save(out);
+  canaries_.Save(out);
   for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
   for (const uint64_t value :
-       {events_, counts_.steps, counts_.corrections, counts_.ups, counts_.downs, counts_.refused}) {
+       {events_, counts_.steps, counts_.corrections, counts_.ups, counts_.downs, counts_.refused,
+        counts_.set_aside}) {
     out.U64(value);
   }
   std::string bytes = out.Take();
@@ -498,24 +649,28 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
     if (!AllFinite(values->data(), size)) return damaged;
   }
   learner.optimizer_.Restore(steps, std::move(first), std::move(second));
-  const uint64_t items = in.U64();
-  for (uint64_t i = 0; i < items && !in.failed(); ++i) {
-    ReplayItem item;
-    item.voice = {in.U64(), in.U64()};
-    item.up = ReadSequence(Objective::kCrossEntropy, in);
-    item.down = ReadSequence(Objective::kDown, in);
-    if (item.down) item.down->beta = static_cast<float>(options.down_beta);
-    learner.replay_.push_back(std::move(item));
-    if (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
+  for (auto* items : {&learner.replay_, &learner.set_aside_}) {
+    for (uint64_t left = in.U64(); left > 0 && !in.failed(); --left) {
+      items->push_back(learner.LoadItem(in));
+    }
+  }
+  while (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
+  for (uint64_t left = in.U64(); left > 0 && !in.failed(); --left) {
+    std::vector<int32_t>& prompt = learner.prompts_.emplace_back();
+    for (uint64_t tokens = in.U64(); tokens > 0 && !in.failed(); --tokens) {
+      prompt.push_back(static_cast<int32_t>(in.U32()));
+    }
   }
   learner.influence_.Load(in);
+  learner.credit_.Load(in);
+  learner.canaries_.Load(in);
   for (double* value :
        {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {
     *value = in.F64();
   }
   LearnerCounts& counts = learner.counts_;
   for (uint64_t* value : {&learner.events_, &counts.steps, &counts.corrections, &counts.ups,
-                          &counts.downs, &counts.refused}) {
+                          &counts.downs, &counts.refused, &counts.set_aside}) {
     *value = in.U64();
   }
   if (!in.complete()) return damaged;

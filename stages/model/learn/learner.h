@@ -2,7 +2,9 @@
 // TokenExample -> [Learner] -> changed weights, StepReport.
 //
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
-//   thumb up     cross-entropy of the shown completion, mean per token, times the reward
+//   thumb up     cross-entropy of the shown completion, mean per token, times the reward; of an
+//                answer of our own also times min(1, (D + 1) / U): where everything is liked,
+//                being liked says nothing
 //   correction   cross-entropy of the correction, and the shown completion as a thumb down
 //   thumb down   w (1 - sigmoid(down_beta (0 - h))), h = sum of log pi - log pi_base over the
 //   completion,
@@ -11,6 +13,10 @@
 //                moves nothing
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 // A step has as many tokens as the trainer takes: what does not fit is left out, and counted.
+//
+// Before a lesson is learnt it is asked whether it follows from what it is about (credit.h), and
+// before a step is taken whether documents are still read (canaries.h). What does not pass is set
+// aside, and tried once more with a later lesson of the same voice, as soon as that has credit.
 //
 // Who teaches more often than others has no more say: see influence.h. Earlier lessons are kept
 // for each voice alike, and repeated the more seldom the older they are, by replay_decay a lesson
@@ -34,9 +40,12 @@
 #include <vector>
 
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/learn/canaries.h"
+#include "stages/model/learn/credit.h"
 #include "stages/model/learn/influence.h"
 #include "stages/model/learn/learner_options.h"
 #include "stages/model/learn/left_out.h"
+#include "stages/model/learn/verdict.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/parallel.h"
@@ -78,6 +87,9 @@ struct TokenExample {
   std::optional<std::vector<int32_t>> correction;
   double reward = 0;  // -1..1; without meaning beside a correction
   Voice voice;        // who taught it
+  bool own_answer = false;             // what was shown is the model's own
+  uint64_t place = 0;                  // names it in reports
+  std::optional<TrainSequence> quote;  // a canary to be, see canaries.h
 };
 
 struct StepReport {
@@ -87,7 +99,12 @@ struct StepReport {
   double kl = 0;          // mean of the step's anchors, before the step
   double lambda = 0;
   double gradient_norm = 0;
-  bool accepted = false;  // false: refused by the gate
+  bool accepted = false;  // false: the verdict says why not
+  LessonVerdict verdict = LessonVerdict::kLearnt;
+  std::optional<double> evidence;  // nats, see credit.h; none: nothing to compare with
+  double canary_drop = 0;          // nats per token, see canaries.h: behind the step, taken or not
+  std::optional<uint64_t> learnt_after_all;  // a lesson set aside before: its place
+  std::optional<uint64_t> refused_again;     // the same, tried for the last time
   size_t tokens = 0;      // rows through the model; 0 where there was nothing to learn
   LeftOut left_out;       // 0 where there was nothing to learn
 };
@@ -97,7 +114,8 @@ struct LearnerCounts {
   uint64_t corrections = 0;
   uint64_t ups = 0;
   uint64_t downs = 0;
-  uint64_t refused = 0;  // by the gate
+  uint64_t refused = 0;  // for good
+  uint64_t set_aside = 0;  // ever
 
   friend bool operator==(const LearnerCounts&, const LearnerCounts&) = default;
 };
@@ -133,9 +151,12 @@ class Learner {
 
  private:
   // An example ready for the trainer. The weights of `up` and `down` hold the size of the reward
-  // alone: the factor from U and D changes from event to event, so it is computed at every use.
+  // alone: the factors from U and D change from event to event, so they are computed at every use.
   struct ReplayItem {
     Voice voice;
+    bool own_answer = false;
+    uint64_t place = 0;
+    std::optional<double> evidence;
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
   };
@@ -145,32 +166,58 @@ class Learner {
     double downs = 0;
   };
   struct StepBatch {
-    std::vector<TrainSequence> sequences;  // of the new item, then replayed ones, then anchors
+    std::vector<TrainSequence> sequences;  // of the new item, then of earlier ones, then anchors
     size_t anchors_begin = 0;
     double lambda = 0;
     LeftOut left_out;
     std::map<Voice, double> shares;
   };
+  // One thread of use: what a step needs of others.
+  struct Means {
+    Trainer& trainer;
+    const AnchorPool& anchors;
+    const ParallelFor& parallel;
+  };
+  static constexpr size_t kPromptsKnown = 16;
+  static constexpr size_t kPromptsCompared = 2;
+  static constexpr size_t kSetAsideMost = 64;
+  static constexpr double kCreditToTryAgain = 1;
 
   LoraWeights InitialWeights() const;
   Tally TallyAfter(const TokenExample& example) const;
   double DownWeight(const Tally& tally) const;
-  StepBatch Pack(const ReplayItem& item, const Tally& tally, const AnchorPool& anchors,
-                 size_t max_tokens) const;
+  static double OwnUpWeight(const Tally& tally);
+  Result<ReplayItem> MakeItem(const TokenExample& example, StepReport& report,
+                              const Means& means) const;
+  Result<std::optional<double>> EvidenceOf(const ReplayItem& item, const Means& means) const;
+  StepBatch Pack(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
+                 const AnchorPool& anchors, size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
-  std::vector<const ReplayItem*> DrawEarlier(const Voice& voice, double share) const;
+  std::vector<const ReplayItem*> DrawEarlier(const Voice& voice, double share, size_t count) const;
   std::set<Voice> VoicesWith(const Voice& voice) const;
   void Keep(ReplayItem item);
-  Result<bool> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
-                    double kl_before, Trainer& trainer, const ParallelFor& parallel);
+  void SetAside(ReplayItem item);
+  const ReplayItem* ToTryAgain(const Voice& voice, Credit& credit) const;
+  void EndTrial(const Voice& voice, StepReport& report);
+  void KnowPrompt(const std::vector<int32_t>& prompt);
+  Result<Nothing> Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
+                        const Means& means, StepReport& report);
+  Result<LessonVerdict> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
+                       const Means& means, StepReport& report);
   void FollowBudget(double kl);
   void Count(const TokenExample& example, const Tally& tally);
+  void SaveItem(const ReplayItem& item, ByteWriter& out) const;
+  ReplayItem LoadItem(ByteReader& in) const;
 
   LearnerOptions options_;
   LoraWeights weights_;
   AdamW optimizer_;
-  std::deque<ReplayItem> replay_;  // the latest last
+  std::deque<ReplayItem> replay_;             // the latest last
+  std::deque<ReplayItem> set_aside_;          // the same
+  std::deque<std::vector<int32_t>> prompts_;  // of the last lessons, each once
   Influence influence_;
+  Credit credit_;
+  Canaries canaries_;
   Tally tally_;
   double lambda_ = 0;  // of the next step
   double kl_ema_ = 0;

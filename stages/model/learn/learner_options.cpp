@@ -54,6 +54,13 @@ Fields OptionsOf(LearnerOptions& options) {
        "as it is"},
       {"adapt.kl_cap", Number{&options.kl_cap, 0, 10}, "nats per token", kSemantic,
        "drift beyond which a step that adds to it is taken back; 0: none is"},
+      {"adapt.evidence_nats", Number{&options.evidence_nats, 0, 100}, "nats", kSemantic,
+       "by which a lesson's text should be likelier behind its own question than behind others; "
+       "who teaches much that is not is not learnt from. 0: this is not looked at"},
+      {"adapt.canary_drop_max", Number{&options.canary_drop_max, 0, 10}, "nats per token",
+       kSemantic,
+       "by which quotes from the tenant's documents may become less likely; a step beyond is "
+       "taken back. 0: this is not looked at"},
       {"adapt.seed", Number{&options.seed, 0, kMaxSeed}, "", kSemantic,
        "of the adapter's first values and of what is repeated when"},
   };

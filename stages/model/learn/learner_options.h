@@ -38,6 +38,13 @@ struct LearnerOptions {
   // back. Looked at once the KL before the step is above half of it.
   double kl_cap = 1;  // nats per token; 0: no gate
 
+  // Evidence that a lesson has to have so as not to count against its voice (credit.h), in nats.
+  // 0: nobody is asked for any.
+  double evidence_nats = 4;
+  // The gate of the canaries (canaries.h): a step that leaves their quotes less likely by this, and
+  // no likelier than they were, is taken back.
+  double canary_drop_max = 0.3;  // nats per token; 0: no canaries
+
   uint64_t seed = 1;
 };
 

@@ -21,6 +21,7 @@
 #include "stages/chat.h"
 #include "stages/events.h"
 #include "stages/model/learn/left_out.h"
+#include "stages/model/learn/verdict.h"
 #include "stages/model/trainer/parallel.h"
 #include "stages/result.h"
 
@@ -33,7 +34,8 @@ struct LearnCounts {
   uint64_t corrections = 0;
   uint64_t ups = 0;
   uint64_t downs = 0;
-  uint64_t refused = 0;  // steps that failed or did not pass the gate
+  uint64_t refused = 0;    // steps that a gate took back for good
+  uint64_t set_aside = 0;  // lessons, ever: some were learnt later
 };
 
 // Weights at one version, immutable, ready to serve. `plugged` is the backend's own handle.
@@ -53,6 +55,9 @@ struct TextExample {
   double reward = 0;    // -1..1
   std::string teacher;  // may be empty
   std::string source;   // of the event that taught it
+  bool own_answer = false;  // what was shown is the model's own
+  uint64_t question_bytes = 0;  // the question is the end of the chat
+  uint64_t place = 0;           // names the lesson in reports
 };
 
 // What one lesson did; feeds the learning curves and what people are shown of a lesson, never an
@@ -64,6 +69,12 @@ struct LessonReport {
   double gradient_norm = 0;
   uint32_t tokens = 0;
   bool accepted = false;
+  LessonVerdict verdict = LessonVerdict::kLearnt;
+  std::optional<double> evidence;  // nats: see credit.h
+  double canary_drop = 0;          // nats per token: see canaries.h
+  // Of lessons that were set aside before, and tried again with this one: their places.
+  std::optional<uint64_t> learnt_after_all;
+  std::optional<uint64_t> refused_again;
   LeftOut left_out;
 };
 

@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 kept no teacher, no comment and no result, 1 no places
+constexpr uint8_t kFormat = 4;  // 3 knew no verdicts, 2 kept no teacher, no comment and no result, 1 no places
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;
@@ -33,7 +33,8 @@ std::string EncodeLesson(const KeptLesson& lesson) {
   out.Text(example.teacher);
   out.Text(example.source);
   out.Text(lesson.comment);
-  out.U64(lesson.question_bytes);
+  out.U64(example.question_bytes);
+  out.U8(example.own_answer);
   return out.Take();
 }
 
@@ -50,7 +51,8 @@ KeptLesson DecodeLesson(ByteReader& in) {
   example.teacher = in.Text();
   example.source = in.Text();
   lesson.comment = in.Text();
-  lesson.question_bytes = in.U64();
+  example.question_bytes = in.U64();
+  example.own_answer = in.U8() != 0;
   return lesson;
 }
 
@@ -63,6 +65,11 @@ std::string EncodeResult(const LessonResult& result) {
     out.F64(value);
   }
   out.U32(report.tokens);
+  out.U8(static_cast<uint8_t>(report.verdict));
+  out.U8(report.evidence.has_value());
+  out.F64(report.evidence.value_or(0));
+  out.F64(report.canary_drop);
+  out.U8(result.is_final);
   out.Text(result.error);
   return out.Take();
 }
@@ -75,6 +82,12 @@ LessonResult DecodeResult(ByteReader& in) {
     *value = in.F64();
   }
   report.tokens = in.U32();
+  report.verdict = static_cast<LessonVerdict>(std::min<uint8_t>(in.U8(), 3));
+  const bool has_evidence = in.U8() != 0;
+  const double evidence = in.F64();
+  if (has_evidence) report.evidence = evidence;
+  report.canary_drop = in.F64();
+  result.is_final = in.U8() != 0;
   result.error = in.Text();
   return result;
 }
@@ -119,10 +132,10 @@ struct TenantAdapters::Visitor {
       self.results_.Put(at, {{}, self.error_->message});
       return;
     }
-    self.journal_.Put(
-        at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher, logged.source},
-             logged.comment,
-             logged.question_bytes});
+    const bool own = std::holds_alternative<Sequence>(logged.shown);
+    self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher,
+                            logged.source, own, logged.question_bytes},
+                           logged.comment});
     if (logged.admitted) self.ahead_.push_back(at);
   }
   void operator()(const nudge::Return& back) { self.Return(back); }
@@ -209,10 +222,13 @@ void TenantAdapters::LearnNext(const ParallelFor& parallel_for) {
   ++learnt_;
   // A lesson whose answer was never given has no text.
   if (const KeptLesson* lesson = journal_.Find(place)) {
-    Result<LessonReport> report = learner().Step(lesson->example, parallel_for);
+    TextExample example = lesson->example;
+    example.place = place;
+    Result<LessonReport> report = learner().Step(example, parallel_for);
     if (report.ok()) {
       report_ = *report;
       results_.Put(place, {*report, {}});
+      NoteTrial(*report);
     } else {
       error_ = report.error();
       results_.Put(place, {{}, error_->message});
@@ -221,6 +237,20 @@ void TenantAdapters::LearnNext(const ParallelFor& parallel_for) {
   if (++since_checkpoint_ < options_.checkpoint_every_lessons) return;
   since_checkpoint_ = 0;
   checkpoints_.Put(place, learnt_, learner().Save());
+}
+
+// What a later lesson brought to its end.
+void TenantAdapters::NoteTrial(const LessonReport& report) {
+  const auto note = [&](const std::optional<uint64_t>& place, bool accepted) {
+    const LessonResult* result = place ? results_.Find(*place) : nullptr;
+    if (result == nullptr) return;
+    LessonResult ended = *result;
+    ended.report.accepted = accepted;
+    ended.is_final = true;
+    results_.Put(*place, std::move(ended));
+  };
+  note(report.learnt_after_all, true);
+  note(report.refused_again, false);
 }
 
 LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,

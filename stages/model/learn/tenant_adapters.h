@@ -38,14 +38,14 @@ struct Served {
 // A lesson as it is kept, so that it can be learnt again and looked at.
 struct KeptLesson {
   TextExample example;
-  std::string comment;          // the user's, not learnt
-  uint64_t question_bytes = 0;  // the question is the end of the chat
+  std::string comment;  // the user's, not learnt
 };
 
 // What came of a lesson when it was last learnt: a function of the lessons on its path.
 struct LessonResult {
   LessonReport report;
-  std::string error;  // why it could not be learnt; empty: it was, or the gate took it back
+  std::string error;  // why it could not be learnt; empty: see the report's verdict
+  bool is_final = false;  // one that was set aside was tried again: learnt, or refused for good
 };
 
 struct LessonDone {
@@ -88,6 +88,7 @@ class TenantAdapters {
   void Return(const nudge::Return& back);
   Result<Nothing> StartFrom(LearningPlace start);
   void Forget(LearningPlace place);
+  void NoteTrial(const LessonReport& report);
   BackendLearner& learner();
 
   Teacher& teacher_;
