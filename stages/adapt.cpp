@@ -1,6 +1,8 @@
 #include "stages/adapt.h"
 
 #include <algorithm>
+#include <map>
+#include <string_view>
 #include <utility>
 
 namespace nudge {
@@ -47,23 +49,28 @@ Result<Admission> Adapt::Apply(Sequence at, const Resolved& resolved) {
   return admission;
 }
 
-// Whether an offer of this user behind those before `end` is admitted. The window is that offer and
-// the ones before it.
+// Whether an offer of this user behind those before `end` is admitted.
 bool Adapt::MayTeach(const Adapt::Offers& offers, Adapt::Offers::Rows::const_iterator end,
                      const std::string& user) const {
-  if (user.empty() || options_.user_steps_max == 0) return true;
-  uint32_t steps = 0;
-  bool alone = true;
+  if (options_.lead_lessons == 0) return true;
+  std::map<std::string_view, uint64_t> admitted;  // of those who offered anything
+  admitted[user] = 0;
   for (uint32_t seen = 0; seen < options_.user_window_events && end != offers.rows().begin();
        ++seen) {
     const Offer& offer = (--end)->second.value;
-    if (offer.user != user) {
-      alone = false;
-    } else if (offer.admitted) {
-      ++steps;
-    }
+    admitted[offer.user] += offer.admitted ? 1 : 0;
   }
-  return alone || steps < options_.user_steps_max;
+  if (admitted.size() == 1) return true;  // alone
+  uint64_t sum = 0;
+  uint64_t squares = 0;
+  for (const auto& [other, count] : admitted) {
+    if (other == user) continue;
+    sum += count;
+    squares += count * count;
+  }
+  const uint64_t with_this = admitted[user] + 1;
+  if (with_this <= options_.lead_lessons) return true;
+  return sum > 0 && (with_this - options_.lead_lessons) * sum <= squares;
 }
 
 std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& forget) const {
@@ -79,7 +86,8 @@ std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& 
   std::vector<Sequence> admitted;
   if (theirs.empty()) return admitted;
   for (auto row = offers.rows().begin(); row != offers.rows().end(); ++row) {
-    if (row->second.value.admitted || !MayTeach(offers, row, row->second.value.user)) continue;
+    const Offer& offer = row->second.value;
+    if (offer.admitted || !MayTeach(offers, row, offer.user)) continue;
     offers.Change(row->first)->admitted = true;
     admitted.push_back({row->first});
   }

@@ -1,10 +1,15 @@
 // Whose lessons count: Resolved -> [Adapt] -> Admission.
 //
 // An event offers a lesson if it is feedback with a reward or a correction, or an example. Of the
-// tenant's last user_window_events offers at most user_steps_max of one user are admitted, unless
-// all of them are of one user; offers without a user always are. While frozen, users teach nothing:
-// their events are no offers. What becomes of an admitted offer is the lineage's business
-// (lineage.h), since that needs to know whose words were shown.
+// tenant's last user_window_events offers, a user may have at most lead_lessons more admitted than
+// whoever taught a lesson that is taken at random from the others' there: the sum of the squares of
+// the others' counts over the sum of their counts. So who is alone is not bound; a few guests bind
+// nobody among many who teach alike; two who help each other lift each other up only where the rest
+// are hardly there; and who is silent for a whole window binds nobody. Offers without a user are
+// those of one nameless user.
+//
+// While frozen, users teach nothing: their events are no offers. What becomes of an admitted offer
+// is the lineage's business (lineage.h), since that needs to know whose words were shown.
 //
 // The last lessons_per_tenant offers are kept, so that a forget can say which offers would have
 // been admitted had the forgotten user, or event, never made any. What was admitted stays admitted.

@@ -15,9 +15,10 @@ Fields OptionsOf(AdaptOptions& options) {
       {"adapt.snapshot_every_versions", Number{&options.snapshot_every_versions, 0, 1e6}, "",
        kSemantic, "until one is written as files for other servers and browsers; 0: none is"},
       {"adapt.user_window_events", Number{&options.user_window_events, 1, 10'000}, "", kSemantic,
-       "of a tenant, over which a user's share is counted"},
-      {"adapt.user_steps_max", Number{&options.user_steps_max, 0, 10'000}, "", kSemantic,
-       "of one user in that window; 0: no cap"},
+       "of a tenant, over which lessons are counted by user"},
+      {"adapt.lead_lessons", Number{&options.lead_lessons, 0, 10'000}, "lessons", kSemantic,
+       "that a user may have in that window beyond what is usual among the others in it; 0: no "
+       "bound"},
       {"adapt.relearn_lessons_per_event", Number{&options.relearn_lessons_per_event, 1, 1e6}, "",
        kSemantic,
        "learnt again after a forget for each event of the tenant until the result takes over"},

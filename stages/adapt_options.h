@@ -12,12 +12,11 @@ struct AdaptOptions {
   uint32_t publish_every_steps = 1;      // 1 or more
   uint32_t snapshot_every_versions = 0;  // every n-th version made is written; 0: none
   uint32_t versions_kept = 8;            // 1 or more
-  // Of the tenant's last user_window_events from which something could be learnt, at most
-  // user_steps_max of one user become steps, so that one loud user does not make everybody's
-  // adapter. It binds only where the window holds another user's event too, and never events
-  // without a user. user_steps_max 0: no cap.
-  uint32_t user_window_events = 64;
-  uint32_t user_steps_max = 32;
+  // Over the tenant's last user_window_events from which something could be learnt, nobody has more
+  // than lead_lessons admitted beyond what is usual among the others of them, so that one loud user
+  // does not make everybody's adapter: see adapt.h. lead_lessons 0: no such bound.
+  uint32_t user_window_events = 128;
+  uint32_t lead_lessons = 2;
   // Of which the words are kept, admitted or not; older ones can no longer be unlearnt one by one.
   uint32_t lessons_per_tenant = 10'000;
   // A forget that makes this many lessons be learnt again gets one more event of its tenant before

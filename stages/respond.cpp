@@ -291,7 +291,8 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
       tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_, TaughtBy(event));
   AddStep(step, std::move(offer.logged), parent, plan);
   if (!step) {
-    return "no training step: user " + event.user + " has had its share of the recent ones";
+    const std::string who = event.user.empty() ? "who gives no name" : "user " + event.user;
+    return "no training step: " + who + " has had its share of the recent ones";
   }
   std::string text = "training step " + std::to_string(step->number);
   if (step->makes) text += ", makes version " + std::to_string(*step->makes);

@@ -104,6 +104,7 @@ void RunInto(const std::string& folder, const std::vector<std::string>& events =
   ProcessorOptions options;
   options.state_folder = folder + "/state";
   options.adapt.publish_every_steps = 1;
+  options.adapt.lead_lessons = 0;
   options.prompt.presets = {{"greedy", {}}};
   Processor processor(options, {}, *backend, source, sink);
   const std::atomic<bool> stop{false};

@@ -177,7 +177,7 @@ BOOST_AUTO_TEST_CASE(a_step_over_the_kl_cap_is_taken_back) {
     }
   }
   BOOST_TEST(refused > 0u);
-  BOOST_TEST(learner.counts().refused == refused);
+  BOOST_TEST(learner.counts().set_aside == refused);
   BOOST_TEST(learner.counts().steps + refused == 8u);
 }
 

@@ -1012,7 +1012,7 @@ struct Chain {
             .snapshot_every_versions = 3,
             .versions_kept = 3,
             .user_window_events = 8,
-            .user_steps_max = 3};
+            .lead_lessons = 3};
   }
   static PromptOptions PromptSmall() {
     PromptOptions options;

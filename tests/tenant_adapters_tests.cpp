@@ -357,7 +357,7 @@ BOOST_AUTO_TEST_CASE(what_came_of_a_lesson_and_what_was_said_of_it_can_be_read) 
   const auto kept = TenantAdapters::ReadJournal(entries[{"journal", RowId(1)}]);
   BOOST_REQUIRE(kept.has_value());
   BOOST_TEST(kept->comment == "as I said");
-  BOOST_TEST(kept->question_bytes == 1U);
+  BOOST_TEST(kept->example.question_bytes == 1U);
   BOOST_TEST(kept->example.shown == shown);
   const auto result = TenantAdapters::ReadResult(entries[{"lesson_result", RowId(1)}]);
   BOOST_REQUIRE(result.has_value());

@@ -82,7 +82,7 @@ struct World {
   size_t users = 3;
   uint32_t publish_every = 1;
   uint32_t versions_kept = 1000;
-  uint32_t user_steps_max = 0;
+  uint32_t lead_lessons = 0;
   uint32_t user_window = 64;
   uint32_t few_shots = 0;
   uint32_t dimension = 64;
@@ -292,7 +292,7 @@ class LogGenerator {
     world.users = 2 + Pick(3);
     world.publish_every = OneOf<uint32_t>({1, 1, 1, 2, 3});
     world.versions_kept = OneOf<uint32_t>({1000, 1000, 8, 3});
-    world.user_steps_max = OneOf<uint32_t>({0, 0, 1, 2});
+    world.lead_lessons = OneOf<uint32_t>({0, 0, 1, 2});
     world.user_window = OneOf<uint32_t>({4, 6, 64});
     world.few_shots = OneOf<uint32_t>({0, 0, 2});
     world.dimension = OneOf<uint32_t>({64, 64, 0});

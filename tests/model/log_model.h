@@ -485,14 +485,20 @@ class LogModel {
 
   // Whether an offer of this user, behind those before `end`, is within the user's share.
   bool MayTeach(const std::vector<Offer>& offers, size_t end, const std::string& user) const {
-    if (user.empty() || world_.user_steps_max == 0) return true;
-    size_t steps = 0;
-    bool alone = true;
+    if (world_.lead_lessons == 0) return true;
+    std::map<std::string, size_t> admitted;
+    admitted[user] = 0;
     for (size_t i = end - std::min<size_t>(end, world_.user_window); i < end; ++i) {
-      alone = alone && offers[i].user == user;
-      steps += offers[i].user == user && offers[i].admitted ? 1 : 0;
+      admitted[offers[i].user] += offers[i].admitted ? 1 : 0;
     }
-    return alone || steps < world_.user_steps_max;
+    if (admitted.size() == 1) return true;
+    double lessons = 0;
+    double usual = 0;  // of who taught one of the others' lessons, drawn at random
+    for (const auto& [one, count] : admitted) lessons += one == user ? 0 : static_cast<double>(count);
+    for (const auto& [one, count] : admitted) {
+      if (one != user && count > 0) usual += static_cast<double>(count) * static_cast<double>(count) / lessons;
+    }
+    return static_cast<double>(admitted[user]) + 1 <= static_cast<double>(world_.lead_lessons) + usual + 1e-9;
   }
 
   void Teach(Tenant& tenant, const LogEvent& event, const Applied& applied) {

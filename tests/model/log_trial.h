@@ -196,7 +196,7 @@ class LogTrial {
            number(world.dimension) + "},\"prepare\":{\"chunk_chars\":" + number(world.chunk_chars) +
            "},\"adapt\":{\"publish_every_steps\":" + number(world.publish_every) +
            ",\"versions_kept\":" + number(world.versions_kept) +
-           ",\"user_steps_max\":" + number(world.user_steps_max) +
+           ",\"lead_lessons\":" + number(world.lead_lessons) +
            ",\"user_window_events\":" + number(world.user_window) + ",\"import_folder\":\"" +
            (root.empty() ? imports_ : root + "/imports") + "\"},\"prompt\":{\"system\":\"" +
            kSystem + "\",\"few_shots\":" + number(world.few_shots) +
