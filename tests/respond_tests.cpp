@@ -1046,10 +1046,11 @@ struct Chain {
     const auto of = [&](auto& stage, const std::set<std::string>& kinds) {
       store.Only(kinds).LoadInto(stage, 1);
     };
-    of(recall, {"identity_run", "query_count", "known_document", "known_prompt"});
+    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer"});
     of(adapt, {"offer", "adapter_frozen"});
-    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision"});
-    of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version"});
+    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit"});
+    of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version",
+                 "former_lesson"});
   }
 
   Recall recall;
