@@ -303,7 +303,7 @@ void Prompt::Reward(Tenant& tenant, Sequence at, const Resolved& resolved,
   tenant.credits.Erase(key);
   const Decision* decision = tenant.decisions.Find(resolved.about->value);
   if (decision == nullptr) {
-    chosen.note = "no arm credited: the decision is no longer on record";
+    if (reward) chosen.note = "no arm credited: the decision is no longer on record";
     return;
   }
   RewardShots(tenant, *decision, (reward ? 1.0 : 0.0) - (before ? 1.0 : 0.0),
@@ -320,11 +320,12 @@ void Prompt::Reward(Tenant& tenant, Sequence at, const Resolved& resolved,
 uint64_t Prompt::RewardArm(Tenant& tenant, const Decision& decision, std::optional<double> reward,
                            const std::optional<Credit>& before, Chosen& chosen) const {
   if (decision.arm.empty()) {
-    chosen.note = "no arm credited: the query set its own temperature";
+    if (reward) chosen.note = "no arm credited: the query set its own temperature";
     return 0;
   }
   const Text* prompt = tenant.prompts.Find(decision.prompt_id);
   if (prompt == nullptr || prompt->version != decision.prompt_version) {
+    if (!reward) return 0;
     chosen.note = "no arm credited: prompt " + decision.prompt_id + " version " +
                   std::to_string(decision.prompt_version) + " has been replaced";
     return 0;

@@ -305,9 +305,12 @@ std::string Respond::Teach(Sequence at, const Gathered& gathered, std::optional<
     offer.reset();
   } else if (offer) {
     const Result<size_t> fit = Fit(offer->logged);
-    if (!fit.ok()) otherwise = nothing + fit.error().message;
-    if (!fit.ok()) offer.reset();
-    left_out = fit.ok() ? *fit : 0;
+    if (fit.ok()) {
+      left_out = *fit;
+    } else {
+      otherwise = nothing + fit.error().message;
+      offer.reset();
+    }
   }
   if (!offer && earlier.empty()) return otherwise;
   Lineage& lineage = tenants_.Make(at.partition(), event.tenant).lineage;
@@ -351,7 +354,7 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer,
   const std::optional<Step> step = lineage.Learn(at, std::move(offer.holds), admission.admitted,
                                                  adapt_, TaughtBy(event), &behind);
   AddStep(step, std::move(offer.logged), parent, plan);
-  if (behind.lessons > 0) plan.lesson->behind = Return{lineage.PathOfHead(), behind.changed};
+  if (!behind.changed.empty()) plan.lesson->behind = Return{lineage.PathOfHead(), behind.changed};
   std::string text;
   if (!admission.admitted) {
     text = (step ? "not learnt: user " : "no training step: user ") + event.user +

@@ -368,8 +368,8 @@ BOOST_AUTO_TEST_CASE(ratings_of_other_conventions_are_refused_with_how_to_map_th
 
 BOOST_AUTO_TEST_CASE(the_last_word_of_a_user_on_an_answer_counts) {
   const std::string ann = R"("user":"ann",)";
-  const Run run(Asked("q") + Rated("none", R"("rating":null)", ann) +
-                Rated("f1", R"("rating":"up")", ann) +
+  const Run run(Line("q", "query", R"({"text":"When is the report due?"})") +
+                Rated("none", R"("rating":null)", ann) + Rated("f1", R"("rating":"up")", ann) +
                 Rated("f2", R"("rating":"down","correction":"On the fifth day.")", ann) +
                 Rated("x", R"("rating":null)") + Asked("q2", R"("user":"eve",)") +
                 Rated("f3", R"("rating":0)", ann) + Rated("f4", R"("rating":"up")", ann) +

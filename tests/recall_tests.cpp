@@ -322,7 +322,7 @@ BOOST_AUTO_TEST_CASE(what_was_said_is_forgotten_with_its_user_question_or_event)
   BOOST_TEST(talk.Rate() == "one too many");
   talk.gate.Passes(MakeEvent("g3", Forget{"ada", ""}));
   BOOST_TEST(talk.Rate() == "");
-  BOOST_TEST(talk.Rate() == "8");
+  BOOST_TEST(talk.Rate() == "9");
   talk.gate.Passes(MakeEvent("g4", Forget{"", "", false, "q", "/test"}));
   BOOST_TEST(talk.Rate() == "");
 }

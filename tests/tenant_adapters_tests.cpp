@@ -112,7 +112,7 @@ class Nudge {
           step = lineage_.Learn(at, {{}, {}, {nudge::NameOf("/s", std::to_string(event))}}, true,
                                 options_, {}, &unlearnt);
           add(ExampleOf(event));
-          if (unlearnt.lessons > 0) {
+          if (!unlearnt.changed.empty()) {
             lesson->behind = Return{lineage_.PathOfHead(), unlearnt.changed};
           }
         } else if (unlearnt.lessons > 0) {
