@@ -324,14 +324,14 @@ void Recall::ForgetSaid(Tenant& tenant, const Forget& forget) {
   }
   for (const Identity& identity : concerned) {
     Said& said = *tenant.said.Change(identity);
-    tenant.said_last.erase(said.words.back().sequence);
-    if (!of_event || said.query == event) said.words.clear();
-    std::erase_if(said.words, [&](const Said::Word& word) { return word.event == event; });
-    if (said.words.empty()) {
-      tenant.said.Erase(identity);
-    } else {
-      tenant.said_last[said.words.back().sequence] = identity;
+    for (Said::Word& word : said.words) {
+      if (word.event == event) word.event = 0;
     }
+    const bool remains = std::any_of(said.words.begin(), said.words.end(),
+                                     [](const Said::Word& word) { return word.event != 0; });
+    if (remains && of_event && said.query != event) continue;
+    tenant.said_last.erase(said.words.back().sequence);
+    tenant.said.Erase(identity);
   }
 }
 

@@ -101,7 +101,7 @@ class Recall {
     EventName query = 0;  // 0: of an inline answer
     struct Word {
       uint64_t sequence = 0;
-      EventName event = 0;
+      EventName event = 0;  // 0: forgotten; what came later may stand in its place
     };
     std::vector<Word> words;
   };

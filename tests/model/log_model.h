@@ -536,9 +536,10 @@ class LogModel {
     if (event.kind == Kind::kExample || event.user.empty()) return {};
     std::vector<std::string>& said =
         tenant.said[event.user][event.query_id + "\n" + event.text + "\n" + event.answer];
-    const std::vector<std::string> earlier = said;
+    std::vector<std::string> earlier = said;
     too_many = earlier.size() > world_.replacements_max;
     if (too_many) return {};
+    std::erase(earlier, "");
     if (event.rating != "null" || !earlier.empty()) said.push_back(event.id);
     for (const std::string& id : earlier) tenant.replaced_words.insert(EventWord(id));
     return earlier;
@@ -798,8 +799,11 @@ class LogModel {
     tenant.said.erase(user);
     for (auto& [who, answers] : tenant.said) {
       for (auto& [answer, events] : answers) {
-        std::erase(events, event);
-        if (!event.empty() && answer.starts_with(event + "\n")) events.clear();
+        // A forgotten word has none, but is counted as long as there are others.
+        std::replace(events.begin(), events.end(), event, std::string());
+        const bool none = std::count(events.begin(), events.end(), "") ==
+                          static_cast<std::ptrdiff_t>(events.size());
+        if (none || (!event.empty() && answer.starts_with(event + "\n"))) events.clear();
       }
     }
   }
