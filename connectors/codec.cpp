@@ -267,7 +267,7 @@ class EventReader {
            [&](const Place& at) { json_.Id(at, IdLimit(), feedback.query_source); }},
           {"inline", kOptional,
            [&](const Place& at) { ReadInline(at, feedback.inline_answer.emplace()); }},
-          {"rating", Need::kOptional, [&](const Place& at) { ReadRating(at, feedback.rating); }},
+          {"rating", Need::kOptional, [&](const Place& at) { ReadRating(at, feedback); }},
           {"correction", kOptional,
            [&](const Place& at) {
              json_.FullText(at, AnswerLimit(), feedback.correction.emplace());
@@ -291,7 +291,14 @@ class EventReader {
     if (feedback.inline_answer && !feedback.query_source.empty()) {
       return refuse("data.query_source: an inline answer has no query to look up", "drop it");
     }
-    if (!feedback.rating && !feedback.correction && !has_signals) {
+    if (feedback.takes_back && (feedback.correction || has_signals)) {
+      return refuse("data.rating: null takes back all that was said of the answer, " +
+                        std::string(feedback.correction ? "a correction" : "signals") +
+                        " beside it would say something",
+                    "send rating null alone; or leave rating out: what is said now replaces what "
+                    "was said before");
+    }
+    if (!feedback.rating && !feedback.takes_back && !feedback.correction && !has_signals) {
       return refuse("data: none of rating, correction and signals is given", "give one of them");
     }
   }
@@ -304,7 +311,8 @@ class EventReader {
                           }}});
   }
 
-  void ReadRating(const Place& place, std::optional<double>& rating) {
+  void ReadRating(const Place& place, Feedback& feedback) {
+    std::optional<double>& rating = feedback.rating;
     const auto refuse = [&](std::string_view what) {
       json_.FailAt(place, what, std::string(kRatings));
     };
@@ -317,10 +325,8 @@ class EventReader {
       case JsonType::kBool:
         return refuse("a boolean is no rating");
       case JsonType::kNull:
-        return json_.FailAt(place, "null takes no rating back",
-                            "leave it out, or send what holds now as a new event with a new id; "
-                            "what the first one taught is unlearnt by a nudge.forget with its "
-                            "event_id");
+        feedback.takes_back = true;
+        return;
       default:
         return json_.FailType(place, "a number", std::string(kRatings));
     }
@@ -539,11 +545,12 @@ struct DataWriter {
       json.Raw(R"(,"completion":)").Text(feedback.inline_answer->completion).Raw("}");
     }
     if (feedback.rating) member("rating").Number(*feedback.rating);
+    if (feedback.takes_back) member("rating").Raw("null");
     if (feedback.correction) member("correction").Text(*feedback.correction);
     if (!feedback.comment.empty()) member("comment").Text(feedback.comment);
     const Behaviour& seen = feedback.behaviour;
     const bool any = seen.clicked || seen.copied || seen.regenerated || seen.dwell_ms;
-    if (!any && (feedback.rating || feedback.correction)) return;
+    if (!any && (feedback.rating || feedback.takes_back || feedback.correction)) return;
     member("signals").Raw(R"({"clicked":)").Bool(seen.clicked);
     json.Raw(R"(,"copied":)").Bool(seen.copied);
     json.Raw(R"(,"regenerated":)").Bool(seen.regenerated);

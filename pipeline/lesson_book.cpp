@@ -142,13 +142,19 @@ Result<std::vector<TenantLessons>> ReadLessons(const std::string& path,
 }
 
 std::string InEffect(const TaughtLesson& lesson) {
+  const std::optional<Lineage::Standing> leaves = lesson.view.leaves;
   switch (lesson.view.standing) {
     case Lineage::Standing::kServes:
     case Lineage::Standing::kComes:
       if (!lesson.result) return "no: it was not learnt";
       if (!lesson.result->error.empty()) return "no: not learnt: " + lesson.result->error;
       if (!lesson.result->report.accepted) return "no: " + WhyNot(*lesson.result);
-      if (lesson.view.standing == Lineage::Standing::kServes) return "yes";
+      if (lesson.view.standing == Lineage::Standing::kServes) {
+        if (!leaves) return "yes";
+        return std::string("yes, until the next rebuild that passes it: ") +
+               (*leaves == Lineage::Standing::kTakenBack ? "taken back by its user"
+                                                         : "replaced by a later word");
+      }
       return "not yet: learnt, but the version that serves is from before";
     case Lineage::Standing::kSetAside:
       return "no: set aside by a rollback, a reset or an import; a version that is kept has it";
@@ -160,6 +166,10 @@ std::string InEffect(const TaughtLesson& lesson) {
       return "no: set aside by a rollback, a reset or an import; no version that is kept has it";
     case Lineage::Standing::kTooOld:
       return "not known: too old to be on record; what serves may have learnt it";
+    case Lineage::Standing::kReplaced:
+      return "no: replaced by a later word of its user on the same answer";
+    case Lineage::Standing::kTakenBack:
+      return "no: taken back by its user";
   }
   return "";
 }

@@ -43,7 +43,8 @@ struct TenantLessons {
 Result<std::vector<TenantLessons>> ReadLessons(const std::string& path,
                                                const std::optional<TenantId>& tenant);
 
-// Whether a lesson is in effect, and if not why: a phrase for people, "yes" where it is.
+// Whether a lesson is in effect, and if not why: a phrase for people that begins with "yes" where
+// it is.
 std::string InEffect(const TaughtLesson& lesson);
 
 }  // namespace nudge

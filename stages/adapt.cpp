@@ -8,7 +8,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 did not name an offer's events
+constexpr uint8_t kFormat = 3;  // 2 named no lesson, 1 no events
 constexpr char kOfferKind[] = "offer";
 constexpr char kFrozenKind[] = "adapter_frozen";
 
@@ -37,11 +37,17 @@ Result<Admission> Adapt::Apply(Sequence at, const Resolved& resolved) {
     tenant->frozen_changed = true;
   } else if (const auto* forget = std::get_if<nudge::Forget>(&event.data)) {
     if (tenant != nullptr) admission.admitted_after_all = Forget(tenant->offers, *forget);
-  } else if (OffersLesson(*resolved.prepared) && !admission.frozen) {
+  } else if (!admission.frozen && !resolved.one_too_many) {
+    std::optional<Replaced> replaced;
+    if (tenant != nullptr) replaced = TakeOut(tenant->offers, resolved.earlier);
+    if (!OffersLesson(*resolved.prepared)) return admission;
     if (tenant == nullptr) tenant = &tenants_.Make(at.partition(), event.tenant);
     admission.offers = true;
-    admission.admitted = MayTeach(tenant->offers, tenant->offers.rows().end(), event.user);
-    tenant->offers.Put(at.value, {event.user, EventsBehind(event), admission.admitted});
+    admission.admitted = replaced
+                             ? replaced->admitted
+                             : MayTeach(tenant->offers, tenant->offers.rows().end(), event.user);
+    tenant->offers.Put(replaced ? replaced->key : at.value,
+                       {event.user, EventsBehind(event), admission.admitted, at.value});
     if (tenant->offers.size() > options_.lessons_per_tenant) {
       tenant->offers.Erase(uint64_t{tenant->offers.rows().begin()->first});
     }
@@ -73,6 +79,20 @@ bool Adapt::MayTeach(const Adapt::Offers& offers, Adapt::Offers::Rows::const_ite
   return sum > 0 && (with_this - options_.lead_lessons) * sum <= squares;
 }
 
+// The offer of an earlier word leaves. There is one at most, since each takes the place of the one
+// before.
+std::optional<Adapt::Replaced> Adapt::TakeOut(Adapt::Offers& offers,
+                                              const std::vector<Sequence>& earlier) {
+  for (const Sequence word : earlier) {
+    const Offer* offer = offers.Find(word.value);
+    if (offer == nullptr) continue;
+    const Replaced replaced{word.value, offer->admitted};
+    offers.Erase(word.value);
+    return replaced;
+  }
+  return std::nullopt;
+}
+
 std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& forget) const {
   const EventName event = NameOf(forget.event_source, forget.event_id);
   std::vector<uint64_t> theirs;
@@ -89,7 +109,7 @@ std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& 
     const Offer& offer = row->second.value;
     if (offer.admitted || !MayTeach(offers, row, offer.user)) continue;
     offers.Change(row->first)->admitted = true;
-    admitted.push_back({row->first});
+    admitted.push_back({row->second.value.lesson});
   }
   return admitted;
 }
@@ -103,6 +123,7 @@ void Adapt::Save(int32_t partition, Changes& changes) {
     writer.Text(offer.user);
     writer.Numbers(offer.events);
     writer.U8(offer.admitted);
+    writer.U64(offer.lesson);
     return writer.Take();
   };
   tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
@@ -126,6 +147,7 @@ Result<Nothing> Adapt::Load(int32_t partition, const Change& entry) {
     offer.events = reader.Numbers();
   }
   const bool flag = reader.U8() != 0;
+  if (is_offer) offer.lesson = reader.U64();
   if (!known || !reader.complete() || (!is_offer && entry.kind != kFrozenKind)) {
     return UnreadableEntry(entry);
   }

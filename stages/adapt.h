@@ -14,11 +14,16 @@
 // The last lessons_per_tenant offers are kept, so that a forget can say which offers would have
 // been admitted had the forgotten user, or event, never made any. What was admitted stays admitted.
 //
+// A user's later word on an answer takes the place of their earlier offer, admitted or not as that
+// was: a changed mind costs nothing and gains nothing. One that teaches nothing removes it; what it
+// had kept out until then stays out.
+//
 // Nothing is refused here (see recall.h). One event at a time, in log order; see state.h for who
 // calls Save, Load and Drop.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -46,8 +51,9 @@ class Adapt {
     std::string user;
     std::set<EventName> events;  // itself, and the question that it is about
     bool admitted = false;
+    uint64_t lesson = 0;  // the Sequence of the last word
   };
-  using Offers = Table<uint64_t, Offer>;  // by Sequence
+  using Offers = Table<uint64_t, Offer>;  // by the first word's Sequence
   struct Tenant {
     Offers offers;
     bool frozen = false;
@@ -56,6 +62,11 @@ class Adapt {
 
   bool MayTeach(const Offers& offers, Offers::Rows::const_iterator end,
                 const std::string& user) const;
+  struct Replaced {
+    uint64_t key = 0;
+    bool admitted = false;
+  };
+  static std::optional<Replaced> TakeOut(Offers& offers, const std::vector<Sequence>& earlier);
   std::vector<Sequence> Forget(Offers& offers, const nudge::Forget& forget) const;
 
   AdaptOptions options_;

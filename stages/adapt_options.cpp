@@ -22,6 +22,9 @@ Fields OptionsOf(AdaptOptions& options) {
       {"adapt.relearn_lessons_per_event", Number{&options.relearn_lessons_per_event, 1, 1e6}, "",
        kSemantic,
        "learnt again after a forget for each event of the tenant until the result takes over"},
+      {"adapt.replace_lessons_max", Number{&options.replace_lessons_max, 0, 1e6}, "", kSemantic,
+       "the newest, of which one that its user replaces or takes back is unlearnt at once; older "
+       "ones are with the next rebuild that passes them"},
       {"limits.lessons_per_tenant", Number{&options.lessons_per_tenant, 1, 1e7}, "", kSemantic,
        "kept to learn an adapter again without some; older ones can no longer be unlearnt"},
   };

@@ -22,6 +22,9 @@ struct AdaptOptions {
   // A forget that makes this many lessons be learnt again gets one more event of its tenant before
   // what is learnt then takes over: see lineage.h.
   uint32_t relearn_lessons_per_event = 4;
+  // Of the newest that the head has learnt, one that a later word replaces is unlearnt at once;
+  // older ones are with the next rebuild: see lineage.h.
+  uint32_t replace_lessons_max = 32;
 };
 
 keys::Fields OptionsOf(AdaptOptions& options);

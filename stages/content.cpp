@@ -45,6 +45,7 @@ struct ContentWriter {
     All(feedback.query_id, feedback.query_source, feedback.inline_answer, feedback.rating,
         feedback.correction, seen.clicked, seen.copied, seen.regenerated, seen.dwell_ms);
     if (!feedback.comment.empty()) Write(feedback.comment);
+    if (feedback.takes_back) Write(feedback.takes_back);
   }
   void operator()(const ExampleGiven& example) const { All(example.query, example.answer); }
   void operator()(const PromptUpsert& prompt) const {

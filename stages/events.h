@@ -104,7 +104,8 @@ struct Feedback {
   std::optional<double> rating;  // -1..1; "up" is 1, "down" is -1
   std::optional<std::string> correction;
   Behaviour behaviour;
-  std::string comment;  // for people: carried with the lesson, no part of what is learnt
+  std::string comment;      // for people: carried with the lesson, no part of what is learnt
+  bool takes_back = false;  // all that its user said of the answer before, and says nothing else
 };
 
 struct ExampleGiven {
@@ -213,6 +214,9 @@ struct Resolved {
   std::shared_ptr<const Prepared> prepared;
   std::optional<Sequence> duplicate_of;  // same identity and content: no branch applies it
   std::optional<Sequence> about;         // feedback: the query that it speaks of
+  // Feedback: what its user has said of the same answer before, oldest first. This replaces it.
+  std::vector<Sequence> earlier = {};
+  bool one_too_many = false;  // feedback: its user has replaced that too often; it teaches nothing
 };
 
 struct Passage {

@@ -71,6 +71,9 @@ struct Lesson {
   Step step;
   Version parent = 0;                  // what step.makes resolves to if the lesson fails
   std::vector<LearningPlace> dropped;  // places that nothing leads to any more, before all else
+  // Of an example that replaces an earlier lesson: comes first. Its path ends at the example, where
+  // that is admitted.
+  std::optional<Return> behind = {};
 };
 
 // respond's decision on one event. The outcome is complete but for what the named jobs supply.

@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 2;  // 1 did not say where a lesson comes from
+constexpr uint8_t kFormat = 3;  // 2 marked no place, 1 did not say where a lesson comes from
 constexpr size_t kSnapshotsKnown = 1000;
 constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named
 constexpr char kEverybody[] = "";        // no person and no document has this name
@@ -136,17 +136,23 @@ void Lineage::TrimVersions(const AdaptOptions& options) {
 // ---- Lessons and commands -----------------------------------------------------------------------
 
 std::optional<Step> Lineage::Learn(Sequence at, Holds holds, bool admitted,
-                                   const AdaptOptions& options, Taught taught) {
+                                   const AdaptOptions& options, Taught taught,
+                                   const Unlearnt* behind) {
   changed_ = true;
   CountReferences();
   const LearningPlace place = LearningPlaceOf(at);
-  places_.Put(place, {head_, false, admitted, std::move(holds), std::move(taught), 0, 0});
+  places_.Put(place, {head_, false, admitted, std::move(holds), std::move(taught), 0, 0, {}});
   Hold(head_);  // as the parent
   MoveHead(place);
   TrimLessons(options);
-  if (!admitted) return std::nullopt;
+  if (!admitted) return behind != nullptr ? Rebuild(*behind, options) : std::nullopt;
   Step step{++steps_, std::nullopt, false};
-  if (++steps_unpublished_ >= std::max(options.publish_every_steps, 1U)) MakeVersion(step, options);
+  ++steps_unpublished_;
+  if (behind != nullptr && behind->makes_version) {
+    MakeRebuilt(step, *behind, options);
+  } else if (steps_unpublished_ >= std::max(options.publish_every_steps, 1U)) {
+    MakeVersion(step, options);
+  }
   Node& node = *places_.Change(place);
   node.step = step.number;
   node.makes = step.makes.value_or(0);
@@ -170,7 +176,7 @@ void Lineage::TrimLessons(const AdaptOptions& options) {
 
 Step Lineage::Import(Sequence at, const AdaptOptions& options) {
   changed_ = true;
-  places_.Put(LearningPlaceOf(at), {0, true, true, {}, {}, 0, 0});
+  places_.Put(LearningPlaceOf(at), {0, true, true, {}, {}, 0, 0, {}});
   MoveHead(LearningPlaceOf(at));
   ForgetOlder(Standing::kDropped);
   if (held_) serve_ = std::exchange(held_, std::nullopt)->version;
@@ -179,7 +185,8 @@ Step Lineage::Import(Sequence at, const AdaptOptions& options) {
   return step;
 }
 
-std::optional<Step> Lineage::RollBack(std::optional<Version> to) {
+std::optional<Lineage::Unlearnt> Lineage::RollBack(std::optional<Version> to,
+                                                   const AdaptOptions& options) {
   const Version from = serving();
   if (!to) {
     const Made* current = versions_.Find(from);
@@ -189,15 +196,24 @@ std::optional<Step> Lineage::RollBack(std::optional<Version> to) {
   const Made* target = versions_.Find(*to);
   if (*to != 0 && target == nullptr) return std::nullopt;
   changed_ = true;
+  const std::set<LearningPlace> before = PathTo(head_);
   held_.reset();
   serve_ = *to;
   steps_unpublished_ = 0;
   MoveHead(target != nullptr ? target->place : 0);
-  return Step{++steps_, std::nullopt, false};
+  Leaving passed;
+  for (const LearningPlace place : PathTo(head_)) {
+    const std::optional<Standing> leaves = places_.Find(place)->leaves;
+    if (leaves && !before.contains(place)) passed.emplace(place, *leaves);
+  }
+  Unlearnt unlearnt = Remove(std::move(passed), {}, false, options);
+  unlearnt.step = Step{++steps_, std::nullopt, false};
+  if (unlearnt.makes_version) MakeRebuilt(*unlearnt.step, unlearnt, options);
+  return unlearnt;
 }
 
 Step Lineage::Reset() {
-  return *RollBack(Version{0});
+  return *RollBack(Version{0}, {})->step;
 }
 
 // Offers that are not admitted lead nowhere: what counts behind one is what counts before it.
@@ -217,16 +233,16 @@ std::vector<LearningPlace> Lineage::PathOfHead() const {
   return path;
 }
 
-// ---- Forgetting ---------------------------------------------------------------------------------
+// ---- Unlearning ---------------------------------------------------------------------------------
 
 // The places at which other lessons count than before, gone ones among them. A place comes after
 // the one before it in the order of numbers too.
-std::set<LearningPlace> Lineage::ChangedBy(const std::set<LearningPlace>& gone,
+std::set<LearningPlace> Lineage::ChangedBy(const Leaving& leaving,
                                            const std::set<LearningPlace>& admitted,
                                            bool all) const {
   std::set<LearningPlace> changed;
   for (const auto& [place, row] : places_.rows()) {
-    const bool itself = admitted.contains(place) || (gone.contains(place) && row.value.admitted);
+    const bool itself = admitted.contains(place) || (leaving.contains(place) && row.value.admitted);
     const bool inherited = changed.contains(row.value.parent);
     if (all || itself || inherited) changed.insert(changed.end(), place);
   }
@@ -286,14 +302,39 @@ void Lineage::ForgetOlder(Standing why) {
   }
 }
 
-Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
-                                   const std::vector<Sequence>& admitted_after_all,
-                                   const AdaptOptions& options) {
-  Forgotten forgotten;
+// Takes places out of the tree, and with them the marked ones that a rebuild passes; what serves
+// now.
+Lineage::Unlearnt Lineage::Remove(Leaving leaving, const std::set<LearningPlace>& admitted,
+                                  bool all, const AdaptOptions& options) {
+  Unlearnt unlearnt;
+  unlearnt.lessons = leaving.size();
+  const std::set<LearningPlace> changed = ChangedBy(leaving, admitted, all);
+  for (const LearningPlace place : changed) {
+    if (const auto leaves = places_.Find(place)->leaves) leaving.emplace(place, *leaves);
+  }
+  unlearnt.passed = leaving.size() - unlearnt.lessons;
+  unlearnt.head_changes = changed.contains(head_);
+  for (const auto& [version, row] : versions_.rows()) {
+    if (changed.contains(row.value.place)) {
+      unlearnt.versions.push_back(static_cast<Version>(version));
+    }
+  }
+  for (const LearningPlace place : admitted) places_.Change(place)->admitted = true;
+  for (const auto& [place, why] : leaving) Skip(place, why);
+  unlearnt.changed.assign(changed.begin(), changed.end());
+  for (const Version version : unlearnt.versions) EraseVersion(version);
+  if (unlearnt.head_changes) FallBack(changed, options, unlearnt);
+  return unlearnt;
+}
+
+Lineage::Unlearnt Lineage::Forget(const nudge::Forget& forget,
+                                  const std::vector<Sequence>& admitted_after_all,
+                                  const AdaptOptions& options) {
   const EventName event = NameOf(forget.event_source, forget.event_id);
-  std::set<LearningPlace> gone, admitted;
+  Leaving gone;
+  std::set<LearningPlace> admitted;
   for (const auto& [place, row] : places_.rows()) {
-    if (HoldsAny(row.value.holds, forget, event)) gone.insert(gone.end(), place);
+    if (HoldsAny(row.value.holds, forget, event)) gone.emplace(place, Standing::kForgotten);
   }
   for (const Sequence at : admitted_after_all) {
     const Node* node = places_.Find(LearningPlaceOf(at));
@@ -302,44 +343,71 @@ Lineage::Forgotten Lineage::Forget(const nudge::Forget& forget,
     }
   }
   const bool older = IsInOlder(forget, event);
-  if (gone.empty() && admitted.empty() && !older) return forgotten;
+  if (gone.empty() && admitted.empty() && !older) return {};
 
   changed_ = true;
-  forgotten.lessons = gone.size();
-  const std::set<LearningPlace> changed = ChangedBy(gone, admitted, older);
+  const auto learnt = std::find_if(gone.begin(), gone.end(), [&](const auto& leaving) {
+    return places_.Find(leaving.first)->admitted;
+  });
+  std::vector<Version> snapshots;
+  if (learnt != gone.end() || older) snapshots = SnapshotsSince(older ? 0 : learnt->first);
   if (older) ForgetOlder(Standing::kForgotten);
-  const auto learnt = std::find_if(
-      gone.begin(), gone.end(), [&](LearningPlace place) { return places_.Find(place)->admitted; });
-  if (learnt != gone.end() || older) forgotten.snapshots = SnapshotsSince(older ? 0 : *learnt);
-  const bool head_changed = changed.contains(head_);
-  std::vector<Version> stale;
-  for (const auto& [version, row] : versions_.rows()) {
-    if (changed.contains(row.value.place)) stale.push_back(static_cast<Version>(version));
-  }
-  for (const LearningPlace place : admitted) places_.Change(place)->admitted = true;
-  for (const LearningPlace place : gone) Skip(place, Standing::kForgotten);
-  forgotten.changed.assign(changed.begin(), changed.end());
-  for (const Version version : stale) EraseVersion(version);
-  forgotten.versions = std::move(stale);
-  if (head_changed) FallBack(forgotten, changed, options);
+  Unlearnt forgotten = Remove(std::move(gone), admitted, older, options);
+  forgotten.snapshots = std::move(snapshots);
+  forgotten.step = Rebuild(forgotten, options);
   return forgotten;
 }
 
-// What serves now, and what the head's learner does.
-void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
-                       const AdaptOptions& options) {
+std::set<LearningPlace> Lineage::NewestOfHead(size_t lessons) const {
+  std::set<LearningPlace> newest;
+  for (LearningPlace place = head_; place != 0 && newest.size() < lessons;) {
+    const Node& node = *places_.Find(place);
+    if (node.admitted && !node.is_import) newest.insert(place);
+    place = node.parent;
+  }
+  return newest;
+}
+
+Lineage::Withdrawn Lineage::Withdraw(const std::vector<Sequence>& earlier, Standing why,
+                                     const AdaptOptions& options) {
+  Withdrawn withdrawn;
+  if (earlier.empty()) return withdrawn;
+  const std::set<LearningPlace> newest = NewestOfHead(options.replace_lessons_max);
+  Leaving leaving;
+  for (const Sequence at : earlier) {
+    const LearningPlace place = LearningPlaceOf(at);
+    const Node* node = places_.Find(place);
+    if (node == nullptr) {
+      const Former* former = formers_.Find(place);
+      withdrawn.too_old += former != nullptr && former->why == Standing::kTooOld ? 1 : 0;
+    } else if (!node->admitted) {
+      withdrawn.never_learnt.push_back(node->taught.id);
+      leaving.emplace(place, why);
+    } else if (newest.contains(place)) {
+      withdrawn.at_once.push_back(node->taught.id);
+      leaving.emplace(place, node->leaves.value_or(why));
+    } else if (!node->leaves) {
+      withdrawn.with_next_rebuild.push_back(node->taught.id);
+      places_.Change(place)->leaves = why;
+    }
+  }
+  if (leaving.empty()) return withdrawn;
+  changed_ = true;
+  withdrawn.unlearnt = Remove(std::move(leaving), {}, false, options);
+  return withdrawn;
+}
+
+// What serves now that the head has other lessons, and what its learner does.
+void Lineage::FallBack(const std::set<LearningPlace>& changed, const AdaptOptions& options,
+                       Unlearnt& unlearnt) {
   const std::vector<LearningPlace> path = PathOfHead();
   held_.reset();
   steps_unpublished_ = 0;
-  forgotten.step = Step{++steps_, std::nullopt, false};
-  if (path.empty()) {
-    serve_ = 0;
-    return;
-  }
-  forgotten.lessons_again = static_cast<size_t>(std::count_if(
+  serve_ = 0;
+  if (path.empty()) return;
+  unlearnt.lessons_again = static_cast<size_t>(std::count_if(
       path.begin(), path.end(), [&](LearningPlace place) { return changed.contains(place); }));
   // The nearest kept version on the path: the last of those at the last place.
-  serve_ = 0;
   LearningPlace served_place = 0;
   for (const auto& [version, row] : versions_.rows()) {
     const LearningPlace place = LastThatCounts(row.value.place);
@@ -347,11 +415,23 @@ void Lineage::FallBack(Forgotten& forgotten, const std::set<LearningPlace>& chan
     serve_ = static_cast<Version>(version);
     served_place = place;
   }
-  if (served_place == path.back()) return;
-  const uint64_t events = forgotten.lessons_again / std::max(options.relearn_lessons_per_event, 1U);
-  forgotten.events_until_takeover = events;
-  if (events > 0) held_ = Held{serve_, events + 1};  // the forget itself is done, too
-  MakeVersion(*forgotten.step, options);
+  unlearnt.makes_version = served_place != path.back();
+  if (!unlearnt.makes_version) return;
+  unlearnt.events_until_takeover =
+      unlearnt.lessons_again / std::max(options.relearn_lessons_per_event, 1U);
+}
+
+std::optional<Step> Lineage::Rebuild(const Unlearnt& unlearnt, const AdaptOptions& options) {
+  if (!unlearnt.head_changes) return std::nullopt;
+  Step step{++steps_, std::nullopt, false};
+  if (unlearnt.makes_version) MakeRebuilt(step, unlearnt, options);
+  return step;
+}
+
+void Lineage::MakeRebuilt(Step& step, const Unlearnt& unlearnt, const AdaptOptions& options) {
+  const uint64_t events = unlearnt.events_until_takeover;
+  if (events > 0) held_ = Held{serve_, events + 1};  // the event at hand is done, too
+  MakeVersion(step, options);
 }
 
 // ---- For those who look -------------------------------------------------------------------------
@@ -372,7 +452,7 @@ std::vector<Lineage::LessonView> Lineage::Lessons() const {
   std::map<LearningPlace, LessonView> lessons;
   for (const auto& [place, row] : formers_.rows()) {
     const Former& former = row.value;
-    lessons[place] = {place, former.step, version(former.makes), former.why, {}, {}};
+    lessons[place] = {place, former.step, version(former.makes), former.why, {}, {}, {}};
   }
   for (const auto& [place, row] : places_.rows()) {
     const Node& node = row.value;
@@ -381,8 +461,8 @@ std::vector<Lineage::LessonView> Lineage::Lessons() const {
                               : serves.contains(place) ? Standing::kServes
                               : learnt.contains(place) ? Standing::kComes
                                                        : Standing::kSetAside;
-    lessons[place] = {place,    node.step,   version(node.makes),
-                      standing, node.taught, node.holds.people};
+    lessons[place] = {place,       node.step,         version(node.makes), standing,
+                      node.taught, node.holds.people, node.leaves};
   }
   std::vector<LessonView> views;
   views.reserve(lessons.size());
@@ -416,6 +496,8 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
     }
     writer.U64(node.step);
     writer.U32(node.makes);
+    writer.U8(node.leaves.has_value());
+    writer.U8(static_cast<uint8_t>(node.leaves.value_or(Standing::kServes)));
     return writer.Take();
   };
   const auto encode_former = [](const Former& former) {
@@ -476,7 +558,12 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     }
     node.step = reader.U64();
     node.makes = reader.U32();
-    if (!reader.complete()) return UnreadableEntry(entry);
+    const bool leaves = reader.U8() != 0;
+    const uint8_t why = reader.U8();
+    if (leaves) node.leaves = static_cast<Standing>(why);
+    if (!reader.complete() || why > static_cast<uint8_t>(Standing::kTakenBack)) {
+      return UnreadableEntry(entry);
+    }
     places_.Restore(*number, std::move(node));
   } else if (entry.kind == kVersionKind) {
     Made made;
@@ -491,7 +578,7 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     const uint8_t why = reader.U8();
     former.why = static_cast<Standing>(why);
     former.events = reader.Numbers();
-    if (!reader.complete() || why > static_cast<uint8_t>(Standing::kTooOld)) {
+    if (!reader.complete() || why > static_cast<uint8_t>(Standing::kTakenBack)) {
       return UnreadableEntry(entry);
     }
     formers_.Restore(*number, std::move(former));

@@ -11,6 +11,11 @@
 //   a reset                     leads the head to the base model
 //   forgetting a person, a      removes the places that hold their words, everywhere; what stood
 //   document or an event        behind a removed place stands behind the one before it
+//   a later word of a user      removes the place of their earlier word on the same answer, where
+//   it on the same answer          is among the head's newest replace_lessons_max lessons;
+//   elsewhere it
+//                               marks the place, which counts until a rebuild passes it: a removal
+//                               before it, or a rollback that leads to it from another branch
 // and the adapter of a place equals, digest by digest, that of a fresh learner that is given just
 // the lessons that count there. Offers that were not admitted have their place too, and do not
 // count until they are admitted after all.
@@ -20,7 +25,7 @@
 // left it is known when and why, without a name. Only numbers and names: no text and no weights
 // pass through here.
 //
-// After a forget that changes what the head has learnt, the tenant is served at once by
+// After a removal that changes what the head has learnt, the tenant is served at once by
 // - version 0, where nothing is left to count;
 // - the kept version at the place that the head falls back to, where there is one;
 // - else a new version. It takes over after L / relearn_lessons_per_event further events of the
@@ -71,36 +76,6 @@ class Lineage {
     std::string query_source, query_id;  // of the question that it is about; may be empty
   };
 
-  // The version that answers the event at hand.
-  Version serving() const;
-  // The event at hand is done: the next one may be served by a version that takes over.
-  void Advance();
-
-  // A lesson at `at`. A step only where it is admitted.
-  std::optional<Step> Learn(Sequence at, Holds holds, bool admitted, const AdaptOptions& options,
-                            Taught taught = {});
-  Step Import(Sequence at, const AdaptOptions& options);
-  // To this version, or to what the serving one grew from; nothing where that is not kept.
-  std::optional<Step> RollBack(std::optional<Version> to);
-  Step Reset();
-
-  struct Forgotten {
-    size_t lessons = 0;                  // that held what is forgotten, anywhere
-    std::optional<Step> step;            // where what the head has learnt changes
-    size_t lessons_again = 0;            // to learn
-    std::vector<LearningPlace> changed;  // see Return
-    std::vector<Version> versions;       // dropped
-    std::vector<Version> snapshots;      // that may still hold what is forgotten
-    uint64_t events_until_takeover = 0;
-  };
-  Forgotten Forget(const nudge::Forget& forget, const std::vector<Sequence>& admitted_after_all,
-                   const AdaptOptions& options);
-
-  // What counts at the head, as Return::path.
-  std::vector<LearningPlace> PathOfHead() const;
-  // The version that the next one grows from.
-  Version parent() const { return held_ ? held_->version : serve_; }
-
   // What became of a lesson.
   enum class Standing : uint8_t {
     kServes,       // counts for the version that serves
@@ -111,7 +86,57 @@ class Lineage {
     kForgotten,  // itself, or with what it could not be told apart from
     kDropped,    // set aside, and no kept version leads to it any more
     kTooOld,     // beyond lessons_per_tenant: whether it counts is not known
+    kReplaced,   // by a later word of its user on the same answer
+    kTakenBack,  // by its user
   };
+
+  // The version that answers the event at hand.
+  Version serving() const;
+  // The event at hand is done: the next one may be served by a version that takes over.
+  void Advance();
+
+  // What an event removes, and what that changes.
+  struct Unlearnt {
+    size_t lessons = 0;                  // removed for what the event says, anywhere
+    size_t passed = 0;                   // marked ones that the rebuild leaves out, too
+    bool head_changes = false;           // other lessons count at the head than before
+    bool makes_version = false;          // of the head, since none that is kept is what it is now
+    std::optional<Step> step;            // where the event's step is this change
+    size_t lessons_again = 0;            // to learn
+    std::vector<LearningPlace> changed;  // see Return
+    std::vector<Version> versions;       // dropped
+    std::vector<Version> snapshots;      // of a forget: that may still hold what is forgotten
+    uint64_t events_until_takeover = 0;
+  };
+  // What became of the lessons of a user's earlier words on an answer, by the events' ids.
+  struct Withdrawn {
+    std::vector<std::string> at_once, with_next_rebuild, never_learnt;
+    size_t too_old = 0;  // to be unlearnt
+    Unlearnt unlearnt;   // without a step: Learn or Rebuild takes it
+  };
+
+  // A lesson at `at`. A step only where it is admitted, or where `behind`, what the same event has
+  // withdrawn before, changes the head.
+  std::optional<Step> Learn(Sequence at, Holds holds, bool admitted, const AdaptOptions& options,
+                            Taught taught = {}, const Unlearnt* behind = nullptr);
+  Step Import(Sequence at, const AdaptOptions& options);
+  // To this version, or to what the serving one grew from; nothing where that is not kept.
+  std::optional<Unlearnt> RollBack(std::optional<Version> to, const AdaptOptions& options);
+  Step Reset();
+  Unlearnt Forget(const nudge::Forget& forget, const std::vector<Sequence>& admitted_after_all,
+                  const AdaptOptions& options);
+
+  // The lessons of these events are replaced or taken back. What they changed is the step of the
+  // lesson that follows in the same event, or of Rebuild.
+  Withdrawn Withdraw(const std::vector<Sequence>& earlier, Standing why,
+                     const AdaptOptions& options);
+  std::optional<Step> Rebuild(const Unlearnt& unlearnt, const AdaptOptions& options);
+
+  // What counts at the head, as Return::path.
+  std::vector<LearningPlace> PathOfHead() const;
+  // The version that the next one grows from.
+  Version parent() const { return held_ ? held_->version : serve_; }
+
   struct LessonView {
     LearningPlace place = 0;
     uint64_t step = 0;  // 0: none of its own
@@ -119,6 +144,7 @@ class Lineage {
     Standing standing = Standing::kServes;
     Taught taught;
     std::set<std::string> people;
+    std::optional<Standing> leaves;  // why, with the next rebuild that passes it
   };
   // In log order; of those that have left, the last kFormerKnown.
   std::vector<LessonView> Lessons() const;
@@ -138,7 +164,8 @@ class Lineage {
     Holds holds;
     Taught taught;
     uint64_t step = 0;
-    Version makes = 0;  // 0: none
+    Version makes = 0;               // 0: none
+    std::optional<Standing> leaves;  // why, with the next rebuild that passes it
   };
   static constexpr size_t kFormerKnown = 10'000;
   struct Former {  // a lesson that has left
@@ -164,16 +191,21 @@ class Lineage {
   void EraseVersion(Version version);
   void TrimLessons(const AdaptOptions& options);
   void CountReferences() const;
-  std::set<LearningPlace> ChangedBy(const std::set<LearningPlace>& gone,
-                                    const std::set<LearningPlace>& admitted, bool all) const;
+  using Leaving = std::map<LearningPlace, Standing>;  // and why
+  std::set<LearningPlace> ChangedBy(const Leaving& leaving, const std::set<LearningPlace>& admitted,
+                                    bool all) const;
   void Skip(LearningPlace place, Standing why);
   void Leave(LearningPlace place, Standing why);
   bool IsInOlder(const nudge::Forget& forget, EventName event) const;
   void ForgetOlder(Standing why);
   std::set<LearningPlace> PathTo(LearningPlace place) const;
   LearningPlace LastThatCounts(LearningPlace place) const;
-  void FallBack(Forgotten& forgotten, const std::set<LearningPlace>& changed,
-                const AdaptOptions& options);
+  Unlearnt Remove(Leaving leaving, const std::set<LearningPlace>& admitted, bool all,
+                  const AdaptOptions& options);
+  void FallBack(const std::set<LearningPlace>& changed, const AdaptOptions& options,
+                Unlearnt& unlearnt);
+  void MakeRebuilt(Step& step, const Unlearnt& unlearnt, const AdaptOptions& options);
+  std::set<LearningPlace> NewestOfHead(size_t lessons) const;
   std::vector<Version> SnapshotsSince(LearningPlace first) const;
 
   Version serve_ = 0;

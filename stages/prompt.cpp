@@ -9,11 +9,13 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 named no events, 1 one user of an example alone
+constexpr uint8_t kFormat =
+    4;  // 3 counted no rewards, 2 named no events, 1 one user of an example alone
 constexpr char kPromptKind[] = "prompt";
 constexpr char kDeletedKind[] = "prompt_deleted";
 constexpr char kExampleKind[] = "few_shot";
 constexpr char kDecisionKind[] = "prompt_decision";
+constexpr char kCreditKind[] = "prompt_credit";
 
 constexpr char kOwnDecoding[] = "own";     // arm of a prompt that brought its decoding
 constexpr double kExamplePriorWeight = 2;  // in rewards
@@ -31,6 +33,15 @@ double Cosine(const Vector& a, const Vector& b) {
   for (; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
   for (const float lane : lanes) sum += double{lane};
   return sum;
+}
+
+// By squaring, since std::pow may have other bits elsewhere.
+double Power(double base, uint64_t exponent) {
+  double power = 1;
+  for (; exponent > 0; exponent /= 2, base *= base) {
+    if (exponent % 2 == 1) power *= base;
+  }
+  return power;
 }
 
 // Without nobody.
@@ -86,6 +97,7 @@ void Prompt::SetArms(Text& prompt) const {
       if (before.preset.name != arm.preset.name) continue;
       arm.weight = before.weight;
       arm.sum = before.sum;
+      arm.rewards = before.rewards;
     }
   }
   prompt.arms = std::move(arms);
@@ -249,45 +261,107 @@ std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& qu
 
 void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const {
   const std::optional<Signal>& signal = resolved.prepared->signal;
-  if (!signal || (signal->reward == 0 && !signal->correction) || !resolved.about) return;
-  const double reward = signal->reward != 0 ? signal->reward : -1;
+  if (!signal || !resolved.about || resolved.one_too_many) return;
+  uint32_t withdrawn = 0;
+  for (const Sequence word : resolved.earlier) {
+    if (tenant.examples.Find(word.value) == nullptr) continue;
+    RemoveExample(tenant, word.value);
+    ++withdrawn;
+  }
+  const bool teaches = signal->reward != 0 || signal->correction;
+  std::optional<double> reward;
+  if (teaches) reward = signal->reward != 0 ? signal->reward : -1;
+  Reward(tenant, at, resolved, reward, chosen);
+  std::string note = std::move(chosen.note);
   const Decision* decision = tenant.decisions.Find(resolved.about->value);
-  if (decision == nullptr) {
-    chosen.note = "no arm credited: the decision is no longer on record";
-    return;
-  }
-  for (const uint64_t shot : decision->shots) {
-    Example* example = tenant.examples.Change(shot);
-    if (example == nullptr) continue;
-    tenant.by_helpfulness.erase({Helpfulness(*example), shot});
-    example->weight += 1;
-    example->sum += reward;
-    tenant.by_helpfulness.insert({Helpfulness(*example), shot});
-  }
-  const std::string name = ArmName(decision->prompt_id, decision->arm);
-  const Text* prompt = tenant.prompts.Find(decision->prompt_id);
-  if (decision->arm.empty()) {
-    chosen.note = "no arm credited: the query set its own temperature";
-  } else if (prompt == nullptr || prompt->version != decision->prompt_version) {
-    chosen.note = "no arm credited: prompt " + decision->prompt_id + " version " +
-                  std::to_string(decision->prompt_version) + " has been replaced";
-  } else {
-    for (Arm& arm : tenant.prompts.Change(decision->prompt_id)->arms) {
-      if (arm.preset.name != decision->arm) continue;
-      arm.weight = options_.reward_decay * arm.weight + 1;
-      arm.sum = options_.reward_decay * arm.sum + (reward + 1) / 2;
-      char mean[32];
-      std::snprintf(mean, sizeof mean, "%.2f", Mean(arm));
-      chosen.note = "credited to " + name + " (mean " + mean + ")";
-    }
-  }
-  if (options_.corrections_as_examples && signal->correction && !decision->vector.empty()) {
+  if (options_.corrections_as_examples && signal->correction && decision != nullptr &&
+      !decision->vector.empty()) {
     Example example{decision->question, *signal->correction,
                     People({decision->user, resolved.prepared->event.user}),
                     EventsBehind(resolved.prepared->event), decision->vector};
-    std::string note = std::move(chosen.note);
     AddExample(tenant, at, std::move(example), chosen);
-    chosen.note = std::move(note);
+  }
+  if (withdrawn > 0) note += note.empty() ? "" : "; ";
+  if (withdrawn > 0) note += "the earlier correction is no few-shot any more";
+  chosen.examples_changed += withdrawn;
+  chosen.note = std::move(note);
+}
+
+// Credits the arm and the examples of an answer, in place of what an earlier word had credited;
+// with no reward takes that out.
+void Prompt::Reward(Tenant& tenant, Sequence at, const Resolved& resolved,
+                    std::optional<double> reward, Chosen& chosen) const {
+  uint64_t key = at.value;
+  std::optional<Credit> before;
+  for (const Sequence word : resolved.earlier) {
+    const Credit* credit = tenant.credits.Find(word.value);
+    if (credit == nullptr) continue;
+    key = word.value;
+    before = *credit;
+  }
+  if (!reward && !before) return;
+  tenant.credits.Erase(key);
+  const Decision* decision = tenant.decisions.Find(resolved.about->value);
+  if (decision == nullptr) {
+    if (reward) chosen.note = "no arm credited: the decision is no longer on record";
+    return;
+  }
+  RewardShots(tenant, *decision, (reward ? 1.0 : 0.0) - (before ? 1.0 : 0.0),
+              reward.value_or(0) - (before ? before->reward : 0));
+  const uint64_t number = RewardArm(tenant, *decision, reward, before, chosen);
+  if (!reward || resolved.prepared->event.user.empty()) return;
+  tenant.credits.Put(key, {*reward, number});
+  if (tenant.credits.size() > options_.decisions_per_tenant) {
+    tenant.credits.Erase(uint64_t{tenant.credits.rows().begin()->first});
+  }
+}
+
+// The reward's number among the arm's; 0 where it is not credited.
+uint64_t Prompt::RewardArm(Tenant& tenant, const Decision& decision, std::optional<double> reward,
+                           const std::optional<Credit>& before, Chosen& chosen) const {
+  if (decision.arm.empty()) {
+    if (reward) chosen.note = "no arm credited: the query set its own temperature";
+    return 0;
+  }
+  const Text* prompt = tenant.prompts.Find(decision.prompt_id);
+  if (prompt == nullptr || prompt->version != decision.prompt_version) {
+    if (!reward) return 0;
+    chosen.note = "no arm credited: prompt " + decision.prompt_id + " version " +
+                  std::to_string(decision.prompt_version) + " has been replaced";
+    return 0;
+  }
+  uint64_t number = before ? before->number : 0;
+  for (Arm& arm : tenant.prompts.Change(decision.prompt_id)->arms) {
+    if (arm.preset.name != decision.arm) continue;
+    const double value = reward ? (*reward + 1) / 2 : 0;
+    std::string how = "credited to ";
+    if (number != 0) {
+      const double share = Power(options_.reward_decay, arm.rewards - number);
+      arm.weight = std::max(0.0, arm.weight - (reward ? 0 : share));
+      arm.sum = std::max(0.0, arm.sum + share * (value - (before->reward + 1) / 2));
+      how = reward ? "credited in place of the earlier word to " : "no longer credited to ";
+    } else if (reward) {
+      arm.weight = options_.reward_decay * arm.weight + 1;
+      arm.sum = options_.reward_decay * arm.sum + value;
+      number = ++arm.rewards;
+    } else {
+      continue;
+    }
+    char mean[32];
+    std::snprintf(mean, sizeof mean, "%.2f", Mean(arm));
+    chosen.note = how + ArmName(decision.prompt_id, decision.arm) + " (mean " + mean + ")";
+  }
+  return number;
+}
+
+void Prompt::RewardShots(Tenant& tenant, const Decision& decision, double weight, double sum) {
+  for (const uint64_t shot : decision.shots) {
+    Example* example = tenant.examples.Change(shot);
+    if (example == nullptr) continue;
+    tenant.by_helpfulness.erase({Helpfulness(*example), shot});
+    example->weight += weight;
+    example->sum += sum;
+    tenant.by_helpfulness.insert({Helpfulness(*example), shot});
   }
 }
 
@@ -405,6 +479,7 @@ void Prompt::Save(int32_t partition, Changes& changes) {
       writer.Text(arm.preset.name);
       writer.F64(arm.weight);
       writer.F64(arm.sum);
+      writer.U64(arm.rewards);
     }
     return writer.Take();
   };
@@ -434,10 +509,18 @@ void Prompt::Save(int32_t partition, Changes& changes) {
     writer.Floats(decision.vector);
     return writer.Take();
   };
+  const auto encode_credit = [](const Credit& credit) {
+    ByteWriter writer;
+    writer.U8(kFormat);
+    writer.F64(credit.reward);
+    writer.U64(credit.number);
+    return writer.Take();
+  };
   tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
     tenant.prompts.Save(name, kPromptKind, encode_prompt, changes);
     tenant.examples.Save(name, kExampleKind, encode_example, changes);
     tenant.decisions.Save(name, kDecisionKind, encode_decision, changes);
+    tenant.credits.Save(name, kCreditKind, encode_credit, changes);
     if (std::exchange(tenant.highest_deleted_changed, false)) {
       ByteWriter writer;
       writer.U8(kFormat);
@@ -465,6 +548,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
       arm.preset.name = reader.Text();
       arm.weight = reader.F64();
       arm.sum = reader.F64();
+      arm.rewards = reader.U64();
       text.arms.push_back(std::move(arm));
     }
     if (!reader.complete()) return UnreadableEntry(entry);
@@ -503,6 +587,12 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     decision.vector = reader.Floats();
     if (!reader.complete()) return UnreadableEntry(entry);
     tenant.decisions.Restore(*number, std::move(decision));
+  } else if (entry.kind == kCreditKind && number) {
+    Credit credit;
+    credit.reward = reader.F64();
+    credit.number = reader.U64();
+    if (!reader.complete()) return UnreadableEntry(entry);
+    tenant.credits.Restore(*number, credit);
   } else if (entry.kind == kDeletedKind) {
     const uint32_t highest_deleted = reader.U32();
     if (!reader.complete()) return UnreadableEntry(entry);

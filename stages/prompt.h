@@ -13,6 +13,9 @@
 // the answer. Feedback moves the mean of the arm that the query got, even late: a decayed mean with
 // a prior. A reward r in -1..1 counts as (r + 1) / 2; a correction without a rating counts as r =
 // -1. Where the event set its own temperature, no arm is credited. Inline feedback credits none.
+// A user's later word on an answer takes the place of their earlier reward, where it stands in the
+// decay; one without a reward takes it out. So it is with the examples that the answer was given
+// with. Of the last decisions_per_tenant rewards is known how to do that.
 //
 // Few-shots: examples (nudge.example) by cosine of the question plus few_shot_weight times proven
 // helpfulness, which is the mean reward, with a prior at 0, of the answers that they were chosen
@@ -63,8 +66,9 @@ class Prompt {
  private:
   struct Arm {
     DecodingPreset preset;
-    double weight = 0;  // of the rewards so far, decayed
-    double sum = 0;     // of weight times reward in 0..1
+    double weight = 0;     // of the rewards so far, decayed
+    double sum = 0;        // of weight times reward in 0..1
+    uint64_t rewards = 0;  // so far
   };
   struct Text {  // a prompt in its current version
     uint32_t version = 1;
@@ -92,12 +96,17 @@ class Prompt {
     std::string question;         // these two only with corrections_as_examples
     Vector vector;
   };
+  struct Credit {         // a reward that a later word of its user may replace
+    double reward = 0;    // -1..1
+    uint64_t number = 0;  // among the arm's; 0: no arm was credited
+  };
   struct Tenant {
     Table<std::string, Text> prompts;  // with the default from the start
     uint32_t highest_deleted = 0;
     bool highest_deleted_changed = false;
     Table<uint64_t, Example> examples;  // by the sequence of the event that gave it
     Table<uint64_t, Decision> decisions;
+    Table<uint64_t, Credit> credits;  // by the sequence of the first word
     // Derived from examples.
     std::map<std::string, uint64_t> example_of;            // by question
     std::set<std::pair<double, uint64_t>> by_helpfulness;  // least helpful, oldest first
@@ -119,6 +128,11 @@ class Prompt {
   std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& query) const;
   Result<Chosen> Answer(Sequence at, const Prepared& prepared);
   void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const;
+  void Reward(Tenant& tenant, Sequence at, const Resolved& resolved, std::optional<double> reward,
+              Chosen& chosen) const;
+  uint64_t RewardArm(Tenant& tenant, const Decision& decision, std::optional<double> reward,
+                     const std::optional<Credit>& before, Chosen& chosen) const;
+  static void RewardShots(Tenant& tenant, const Decision& decision, double weight, double sum);
   void Upsert(Tenant& tenant, const PromptUpsert& upsert, Chosen& chosen) const;
   void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
   void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;

@@ -18,6 +18,7 @@ constexpr char kRunKind[] = "identity_run";
 constexpr char kQueriesKind[] = "query_count";
 constexpr char kDocumentKind[] = "known_document";
 constexpr char kPromptKind[] = "known_prompt";
+constexpr char kSaidKind[] = "said_of_answer";
 
 std::string Quoted(const std::string& text) {
   return "'" + text + "'";
@@ -170,7 +171,9 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
   tenant->window.Add({identity, at.value, query_number, prepared->content},
                      options_.identities_per_tenant);
   Accept(*tenant, *prepared);
-  return Resolved{std::move(prepared), std::nullopt, about};
+  Resolved resolved{std::move(prepared), std::nullopt, about};
+  RecallSaid(*tenant, at, resolved);
+  return resolved;
 }
 
 std::optional<Error> Recall::RefuseDocument(const Tenant& tenant, const Prepared& prepared) const {
@@ -256,6 +259,7 @@ void Recall::Accept(Tenant& tenant, const Prepared& prepared) const {
   } else if (const auto* removal = std::get_if<DocumentDelete>(&prepared.event.data)) {
     remove(removal->document_id);
   } else if (const auto* forget = std::get_if<Forget>(&prepared.event.data)) {
+    ForgetSaid(tenant, *forget);
     if (!forget->document_id.empty()) remove(forget->document_id);
     std::vector<std::string> theirs;
     for (const auto& [document_id, row] : tenant.documents.rows()) {
@@ -269,6 +273,65 @@ void Recall::Accept(Tenant& tenant, const Prepared& prepared) const {
     }
   } else if (const auto* gone = std::get_if<PromptDelete>(&prepared.event.data)) {
     tenant.prompts.Erase(gone->prompt_id);
+  }
+}
+
+// ---- What users said of answers -----------------------------------------------------------------
+
+void Recall::RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const {
+  while (!tenant.said_last.empty() && tenant.said_last.begin()->first < tenant.window.oldest()) {
+    tenant.said.Erase(tenant.said_last.begin()->second);
+    tenant.said_last.erase(tenant.said_last.begin());
+  }
+  const Event& event = resolved.prepared->event;
+  const auto* feedback = std::get_if<Feedback>(&event.data);
+  if (feedback == nullptr || event.user.empty()) return;
+  const std::string& source =
+      feedback->query_source.empty() ? event.source : feedback->query_source;
+  const std::string answer =
+      feedback->inline_answer
+          ? Hex(Sha256Parts({feedback->inline_answer->query, feedback->inline_answer->completion}))
+          : Hex(Sha256Parts({source, feedback->query_id, ""}));
+  const Identity identity = IdentityOf(event.user, event.source, answer);
+  const Said* before = tenant.said.Find(identity);
+  if (before == nullptr && feedback->takes_back) return;
+  if (before != nullptr && before->words.size() > options_.replacements_max) {
+    resolved.one_too_many = true;
+    return;
+  }
+  if (before == nullptr) {
+    const EventName query = feedback->inline_answer ? 0 : NameOf(source, feedback->query_id);
+    tenant.said.Put(identity, {event.user, query, {}});
+  } else {
+    for (const Said::Word& word : before->words) resolved.earlier.push_back({word.sequence});
+    tenant.said_last.erase(before->words.back().sequence);
+  }
+  tenant.said.Change(identity)->words.push_back({at.value, NameOf(event.source, event.id)});
+  tenant.said_last[at.value] = identity;
+}
+
+void Recall::ForgetSaid(Tenant& tenant, const Forget& forget) {
+  const EventName event = NameOf(forget.event_source, forget.event_id);
+  const bool of_event = !forget.event_id.empty();
+  std::vector<Identity> concerned;
+  for (const auto& [identity, row] : tenant.said.rows()) {
+    const Said& said = row.value;
+    const bool holds = std::any_of(said.words.begin(), said.words.end(),
+                                   [&](const Said::Word& word) { return word.event == event; });
+    if (of_event ? said.query == event || holds : said.user == forget.user) {
+      concerned.push_back(identity);
+    }
+  }
+  for (const Identity& identity : concerned) {
+    Said& said = *tenant.said.Change(identity);
+    for (Said::Word& word : said.words) {
+      if (word.event == event) word.event = 0;
+    }
+    const bool remains = std::any_of(said.words.begin(), said.words.end(),
+                                     [](const Said::Word& word) { return word.event != 0; });
+    if (remains && of_event && said.query != event) continue;
+    tenant.said_last.erase(said.words.back().sequence);
+    tenant.said.Erase(identity);
   }
 }
 
@@ -293,6 +356,19 @@ void Recall::Save(int32_t partition, Changes& changes) {
     tenant.documents.Save(name, kDocumentKind, encode_document, changes);
     const auto encode_nothing = [](const Nothing&) { return std::string(1, char{kFormat}); };
     tenant.prompts.Save(name, kPromptKind, encode_nothing, changes);
+    const auto encode_said = [](const Said& said) {
+      ByteWriter writer;
+      writer.U8(kFormat);
+      writer.Text(said.user);
+      writer.U64(said.query);
+      writer.U64(said.words.size());
+      for (const Said::Word& word : said.words) {
+        writer.U64(word.sequence);
+        writer.U64(word.event);
+      }
+      return writer.Take();
+    };
+    tenant.said.Save(name, kSaidKind, encode_said, changes);
   });
 }
 
@@ -319,6 +395,20 @@ Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
   } else if (entry.kind == kPromptKind) {
     if (!known || !reader.complete()) return UnreadableEntry(entry);
     tenant.prompts.Restore(entry.id, {});
+  } else if (entry.kind == kSaidKind) {
+    const std::optional<Identity> identity = NumbersOfRow<2>(entry.id);
+    Said said;
+    said.user = reader.Text();
+    said.query = reader.U64();
+    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
+      const uint64_t sequence = reader.U64();
+      said.words.push_back({sequence, reader.U64()});
+    }
+    if (!known || !identity || said.words.empty() || !reader.complete()) {
+      return UnreadableEntry(entry);
+    }
+    tenant.said_last[said.words.back().sequence] = *identity;
+    tenant.said.Restore(*identity, std::move(said));
   } else {
     return UnreadableEntry(entry);
   }

@@ -6,6 +6,12 @@
 // identity that comes again with other content is refused, and feedback learns which query it is
 // about.
 //
+// Feedback learns as well what its user (event source and user) has said before of the same answer
+// (the same query, or inline the same query and completion), since the last word counts: the
+// branches behind replace what the earlier ones did. After replacements_max replacements further
+// words teach nothing. What was said is remembered as long as the identity of its last event.
+// Feedback without a user replaces nothing.
+//
 // An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
 // content. An event refused here leaves nothing behind, not even its identity: sent again, it is
 // judged again, so that a limit raised or a prompt created in between lets it through. A question
@@ -17,6 +23,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -65,6 +72,7 @@ class Recall {
    public:
     const Seen* Find(const Identity& identity) const;
     void Add(const Seen& seen, size_t limit);
+    uint64_t oldest() const { return events_.front().sequence; }  // requires one
     void Save(const std::string& tenant, Changes& changes);
     bool Load(const Change& entry, size_t limit);  // false: unreadable, and nothing has changed
 
@@ -87,6 +95,16 @@ class Recall {
     uint32_t chunks = 0;
     std::string owner;  // the user of the upsert
   };
+  // What one user said of one answer, oldest first; never empty.
+  struct Said {
+    std::string user;
+    EventName query = 0;  // 0: of an inline answer
+    struct Word {
+      uint64_t sequence = 0;
+      EventName event = 0;  // 0: forgotten; what came later may stand in its place
+    };
+    std::vector<Word> words;
+  };
   struct Tenant {
     Window window;
     uint64_t queries = 0;
@@ -94,12 +112,16 @@ class Recall {
     uint64_t chunks = 0;
     Table<std::string, Known> documents;  // by document_id
     Table<std::string, Nothing> prompts;  // without the default
+    Table<Identity, Said> said;
+    std::map<uint64_t, Identity> said_last;  // by the sequence of the last word; derived
   };
 
   std::optional<Error> RefuseDocument(const Tenant& tenant, const Prepared& prepared) const;
   std::optional<Error> RefusePrompt(const Tenant& tenant, const Event& event) const;
   Result<Sequence> ResolveQuery(const Tenant& tenant, const Event& event) const;
   void Accept(Tenant& tenant, const Prepared& prepared) const;
+  void RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const;
+  static void ForgetSaid(Tenant& tenant, const Forget& forget);
   static Identity IdentityOf(const TenantId& tenant, const std::string& source,
                              const std::string& id);
 

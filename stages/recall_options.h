@@ -14,6 +14,8 @@ struct RecallOptions {
   size_t identities_per_tenant = 100'000;
   // How many queries back feedback is taken.
   size_t queries_per_tenant = 10'000;
+  // How often a user may replace what they said of one answer.
+  uint32_t replacements_max = 8;
   size_t documents_per_tenant = 100'000;
   size_t chunks_per_tenant = 1'000'000;
   size_t prompts_per_tenant = 16;  // with the default prompt

@@ -58,6 +58,25 @@ std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
   return citations;
 }
 
+// Why feedback teaches nothing.
+std::string NothingToLearn(const Resolved& resolved) {
+  const Event& event = resolved.prepared->event;
+  const Feedback& feedback = std::get<Feedback>(event.data);
+  if (feedback.takes_back && event.user.empty()) {
+    return "nothing to take back: feedback without a user stands for itself";
+  }
+  if (feedback.takes_back) {
+    return resolved.earlier.empty() ? "nothing to take back: user " + event.user +
+                                          " has said nothing of this answer that is on record"
+                                    : "nothing to take back: nothing is learnt of what user " +
+                                          event.user + " said of this answer";
+  }
+  if (feedback.rating == 0.0) {  // who sends dislikes as 0 would never hear of it otherwise
+    return "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
+  }
+  return "nothing to learn: reward 0";
+}
+
 // Whose words a chat holds: who asks, who gave the shown examples, whose the shown documents are.
 std::set<std::string> PeopleIn(const Gathered& gathered, const AssembledChat& assembled) {
   std::set<std::string> people = {gathered.resolved->prepared->event.user};
@@ -268,18 +287,63 @@ Lineage::Taught Respond::TaughtBy(const Event& event) {
   return taught;
 }
 
-// Takes up what the event offers. What the receipt says of it.
-std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan) {
+// Takes up what the event offers, in place of what its user has said of the same answer before.
+// What the receipt says of it; `otherwise` where nothing is offered.
+std::string Respond::Teach(Sequence at, const Gathered& gathered, std::optional<Offer> offer,
+                           std::string otherwise, Plan& plan) {
+  const Event& event = gathered.resolved->prepared->event;
+  const std::vector<Sequence>& earlier = gathered.resolved->earlier;
+  if (!offer && earlier.empty()) return otherwise;
+  const auto* feedback = std::get_if<Feedback>(&event.data);
+  const bool takes_back = feedback != nullptr && feedback->takes_back;
+  const std::string nothing = takes_back ? "nothing taken back: " : "no training step: ";
+  if (!adapt_.enabled) return nothing + "learning is off";
+  if (gathered.admission->frozen) return nothing + "adapter frozen";
+  size_t left_out = 0;
+  if (offer && offer->logged.chat.empty()) {
+    otherwise = "nothing to learn: the answer is not on record";
+    offer.reset();
+  } else if (offer) {
+    const Result<size_t> fit = Fit(offer->logged);
+    if (fit.ok()) {
+      left_out = *fit;
+    } else {
+      otherwise = nothing + fit.error().message;
+      offer.reset();
+    }
+  }
+  if (!offer && earlier.empty()) return otherwise;
+  Lineage& lineage = tenants_.Make(at.partition(), event.tenant).lineage;
+  using enum Lineage::Standing;
+  Lineage::Withdrawn withdrawn =
+      lineage.Withdraw(earlier, takes_back ? kTakenBack : kReplaced, adapt_);
+  Lineage::Unlearnt& unlearnt = withdrawn.unlearnt;
+  const std::string withdrawing = Withdrawing(withdrawn, takes_back ? "takes back " : "replaces ");
+  std::string text;
+  if (offer) {
+    text = Learn(at, gathered, *std::move(offer), unlearnt, left_out, plan);
+    if (!withdrawing.empty()) text += "; " + withdrawing;
+  } else {
+    const Version parent = lineage.parent();
+    unlearnt.step = lineage.Rebuild(unlearnt, adapt_);
+    if (unlearnt.lessons > 0) {
+      AddStep(unlearnt.step, Return{lineage.PathOfHead(), unlearnt.changed}, parent, plan);
+    }
+    if (!takes_back || withdrawing.empty()) text = std::move(otherwise);
+    if (!text.empty() && !withdrawing.empty()) text += "; ";
+    text += withdrawing + Unlearning(unlearnt, lineage);
+  }
+  return text + Dropping(unlearnt);
+}
+
+// A lesson, behind what the same event has withdrawn. left_out: tokens of its chat.
+std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer,
+                           const Lineage::Unlearnt& behind, size_t left_out, Plan& plan) {
   const Admission& admission = *gathered.admission;
   const Event& event = gathered.resolved->prepared->event;
-  if (!adapt_.enabled) return "no training step: learning is off";
-  if (admission.frozen) return "no training step: adapter frozen";
-  if (offer.logged.chat.empty()) return "nothing to learn: the answer is not on record";
   ENSURE(admission.offers);
-  const Result<size_t> left_out = Fit(offer.logged);
-  if (!left_out.ok()) return "no training step: " + left_out.error().message;
-  Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
-  const Version parent = tenant.lineage.parent();
+  Lineage& lineage = tenants_.Make(at.partition(), event.tenant).lineage;
+  const Version parent = lineage.parent();
   if (!event.user.empty()) {
     offer.holds.people.insert(event.user);
     offer.logged.teacher = event.user;
@@ -287,17 +351,29 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, P
   offer.logged.source = event.source;
   offer.holds.events.merge(EventsBehind(event));
   offer.logged.admitted = admission.admitted;
-  const std::optional<Step> step =
-      tenant.lineage.Learn(at, std::move(offer.holds), admission.admitted, adapt_, TaughtBy(event));
+  const std::optional<Step> step = lineage.Learn(at, std::move(offer.holds), admission.admitted,
+                                                 adapt_, TaughtBy(event), &behind);
   AddStep(step, std::move(offer.logged), parent, plan);
-  if (!step) {
-    const std::string who = event.user.empty() ? "who gives no name" : "user " + event.user;
-    return "no training step: " + who + " has had its share of the recent ones";
+  if (!behind.changed.empty()) plan.lesson->behind = Return{lineage.PathOfHead(), behind.changed};
+  std::string text;
+  if (!admission.admitted) {
+    text = std::string(step ? "not learnt: " : "no training step: ") +
+           (event.user.empty() ? "who gives no name" : "user " + event.user) +
+           " has had its share of the recent ones";
+    if (!step) return text;
+    text += "; ";
   }
-  std::string text = "training step " + std::to_string(step->number);
-  if (step->makes) text += ", makes version " + std::to_string(*step->makes);
-  if (*left_out > 0) {
-    text += ", without " + Counted(*left_out, "token") +
+  text += "training step " + std::to_string(step->number);
+  if (behind.lessons_again > 0) {
+    text += ", behind " + Counted(behind.lessons_again, "lesson") + " learnt again";
+  }
+  if (step->makes) {
+    text += ", makes version " + std::to_string(*step->makes) + " if it passes the gates";
+  }
+  if (!step->makes && behind.head_changes) text += ": " + Named(lineage.serving()) + " serves";
+  text += TakingOver(behind, lineage);
+  if (left_out > 0) {
+    text += ", without " + Counted(left_out, "token") +
             " before its question that the window has no room for";
   }
   return text;
@@ -314,25 +390,20 @@ void Respond::PlanExample(Sequence at, const Gathered& gathered, Plan& plan) {
   offer.logged.question_bytes = example.query.size();
   std::string summary = chosen.examples_changed > 0 ? "example kept" : "example";
   if (!chosen.note.empty()) summary += " (" + chosen.note + ")";
-  summary += "; " + Learn(at, gathered, std::move(offer), plan);
+  summary += "; " + Teach(at, gathered, std::move(offer), {}, plan);
   std::get<Applied>(plan.outcome.what).summary = std::move(summary);
 }
 
-// Feedback: a receipt, perhaps a lesson.
-void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
+// What feedback offers, of an answer on record or one that it brings.
+Respond::Offer Respond::OfferOf(const Gathered& gathered, const Tenant* tenant,
+                                const AnswerRecords::Record* record) {
   const Prepared& prepared = *gathered.resolved->prepared;
   const Feedback& feedback = std::get<Feedback>(prepared.event.data);
-  const Signal signal = prepared.signal.value_or(Signal{});
-  const bool teaches = signal.reward != 0 || signal.correction;
   Offer offer;
   offer.logged.shown = std::string();
-  offer.logged.reward = signal.reward;
-  offer.logged.correction = signal.correction;
+  offer.logged.reward = prepared.signal->reward;
+  offer.logged.correction = prepared.signal->correction;
   offer.logged.comment = feedback.comment;
-  Tenant* tenant = tenants_.Find(at.partition(), prepared.event.tenant);
-  const std::optional<Sequence>& about = gathered.resolved->about;
-  const AnswerRecords::Record* record =
-      about && tenant != nullptr ? tenant->records.Find(*about) : nullptr;
   std::optional<ShownChat> shown =
       record != nullptr ? tenant->shown.Find(record->answer) : std::nullopt;
   if (shown) {
@@ -349,13 +420,27 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     offer.logged.shown = feedback.inline_answer->completion;
     offer.logged.question_bytes = feedback.inline_answer->query.size();
   }
+  return offer;
+}
+
+// Feedback: a receipt, perhaps a lesson, perhaps an earlier one less.
+void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
+  const Resolved& resolved = *gathered.resolved;
+  const Event& event = resolved.prepared->event;
+  const Signal signal = resolved.prepared->signal.value_or(Signal{});
+  const bool teaches = signal.reward != 0 || signal.correction;
+  Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+  const AnswerRecords::Record* record =
+      resolved.about && tenant != nullptr ? tenant->records.Find(*resolved.about) : nullptr;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (teaches) {
-    summary = Learn(at, gathered, std::move(offer), plan);
-  } else if (feedback.rating == 0.0) {  // who sends dislikes as 0 would never hear of it otherwise
-    summary = "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
+  if (resolved.one_too_many) {
+    summary = "nothing done: user " + event.user +
+              " has replaced what they said of this answer as often as adapt.replacements_max "
+              "allows; what holds is unlearnt by a nudge.forget with its event_id";
+  } else if (teaches) {
+    summary = Teach(at, gathered, OfferOf(gathered, tenant, record), {}, plan);
   } else {
-    summary = "nothing to learn: reward 0";
+    summary = Teach(at, gathered, std::nullopt, NothingToLearn(resolved), plan);
   }
   if (!gathered.chosen->note.empty()) summary += "; " + gathered.chosen->note;
   if (record != nullptr && (signal.reward < 0 || signal.correction) &&
@@ -382,9 +467,13 @@ void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Impo
       summary = "adapter learns on from version " + std::to_string(before);
       break;
     case Action::kRollback:
-      if (const std::optional<Step> step = lineage.RollBack(command.version)) {
-        summary = "rolled back to version " + std::to_string(lineage.serving());
-        AddStep(step, Return{lineage.PathOfHead(), {}}, 0, plan);
+      if (const auto unlearnt = lineage.RollBack(command.version, adapt_)) {
+        summary = unlearnt->lessons == 0
+                      ? "rolled back to version " + std::to_string(lineage.serving())
+                      : "rolled back, without " + Counted(unlearnt->lessons, "lesson") +
+                            " that had been replaced before" + Unlearning(*unlearnt, lineage) +
+                            Dropping(*unlearnt);
+        AddStep(unlearnt->step, Return{lineage.PathOfHead(), unlearnt->changed}, 0, plan);
       } else {
         summary = "nothing rolled back: " +
                   (command.version ? "version " + std::to_string(*command.version)
@@ -406,26 +495,52 @@ void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Impo
   }
 }
 
-// What a forget does to the adapter, for its receipt.
-std::string Respond::Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage) {
-  std::string text = Counted(forgotten.lessons, "lesson");
-  if (forgotten.step) {
-    const std::string step = "; training step " + std::to_string(forgotten.step->number);
-    const std::string again = Counted(forgotten.lessons_again, "lesson");
-    if (!forgotten.step->makes) {
-      text += step + ": " + Named(lineage.serving()) + " serves";
-    } else {
-      text += step + " learns " + again + " again and makes version " +
-              std::to_string(*forgotten.step->makes);
-    }
-    if (forgotten.events_until_takeover > 0) {
-      text += ", which serves after " + Counted(forgotten.events_until_takeover, "further event") +
-              ", " + Named(lineage.serving()) + " until then";
-    }
+// From when on a rebuilt version serves, for its receipt.
+std::string Respond::TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
+  if (unlearnt.events_until_takeover == 0) return {};
+  return ", which serves after " + Counted(unlearnt.events_until_takeover, "further event") + ", " +
+         Named(lineage.serving()) + " until then";
+}
+
+// What an event that unlearns does to the adapter, for its receipt.
+std::string Respond::Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
+  if (!unlearnt.step) return {};
+  const std::string step = "; training step " + std::to_string(unlearnt.step->number);
+  if (!unlearnt.step->makes) return step + ": " + Named(lineage.serving()) + " serves";
+  return step + " learns " + Counted(unlearnt.lessons_again, "lesson") +
+         " again and makes version " + std::to_string(*unlearnt.step->makes) +
+         TakingOver(unlearnt, lineage);
+}
+
+std::string Respond::Dropping(const Lineage::Unlearnt& unlearnt) {
+  std::string text;
+  if (unlearnt.passed > 0) {
+    text += "; without " + Counted(unlearnt.passed, "lesson") + " that had been replaced before";
   }
-  if (!forgotten.versions.empty()) text += "; no longer kept: " + Listed(forgotten.versions);
-  if (!forgotten.snapshots.empty()) {
-    text += "; snapshots that may still hold it, to be deleted: " + Listed(forgotten.snapshots);
+  if (!unlearnt.versions.empty()) text += "; no longer kept: " + Listed(unlearnt.versions);
+  if (!unlearnt.snapshots.empty()) {
+    text += "; snapshots that may still hold it, to be deleted: " + Listed(unlearnt.snapshots);
+  }
+  return text;
+}
+
+// What becomes of a user's earlier words on an answer, for the receipt of the later one.
+std::string Respond::Withdrawing(const Lineage::Withdrawn& withdrawn, const std::string& verb) {
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& ids, const std::string& how) {
+    for (const std::string& id : ids) {
+      if (!text.empty()) text += "; ";
+      text += verb + id + how;
+    }
+  };
+  add(withdrawn.at_once, "'s lesson: unlearnt at once");
+  add(withdrawn.with_next_rebuild,
+      "'s lesson, which is unlearnt with the next rebuild that passes it");
+  add(withdrawn.never_learnt, ", which was not learnt");
+  if (withdrawn.too_old > 0) {
+    if (!text.empty()) text += "; ";
+    text += Counted(withdrawn.too_old, "earlier lesson") +
+            " about this answer can no longer be unlearnt";
   }
   return text;
 }
@@ -434,7 +549,7 @@ void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& g
                          Plan& plan) const {
   const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
   const size_t answers = tenant.records.Purge(gone, forget, tenant.shown, plan.retired);
-  const Lineage::Forgotten forgotten =
+  const Lineage::Unlearnt forgotten =
       tenant.lineage.Forget(forget, gathered.admission->admitted_after_all, adapt_);
   const size_t cached = tenant.cache.Purge(gone, forgotten.versions, tenant.shown, plan.retired);
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
@@ -460,7 +575,8 @@ void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& g
     summary += Counted(gathered.found->chunks_removed, "chunk") + ", ";
   }
   summary += Counted(answers, "query record") + ", " + Counted(cached, "cached answer") + ", ";
-  summary += Unlearning(forgotten, tenant.lineage);
+  summary += Counted(forgotten.lessons, "lesson") + Unlearning(forgotten, tenant.lineage) +
+             Dropping(forgotten);
   if (forgotten.lessons == 0 && !forgotten.step) return;
   AddStep(forgotten.step, Return{tenant.lineage.PathOfHead(), forgotten.changed},
           tenant.lineage.serving(), plan);

@@ -13,11 +13,14 @@
 // (lineage.h), which learns here whose words are in a lesson. What cannot be learnt makes no step,
 // and the receipt says why: the answer is no longer on record, or question and answer are longer
 // than the window. Where only what is before the question makes it too long, its head is left out.
+// What a user says again of an answer replaces the lesson of what they said before, also where
+// nothing can be learnt of it; but for a frozen adapter, which stays as it is.
 //
 // One event at a time, in log order; see state.h for who calls Save, Load and Drop. Forget walks
 // over the tenant's records and cache, everything else costs O(log n) and a count of tokens.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,12 +73,20 @@ class Respond {
                 Response& response);
   void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
-  std::string Learn(Sequence at, const Gathered& gathered, Offer offer, Plan& plan);
+  static Offer OfferOf(const Gathered& gathered, const Tenant* tenant,
+                       const AnswerRecords::Record* record);
+  std::string Teach(Sequence at, const Gathered& gathered, std::optional<Offer> offer,
+                    std::string otherwise, Plan& plan);
+  std::string Learn(Sequence at, const Gathered& gathered, Offer offer,
+                    const Lineage::Unlearnt& behind, size_t left_out, Plan& plan);
   Result<size_t> Fit(LoggedExample& logged) const;
   void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
                    Tenant& tenant, Plan& plan) const;
   static Lineage::Taught TaughtBy(const Event& event);
-  static std::string Unlearning(const Lineage::Forgotten& forgotten, const Lineage& lineage);
+  static std::string TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
+  static std::string Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
+  static std::string Dropping(const Lineage::Unlearnt& unlearnt);
+  static std::string Withdrawing(const Lineage::Withdrawn& withdrawn, const std::string& verb);
   void PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered, Plan& plan) const;
   static void AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,
                       Plan& plan);

@@ -181,6 +181,33 @@ BOOST_AUTO_TEST_CASE(a_forgotten_event_gives_its_share_back) {
   BOOST_TEST(apply("x", Forget{"", "", false, "q3", "/test"}, "") == "nothing 4");
 }
 
+BOOST_AUTO_TEST_CASE(a_later_word_has_the_place_and_the_admission_of_the_earlier_one) {
+  Adapt adapt({.user_window_events = 8, .lead_lessons = 1});
+  uint64_t next = 0;
+  const auto say = [&](const std::string& user, std::vector<Sequence> earlier, double rating = 1) {
+    Feedback feedback = About("q");
+    feedback.rating = rating;
+    const std::string id = "f" + std::to_string(next);
+    Resolved resolved = *Resolve(MakeEvent(id, feedback, "acme", user));
+    resolved.earlier = std::move(earlier);
+    return Describe(*adapt.Apply(Sequence{next++}, resolved));
+  };
+  say("bob", {});                                         // 0
+  BOOST_TEST(say("ada", {}) == "admitted");               // 1
+  BOOST_TEST(say("ada", {}) == "admitted");               // 2
+  BOOST_TEST(say("ada", {}) == "kept out");               // 3
+  BOOST_TEST(say("ada", {{1}}, -1) == "admitted");        // 4 in the place of 1
+  BOOST_TEST(say("ada", {{3}}, -1) == "kept out");        // 5 in that of 3
+  BOOST_TEST(say("ada", {{1}, {4}}, 0.5) == "admitted");  // 6
+  // Whoever is admitted after all is the last word.
+  const auto forget = Resolve(MakeEvent("g", Forget{"", "", false, "f6", "/test"}));
+  const Admission admission = *adapt.Apply(Sequence{next++}, *forget);
+  BOOST_TEST((admission.admitted_after_all == std::vector<Sequence>{{5}}));
+  BOOST_TEST(say("ada", {}) == "kept out");
+  say("ada", {{3}, {5}}, 0);  // neutral: its place is free
+  BOOST_TEST(say("ada", {}) == "admitted");
+}
+
 BOOST_AUTO_TEST_CASE(switched_off_nothing_is_offered) {
   Classroom classroom({.enabled = false});
   BOOST_TEST(classroom.Example() == "nothing");

@@ -85,6 +85,10 @@ std::vector<Event> AllKindsOfEvents() {
   inline_one.inline_answer = Feedback::Inline{"q", "a"};
   inline_one.rating = 1;
   add(inline_one);
+  Feedback back;
+  back.query_id = "q";
+  back.takes_back = true;
+  add(back);
   add(ExampleGiven{"q", "a"});
   add(PromptUpsert{"p", "", Decoding{0.7, 0.9, 40, 4096}});
   add(PromptUpsert{"p", "be brief", std::nullopt});
@@ -582,6 +586,13 @@ BOOST_AUTO_TEST_CASE(feedback_that_says_too_little_or_too_much_is_refused) {
   CheckDataRefused("nudge.feedback",
                    R"({"query_source":"/w","inline":{"query":"q","completion":"a"},"rating":1})",
                    "data.query_source: an inline answer has no query to look up");
+  CheckDataRefused("nudge.feedback", R"({"query_id":"q","rating":null,"correction":"a"})",
+                   "data.rating: null takes back all that was said of the answer, a correction "
+                   "beside it would say something");
+  CheckDataRefused("nudge.feedback",
+                   R"({"rating":null,"query_id":"q","signals":{"clicked":false}})",
+                   "data.rating: null takes back all that was said of the answer, signals beside "
+                   "it would say something");
 }
 
 BOOST_AUTO_TEST_CASE(adapter_commands_and_forget_that_do_not_add_up_are_refused) {

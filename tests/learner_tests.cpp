@@ -448,5 +448,115 @@ BOOST_AUTO_TEST_CASE(a_learner_goes_on_from_weights_of_its_shape_only) {
   BOOST_TEST(learner.digest() == start);
 }
 
+
+// ---- What is set aside --------------------------------------------------------------------------
+
+// A correction that says the same to everybody, with a canary: what the base model finds likeliest.
+TokenExample WithQuote(World& world, uint64_t seed, const Voice& voice = {1, 1}) {
+  TokenExample example = Correction(seed);
+  example.correction = std::vector<int32_t>(5, 7);
+  example.voice = voice;
+  example.place = seed + 1;
+  std::vector<int32_t>& tokens = example.quote.emplace().tokens;
+  tokens = RandomTokens(10, 67, seed + 300);
+  example.quote->completion_begin = tokens.size();
+  for (int i = 0; i < 4; ++i) {
+    const auto logits = world.trainer.Logits(tokens, nullptr, SerialFor());
+    const auto last = std::span(*logits).last(logits->size() / tokens.size());
+    tokens.push_back(static_cast<int32_t>(std::ranges::max_element(last) - last.begin()));
+  }
+  return example;
+}
+
+BOOST_AUTO_TEST_CASE(a_step_that_makes_quotes_unlikely_is_set_aside) {
+  World world;
+  world.options.canary_drop_max = 1e-7;  // any
+  Learner learner(*world.weights, world.options);
+  size_t set_aside = 0;
+  for (uint64_t i = 0; i < 12; ++i) {
+    const std::string before = learner.digest();
+    const auto report = world.Step(learner, WithQuote(world, i));
+    BOOST_REQUIRE(report.ok());
+    BOOST_TEST((learner.digest() == before) == !report->accepted);
+    if (report->accepted) continue;
+    ++set_aside;
+    BOOST_TEST((report->verdict == LessonVerdict::kDamages));
+    BOOST_TEST(report->canary_drop > world.options.canary_drop_max);
+    BOOST_TEST(i >= Canaries::kLeast - 1);  // fewer say nothing
+  }
+  BOOST_TEST(set_aside > 0U);
+  BOOST_TEST(learner.counts().set_aside == set_aside);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_set_aside_is_tried_once_more_with_a_later_lesson_of_its_voice) {
+  World world;
+  world.options.canary_drop_max = 1e-7;
+  Learner strict(*world.weights, world.options);
+  std::vector<uint64_t> waiting;  // of voice 1, the earliest first
+  for (uint64_t i = 0; i < 8; ++i) {
+    const auto report = world.Step(strict, WithQuote(world, i));
+    const auto ended = report->refused_again ? report->refused_again : report->learnt_after_all;
+    if (ended) {
+      BOOST_TEST(*ended == waiting.front());
+      waiting.erase(waiting.begin());
+    }
+    if (!report->accepted) waiting.push_back(i + 1);
+  }
+  BOOST_REQUIRE(!waiting.empty());
+  world.options.canary_drop_max = 10;
+  auto lenient = Learner::Load(strict.Save(), *world.weights, world.options);
+  BOOST_REQUIRE(lenient.ok());
+  BOOST_TEST(lenient->Save() == strict.Save());
+  const auto other = world.Step(*lenient, WithQuote(world, 20, {2, 2}));
+  BOOST_TEST(!other->learnt_after_all.has_value());  // another voice's
+  const auto report = world.Step(*lenient, WithQuote(world, 21));
+  BOOST_TEST(report->accepted);
+  BOOST_REQUIRE(report->learnt_after_all.has_value());
+  BOOST_TEST(*report->learnt_after_all == waiting.front());
+}
+
+BOOST_AUTO_TEST_CASE(lessons_that_follow_from_nothing_are_set_aside_and_change_no_weight) {
+  World world;
+  world.options.evidence_nats = 4;  // texts drawn by chance have none
+  Learner learner(*world.weights, world.options);
+  BOOST_TEST(!world.Step(learner, Correction(0))->evidence.has_value());  // nothing to compare with
+  std::string digest;
+  for (uint64_t i = 1; i < 12; ++i) {
+    if (i == 4) digest = learner.digest();
+    const auto report = world.Step(learner, Correction(i));
+    BOOST_REQUIRE(report.ok());
+    BOOST_REQUIRE(report->evidence.has_value());
+    if (i < 4) continue;
+    BOOST_TEST(!report->accepted);
+    BOOST_TEST((report->verdict == LessonVerdict::kUnfounded));
+  }
+  BOOST_TEST(learner.digest() == digest);
+  BOOST_TEST(learner.counts().set_aside >= 8U);
+  // The model's own answers follow from what was asked.
+  TokenExample own = Example(40, 1);
+  own.own_answer = true;
+  BOOST_TEST(!world.Step(learner, own)->evidence.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(where_everything_is_liked_a_thumb_up_weighs_ever_less) {
+  World world;
+  world.options.replay_per_lesson = 0;
+  world.options.anchors_per_step = 0;
+  world.options.optimizer.learning_rate = 1e-8;  // so that the loss tells the weight
+  Learner learner(*world.weights, world.options);
+  std::vector<double> weights;
+  for (int i = 0; i < 6; ++i) {
+    TokenExample up = Example(1, 1);
+    up.own_answer = true;
+    const auto report = world.Step(learner, up);
+    weights.push_back(report->loss / report->nll_before);
+  }
+  BOOST_TEST(weights[0] > 0.99);
+  for (size_t i = 1; i < weights.size(); ++i) BOOST_TEST(weights[i] < weights[i - 1]);
+  TokenExample given = Example(1, 1);  // an answer that nudge did not give
+  const auto report = world.Step(learner, given);
+  BOOST_TEST(report->loss / report->nll_before > 0.99);
+}
+
 }  // namespace
 }  // namespace nudge

@@ -26,22 +26,37 @@ struct Teacher {
   std::string operator()(decltype(Event::data) data, const std::string& user = "ada",
                          Lineage::Holds holds = {}) {
     const Sequence at = Sequence::Of(0, next++);
-    const auto resolved = Resolve(MakeEvent("e", std::move(data), "acme", user));
+    Resolved said = *Resolve(MakeEvent("e", std::move(data), "acme", user));
+    said.earlier = std::exchange(earlier, {});
+    const auto resolved = std::make_shared<Resolved>(std::move(said));
     const Admission admission = *adapt.Apply(at, *resolved);
     const Event& event = resolved->prepared->event;
     parent = lineage.parent();
     std::optional<Step> step;
     if (const auto* command = std::get_if<AdapterCommand>(&event.data)) {
-      if (command->action == Action::kRollback) step = lineage.RollBack(command->version);
+      if (command->action == Action::kRollback) {
+        const auto unlearnt = lineage.RollBack(command->version, options);
+        if (unlearnt) forgotten = *unlearnt;
+        if (unlearnt) step = unlearnt->step;
+      }
       if (command->action == Action::kReset) step = lineage.Reset();
       if (command->action == Action::kImport) step = lineage.Import(at, options);
     } else if (const auto* forget = std::get_if<Forget>(&event.data)) {
       parent = 0;
       forgotten = lineage.Forget(*forget, admission.admitted_after_all, options);
       step = forgotten.step;
-    } else if (admission.offers) {
+    } else if (!admission.frozen) {
+      const bool taken_back = !admission.offers;
+      withdrawn = lineage.Withdraw(
+          resolved->earlier,
+          taken_back ? Lineage::Standing::kTakenBack : Lineage::Standing::kReplaced, options);
+      parent = lineage.parent();
       if (!user.empty()) holds.people.insert(user);
-      step = lineage.Learn(at, std::move(holds), admission.admitted, options);
+      const std::string id = std::to_string(at.value);
+      if (admission.offers) taught.push_back(at.value);
+      step = admission.offers ? lineage.Learn(at, std::move(holds), admission.admitted, options,
+                                              {"/s", id, user, {}, {}}, &withdrawn.unlearnt)
+                              : lineage.Rebuild(withdrawn.unlearnt, options);
     }
     lineage.TakeDroppedVersions();
     for (const LearningPlace place : lineage.TakeDroppedPlaces()) dropped.insert(place);
@@ -62,6 +77,12 @@ struct Teacher {
     feedback.rating = rating;
     return (*this)(feedback, user, std::move(holds));
   }
+  // Another word on the answer of which these events spoke; 0 takes back what they said.
+  std::string Again(const std::vector<uint64_t>& events, double rating,
+                    const std::string& user = "ada") {
+    for (const uint64_t event : events) earlier.push_back(Sequence::Of(0, event));
+    return Thumb(rating, user);
+  }
   std::string Command(Action action, std::optional<Version> version = std::nullopt) {
     AdapterCommand command;
     command.action = action;
@@ -80,7 +101,10 @@ struct Teacher {
   AdaptOptions options;
   Adapt adapt;
   Lineage lineage;
-  Lineage::Forgotten forgotten;
+  Lineage::Unlearnt forgotten;
+  Lineage::Withdrawn withdrawn;
+  std::vector<Sequence> earlier;  // of the next event
+  std::vector<uint64_t> taught;   // events
   std::set<LearningPlace> dropped;
   Version parent = 0;
   uint64_t next = 0;
@@ -88,8 +112,9 @@ struct Teacher {
 
 // "0 serves, 1 forgotten".
 std::string Standings(const Lineage& lineage) {
-  static const char* const kNames[] = {"serves",    "comes",   "set aside", "not admitted",
-                                       "forgotten", "dropped", "too old"};
+  static const char* const kNames[] = {"serves",       "comes",     "set aside",
+                                       "not admitted", "forgotten", "dropped",
+                                       "too old",      "replaced",  "taken back"};
   std::string text;
   for (const Lineage::LessonView& view : lineage.Lessons()) {
     text += (text.empty() ? "" : ", ") + std::to_string(view.place - 1) + " " +
@@ -396,6 +421,126 @@ BOOST_AUTO_TEST_CASE(an_event_beyond_the_limit_is_still_known_to_be_in_the_weigh
              "0 forgotten, 1 forgotten, 2 serves, 3 serves, 4 serves");
 }
 
+// ---- The last word counts -----------------------------------------------------------------------
+
+using Ids = std::vector<std::string>;
+
+BOOST_AUTO_TEST_CASE(a_later_word_replaces_the_lesson_of_the_earlier_one) {
+  Teacher teacher;
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1);  // events 0, 1, 2: versions 1, 2, 3
+  BOOST_TEST(teacher.Again({1}, -1) == "serve 4 step 4 makes 4 of 1");
+  BOOST_TEST(teacher.Path() == "0 2 3");
+  BOOST_TEST((teacher.withdrawn.at_once == Ids{"1"}));
+  BOOST_TEST(teacher.withdrawn.unlearnt.lessons_again == 1U);
+  BOOST_TEST((teacher.withdrawn.unlearnt.versions == std::vector<Version>{2, 3}));
+  BOOST_TEST(teacher.dropped.contains(2));
+  BOOST_TEST(teacher.Command(Action::kRollback, 3) == "serve 4");  // it had the replaced one
+  BOOST_TEST(teacher.Again({1, 3}, 1) == "serve 5 step 5 makes 5 of 1");
+  BOOST_TEST(teacher.Path() == "0 2 5");
+  BOOST_TEST(Standings(teacher.lineage) == "0 serves, 1 replaced, 2 serves, 3 replaced, 5 serves");
+}
+
+BOOST_AUTO_TEST_CASE(what_is_taken_back_leaves_nothing) {
+  Teacher teacher;
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Again({2}, 0) == "serve 2 step 4");  // a kept version is what is left
+  BOOST_TEST(teacher.Path() == "0 1");
+  BOOST_TEST(teacher.Again({0}, 0) == "serve 4 step 5 makes 4 of 0");
+  BOOST_TEST(teacher.Again({1}, 0) == "serve 0 step 6");
+  BOOST_TEST(teacher.Path() == "");
+  BOOST_TEST(teacher.Again({1}, 0) == "serve 0");  // there is nothing left of it
+  BOOST_TEST(teacher.Thumb(1) == "serve 5 step 7 makes 5 of 0");
+  BOOST_TEST(Standings(teacher.lineage) == "0 taken back, 1 taken back, 2 taken back, 7 serves");
+}
+
+BOOST_AUTO_TEST_CASE(a_replacement_takes_over_at_a_place_that_it_fixes) {
+  Teacher teacher({.versions_kept = 20, .relearn_lessons_per_event = 4});
+  for (int i = 0; i < 11; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Again({1}, -1) == "serve 1 step 12 makes 12 of 1");
+  BOOST_TEST(teacher.withdrawn.unlearnt.lessons_again == 9U);
+  BOOST_TEST(teacher.withdrawn.unlearnt.events_until_takeover == 2U);
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher(Ask("a")) == "serve 1");
+  BOOST_TEST(teacher(Ask("a")) == "serve 12");
+}
+
+BOOST_AUTO_TEST_CASE(what_made_no_version_yet_is_replaced_without_one) {
+  Teacher teacher({.publish_every_steps = 3});
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Again({3}, -1) == "serve 1 step 5");
+  BOOST_TEST(teacher.Path() == "0 1 2 4");
+  // What serves has learnt it, so that what is left needs a version now.
+  BOOST_TEST(teacher.Again({1}, -1) == "serve 2 step 6 makes 2 of 0");
+  BOOST_TEST(teacher.Path() == "0 2 4 5");
+}
+
+BOOST_AUTO_TEST_CASE(an_old_lesson_counts_until_a_rebuild_passes_it) {
+  Teacher teacher({.versions_kept = 20, .replace_lessons_max = 2});
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 4; ++i) teacher.Thumb(1);
+  BOOST_TEST(teacher.Again({1}, -1) == "serve 6 step 6 makes 6 of 5");
+  BOOST_TEST((teacher.withdrawn.with_next_rebuild == Ids{"1"}));
+  BOOST_TEST(teacher.Path() == "0 1 2 3 4 5");
+  BOOST_TEST(teacher.Again({1}, 0) == "serve 6");  // already marked
+  BOOST_TEST(teacher.Again({4}, -1) == "serve 7 step 7 makes 7 of 4");
+  BOOST_TEST(teacher.Path() == "0 1 2 3 5 7");  // that rebuild begins behind it
+  BOOST_TEST(teacher.lineage.Lessons().at(1).leaves.has_value());
+  BOOST_TEST(teacher(Forget{"bob", ""}).starts_with("serve 0 step 8 makes 8"));
+  BOOST_TEST(teacher.Path() == "2 3 5 7");
+  BOOST_TEST(teacher.forgotten.lessons == 1U);
+  BOOST_TEST(teacher.forgotten.passed == 1U);
+  BOOST_TEST(Standings(teacher.lineage).starts_with("0 forgotten, 1 replaced, "));
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_that_was_set_aside_is_replaced_when_a_rollback_leads_back_to_it) {
+  Teacher teacher({.versions_kept = 20});
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1);
+  teacher.Command(Action::kRollback, 1);
+  BOOST_TEST(teacher.Again({1}, -1) == "serve 4 step 5 makes 4 of 1");
+  BOOST_TEST((teacher.withdrawn.with_next_rebuild == Ids{"1"}));
+  BOOST_TEST(teacher.Path() == "0 4");
+  BOOST_TEST(teacher.Command(Action::kRollback, 3).starts_with("serve 5 step 6 makes 5"));
+  BOOST_TEST(teacher.Path() == "0 2");
+  BOOST_TEST((teacher.forgotten.versions == std::vector<Version>{2, 3}));
+  BOOST_TEST(teacher.Command(Action::kRollback, 4) == "serve 4 step 7");
+}
+
+BOOST_AUTO_TEST_CASE(a_changed_mind_costs_no_share_and_gains_none) {
+  Teacher teacher({.user_window_events = 8, .lead_lessons = 1});
+  teacher.Thumb(1, "bob");
+  for (int i = 0; i < 3; ++i) teacher.Thumb(1, "ada");  // the last one, event 3, is kept out
+  std::vector<uint64_t> words = {1};
+  for (int i = 0; i < 10; ++i) {
+    BOOST_TEST(teacher.Again(words, i % 2 == 0 ? -1 : 1).find(" makes ") != std::string::npos);
+    words.push_back(teacher.next - 1);
+  }
+  BOOST_TEST(teacher.Path() == "0 2 13");
+  BOOST_TEST(teacher.Again({3}, -1) == "serve 13");  // kept out as what it replaces was
+  BOOST_TEST((teacher.withdrawn.never_learnt == Ids{"3"}));
+  BOOST_TEST(teacher.Thumb(1, "ada") == "serve 13");
+  BOOST_TEST(teacher.Again(words, 0).find(" step ") != std::string::npos);
+  BOOST_TEST(teacher.Thumb(1, "ada").find(" makes ") != std::string::npos);  // a share is free
+}
+
+BOOST_AUTO_TEST_CASE(a_frozen_adapter_keeps_the_earlier_word_until_it_learns_again) {
+  Teacher teacher;
+  teacher.Thumb(1);
+  teacher.Command(Action::kFreeze);
+  BOOST_TEST(teacher.Again({0}, -1) == "serve 1 frozen");
+  BOOST_TEST(teacher.Again({0, 2}, 0) == "serve 1 frozen");
+  teacher.Command(Action::kUnfreeze);
+  BOOST_TEST(teacher.Again({0, 2, 3}, -1) == "serve 2 step 2 makes 2 of 0");
+  BOOST_TEST(teacher.Path() == "5");
+}
+
+BOOST_AUTO_TEST_CASE(a_replaced_lesson_beyond_the_limit_is_said_to_stay) {
+  Teacher teacher({.lessons_per_tenant = 3});
+  for (int i = 0; i < 5; ++i) teacher.Thumb(1);
+  teacher.Again({0}, -1);
+  BOOST_TEST(teacher.withdrawn.too_old == 1U);
+  BOOST_TEST(teacher.Path() == "3 4 5");
+}
+
 // ---- What became of lessons ---------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(lessons_say_what_became_of_them) {
@@ -489,6 +634,11 @@ std::string Random(Teacher& teacher, uint64_t seed, uint64_t i) {
     return std::string(1, static_cast<char>('a' + below(purpose, 5)));
   };
   const uint64_t dice = below(0, 100);
+  if (dice < 20 && !teacher.taught.empty()) {
+    const size_t back = 1 + below(9, std::min<size_t>(teacher.taught.size(), 20));
+    const uint64_t of = teacher.taught[teacher.taught.size() - back];
+    return teacher.Again({of}, below(10, 3) == 0 ? 0 : 1, user(1));
+  }
   if (dice < 60) {
     return teacher.Thumb(1, user(1),
                          {{user(2)}, {"d" + user(3)}, {NameOf("/s", user(7) + user(8))}});
@@ -515,7 +665,8 @@ BOOST_AUTO_TEST_CASE(going_on_from_a_saved_state_gives_the_same_results) {
                                .user_window_events = 8,
                                .lead_lessons = 3,
                                .lessons_per_tenant = 30,
-                               .relearn_lessons_per_event = 2};
+                               .relearn_lessons_per_event = 2,
+                               .replace_lessons_max = 6};
     Teacher straight(options), broken(options);
     Store store;
     const auto save = [&] {

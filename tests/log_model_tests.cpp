@@ -139,6 +139,19 @@ BOOST_AUTO_TEST_CASE(a_program_that_does_something_else_is_found_out) {
       {"forgets no document", nothing(Kind::kForgetDocument)},
       {"forgets no event", nothing(Kind::kForgetEvent)},
       {"deletes no document", nothing(Kind::kDelete)},
+      {"takes nothing back",
+       [](LogEvent& event) {
+         if (event.rating != "null") return false;
+         event.kind = Kind::kPromptDelete;
+         event.prompt_id = "absent";
+         return true;
+       }},
+      {"takes each word for the first",
+       [](LogEvent& event) {
+         if (event.kind != Kind::kFeedback || event.user.empty()) return false;
+         event.user += event.id;
+         return true;
+       }},
       {"ignores a document", nothing(Kind::kUpsert)},
       {"does not roll back", nothing(Kind::kRollback)},
       {"does not freeze", nothing(Kind::kFreeze)},

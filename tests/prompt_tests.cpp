@@ -38,8 +38,16 @@ struct Policy {
     Feedback feedback = About("q");
     feedback.rating = rating;
     feedback.correction = std::move(correction);
+    return Say(about, feedback, {});
+  }
+  // After what the same user said before.
+  Chosen Say(Sequence about, Feedback feedback, std::vector<Sequence> earlier,
+             bool one_too_many = false) {
     last = Sequence::Of(0, next++);
-    return *prompt.Apply(last, *Resolve(MakeEvent("f", feedback), about));
+    Resolved resolved = *Resolve(MakeEvent("f", std::move(feedback)), about);
+    resolved.earlier = std::move(earlier);
+    resolved.one_too_many = one_too_many;
+    return *prompt.Apply(last, resolved);
   }
 
   Prompt prompt;
@@ -161,6 +169,59 @@ BOOST_AUTO_TEST_CASE(late_feedback_is_credited_to_the_arm_that_the_query_got) {
   BOOST_TEST(policy.Feed(query, 0.5).note == "credited to default/greedy (mean 0.69)");
   BOOST_TEST(policy.Feed(query, 0).note == "");
   BOOST_TEST(policy.Feed(query, 0, "it is 3").note == "credited to default/greedy (mean 0.55)");
+}
+
+BOOST_AUTO_TEST_CASE(a_later_word_takes_the_place_of_the_earlier_reward) {
+  PromptOptions options = TwoPresets(0);
+  options.reward_decay = 0.5;
+  Policy policy(options), other(options);
+  const auto say = [](double rating) {
+    Feedback feedback = About("q");
+    feedback.rating = rating;
+    return feedback;
+  };
+  for (Policy* each : {&policy, &other}) (*each)(Ask("a"));
+  const Sequence query = policy.last;
+  policy.Say(query, say(1), {});
+  const Sequence first = policy.last;
+  policy.Say(query, say(0.5), {});  // of somebody else
+  BOOST_TEST(policy.Say(query, say(-1), {first}).note ==
+             "credited in place of the earlier word to default/greedy (mean 0.50)");
+  other.Say(query, say(-1), {});
+  other.Say(query, say(0.5), {});
+  BOOST_TEST(other.Say(query, say(0.2), {}).note == policy.Say(query, say(0.2), {}).note);
+
+  // Taken back it is as if only the others had spoken.
+  Policy none(options);
+  none(Ask("a"));
+  none.Say(query, say(0.5), {});
+  none.Say(query, say(0.2), {});
+  Feedback back = About("q");
+  back.takes_back = true;
+  BOOST_TEST(policy.Say(query, back, {first}).note.starts_with("no longer credited to "));
+  BOOST_TEST(policy.Say(query, back, {first}).note == "");
+  BOOST_TEST(policy.Say(query, say(1), {}).note == none.Say(query, say(1), {}).note);
+  BOOST_TEST(policy.Say(query, say(-1), {first}, true).note == "");
+}
+
+BOOST_AUTO_TEST_CASE(a_later_word_rewards_the_examples_anew) {
+  Policy policy(Shots());
+  policy(ExampleGiven{"chairs in the hall", "forty"});
+  policy(ExampleGiven{"chairs in the hall now", "fifty"});
+  const Chosen answer = policy(Ask("chairs in the hall"));
+  const Sequence query = policy.last;
+  BOOST_REQUIRE(answer.shots.size() == 2U);
+  Store before, after;
+  before.SaveFrom(policy.prompt, 0);
+  policy.Feed(query, 1);
+  const Sequence first = policy.last;
+  Feedback back = About("q");
+  back.takes_back = true;
+  policy.Say(query, back, {first});
+  after = before;
+  after.SaveFrom(policy.prompt, 0);
+  BOOST_TEST((after.Only({"few_shot"}) == before.Only({"few_shot"})));
+  BOOST_TEST(after.Count("prompt_credit") == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(a_mean_forgets_its_past) {
@@ -381,6 +442,28 @@ BOOST_AUTO_TEST_CASE(corrections_become_examples_only_where_that_is_asked_for) {
     policy(Forget{"ada", ""});
     BOOST_TEST(policy(Ask("chairs in the hall")).shots.empty());
   }
+}
+
+BOOST_AUTO_TEST_CASE(an_example_made_of_a_correction_goes_with_the_correction) {
+  PromptOptions options = Shots(0.9);
+  options.corrections_as_examples = true;
+  Policy policy(options);
+  policy(Ask("chairs in the hall"));
+  const Sequence query = policy.last;
+  policy.Feed(query, -1, "fifty");
+  const Sequence first = policy.last;
+  Feedback second = About("q");
+  second.correction = "sixty";
+  policy.Say(query, second, {first});
+  const Sequence next = policy.last;
+  const Chosen answer = policy(Ask("chairs in the hall"));
+  BOOST_REQUIRE(answer.shots.size() == 1U);
+  BOOST_TEST(answer.shots.at(0).answer == "sixty");
+  Feedback thumb = About("q");
+  thumb.rating = 1;
+  const Chosen chosen = policy.Say(query, thumb, {first, next});
+  BOOST_TEST(chosen.note.ends_with("; the earlier correction is no few-shot any more"));
+  BOOST_TEST(policy(Ask("chairs in the hall")).shots.empty());
 }
 
 BOOST_AUTO_TEST_CASE(inline_feedback_and_examples_are_given_the_default_system_prompt) {

@@ -51,7 +51,10 @@ std::string Describe(const Result<Resolved>& resolved) {
   const auto number = [](const std::optional<Sequence>& sequence) {
     return sequence ? std::to_string(sequence->value) : "-";
   };
-  return "duplicate_of " + number(resolved->duplicate_of) + " about " + number(resolved->about);
+  std::string text =
+      "duplicate_of " + number(resolved->duplicate_of) + " about " + number(resolved->about);
+  for (const Sequence word : resolved->earlier) text += " behind " + std::to_string(word.value);
+  return text + (resolved->one_too_many ? " one too many" : "");
 }
 
 }  // namespace
@@ -231,6 +234,111 @@ BOOST_AUTO_TEST_CASE(inline_feedback_is_about_no_query) {
   const Result<Resolved> resolved = gate(MakeEvent("f", feedback));
   BOOST_REQUIRE(resolved.ok());
   BOOST_TEST(!resolved->about);
+}
+
+namespace {
+
+// What is said of the answer to q, or inline, and what its user has said before, by ordinals.
+struct Talk {
+  explicit Talk(RecallOptions options = {}) : gate(std::move(options)) {
+    gate.Passes(MakeEvent("q", Ask("a")));
+  }
+  std::string operator()(Feedback feedback, const std::string& user = "ada",
+                         const std::string& source = "/test") {
+    Event event = MakeEvent("f" + std::to_string(gate.next), std::move(feedback), "acme", user);
+    event.source = source;
+    const Result<Resolved> resolved = gate(std::move(event));
+    BOOST_REQUIRE(resolved.ok());
+    std::string text;
+    for (const Sequence word : resolved->earlier) {
+      text += (text.empty() ? "" : " ") + std::to_string(word.ordinal());
+    }
+    return text + (resolved->one_too_many ? "one too many" : "");
+  }
+  std::string Rate(const std::string& user = "ada") { return (*this)(About("q"), user); }
+  std::string TakeBack(const std::string& user = "ada") {
+    Feedback feedback = About("q");
+    feedback.takes_back = true;
+    return (*this)(feedback, user);
+  }
+
+  Gate gate;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(feedback_learns_what_its_user_said_of_the_answer_before) {
+  Talk talk;
+  BOOST_TEST(talk.Rate() == "");
+  BOOST_TEST(talk.Rate("bob") == "");
+  BOOST_TEST(talk.Rate() == "1");
+  BOOST_TEST(talk.TakeBack() == "1 3");
+  BOOST_TEST(talk.Rate() == "1 3 4");
+  BOOST_TEST(talk.Rate("") == "");  // nobody
+  BOOST_TEST(talk.Rate("") == "");
+  Feedback elsewhere = About("q");
+  elsewhere.query_source = "/test";
+  BOOST_TEST(talk(elsewhere, "ada", "/mobile") == "");  // another source's user
+  BOOST_TEST(talk(elsewhere, "bob") == "2");            // the same query, by its full name
+}
+
+BOOST_AUTO_TEST_CASE(the_same_inline_answer_is_the_same_answer) {
+  Talk talk;
+  Feedback feedback;
+  feedback.inline_answer = Feedback::Inline{"what is it", "a boat"};
+  BOOST_TEST(talk(feedback) == "");
+  BOOST_TEST(talk(feedback, "bob") == "");
+  BOOST_TEST(talk(feedback) == "1");
+  feedback.inline_answer->completion = "a ship";
+  BOOST_TEST(talk(feedback) == "");
+}
+
+BOOST_AUTO_TEST_CASE(what_is_taken_back_before_anything_was_said_is_no_word) {
+  Talk talk;
+  BOOST_TEST(talk.TakeBack() == "");
+  BOOST_TEST(talk.Rate() == "");
+  BOOST_TEST(talk.Rate() == "2");
+}
+
+BOOST_AUTO_TEST_CASE(a_user_may_replace_their_word_so_often_and_no_more) {
+  Talk talk({.replacements_max = 2});
+  BOOST_TEST(talk.Rate() == "");
+  BOOST_TEST(talk.Rate() == "1");
+  BOOST_TEST(talk.Rate() == "1 2");
+  BOOST_TEST(talk.Rate() == "one too many");
+  BOOST_TEST(talk.TakeBack() == "one too many");
+  BOOST_TEST(talk.Rate("bob") == "");
+  Talk never({.replacements_max = 0});
+  BOOST_TEST(never.Rate() == "");
+  BOOST_TEST(never.Rate() == "one too many");
+}
+
+BOOST_AUTO_TEST_CASE(what_was_said_is_forgotten_with_its_user_question_or_event) {
+  Talk talk({.replacements_max = 3});
+  for (int i = 0; i < 3; ++i) talk.Rate();
+  // Its number stays, since what came later may stand in its place.
+  talk.gate.Passes(MakeEvent("g1", Forget{"", "", false, "f1", "/test"}));
+  BOOST_TEST(talk.Rate() == "1 2 3");
+  talk.gate.Passes(MakeEvent("g2", Forget{"bob", ""}));
+  BOOST_TEST(talk.Rate() == "one too many");
+  talk.gate.Passes(MakeEvent("g3", Forget{"ada", ""}));
+  BOOST_TEST(talk.Rate() == "");
+  BOOST_TEST(talk.Rate() == "9");
+  talk.gate.Passes(MakeEvent("g4", Forget{"", "", false, "q", "/test"}));
+  BOOST_TEST(talk.Rate() == "");
+  talk.gate.Passes(MakeEvent("g5", Forget{"", "", false, "f12", "/test"}));
+  BOOST_TEST(talk.Rate() == "");
+}
+
+BOOST_AUTO_TEST_CASE(what_was_said_last_before_the_identities_that_are_kept_is_not_known) {
+  Talk talk({.identities_per_tenant = 4});
+  BOOST_TEST(talk.Rate() == "");
+  BOOST_TEST(talk.Rate() == "1");
+  talk.gate.Passes(MakeEvent("q2", Ask("b")));
+  Feedback second = About("q2");
+  for (int i = 0; i < 2; ++i) talk(second);
+  talk.gate.Passes(MakeEvent("q", Ask("a")));  // its identity has left as well
+  BOOST_TEST(talk.Rate() == "");
 }
 
 BOOST_AUTO_TEST_CASE(feedback_about_an_event_never_seen_is_refused) {

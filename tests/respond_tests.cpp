@@ -512,8 +512,8 @@ BOOST_AUTO_TEST_CASE(negative_feedback_and_corrections_end_a_cached_answer) {
     desk(Question());  // a hit: feedback about it speaks of the same answer
     const Input thumb = correction ? Thumb(desk.last, 1, "three") : Thumb(desk.last, -0.5);
     BOOST_TEST(desk.Receipt(thumb) ==
-               "training step 1, makes version 1; the answer left the cache");
-    BOOST_TEST(desk.Receipt(thumb) == "training step 2, makes version 2");
+               "training step 1, makes version 1 if it passes the gates; the answer left the cache");
+    BOOST_TEST(desk.Receipt(thumb) == "training step 2, makes version 2 if it passes the gates");
     BOOST_TEST(desk.Why(Question()) == "the earlier answer got negative feedback");
     BOOST_TEST(desk.Why(Question()) == kHit);
   }
@@ -646,7 +646,7 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
   const Plan plan = desk(input);
   const Applied& applied = std::get<Applied>(plan.outcome.what);
   BOOST_TEST(applied.summary ==
-             "training step 5, makes version 5; credited to default/greedy (mean 0.40); the "
+             "training step 5, makes version 5 if it passes the gates; credited to default/greedy (mean 0.40); the "
              "answer left the cache");
   BOOST_TEST((applied.step == 5U));
   BOOST_TEST((applied.makes_version == 5U));
@@ -768,7 +768,7 @@ BOOST_AUTO_TEST_CASE(
   for (const auto& [words, left_out, text] : expected) {
     const auto [learnt_text, receipt] = learnt(words);
     BOOST_TEST(learnt_text == text, words << " words:\n" << learnt_text);
-    BOOST_TEST(receipt == "training step 1, makes version 1" +
+    BOOST_TEST(receipt == "training step 1, makes version 1 if it passes the gates" +
                               (left_out == 0 ? std::string()
                                              : ", without " + std::to_string(left_out) +
                                                    " tokens before its question that the window "
@@ -794,7 +794,7 @@ BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   input.chosen.examples_changed = 1;
   const Plan plan = desk(input);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
-             "example kept; training step 1, makes version 1");
+             "example kept; training step 1, makes version 1 if it passes the gates");
   const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
   BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who?\n");
   BOOST_TEST(std::get<std::string>(logged.shown) == "Eve.");
@@ -802,7 +802,7 @@ BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   input.chosen.examples_changed = 0;
   input.chosen.note = "few-shots are switched off";
   BOOST_TEST(desk.Receipt(input) ==
-             "example (few-shots are switched off); training step 2, makes version 2");
+             "example (few-shots are switched off); training step 2, makes version 2 if it passes the gates");
 }
 
 BOOST_AUTO_TEST_CASE(without_an_answer_on_record_there_is_nothing_to_learn) {
@@ -923,9 +923,9 @@ BOOST_AUTO_TEST_CASE(forgetting_an_event_takes_what_it_taught_or_asked) {
   ask("q0", "one");  // 0
   ask("q1", "two");  // 1
   ask("q2", "one");  // 2: from the cache
-  BOOST_TEST(rate("f0", "q0", 0).starts_with("training step 1, makes version 1"));
-  BOOST_TEST(rate("f1", "q1", 1).starts_with("training step 2, makes version 2"));
-  BOOST_TEST(rate("f2", "q2", 2).starts_with("training step 3, makes version 3"));
+  BOOST_TEST(rate("f0", "q0", 0).starts_with("training step 1, makes version 1 if it passes the gates"));
+  BOOST_TEST(rate("f1", "q1", 1).starts_with("training step 2, makes version 2 if it passes the gates"));
+  BOOST_TEST(rate("f2", "q2", 2).starts_with("training step 3, makes version 3 if it passes the gates"));
   BOOST_TEST(forget("f1", "/other") ==
              "nothing forgotten: no lesson, question or example on record is of event f1 of "
              "source /other");
@@ -934,7 +934,7 @@ BOOST_AUTO_TEST_CASE(forgetting_an_event_takes_what_it_taught_or_asked) {
              "step 4 learns 1 lesson again and makes version 4; no longer kept: 2, 3");
   BOOST_TEST(forget("f1").starts_with("nothing forgotten"));
   // The answer stays on record, for whoever judges it anew.
-  BOOST_TEST(rate("f3", "q1", 1).starts_with("training step 5, makes version 5"));
+  BOOST_TEST(rate("f3", "q1", 1).starts_with("training step 5, makes version 5 if it passes the gates"));
   BOOST_TEST(forget("q1") ==
              "forgot event q1: 0 examples, 1 query record, 1 cached answer, 1 lesson; training "
              "step 6: version 4 serves; no longer kept: 5");
@@ -1046,10 +1046,11 @@ struct Chain {
     const auto of = [&](auto& stage, const std::set<std::string>& kinds) {
       store.Only(kinds).LoadInto(stage, 1);
     };
-    of(recall, {"identity_run", "query_count", "known_document", "known_prompt"});
+    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer"});
     of(adapt, {"offer", "adapter_frozen"});
-    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision"});
-    of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version"});
+    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit"});
+    of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version",
+                 "former_lesson"});
   }
 
   Recall recall;

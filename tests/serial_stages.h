@@ -244,6 +244,11 @@ class Stream {
         }
         if (Below(4) != 0) feedback.rating = (Below(9) - 4.0) / 4;
         if (Below(4) == 0) feedback.correction = "it is " + Name("n", 50);
+        if (Below(9) == 0) {
+          feedback.rating.reset();
+          feedback.correction.reset();
+          feedback.takes_back = true;
+        }
         return feedback;
       }
       default: {

@@ -5,6 +5,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,14 +27,23 @@ const ParallelFor kSerial = [](int parts, const std::function<void(int)>& part) 
 };
 
 struct Op {
-  enum Kind { kLesson, kBack, kReset, kImport, kForget, kForgetEvent } kind = kLesson;
-  uint64_t number = 0;  // kBack: how many versions back; kForget, kLesson: the user; kForgetEvent:
-                        // the event
+  enum Kind {
+    kLesson,
+    kBack,
+    kReset,
+    kImport,
+    kForget,
+    kForgetEvent,
+    kReplace,
+    kTakeBack
+  } kind = kLesson;
+  uint64_t number = 0;  // kBack: how many versions back; kForget, kLesson: the user; kForgetEvent,
+                        // kReplace, kTakeBack: the event
 };
 
 std::string NameOf(const Op& op) {
-  static const char* const kNames[] = {"lesson", "back",   "reset",
-                                       "import", "forget", "forget_event"};
+  static const char* const kNames[] = {"lesson", "back",         "reset",   "import",
+                                       "forget", "forget_event", "replace", "take_back"};
   return std::string(kNames[op.kind]) + std::to_string(op.number) + " ";
 }
 
@@ -90,6 +101,26 @@ class Nudge {
             true, options_);
         add(ExampleOf(event));
         break;
+      case Op::kReplace:
+      case Op::kTakeBack: {
+        const bool replaces = op.kind == Op::kReplace;
+        auto withdrawn = lineage_.Withdraw(
+            {Sequence::Of(0, op.number)},
+            replaces ? Lineage::Standing::kReplaced : Lineage::Standing::kTakenBack, options_);
+        const Lineage::Unlearnt& unlearnt = withdrawn.unlearnt;
+        if (replaces) {
+          step = lineage_.Learn(at, {{}, {}, {nudge::NameOf("/s", std::to_string(event))}}, true,
+                                options_, {}, &unlearnt);
+          add(ExampleOf(event));
+          if (!unlearnt.changed.empty()) {
+            lesson->behind = Return{lineage_.PathOfHead(), unlearnt.changed};
+          }
+        } else if (unlearnt.lessons > 0) {
+          step = lineage_.Rebuild(unlearnt, options_);
+          add(Return{lineage_.PathOfHead(), unlearnt.changed});
+        }
+        break;
+      }
       case Op::kImport:
         step = lineage_.Import(at, options_);
         add(Import{ImportOf(event)});
@@ -99,8 +130,11 @@ class Nudge {
         add(Return{lineage_.PathOfHead(), {}});
         break;
       case Op::kBack:
-        step = lineage_.RollBack(op.number < made_ ? made_ - static_cast<Version>(op.number) : 0);
-        if (step) add(Return{lineage_.PathOfHead(), {}});
+        if (const auto unlearnt = lineage_.RollBack(
+                op.number < made_ ? made_ - static_cast<Version>(op.number) : 0, options_)) {
+          step = unlearnt->step;
+          add(Return{lineage_.PathOfHead(), unlearnt->changed});
+        }
         break;
       case Op::kForget:
       case Op::kForgetEvent: {
@@ -194,6 +228,8 @@ class Nudge {
 // What must hold, said as simply as possible: a list of events for each version.
 class Model {
  public:
+  explicit Model(size_t replace_lessons_max) : replace_lessons_max_(replace_lessons_max) {}
+
   // made: nudge's newest version after the event.
   void Apply(uint64_t event, const Op& op, const Nudge& nudge, Version made_before) {
     switch (op.kind) {
@@ -214,12 +250,30 @@ class Model {
         const Version to =
             op.number < made_before ? made_before - static_cast<Version>(op.number) : 0;
         if (to == 0) head_.clear();
-        if (versions_.contains(to)) head_ = versions_[to];
+        if (versions_.contains(to)) {
+          std::set<uint64_t> passed;
+          for (const uint64_t each : versions_[to]) {
+            const bool is_new = std::find(head_.begin(), head_.end(), each) == head_.end();
+            if (is_new && replaced_.contains(each)) passed.insert(each);
+          }
+          head_ = versions_[to];
+          Remove(passed);
+          if (nudge.made() != made_before) versions_[nudge.made()] = head_;
+        }
         break;
       }
       case Op::kForget:
       case Op::kForgetEvent:
         Forget(op);
+        if (nudge.made() != made_before) versions_[nudge.made()] = head_;
+        break;
+      case Op::kReplace:
+      case Op::kTakeBack:
+        Withdraw(op.number);
+        if (op.kind == Op::kReplace) {
+          users_[event] = kNobody;
+          head_.push_back(event);
+        }
         if (nudge.made() != made_before) versions_[nudge.made()] = head_;
         break;
     }
@@ -240,12 +294,41 @@ class Model {
       return users_.contains(event) &&
              (op.kind == Op::kForget ? users_.at(event) : event) == op.number;
     };
-    std::erase_if(versions_, [&](const auto& entry) {
-      return std::any_of(entry.second.begin(), entry.second.end(), theirs);
-    });
-    std::erase_if(head_, theirs);
+    std::set<uint64_t> gone;
+    for (const auto& [version, lessons] : versions_) {
+      std::copy_if(lessons.begin(), lessons.end(), std::inserter(gone, gone.end()), theirs);
+    }
+    std::copy_if(head_.begin(), head_.end(), std::inserter(gone, gone.end()), theirs);
+    Remove(gone);
   }
 
+  // With what stands behind goes what had been replaced there.
+  void Remove(const std::set<uint64_t>& gone) {
+    const auto is_gone = [&](uint64_t event) { return gone.contains(event); };
+    std::erase_if(versions_, [&](const auto& entry) {
+      return std::any_of(entry.second.begin(), entry.second.end(), is_gone);
+    });
+    const auto first = std::find_if(head_.begin(), head_.end(), is_gone);
+    const auto end = std::remove_if(first, head_.end(), [&](uint64_t event) {
+      return is_gone(event) || replaced_.contains(event);
+    });
+    head_.erase(end, head_.end());
+  }
+
+  void Withdraw(uint64_t event) {
+    size_t newer = 0;
+    for (auto lesson = head_.rbegin(); lesson != head_.rend() && newer < replace_lessons_max_;
+         ++lesson) {
+      if (*lesson == event) return Remove({event});
+      if (!imports_.contains(*lesson)) ++newer;
+    }
+    replaced_.insert(event);
+  }
+
+  static constexpr uint64_t kNobody = 1'000'000;
+
+  const size_t replace_lessons_max_;
+  std::set<uint64_t> replaced_;  // as soon as a rebuild passes them
   std::vector<uint64_t> head_;
   std::map<Version, std::vector<uint64_t>> versions_;
   std::map<uint64_t, uint64_t> users_;
@@ -254,14 +337,14 @@ class Model {
 
 // All versions stay, and whatever is made serves at once: the rest is lineage_tests' business.
 AdaptOptions Roomy() {
-  return {.versions_kept = 1000, .relearn_lessons_per_event = 1'000'000};
+  return {.versions_kept = 1000, .relearn_lessons_per_event = 1'000'000, .replace_lessons_max = 2};
 }
 
 void CheckHistory(const std::vector<Op>& ops, TenantAdaptersOptions adapters,
                   const std::function<bool(uint64_t)>& restarts) {
   const auto backend = MakeTemplateBackend({});
   Nudge nudge(*backend, Roomy(), adapters);
-  Model model;
+  Model model(Roomy().replace_lessons_max);
   std::string history;
   for (uint64_t event = 0; event < ops.size(); ++event) {
     history += NameOf(ops[event]);
@@ -275,13 +358,14 @@ void CheckHistory(const std::vector<Op>& ops, TenantAdaptersOptions adapters,
 
 }  // namespace
 
-// Back, forward, onto another branch, import, reset, forget: each three of them in each order,
-// behind three lessons of three users and before one more.
+// Back, forward, onto another branch, import, reset, forget, replace, take back: each three of them
+// in each order, behind three lessons of three users and before one more.
 BOOST_AUTO_TEST_CASE(each_three_of_all_that_moves_an_adapter_leave_what_should_count) {
-  const std::vector<Op> moves = {{Op::kBack, 0},   {Op::kBack, 1},   {Op::kBack, 2},
-                                 {Op::kBack, 99},  {Op::kReset, 0},  {Op::kImport, 0},
-                                 {Op::kForget, 0}, {Op::kForget, 1}, {Op::kForget, 2},
-                                 {Op::kForget, 7}, {Op::kLesson, 1}, {Op::kForgetEvent, 1}};
+  const std::vector<Op> moves = {{Op::kBack, 0},    {Op::kBack, 1},    {Op::kBack, 2},
+                                 {Op::kBack, 99},   {Op::kReset, 0},   {Op::kImport, 0},
+                                 {Op::kForget, 0},  {Op::kForget, 1},  {Op::kForget, 2},
+                                 {Op::kForget, 7},  {Op::kLesson, 1},  {Op::kForgetEvent, 1},
+                                 {Op::kReplace, 0}, {Op::kReplace, 2}, {Op::kTakeBack, 1}};
   for (const Op& first : moves) {
     for (const Op& second : moves) {
       for (const Op& third : moves) {
@@ -306,8 +390,16 @@ BOOST_AUTO_TEST_CASE(random_histories_leave_what_should_count_whatever_is_checkp
     std::vector<Op> ops;
     for (uint64_t i = 0; i < 150; ++i) {
       const uint64_t dice = RandomAt(seed, 2 * i) % 100, number = RandomAt(seed, 2 * i + 1);
-      if (dice < 60) {
+      if (dice < 40) {
         ops.push_back({Op::kLesson, number % 12});
+      } else if (dice < 60) {
+        uint64_t event = i - std::min(i, 1 + number % 12);
+        while (event > 0 && ops[event].kind != Op::kLesson && ops[event].kind != Op::kReplace) {
+          --event;
+        }
+        const bool taught = !ops.empty() && ops[event].kind != Op::kImport;
+        ops.push_back(taught ? Op{dice < 52 ? Op::kReplace : Op::kTakeBack, event}
+                             : Op{Op::kLesson, 1});
       } else if (dice < 80) {
         ops.push_back({Op::kBack, number % 8});
       } else if (dice < 84) {

@@ -140,8 +140,9 @@ void OrNull(const Value& value, JsonWriter& json, const Write& write) {
 }
 
 std::string_view Name(Lineage::Standing standing) {
-  constexpr std::string_view kNames[] = {"serves",    "comes",   "set_aside", "not_admitted",
-                                         "forgotten", "dropped", "too_old"};
+  constexpr std::string_view kNames[] = {"serves",       "comes",     "set_aside",
+                                         "not_admitted", "forgotten", "dropped",
+                                         "too_old",      "replaced",  "taken_back"};
   return kNames[static_cast<size_t>(standing)];
 }
 

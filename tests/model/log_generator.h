@@ -92,6 +92,8 @@ struct World {
   uint32_t cache = 1000;
   uint32_t chunk_chars = 600;
   uint32_t cut_every = 7;
+  uint32_t replace_lessons_max = 32;
+  uint32_t replacements_max = 8;
   uint32_t weights[kKinds] = {};
 };
 
@@ -268,6 +270,7 @@ class LogGenerator {
     std::string name;
     std::vector<std::string> queries;                            // ids, the newest last
     std::vector<std::string> lessons;                            // ids, the newest last
+    std::vector<LogEvent> said;                                  // feedback that can be replaced
     std::vector<std::pair<std::string, std::string>> questions;  // user and text
     std::map<std::string, size_t> times_forgotten;               // by user
     std::map<std::string, std::string> word_of;  // of documents, the newest version's
@@ -302,6 +305,8 @@ class LogGenerator {
     world.cache = OneOf<uint32_t>({1000, 1000, 2, 0});
     world.chunk_chars = OneOf<uint32_t>({600, 64});
     world.cut_every = OneOf<uint32_t>({1, 3, 7, 1000});
+    world.replace_lessons_max = OneOf<uint32_t>({32, 32, 4, 1, 0});
+    world.replacements_max = OneOf<uint32_t>({8, 8, 2, 1, 0});
     const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 5, 2};
     for (size_t kind = 0; kind < kKinds; ++kind) {
       const bool needed =
@@ -351,7 +356,7 @@ class LogGenerator {
     counter_ = 1000 + before.size() * 64;
     if (tenants_.empty()) {
       for (size_t i = 0; i < world_.tenants; ++i) {
-        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, {}, {}, {}, 0});
+        tenants_.push_back({"t" + std::to_string(i), {}, {}, {}, {}, {}, {}, {}, {}, 0});
       }
     }
     if (!before.empty() && Seldom(25)) return Again(before);
@@ -386,6 +391,7 @@ class LogGenerator {
         R"({"specversion":"1.0","id":"g","source":"/model","type":"nudge.query","data":{"text":"who"}})",
         R"({"specversion":"1.0","id":"g","source":"/model","type":"nudge.forget","tenant":"t0","data":{"user":"ada","document_id":"d0"}})",
         R"({"specversion":"1.0","id":"g","source":"/model","type":"nudge.feedback","tenant":"t0","data":{"query_id":"e1","rating":7}})",
+        R"({"specversion":"1.0","id":"g","source":"/model","type":"nudge.feedback","tenant":"t0","user":"ada","data":{"query_id":"e1","rating":null,"correction":"in short"}})",
         R"({"specversion":"1.0","id":"g","source":"/model","type":"nudge.document.upsert","tenant":"t0","data":{"document_id":"d0","text":" "}})"};
     event.line = OneOf(kLines);
     return event;
@@ -504,14 +510,32 @@ class LogGenerator {
   }
 
   void Judge(LogEvent& event, Tenant& tenant) {
-    if (event.kind == Kind::kFeedback) {
+    const bool again = !tenant.said.empty() && Seldom(3);
+    if (again) {  // another word of the same user on the same answer
+      const LogEvent& before =
+          tenant.said[tenant.said.size() - 1 - Pick(std::min<size_t>(tenant.said.size(), 5))];
+      event.kind = before.kind;
+      event.user = before.user;
+      event.query_id = before.query_id;
+      event.text = before.text;
+      event.answer = before.answer;
+    } else if (event.kind == Kind::kFeedback) {
       event.query_id = Seldom(15) || tenant.queries.empty()
                            ? "e" + std::to_string(Pick(200))
                            : tenant.queries[tenant.queries.size() - 1 -
                                             Pick(std::min<size_t>(tenant.queries.size(), 6))];
     } else {
       event.text = Mark(tenant, event.user) + "what is a " + Vocabulary(1);
-      event.answer = Mark(tenant, event.user) + EventWord(event.id) + " " + Vocabulary(2);
+      // What is said again holds no word of one event alone.
+      event.answer =
+          Mark(tenant, event.user) + (Seldom(2) ? "" : EventWord(event.id) + " ") + Vocabulary(2);
+    }
+    const bool repeatable = event.answer.find("ze") == std::string::npos;
+    if (!again && repeatable && !event.user.empty()) tenant.said.push_back(event);
+    if (Seldom(again ? 4 : 20)) {
+      event.rating = "null";
+      ++tenant.versions;
+      return;
     }
     static const std::vector<std::string> kRatings = {"\"up\"", "\"down\"", "0.5", "-0.5", "0"};
     if (Often(3)) event.rating = OneOf(kRatings);

@@ -298,6 +298,9 @@ class LogModel {
         }
         continue;
       }
+      if (tenant.replaced_words.contains(word)) {
+        Fail("replaced words shown", word + " stands in the chat: " + chat->second.back().text);
+      }
       if (word.starts_with("ze")) {
         const auto of = tenant.event_of.find(word);
         if (of == tenant.event_of.end()) {
@@ -440,7 +443,6 @@ class LogModel {
   }
 
   void RollBack(Tenant& tenant, const LogEvent& event, const Applied& applied) {
-    if (applied.makes_version) Fail("receipt", "a rollback makes no version: " + applied.summary);
     const bool done = applied.step.has_value();
     std::optional<Version> to = event.version;
     if (!to) {
@@ -462,7 +464,41 @@ class LogModel {
     if (!IsKept(tenant, *to, false) && done) {
       Fail("receipt", "version " + std::to_string(*to) + " is not kept, got " + applied.summary);
     }
-    if (done && !failure_) MoveTo(tenant, *to);
+    if (done && !failure_) Return(tenant, *to, applied);
+  }
+
+  // To a version's place, past what was replaced meanwhile.
+  void Return(Tenant& tenant, Version to, const Applied& applied) {
+    const bool was_known = IsKnown(tenant, PathOf(tenant, tenant.head));
+    const std::set<size_t> before = WayTo(tenant, tenant.head);
+    MoveTo(tenant, to);
+    const PathIds path = PathOf(tenant, tenant.head);
+    std::set<size_t> passed;
+    for (const size_t place : path) {
+      if (tenant.places[place].replaced && !before.contains(place)) passed.insert(place);
+    }
+    if (!IsKnown(tenant, path) || (!was_known && !passed.empty())) {
+      if (applied.summary.find("without") != std::string::npos) Lose(tenant, {}, applied);
+      return;
+    }
+    if (passed.empty()) {
+      ExpectVersion(applied, false);
+      return;
+    }
+    RemoveAndDrop(tenant, passed, {});
+    FallBack(tenant, path, PathOf(tenant, tenant.head), {}, applied);
+  }
+
+  // The head has changed in a way that the model does not know; a lesson comes behind it.
+  void Lose(Tenant& tenant, std::optional<Place> lesson, const Applied& applied) {
+    LoseTrack(tenant);
+    if (lesson) {
+      tenant.unpublished = lesson->counts ? 1 : 0;
+      AddPlace(tenant, *std::move(lesson));
+    }
+    if (!applied.makes_version) return;
+    tenant.is_unclear = true;
+    MakeVersion(tenant, applied, std::nullopt);
   }
 
   // Whether it was accepted.
@@ -501,41 +537,138 @@ class LogModel {
     return static_cast<double>(admitted[user]) + 1 <= static_cast<double>(world_.lead_lessons) + usual + 1e-9;
   }
 
+  // What the user has said of the same answer before, by the events' ids.
+  std::vector<std::string> Earlier(Tenant& tenant, const LogEvent& event, bool& too_many) const {
+    if (event.kind == Kind::kExample || event.user.empty()) return {};
+    std::vector<std::string>& said =
+        tenant.said[event.user][event.query_id + "\n" + event.text + "\n" + event.answer];
+    std::vector<std::string> earlier = said;
+    too_many = earlier.size() > world_.replacements_max;
+    if (too_many) return {};
+    std::erase(earlier, "");
+    if (event.rating != "null" || !earlier.empty()) said.push_back(event.id);
+    for (const std::string& id : earlier) tenant.replaced_words.insert(EventWord(id));
+    return earlier;
+  }
+
   void Teach(Tenant& tenant, const LogEvent& event, const Applied& applied) {
-    const bool neutral = event.rating.empty() || event.rating == "0";
+    const bool neutral = event.rating.empty() || event.rating == "0" || event.rating == "null";
     const bool teaches =
         event.kind == Kind::kExample || !neutral || event.clicked || !event.correction.empty();
-    if (!teaches || tenant.frozen) {
+    bool too_many = false;
+    const std::vector<std::string> earlier = Earlier(tenant, event, too_many);
+    if (too_many != (applied.summary.find("as often as") != std::string::npos)) {
+      Fail("replaced too often", "got " + applied.summary);
+    }
+    if (event.rating == "null" && earlier.empty() && !too_many && !tenant.frozen &&
+        applied.summary.find("nothing to take back") == std::string::npos) {
+      Fail("receipt", "there is nothing to take back: " + applied.summary);
+    }
+    if (too_many || tenant.frozen || (!teaches && earlier.empty())) {
       if (applied.step) Fail("receipt", "takes no step: " + applied.summary);
       return;
     }
-    const bool admitted = MayTeach(tenant.offers, tenant.offers.size(), event.user);
-    tenant.offers.push_back(
-        {++tenant.offers_made, event.user, admitted, EventsOf(tenant, event.id)});
-    Place place;
-    place.events = EventsOf(tenant, event.id);
-    place.offer = tenant.offers_made;
-    place.event = at_;
-    place.counts = admitted;
-    place.lesson = {tenant.system.value_or(default_system_),
-                    event.text,
-                    event.answer,
-                    event.rating,
-                    event.correction,
-                    event.clicked};
-    if (event.kind == Kind::kExample) place.lesson.rating = "1";
-    if (event.kind == Kind::kFeedback && !TakeUp(tenant, event, applied, place)) return;
-    if (!event.user.empty()) place.people.insert(event.user);
-    AddPlace(tenant, std::move(place));
-    if (applied.step.has_value() != admitted) {
-      return Fail("share", std::string(admitted ? "should be" : "should not be") +
-                               " a lesson: " + applied.summary);
+    const bool admitted = OfferOf(tenant, event, earlier, teaches);
+    std::optional<Place> lesson = Place();
+    lesson->events = EventsOf(tenant, event.id);
+    lesson->offer = tenant.offers_made;
+    lesson->event = at_;
+    lesson->counts = admitted;
+    lesson->lesson = {tenant.system.value_or(default_system_),
+                      event.text,
+                      event.answer,
+                      event.rating,
+                      event.correction,
+                      event.clicked};
+    if (event.kind == Kind::kExample) lesson->lesson.rating = "1";
+    if (!teaches) lesson.reset();
+    if (lesson && event.kind == Kind::kFeedback && !TakeUp(tenant, event, applied, *lesson)) {
+      lesson.reset();
     }
-    if (!admitted) return;
-    const bool makes = ++tenant.unpublished >= world_.publish_every;
+    if (lesson && !event.user.empty()) lesson->people.insert(event.user);
+    if (!Withdraw(tenant, earlier, lesson, applied)) Learn(tenant, std::move(lesson), applied);
+  }
+
+  // The event's offer, which takes the place of one of an earlier word; whether it is admitted.
+  bool OfferOf(Tenant& tenant, const LogEvent& event, const std::vector<std::string>& earlier,
+               bool teaches) {
+    const auto before =
+        std::find_if(tenant.offers.begin(), tenant.offers.end(), [&](const Offer& offer) {
+          return std::any_of(earlier.begin(), earlier.end(),
+                             [&](const std::string& id) { return offer.events.contains(id); });
+        });
+    const bool replaces = before != tenant.offers.end();
+    if (!teaches) {
+      if (replaces) tenant.offers.erase(before);
+      return false;
+    }
+    const bool admitted =
+        replaces ? before->admitted : MayTeach(tenant.offers, tenant.offers.size(), event.user);
+    const Offer offer = {++tenant.offers_made, event.user, admitted, EventsOf(tenant, event.id)};
+    if (replaces) {
+      *before = offer;
+    } else {
+      tenant.offers.push_back(offer);
+    }
+    return admitted;
+  }
+
+  // A lesson behind the head, or none.
+  void Learn(Tenant& tenant, std::optional<Place> lesson, const Applied& applied,
+             bool rebuilds = false) {
+    const bool admitted = lesson && lesson->counts;
+    if (lesson) AddPlace(tenant, *std::move(lesson));
+    if (applied.step.has_value() != (admitted || rebuilds)) {
+      return Fail("share", std::string(admitted || rebuilds ? "should be" : "should not be") +
+                               " a step: " + applied.summary);
+    }
+    const bool makes = admitted && ++tenant.unpublished >= world_.publish_every;
     const std::optional<Version> parent =
         tenant.held ? std::optional<Version>(tenant.held->version) : tenant.serve;
     if (ExpectVersion(applied, makes) && makes) MakeVersion(tenant, applied, parent);
+  }
+
+  // What becomes of the lessons of earlier words. True: the head has changed, and the lesson that
+  // replaces them is behind it.
+  bool Withdraw(Tenant& tenant, const std::vector<std::string>& earlier,
+                const std::optional<Place>& lesson, const Applied& applied) {
+    const PathIds path = PathOf(tenant, tenant.head);
+    const bool known = IsKnown(tenant, path);
+    std::set<size_t> newest, leaving;
+    for (auto place = path.rbegin(); place != path.rend(); ++place) {
+      const bool is_lesson = tenant.places[*place].sort == Place::Sort::kLesson;
+      if (is_lesson && newest.size() < world_.replace_lessons_max) newest.insert(*place);
+    }
+    bool lost = false;
+    for (size_t i = 1; i < tenant.places.size(); ++i) {
+      Place& place = tenant.places[i];
+      const bool is_lesson = place.sort == Place::Sort::kLesson && !place.gone;
+      const std::string id = events_[place.event].id;
+      if (!is_lesson || std::find(earlier.begin(), earlier.end(), id) == earlier.end()) continue;
+      const bool at_once =
+          applied.summary.find(id + "'s lesson: unlearnt at once") != std::string::npos;
+      if (!place.counts || newest.contains(i)) {
+        leaving.insert(i);
+      } else if (!known && at_once) {
+        leaving.insert(i);
+        lost = true;
+      } else {
+        place.replaced = true;
+      }
+      if (place.counts && known && newest.contains(i) != at_once) {
+        Fail("replaced", "should " + std::string(at_once ? "not " : "") +
+                             "be unlearnt at once: " + id + ", got " + applied.summary);
+      }
+    }
+    RemoveAndDrop(tenant, leaving, {});
+    const PathIds head = PathOf(tenant, tenant.head);
+    if (!known && (lost || head != path)) {
+      Lose(tenant, lesson, applied);
+      return true;
+    }
+    if (head == path) return false;
+    FallBack(tenant, path, head, lesson, applied);
+    return true;
   }
 
   // What was shown to whom, of feedback on an answer of the program's. False: no lesson.
@@ -546,12 +679,9 @@ class LogModel {
       if (!asked.off && !asked.maybe_off) {
         Fail("record", "the answer should be on record: " + applied.summary);
       }
-      // An empty lesson may be a step, and may make a version, which is what the head is.
-      if (applied.step) ++tenant.unpublished;
-      if (applied.makes_version) MakeVersion(tenant, applied, tenant.serve);
       return false;
     }
-    if (asked.off && applied.step) {
+    if (asked.off && applied.summary.starts_with("training step")) {
       Fail("record", "learns from an answer that should not be on record: " + applied.summary);
     }
     if (asked.off) return false;
@@ -637,23 +767,19 @@ class LogModel {
   void ForgetLessons(Tenant& tenant, const std::string& user,
                      const std::set<std::string>& documents, const std::string& event,
                      const Applied& applied) {
-    std::map<Version, PathIds> before;
-    for (const auto& [version, made] : tenant.versions)
-      before[version] = PathOf(tenant, made.place);
     const PathIds head_before = PathOf(tenant, tenant.head);
-    for (Place& place : tenant.places) {
+    std::set<size_t> leaving;
+    for (size_t i = 1; i < tenant.places.size(); ++i) {
+      Place& place = tenant.places[i];
       bool theirs = !user.empty() && place.people.contains(user);
       for (const std::string& document : documents) theirs |= place.documents.contains(document);
       theirs |= place.events.contains(event);
-      if (!theirs) continue;
-      place.counts = false;
-      place.offer = 0;  // never admitted after all
+      if (!theirs || place.gone) continue;
+      leaving.insert(i);
+      place.offer = 0;
     }
-    AdmitAfterAll(tenant, user, event);
-    for (auto& [version, made] : tenant.versions) {
-      if (PathOf(tenant, made.place) != before[version]) made.dropped = true;
-    }
-    std::erase_if(tenant.kept, [&](Version version) { return tenant.versions[version].dropped; });
+    ForgetSaid(tenant, user, event);
+    RemoveAndDrop(tenant, leaving, AdmittedAfterAll(tenant, user, event));
     const PathIds head = PathOf(tenant, tenant.head);
     if (!IsKnown(tenant, head)) {
       const bool makes = applied.makes_version.has_value();
@@ -672,18 +798,43 @@ class LogModel {
       }
       return;
     }
-    FallBack(tenant, head_before, head, applied);
+    FallBack(tenant, head_before, head, {}, applied);
   }
 
-  // What serves once the head has lost lessons.
+  static void ForgetSaid(Tenant& tenant, const std::string& user, const std::string& event) {
+    tenant.said.erase(user);
+    for (auto& [who, answers] : tenant.said) {
+      for (auto& [answer, events] : answers) {
+        // A forgotten word has none, but is counted as long as there are others.
+        std::replace(events.begin(), events.end(), event, std::string());
+        const bool none = std::count(events.begin(), events.end(), "") ==
+                          static_cast<std::ptrdiff_t>(events.size());
+        if (none || (!event.empty() && answer.starts_with(event + "\n"))) events.clear();
+      }
+    }
+  }
+
+  // Places leave or are admitted; versions with other lessons than before are dropped.
+  static void RemoveAndDrop(Tenant& tenant, const std::set<size_t>& leaving,
+                            const std::set<size_t>& admitted) {
+    std::map<Version, PathIds> before;
+    for (const auto& [version, made] : tenant.versions)
+      before[version] = PathOf(tenant, made.place);
+    Remove(tenant, leaving, admitted);
+    for (auto& [version, made] : tenant.versions) {
+      if (PathOf(tenant, made.place) != before[version]) made.dropped = true;
+    }
+    std::erase_if(tenant.kept, [&](Version version) { return tenant.versions[version].dropped; });
+  }
+
+  // What serves once the head has lost lessons; a lesson of the same event comes behind it.
   void FallBack(Tenant& tenant, const PathIds& before, const PathIds& head,
-                const Applied& applied) {
+                std::optional<Place> lesson, const Applied& applied) {
     tenant.held.reset();
     tenant.unpublished = 0;
     if (head.empty()) {
-      ExpectVersion(applied, false);
       tenant.serve = 0;  // the head stays: offers on its way may be admitted after all
-      return;
+      return Learn(tenant, std::move(lesson), applied, true);
     }
     std::set<Version> others = {0};
     Version nearest = 0;
@@ -700,35 +851,43 @@ class LogModel {
     if (!tenant.kept.empty()) others = {nearest, tenant.kept.back()};
     if (nearest_lessons == head.size() &&
         (IsKept(tenant, nearest, true) || !applied.makes_version)) {
-      ExpectVersion(applied, false);
       tenant.serve = nearest;
-      return;
+      return Learn(tenant, std::move(lesson), applied, true);
     }
+    if (lesson) AddPlace(tenant, *std::move(lesson));
     if (!ExpectVersion(applied, true)) return;
     const auto first = std::mismatch(before.begin(), before.end(), head.begin(), head.end());
     const auto again = static_cast<size_t>(head.end() - first.second);
     MakeVersion(tenant, applied, std::nullopt);
     if (again < 4) return;
     tenant.held = Held{tenant.made, others, again / 4, 0, 0, false};
-    // The forget itself is no further event.
+    // The event itself is no further one.
     tenant.held->events = tenant.held->accepted = static_cast<size_t>(-1);
     tenant.was_held = true;
   }
 
   // Offers that nothing but the share of what is forgotten had kept out become lessons.
-  void AdmitAfterAll(Tenant& tenant, const std::string& user, const std::string& event) {
+  static std::set<size_t> PlacesOf(const Tenant& tenant, const Offer& offer) {
+    std::set<size_t> places;
+    for (size_t i = 1; i < tenant.places.size(); ++i) {
+      if (tenant.places[i].offer == offer.number && offer.number != 0) places.insert(i);
+    }
+    return places;
+  }
+  std::set<size_t> AdmittedAfterAll(Tenant& tenant, const std::string& user,
+                                    const std::string& event) const {
+    std::set<size_t> places;
     const size_t removed = std::erase_if(tenant.offers, [&](const Offer& offer) {
       return (!user.empty() && offer.user == user) || offer.events.contains(event);
     });
-    if (removed == 0) return;
+    if (removed == 0) return places;
     for (size_t i = 0; i < tenant.offers.size(); ++i) {
       Offer& offer = tenant.offers[i];
       if (offer.admitted || !MayTeach(tenant.offers, i, offer.user)) continue;
       offer.admitted = true;
-      for (Place& place : tenant.places) {
-        if (place.offer == offer.number && place.offer != 0) place.counts = true;
-      }
+      places.merge(PlacesOf(tenant, offer));
     }
+    return places;
   }
 
   const World& world_;

@@ -197,6 +197,8 @@ class LogTrial {
            "},\"adapt\":{\"publish_every_steps\":" + number(world.publish_every) +
            ",\"versions_kept\":" + number(world.versions_kept) +
            ",\"lead_lessons\":" + number(world.lead_lessons) +
+           ",\"replace_lessons_max\":" + number(world.replace_lessons_max) +
+           ",\"replacements_max\":" + number(world.replacements_max) +
            ",\"user_window_events\":" + number(world.user_window) + ",\"import_folder\":\"" +
            (root.empty() ? imports_ : root + "/imports") + "\"},\"prompt\":{\"system\":\"" +
            kSystem + "\",\"few_shots\":" + number(world.few_shots) +
@@ -432,7 +434,7 @@ class LogTrial {
       for (const TenantLessons& each : *read) {
         if (each.tenant != tenant) continue;
         for (const TaughtLesson& lesson : each.lessons) {
-          if (InEffect(lesson) == "yes") listed.insert(lesson.event());
+          if (InEffect(lesson).starts_with("yes")) listed.insert(lesson.event());
         }
       }
       if (listed == counting) continue;

@@ -40,8 +40,10 @@ struct Place {  // of the tree of what is learnt
   std::set<std::string> people, documents, events;
   Restated lesson;
   std::string uri, sha256;
-  size_t offer = 0;  // its number among the offers
-  size_t event = 0;  // of the log
+  bool gone = false;      // forgotten, replaced or taken back
+  bool replaced = false;  // counts until a rebuild passes it
+  size_t offer = 0;       // its number among the offers
+  size_t event = 0;       // of the log
 };
 struct Made {
   size_t place = kRoot;
@@ -88,7 +90,7 @@ struct Tenant {
   std::set<std::string> prompts;
   std::optional<std::string> system;
   std::vector<Place> places = {
-      Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, {}, 0, 0}};
+      Place{kRoot, Place::Sort::kStart, true, {}, {}, {}, {}, {}, {}, false, false, 0, 0}};
   size_t head = kRoot;
   std::optional<Version> serve = 0;  // nothing: not known
   std::map<Version, Made> versions;
@@ -105,6 +107,9 @@ struct Tenant {
   // Of events that teach: whose word it is, and the question that the event is about.
   std::map<std::string, std::string> event_of, about;
   std::set<std::string> forgotten;
+  // What users said of answers: the events by user, then by answer. Words of replaced events.
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> said;
+  std::set<std::string> replaced_words;
 };
 using PathIds = std::vector<size_t>;
 
@@ -126,6 +131,36 @@ inline PathIds PathOf(const Tenant& tenant, size_t place) {
   }
   std::reverse(path.begin(), path.end());
   return path;
+}
+
+// All on the way, whether they count or not.
+inline std::set<size_t> WayTo(const Tenant& tenant, size_t place) {
+  std::set<size_t> way;
+  for (; place != kRoot; place = tenant.places[place].parent) {
+    way.insert(place);
+    if (tenant.places[place].sort != Place::Sort::kLesson) break;
+  }
+  return way;
+}
+
+// Places leave, and with them the replaced ones at or behind which something changed.
+inline void Remove(Tenant& tenant, const std::set<size_t>& leaving,
+                   const std::set<size_t>& admitted) {
+  std::set<size_t> changed;
+  for (size_t i = 1; i < tenant.places.size(); ++i) {
+    const Place& place = tenant.places[i];
+    const bool itself = admitted.contains(i) || (leaving.contains(i) && place.counts);
+    const bool behind = place.sort == Place::Sort::kLesson && changed.contains(place.parent);
+    if (itself || behind) changed.insert(i);
+  }
+  for (size_t i = 1; i < tenant.places.size(); ++i) {
+    Place& place = tenant.places[i];
+    if (admitted.contains(i)) place.counts = true;
+    if (!leaving.contains(i) && !(changed.contains(i) && place.replaced)) continue;
+    place.counts = false;
+    place.gone = true;
+    place.offer = 0;  // never admitted after all
+  }
 }
 
 inline bool IsKnown(const Tenant& tenant, const PathIds& path) {

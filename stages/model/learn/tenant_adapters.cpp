@@ -124,6 +124,7 @@ struct TenantAdapters::Visitor {
   TenantAdapters& self;
   LearningPlace at;
   const std::string* shown;
+  bool behind;  // the example is ahead already, as the last of a path
 
   void operator()(const LoggedExample& logged) {
     if (shown == nullptr) {
@@ -136,7 +137,7 @@ struct TenantAdapters::Visitor {
     self.journal_.Put(at, {{logged.chat, *shown, logged.correction, logged.reward, logged.teacher,
                             logged.source, own, logged.question_bytes},
                            logged.comment});
-    if (logged.admitted) self.ahead_.push_back(at);
+    if (logged.admitted && !behind) self.ahead_.push_back(at);
   }
   void operator()(const nudge::Return& back) { self.Return(back); }
   void operator()(const Import& import) {
@@ -161,7 +162,8 @@ void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::st
     if (std::holds_alternative<LoggedExample>(lesson.what)) results_.Put(at, {{}, error_->message});
     return;
   }
-  std::visit(Visitor{*this, at, shown}, lesson.what);
+  if (lesson.behind) Return(*lesson.behind);
+  std::visit(Visitor{*this, at, shown, lesson.behind.has_value()}, lesson.what);
 }
 
 // All that is kept of a place that nothing leads to.
@@ -257,8 +259,9 @@ LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,
                                const ParallelFor& parallel_for) {
   LessonDone done{std::nullopt, report_, parent, std::nullopt};
   // A lesson that cannot be learnt again is none of a return's errors: a fresh learner refuses it
-  // too.
-  const bool returns = std::holds_alternative<nudge::Return>(lesson.what);
+  // too. So it is with what an example stands behind: the version has that, whatever became of it.
+  const bool returns = std::holds_alternative<nudge::Return>(lesson.what) ||
+                       (lesson.behind && lesson.behind->path.size() > 1);
   if (!returns || !at_) done.error = error_;
   if (!lesson.step.makes || done.error) return done;
   Result<std::shared_ptr<const AdapterVersion>> published =
