@@ -383,7 +383,8 @@ BOOST_AUTO_TEST_CASE(the_last_word_of_a_user_on_an_answer_counts) {
   starts("x", "nothing to take back: feedback without a user stands for itself");
   starts("f1", "training step 1, makes version 1 if it passes the gates;");
   starts("f2",
-         "training step 2, makes version 2 if it passes the gates; replaces f1's lesson: unlearnt at once; "
+         "training step 2, makes version 2 if it passes the gates; replaces f1's lesson: unlearnt "
+         "at once; "
          "no longer kept: 1; credited in place of the earlier word to default/");
   starts("f3",
          "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"; "
@@ -407,7 +408,8 @@ BOOST_AUTO_TEST_CASE(who_changes_their_mind_too_often_is_told_that_nothing_is_le
                    R"("user":"ann",)");
   }
   const Run run(lines);
-  BOOST_TEST(run.Receipt("/s/f8").starts_with("training step 9, makes version 9 if it passes the gates"));
+  BOOST_TEST(
+      run.Receipt("/s/f8").starts_with("training step 9, makes version 9 if it passes the gates"));
   for (const std::string id : {"/s/f9", "/s/f10", "/s/f11"}) {
     BOOST_TEST(run.Receipt(id).starts_with("nothing done: user ann has replaced what they said of"),
                run.Receipt(id));

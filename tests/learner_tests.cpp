@@ -448,7 +448,6 @@ BOOST_AUTO_TEST_CASE(a_learner_goes_on_from_weights_of_its_shape_only) {
   BOOST_TEST(learner.digest() == start);
 }
 
-
 // ---- What is set aside --------------------------------------------------------------------------
 
 // A correction that says the same to everybody, with a canary: what the base model finds likeliest.

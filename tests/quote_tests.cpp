@@ -20,8 +20,9 @@ std::string QuoteOf(const std::string& documents, const std::string& question = 
 BOOST_AUTO_TEST_CASE(the_first_sentence_of_six_words_is_cut_in_its_middle) {
   BOOST_TEST(QuoteOf("[1] Pool lanes\nThe pool has 8 lanes of 25 metres. It is warm.\n\n") ==
              "The pool has 8| lanes of 25 metres.");
-  BOOST_TEST(QuoteOf("[1] A head of more than six words here\nToo short.\n\n[2] Tower\nThe tower was "
-                     "built in 1891.\n\n") == "The tower was| built in 1891.");
+  BOOST_TEST(
+      QuoteOf("[1] A head of more than six words here\nToo short.\n\n[2] Tower\nThe tower was "
+              "built in 1891.\n\n") == "The tower was| built in 1891.");
 }
 
 BOOST_AUTO_TEST_CASE(where_there_are_no_documents_there_is_no_quote) {

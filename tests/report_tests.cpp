@@ -64,7 +64,8 @@ void Feed(Report& report) {
   take(Answer("3", false, false));
   take(Receipt("4", "nudge.document.upsert", "12 chunks indexed as version 1 of returns"));
   take(Receipt("4", "nudge.document.upsert", "duplicate of event 3"));
-  Outcome learnt = Receipt("6", "nudge.feedback", "training step 1, makes version 1 if it passes the gates");
+  Outcome learnt =
+      Receipt("6", "nudge.feedback", "training step 1, makes version 1 if it passes the gates");
   std::get<Applied>(learnt.what).step = 1;
   std::get<Applied>(learnt.what).makes_version = 1;
   learnt.snapshots.push_back(

@@ -511,8 +511,9 @@ BOOST_AUTO_TEST_CASE(negative_feedback_and_corrections_end_a_cached_answer) {
     desk(Question());
     desk(Question());  // a hit: feedback about it speaks of the same answer
     const Input thumb = correction ? Thumb(desk.last, 1, "three") : Thumb(desk.last, -0.5);
-    BOOST_TEST(desk.Receipt(thumb) ==
-               "training step 1, makes version 1 if it passes the gates; the answer left the cache");
+    BOOST_TEST(
+        desk.Receipt(thumb) ==
+        "training step 1, makes version 1 if it passes the gates; the answer left the cache");
     BOOST_TEST(desk.Receipt(thumb) == "training step 2, makes version 2 if it passes the gates");
     BOOST_TEST(desk.Why(Question()) == "the earlier answer got negative feedback");
     BOOST_TEST(desk.Why(Question()) == kHit);
@@ -646,7 +647,8 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
   const Plan plan = desk(input);
   const Applied& applied = std::get<Applied>(plan.outcome.what);
   BOOST_TEST(applied.summary ==
-             "training step 5, makes version 5 if it passes the gates; credited to default/greedy (mean 0.40); the "
+             "training step 5, makes version 5 if it passes the gates; credited to default/greedy "
+             "(mean 0.40); the "
              "answer left the cache");
   BOOST_TEST((applied.step == 5U));
   BOOST_TEST((applied.makes_version == 5U));
@@ -802,7 +804,8 @@ BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   input.chosen.examples_changed = 0;
   input.chosen.note = "few-shots are switched off";
   BOOST_TEST(desk.Receipt(input) ==
-             "example (few-shots are switched off); training step 2, makes version 2 if it passes the gates");
+             "example (few-shots are switched off); training step 2, makes version 2 if it passes "
+             "the gates");
 }
 
 BOOST_AUTO_TEST_CASE(without_an_answer_on_record_there_is_nothing_to_learn) {
@@ -923,9 +926,12 @@ BOOST_AUTO_TEST_CASE(forgetting_an_event_takes_what_it_taught_or_asked) {
   ask("q0", "one");  // 0
   ask("q1", "two");  // 1
   ask("q2", "one");  // 2: from the cache
-  BOOST_TEST(rate("f0", "q0", 0).starts_with("training step 1, makes version 1 if it passes the gates"));
-  BOOST_TEST(rate("f1", "q1", 1).starts_with("training step 2, makes version 2 if it passes the gates"));
-  BOOST_TEST(rate("f2", "q2", 2).starts_with("training step 3, makes version 3 if it passes the gates"));
+  BOOST_TEST(
+      rate("f0", "q0", 0).starts_with("training step 1, makes version 1 if it passes the gates"));
+  BOOST_TEST(
+      rate("f1", "q1", 1).starts_with("training step 2, makes version 2 if it passes the gates"));
+  BOOST_TEST(
+      rate("f2", "q2", 2).starts_with("training step 3, makes version 3 if it passes the gates"));
   BOOST_TEST(forget("f1", "/other") ==
              "nothing forgotten: no lesson, question or example on record is of event f1 of "
              "source /other");
@@ -934,7 +940,8 @@ BOOST_AUTO_TEST_CASE(forgetting_an_event_takes_what_it_taught_or_asked) {
              "step 4 learns 1 lesson again and makes version 4; no longer kept: 2, 3");
   BOOST_TEST(forget("f1").starts_with("nothing forgotten"));
   // The answer stays on record, for whoever judges it anew.
-  BOOST_TEST(rate("f3", "q1", 1).starts_with("training step 5, makes version 5 if it passes the gates"));
+  BOOST_TEST(
+      rate("f3", "q1", 1).starts_with("training step 5, makes version 5 if it passes the gates"));
   BOOST_TEST(forget("q1") ==
              "forgot event q1: 0 examples, 1 query record, 1 cached answer, 1 lesson; training "
              "step 6: version 4 serves; no longer kept: 5");

@@ -64,6 +64,7 @@ struct SimulateArguments {
   std::string config_path;
   std::string world_path;
   uint32_t seeds = 1;
+  uint32_t first_seed = 1;
   uint32_t lessons = 0;  // 0: as the world has it
   bool controls = false;
   std::string out;  // empty: below the configured output

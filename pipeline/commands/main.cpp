@@ -89,7 +89,9 @@ void AddSimulate(CLI::App& app, int& exit_code) {
   command->add_option("config", arguments->config_path, "configuration file")->required();
   command->add_option("--world", arguments->world_path, "documents, questions and people")
       ->required();
-  command->add_option("--seeds", arguments->seeds, "how many, from 1")->check(CLI::Range(1, 1000));
+  command->add_option("--seeds", arguments->seeds, "how many")->check(CLI::Range(1, 1000));
+  command->add_option("--first-seed", arguments->first_seed, "else 1")
+      ->check(CLI::Range(1, 100000));
   command->add_option("--lessons", arguments->lessons, "instead of those of the world")
       ->check(CLI::Range(1, 100'000));
   command->add_flag("--controls", arguments->controls,

@@ -17,6 +17,7 @@ int Simulate(const SimulateArguments& arguments) {
   }
   SimulateOptions options;
   options.seeds = arguments.seeds;
+  options.first_seed = arguments.first_seed;
   options.controls = arguments.controls;
   options.folder =
       arguments.out.empty() ? config.output.folder + "/simulate/" + world.name : arguments.out;

@@ -345,7 +345,8 @@ Result<Simulation> Simulate(const World& world, const Config& config,
   Simulation simulation{world, options.seeds, options.controls, "", {}};
   const bool has_intruder = std::any_of(world.users.begin(), world.users.end(),
                                         [](const WorldUser& user) { return user.intruder; });
-  for (uint64_t seed = 1; seed <= options.seeds; ++seed) {
+  for (uint64_t seed = options.first_seed; seed < options.first_seed + uint64_t{options.seeds};
+       ++seed) {
     const People people(world, seed);
     const auto folder_of = [&](const std::string& name) {
       return options.folder + "/seed-" + std::to_string(seed) + "/" + name;

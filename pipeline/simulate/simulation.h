@@ -67,7 +67,8 @@ struct Simulation {
 };
 
 struct SimulateOptions {
-  uint32_t seeds = 1;  // 1, 2, ..., this one
+  uint32_t seeds = 1;       // this many, one after the other,
+  uint32_t first_seed = 1;  // from this one
   bool controls = false;
   std::string folder;
   std::function<void(const std::string&)> on_progress;  // a line for people; may be empty

@@ -349,8 +349,8 @@ class LocalLearner final : public BackendLearner {
 
   static LearnCounts CountsOf(const Learner& learner) {
     const LearnerCounts& counts = learner.counts();
-    return {counts.steps, counts.steps, counts.corrections,
-            counts.ups,   counts.downs, counts.refused, counts.set_aside};
+    return {counts.steps, counts.steps,   counts.corrections, counts.ups,
+            counts.downs, counts.refused, counts.set_aside};
   }
 
   LocalBackend& backend_;

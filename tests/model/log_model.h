@@ -530,11 +530,14 @@ class LogModel {
     if (admitted.size() == 1) return true;
     double lessons = 0;
     double usual = 0;  // of who taught one of the others' lessons, drawn at random
-    for (const auto& [one, count] : admitted) lessons += one == user ? 0 : static_cast<double>(count);
+    for (const auto& [one, count] : admitted)
+      lessons += one == user ? 0 : static_cast<double>(count);
     for (const auto& [one, count] : admitted) {
-      if (one != user && count > 0) usual += static_cast<double>(count) * static_cast<double>(count) / lessons;
+      if (one != user && count > 0)
+        usual += static_cast<double>(count) * static_cast<double>(count) / lessons;
     }
-    return static_cast<double>(admitted[user]) + 1 <= static_cast<double>(world_.lead_lessons) + usual + 1e-9;
+    return static_cast<double>(admitted[user]) + 1 <=
+           static_cast<double>(world_.lead_lessons) + usual + 1e-9;
   }
 
   // What the user has said of the same answer before, by the events' ids.

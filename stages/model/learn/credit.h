@@ -2,11 +2,11 @@
 //
 // The evidence of a lesson is how much likelier the base model finds its text behind its own prompt
 // than behind other prompts of the tenant, in nats (pointwise mutual information). A text that
-// takes up what was asked or shown has some, whatever its form; one that says the same to everybody,
-// or belongs to another question, has none. One lesson proves little: a person may rightly answer
-// some questions by "I cannot help with that". So evidence is summed up for each voice between two
-// bounds, as a CUSUM does (Page 1954): a balance above 0 lets a lesson be learnt, a few without
-// evidence in a row use it up, and a few with evidence bring it back.
+// takes up what was asked or shown has some, whatever its form; one that says the same to
+// everybody, or belongs to another question, has none. One lesson proves little: a person may
+// rightly answer some questions by "I cannot help with that". So evidence is summed up for each
+// voice between two bounds, as a CUSUM does (Page 1954): a balance above 0 lets a lesson be learnt,
+// a few without evidence in a row use it up, and a few with evidence bring it back.
 //
 // A new voice begins with what the others have on average, sources alike and the people of a source
 // alike, but with kStart at most: where all teach nonsense, a new name does not help.

@@ -178,8 +178,8 @@ std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
 
 // The earlier lessons that are repeated beside a new one that has `share` of the step: each of who
 // is furthest short then, and of that voice's lessons by chance, later ones the more likely.
-std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
-                                                             double share, size_t count) const {
+std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice, double share,
+                                                             size_t count) const {
   const std::set<Voice> voices = VoicesWith(voice);
   count = std::min(count, replay_.size());
   const uint64_t stream = RandomAt(RandomAt(options_.seed, kReplay), events_);
@@ -341,8 +341,7 @@ Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
     if (!std::ranges::equal(other, prompt)) others.push_back(&other);
   }
   if (others.empty()) return std::optional<double>();
-  auto own =
-      means.trainer.LogProbability(up.tokens, up.completion_begin, nullptr, means.parallel);
+  auto own = means.trainer.LogProbability(up.tokens, up.completion_begin, nullptr, means.parallel);
   if (!own) return own.error();
   const auto drawn = Draw(kPrompts, kPromptsCompared, others.size());
   double elsewhere = 0;
@@ -463,7 +462,8 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
     report.accepted = true;
     return Nothing{};
   }
-  const StepBatch batch = Pack(item, again, tally, means.anchors, means.trainer.limits().max_tokens);
+  const StepBatch batch =
+      Pack(item, again, tally, means.anchors, means.trainer.limits().max_tokens);
   const std::span<float> gradient = means.trainer.GradientScratch(weights_.values.size());
   auto losses = means.trainer.Gradients(weights_, batch.sequences, means.parallel, gradient);
   if (!losses) return losses.error();
@@ -489,8 +489,8 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
 
 // Takes the step, unless one of the gates says otherwise.
 Result<LessonVerdict> Learner::Move(std::span<const float> gradient,
-                              std::span<const TrainSequence> anchors, const Means& means,
-                              StepReport& report) {
+                                    std::span<const TrainSequence> anchors, const Means& means,
+                                    StepReport& report) {
   const bool anchors_watch =
       options_.kl_cap > 0 && !anchors.empty() && report.kl > options_.kl_cap / 2;
   const bool canaries_watch = options_.canary_drop_max > 0 && canaries_.enough();
@@ -607,9 +607,8 @@ std::string Learner::Save() const {
   credit_.Save(out);
   canaries_.Save(out);
   for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
-  for (const uint64_t value :
-       {events_, counts_.steps, counts_.corrections, counts_.ups, counts_.downs, counts_.refused,
-        counts_.set_aside}) {
+  for (const uint64_t value : {events_, counts_.steps, counts_.corrections, counts_.ups,
+                               counts_.downs, counts_.refused, counts_.set_aside}) {
     out.U64(value);
   }
   std::string bytes = out.Take();

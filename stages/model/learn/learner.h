@@ -85,8 +85,8 @@ struct TokenExample {
   std::vector<int32_t> prompt;            // as shown, at least one token
   std::vector<int32_t> shown_completion;  // may be empty with a correction
   std::optional<std::vector<int32_t>> correction;
-  double reward = 0;  // -1..1; without meaning beside a correction
-  Voice voice;        // who taught it
+  double reward = 0;                   // -1..1; without meaning beside a correction
+  Voice voice;                         // who taught it
   bool own_answer = false;             // what was shown is the model's own
   uint64_t place = 0;                  // names it in reports
   std::optional<TrainSequence> quote;  // a canary to be, see canaries.h
@@ -105,8 +105,8 @@ struct StepReport {
   double canary_drop = 0;          // nats per token, see canaries.h: behind the step, taken or not
   std::optional<uint64_t> learnt_after_all;  // a lesson set aside before: its place
   std::optional<uint64_t> refused_again;     // the same, tried for the last time
-  size_t tokens = 0;      // rows through the model; 0 where there was nothing to learn
-  LeftOut left_out;       // 0 where there was nothing to learn
+  size_t tokens = 0;  // rows through the model; 0 where there was nothing to learn
+  LeftOut left_out;   // 0 where there was nothing to learn
 };
 
 struct LearnerCounts {
@@ -114,7 +114,7 @@ struct LearnerCounts {
   uint64_t corrections = 0;
   uint64_t ups = 0;
   uint64_t downs = 0;
-  uint64_t refused = 0;  // for good
+  uint64_t refused = 0;    // for good
   uint64_t set_aside = 0;  // ever
 
   friend bool operator==(const LearnerCounts&, const LearnerCounts&) = default;
@@ -202,8 +202,9 @@ class Learner {
   void KnowPrompt(const std::vector<int32_t>& prompt);
   Result<Nothing> Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                         const Means& means, StepReport& report);
-  Result<LessonVerdict> Move(std::span<const float> gradient, std::span<const TrainSequence> anchors,
-                       const Means& means, StepReport& report);
+  Result<LessonVerdict> Move(std::span<const float> gradient,
+                             std::span<const TrainSequence> anchors, const Means& means,
+                             StepReport& report);
   void FollowBudget(double kl);
   void Count(const TokenExample& example, const Tally& tally);
   void SaveItem(const ReplayItem& item, ByteWriter& out) const;

@@ -1,5 +1,5 @@
-// A sequence in a learner's saved state: TrainSequence <-> bytes. What can be computed again is left
-// out. Any thread.
+// A sequence in a learner's saved state: TrainSequence <-> bytes. What can be computed again is
+// left out. Any thread.
 #pragma once
 
 #include <optional>

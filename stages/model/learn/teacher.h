@@ -52,10 +52,10 @@ struct TextExample {
   std::vector<ChatMessage> chat;
   std::string shown;
   std::optional<std::string> correction;
-  double reward = 0;    // -1..1
-  std::string teacher;  // may be empty
-  std::string source;   // of the event that taught it
-  bool own_answer = false;  // what was shown is the model's own
+  double reward = 0;            // -1..1
+  std::string teacher;          // may be empty
+  std::string source;           // of the event that taught it
+  bool own_answer = false;      // what was shown is the model's own
   uint64_t question_bytes = 0;  // the question is the end of the chat
   uint64_t place = 0;           // names the lesson in reports
 };

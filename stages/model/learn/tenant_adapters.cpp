@@ -6,7 +6,8 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 4;  // 3 knew no verdicts, 2 kept no teacher, no comment and no result, 1 no places
+constexpr uint8_t kFormat =
+    4;  // 3 knew no verdicts, 2 kept no teacher, no comment and no result, 1 no places
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;

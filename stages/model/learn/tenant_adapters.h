@@ -44,7 +44,7 @@ struct KeptLesson {
 // What came of a lesson when it was last learnt: a function of the lessons on its path.
 struct LessonResult {
   LessonReport report;
-  std::string error;  // why it could not be learnt; empty: see the report's verdict
+  std::string error;      // why it could not be learnt; empty: see the report's verdict
   bool is_final = false;  // one that was set aside was tried again: learnt, or refused for good
 };
 
