@@ -341,8 +341,10 @@ bool Executor::LearnOne(size_t slot, TenantModels& tenant, Learning& learning) {
   if (tenant.abandoned) return false;
   WriteSnapshot(learning.id, lesson, done);
   const bool is_step = lesson.step.number != 0;
+  const bool is_example = std::holds_alternative<LoggedExample>(lesson.what);
+  const bool is_news = is_step && is_example && tenant.NoteEnd(done);
   if (on_lesson_ && is_step && !tenant.abandoned) {
-    on_lesson_({learning.id, learning.at, lesson.step.number, done});
+    on_lesson_({learning.id, learning.at, lesson.step.number, done, is_news});
   }
   if (tenant.abandoned) return false;
   if (lesson.step.makes) learning.made->Resolve(done.serves);
@@ -396,7 +398,9 @@ std::vector<TenantView> Executor::TenantsOf(int32_t partition) {
   if (found == partitions_.end()) return views;
   for (const auto& [id, tenant] : found->second) {
     const auto& versions = tenant->versions();
-    views.push_back({id, versions.empty() ? 0 : versions.rbegin()->first, versions.size()});
+    if (named_.size() < kTenantsNamed) named_.insert(id);
+    views.push_back({id, versions.empty() ? 0 : versions.rbegin()->first, versions.size(),
+                     tenant->lessons(), named_.contains(id)});
   }
   return views;
 }

@@ -29,6 +29,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct LessonEvent {
   Sequence at;
   uint64_t step = 0;
   LessonDone done;
+  bool is_news = false;  // the tenant's lesson before ended in another way
 };
 
 class Executor {
@@ -146,6 +148,7 @@ class Executor {
 
   Mutex submit_mutex_;  // also for what a tenant keeps; Stop is the only rival
   std::map<int32_t, Tenants> partitions_ GUARDED_BY(submit_mutex_);
+  std::set<TenantId> named_ GUARDED_BY(submit_mutex_);  // in metrics
 
   Mutex lessons_mutex_;
   CondVar lessons_done_;

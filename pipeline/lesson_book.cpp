@@ -87,18 +87,8 @@ Result<Nothing> ReadFile(const std::string& path, const std::optional<TenantId>&
 }
 
 std::string WhyNot(const LessonResult& result) {
-  const std::string later = result.is_final ? " (tried again later, in vain)" : "";
-  switch (result.report.verdict) {
-    case LessonVerdict::kDamages:
-      return "set aside: behind it the model no longer says what documents say" + later;
-    case LessonVerdict::kUnfounded:
-      return "set aside: what its user teaches does not follow from what was asked" + later;
-    case LessonVerdict::kDrifts:
-      return "set aside: behind it the model is too far from the base model" + later;
-    case LessonVerdict::kLearnt:
-      break;
-  }
-  return "refused by a gate";
+  return "set aside: " + std::string(WhyOf(result.report.verdict)) +
+         (result.is_final ? " (tried again later, in vain)" : "");
 }
 
 }  // namespace

@@ -74,8 +74,13 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
                                          .partition_count = options_.partition_count},
                        on_notice_)),
       credits_(options_.credits),
-      executor_(backend, ExecutorOptionsFor(options_), std::move(hooks.on_lesson),
-                [this](const Error& error) { Fail(error); }),
+      executor_(
+          backend, ExecutorOptionsFor(options_),
+          [this, on_lesson = std::move(hooks.on_lesson)](const LessonEvent& lesson) {
+            if (lesson.is_news && on_notice_) on_notice_(NoticeOf(lesson));
+            if (on_lesson) on_lesson(lesson);
+          },
+          [this](const Error& error) { Fail(error); }),
       outbox_(sink, state_.get(), credits_, std::move(hooks.on_outcome),
               [this](const Error& error) { Fail(error); }),
       prepare_(WithDimension(options_.prepare, backend)),

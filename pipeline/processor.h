@@ -121,6 +121,7 @@ class Processor final : private PartitionListener {
   void ViewCounters(RunView& view) const;
   std::optional<PumpBoard::Oldest> FindOldest(int32_t number);
   std::string ExplainSilence(int32_t number);
+  static std::string NoticeOf(const LessonEvent& lesson);
   std::string WhereIs(int32_t number, uint64_t ordinal) const;
 
   const ProcessorOptions options_;

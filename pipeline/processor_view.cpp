@@ -96,6 +96,20 @@ std::string Processor::WhereIs(int32_t number, uint64_t ordinal) const {
   return "its partition is being given up";
 }
 
+// A tenant's lessons end in another way than before.
+std::string Processor::NoticeOf(const LessonEvent& lesson) {
+  const LessonReport& report = lesson.done.report;
+  const std::string of = "tenant " + OneLine(lesson.tenant) + ": the lesson of event " +
+                         std::to_string(lesson.at.ordinal()) + " of partition " +
+                         std::to_string(lesson.at.partition());
+  if (lesson.done.error) return of + " could not be learnt: " + lesson.done.error->message;
+  if (!report.accepted) {
+    return of + " was set aside: " + std::string(WhyOf(report.verdict)) +
+           "; `nudge lessons` lists all";
+  }
+  return of + " was learnt, as the next ones are until this is said again";
+}
+
 RunView Processor::View() {
   RunView view;
   view.phase = phase_;

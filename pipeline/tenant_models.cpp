@@ -46,6 +46,26 @@ void TenantModels::DropVersion(Version version) {
   if (!is_new && entry->second) unsaved_versions_.erase(entry);  // it was never saved
 }
 
+bool TenantModels::NoteEnd(const LessonDone& done) {
+  const LessonReport& report = done.report;
+  const size_t end = done.error ? kLessonEnds.size() - 1 : static_cast<size_t>(report.verdict);
+  const MutexLock lock(view_mutex_);
+  ++view_.ended[end];
+  view_.learnt_after_all += report.learnt_after_all ? 1 : 0;
+  view_.refused_again += report.refused_again ? 1 : 0;
+  if (!done.error && report.tokens > 0) {
+    view_.nll_before = report.nll_before;
+    view_.anchors_kl = report.kl;
+    view_.canary_drop = report.canary_drop;
+  }
+  return std::exchange(last_end_, end) != end;
+}
+
+LessonsView TenantModels::lessons() const {
+  const MutexLock lock(view_mutex_);
+  return view_;
+}
+
 LaterPtr<LessonDone> TenantModels::Follow(const LaterPtr<LessonDone>& done) {
   return std::exchange(last_lesson_, done);
 }

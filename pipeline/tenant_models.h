@@ -2,8 +2,8 @@
 // and the learner. Values that jobs still compute are there as Later, under the names that the log
 // gave them, so that a job can wait for what lies before it.
 //
-// The executor owns it. All calls under its lock, but for `abandoned` and `adapters`, which jobs
-// use: the lessons of a tenant, one after the other.
+// The executor owns it. All calls under its lock, but for those that say otherwise, and `abandoned`
+// and `adapters`, which jobs use: the lessons of a tenant, one after the other.
 #pragma once
 
 #include <atomic>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pipeline/later.h"
+#include "pipeline/observe/jobs_view.h"
 #include "stages/events.h"
 #include "stages/model/backend.h"
 #include "stages/model/learn/tenant_adapters.h"
@@ -57,6 +58,11 @@ class TenantModels {
   };
   Unsaved TakeUnsaved();
 
+  // A lesson of its own came to its end; whether the one before ended in another way. Any thread,
+  // as the next.
+  bool NoteEnd(const LessonDone& done);
+  LessonsView lessons() const;
+
   // Of a saved state.
   void Restore(Version version, Served served);
   void Restore(Sequence at, GivenAnswer answer);
@@ -71,6 +77,10 @@ class TenantModels {
   std::map<Version, bool> unsaved_versions_;           // true: changed, false: gone
   std::map<Sequence, bool> unsaved_answers_;
   bool learner_changed_ = false;
+
+  mutable Mutex view_mutex_;
+  LessonsView view_ GUARDED_BY(view_mutex_);
+  size_t last_end_ GUARDED_BY(view_mutex_) = 0;  // of kLessonEnds
 };
 
 // ---- The saved form (tenant_models_state.cpp): kinds "adapter_version" and "answer" -------------

@@ -109,8 +109,9 @@ BOOST_AUTO_TEST_CASE(metrics_are_named_as_prometheus_wants_it) {
     }
     if (family.type == "histogram") BOOST_TEST(name.ends_with("_seconds"), name);
     for (const std::string& label : family.labels) {
-      static const std::set<std::string> kBounded = {"partition", "node", "type", "kind",   "stage",
-                                                     "code",      "from", "le",   "version"};
+      static const std::set<std::string> kBounded = {"partition", "node",   "type", "kind",
+                                                     "stage",     "code",   "from", "le",
+                                                     "version",   "tenant", "end"};
       BOOST_TEST(kBounded.contains(label), name << " has a label " << label);
     }
   }
@@ -164,4 +165,25 @@ BOOST_AUTO_TEST_CASE(every_exit_code_is_in_the_guide) {
                          kExitStuck, kExitInterrupted}) {
     BOOST_TEST(guide.find("\n| " + std::to_string(code) + " | ") != std::string::npos, code);
   }
+}
+
+BOOST_AUTO_TEST_CASE(lessons_are_counted_by_tenant_as_far_as_tenants_have_names) {
+  RunView view;
+  TenantView acme{"acme", 2, 2};
+  acme.lessons.ended = {5, 0, 1, 2, 0};
+  acme.lessons.canary_drop = 0.25;
+  TenantView other{"tenant-101", 1, 1};
+  other.lessons.ended = {3, 0, 0, 0, 1};
+  other.is_named = false;
+  TenantView another = other;
+  another.tenant = "tenant-102";
+  view.partitions[0].tenants = {acme, other, another};
+  view.partitions[1].tenants = {acme};
+  const std::string text = MetricsText(view);
+  const auto says = [&](const std::string& line) { return text.find(line + "\n") != text.npos; };
+  BOOST_TEST(says(R"(nudge_lessons_total{tenant="acme",end="learnt"} 10)"), text);
+  BOOST_TEST(says(R"(nudge_lessons_total{tenant="acme",end="unfounded"} 4)"), text);
+  BOOST_TEST(says(R"(nudge_lessons_total{tenant="",end="failed"} 2)"), text);
+  BOOST_TEST(says(R"(nudge_lesson_canary_drop{tenant="acme"} 0.25)"), text);
+  BOOST_TEST(text.find("tenant-101") == text.npos);
 }

@@ -70,9 +70,24 @@ void PrintResult(const LessonResult& result) {
   const LessonReport& report = result.report;
   if (!result.error.empty()) return;
   const bool moved = report.tokens > 0;
-  Line("gate", !report.accepted ? "refused: it moved the model too far from its anchors"
-               : moved          ? "passed"
-                       : "nothing to pass: a dislike moves nothing without likes beside it");
+  if (report.accepted && result.is_final) {
+    Line("gate",
+         "passed when it was tried again; before that " + std::string(WhyOf(report.verdict)));
+  } else if (!report.accepted) {
+    Line("gate", "set aside: " + std::string(WhyOf(report.verdict)) +
+                     (result.is_final ? "; so, too, when it was tried again" : ""));
+  } else {
+    Line("gate",
+         moved ? "passed" : "nothing to pass: a dislike moves nothing without likes beside it");
+  }
+  if (report.evidence) {
+    Line("evidence", Short(*report.evidence) +
+                         " nats by which its text is likelier behind its own question than others");
+  }
+  if (report.canary_drop != 0) {
+    Line("quotes", Short(report.canary_drop) +
+                       " nats a token less likely behind this step than to the base model");
+  }
   if (report.nll_before == 0 || !moved) return;  // no likelihoods, or no step
   Line("loss", Short(report.nll_before) + " nats a token of the target before the step; " +
                    Short(report.loss) + " minimised in all, KL of the anchors " + Short(report.kl));
@@ -159,6 +174,11 @@ void WriteKept(const TaughtLesson& lesson, JsonWriter& json) {
 void WriteResult(const LessonResult& result, JsonWriter& json) {
   const LessonReport& report = result.report;
   json.Raw(R"(,"accepted":)").Bool(report.accepted);
+  json.Raw(R"(,"set_aside":)").Text(WhyOf(report.verdict));
+  json.Raw(R"(,"tried_again":)").Bool(result.is_final);
+  json.Raw(R"(,"evidence":)");
+  OrNull(report.evidence, json, [&](double evidence) { json.Number(evidence); });
+  json.Raw(R"(,"canary_drop":)").Number(report.canary_drop);
   json.Raw(R"(,"nll_before":)").Number(report.nll_before);
   json.Raw(R"(,"loss":)").Number(report.loss);
   json.Raw(R"(,"kl":)").Number(report.kl);

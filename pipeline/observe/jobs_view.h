@@ -22,11 +22,26 @@ struct RunningJob {
   std::chrono::steady_clock::time_point since;
 };
 
+// How a tenant's lessons ended since this process has the tenant, and figures of the last one.
+inline constexpr std::array<std::string_view, 5> kLessonEnds = {"learnt", "drifts", "damages",
+                                                                "unfounded", "failed"};
+struct LessonsView {
+  std::array<uint64_t, kLessonEnds.size()> ended{};
+  uint64_t learnt_after_all = 0;  // of those that were set aside
+  uint64_t refused_again = 0;
+  double nll_before = 0;   // nats per token
+  double anchors_kl = 0;   // the same
+  double canary_drop = 0;  // the same
+};
+
 struct TenantView {
   TenantId tenant;
   Version newest = 0;
   size_t versions = 0;  // that are kept
+  LessonsView lessons;
+  bool is_named = true;  // in metrics: the first kTenantsNamed that this process saw
 };
+inline constexpr size_t kTenantsNamed = 100;
 
 // Committed since start; monotonic.
 struct OutcomeCounts {

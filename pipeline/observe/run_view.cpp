@@ -178,6 +178,47 @@ void AddExecutor(Families& out, const RunView& view) {
   out.Histogram("nudge_lesson_seconds", "of a training step with what it repeats", view.lesson);
 }
 
+// By tenant; those beyond the first kTenantsNamed are one, without a name.
+void AddLessons(Families& out, const RunView& view) {
+  std::map<std::string, LessonsView> tenants;
+  for (const auto& [number, partition] : view.partitions) {
+    for (const TenantView& tenant : partition.tenants) {
+      LessonsView& sum = tenants[tenant.is_named ? tenant.tenant : ""];
+      const LessonsView& lessons = tenant.lessons;
+      for (size_t end = 0; end < sum.ended.size(); ++end) sum.ended[end] += lessons.ended[end];
+      sum.learnt_after_all += lessons.learnt_after_all;
+      sum.refused_again += lessons.refused_again;
+      sum.nll_before = lessons.nll_before;
+      sum.anchors_kl = lessons.anchors_kl;
+      sum.canary_drop = lessons.canary_drop;
+    }
+  }
+  out.Begin("nudge_lessons_total", MetricType::Counter, "lessons, by how they ended");
+  for (const auto& [tenant, lessons] : tenants) {
+    for (size_t end = 0; end < kLessonEnds.size(); ++end) {
+      out.Add({{"tenant", tenant}, {"end", std::string(kLessonEnds[end])}}, lessons.ended[end]);
+    }
+  }
+  out.Begin("nudge_lessons_tried_again_total", MetricType::Counter,
+            "lessons that were set aside and tried again");
+  for (const auto& [tenant, lessons] : tenants) {
+    out.Add({{"tenant", tenant}, {"end", "learnt"}}, lessons.learnt_after_all);
+    out.Add({{"tenant", tenant}, {"end", "refused"}}, lessons.refused_again);
+  }
+  const auto add = [&](const char* name, const char* help, double LessonsView::*figure) {
+    out.Begin(name, MetricType::Gauge, help);
+    for (const auto& [tenant, lessons] : tenants) {
+      if (!tenant.empty()) out.Add(Label("tenant", tenant), lessons.*figure);
+    }
+  };
+  add("nudge_lesson_nll_before", "of the last lesson's text before its step, nats per token",
+      &LessonsView::nll_before);
+  add("nudge_lesson_anchors_kl", "of the last lesson, from the base model, nats per token",
+      &LessonsView::anchors_kl);
+  add("nudge_lesson_canary_drop", "of the last lesson, against the base model, nats per token",
+      &LessonsView::canary_drop);
+}
+
 void AddState(Families& out, const RunView& view) {
   out.Histogram("nudge_commit_seconds", "of a transaction of outcomes and offsets", view.commit);
   out.Histogram("nudge_cut_seconds", "of writing what changed in a partition's state", view.cut);
@@ -272,7 +313,18 @@ OrderedJson PartitionJson(const RunView& view, int32_t number,
     if (adapters.size() == kTenantsShown) {
       ++left_out;
     } else {
-      adapters[tenant.tenant] = {{"newest", tenant.newest}, {"kept", tenant.versions}};
+      OrderedJson lessons;
+      for (size_t end = 0; end < kLessonEnds.size(); ++end) {
+        lessons[std::string(kLessonEnds[end])] = tenant.lessons.ended[end];
+      }
+      lessons["learnt_after_all"] = tenant.lessons.learnt_after_all;
+      lessons["refused_again"] = tenant.lessons.refused_again;
+      adapters[tenant.tenant] = {{"newest", tenant.newest},
+                                 {"kept", tenant.versions},
+                                 {"lessons", std::move(lessons)},
+                                 {"nll_before", tenant.lessons.nll_before},
+                                 {"anchors_kl", tenant.lessons.anchors_kl},
+                                 {"canary_drop", tenant.lessons.canary_drop}};
     }
   }
   json["adapters"] = std::move(adapters);
@@ -333,6 +385,7 @@ std::string MetricsText(const RunView& view) {
   AddEvents(families, view);
   AddPartitions(families, view);
   AddExecutor(families, view);
+  AddLessons(families, view);
   AddState(families, view);
   AddWatchdog(families, view);
   if (view.kafka) AddKafka(families, view.kafka->statistics);

@@ -13,16 +13,17 @@ enum class LessonVerdict : uint8_t {
   kUnfounded,  // set aside: its voice's lessons do not follow from what they are about
 };
 
-inline std::string_view NameOfVerdict(LessonVerdict verdict) {
+// For people, behind "set aside: "; empty: it was learnt.
+inline std::string_view WhyOf(LessonVerdict verdict) {
   switch (verdict) {
     case LessonVerdict::kLearnt:
-      return "learnt";
+      break;
     case LessonVerdict::kDrifts:
-      return "drifts";
+      return "behind it the model is too far from the base model";
     case LessonVerdict::kDamages:
-      return "damages";
+      return "behind it the model no longer says what documents say";
     case LessonVerdict::kUnfounded:
-      return "unfounded";
+      return "what its user teaches does not follow from what was asked";
   }
   return "";
 }
