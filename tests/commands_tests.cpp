@@ -579,3 +579,32 @@ BOOST_AUTO_TEST_CASE(a_stop_ends_a_chat_and_keeps_its_log) {
   BOOST_TEST(ReadFile(chat.log) == log);
   BOOST_TEST(chat.Talk("And a tube?\n").exit_code == kExitDone);
 }
+
+// ---- check --------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_configuration_whose_gates_see_less_is_told_what) {
+  const TempFolder folder;
+  for (const char* name : {"/model.gguf", "/anchors.jsonl", "/events.jsonl"}) {
+    WriteFile(folder.path() + name, "\n");
+  }
+  const auto check = [&](const std::string& adapt) {
+    const std::string path = folder.path() + "/nudge.json";
+    WriteFile(path, R"({"input":{"path":"events.jsonl"},"output":{"folder":"out"},)"
+                    R"("model":{"language_model":"model.gguf"},"adapt":{)" +
+                        adapt + "}}");
+    CheckArguments arguments;
+    arguments.path = path;
+    const Printed printed = Capture([&] { return Check(arguments); });
+    BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+    return printed.out;
+  };
+  const std::string sees = check(R"("anchors_path":"anchors.jsonl")");
+  BOOST_TEST(std::ranges::count(sees, '\n') == 1, sees);
+  BOOST_TEST(check("").find("without anchors") != std::string::npos);
+  const std::string blind = check(
+      R"("anchors_path":"anchors.jsonl","evidence_nats":0,"canary_drop_max":0,"kl_cap":0,"lead_lessons":0)");
+  for (const char* option : {"evidence_nats", "canary_drop_max", "kl_cap", "lead_lessons"}) {
+    BOOST_TEST(blind.find("adapt." + std::string(option) + " is 0") != std::string::npos, blind);
+  }
+  BOOST_TEST(check(R"("enabled":false)").find("adapt.") == std::string::npos);
+}

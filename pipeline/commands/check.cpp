@@ -33,6 +33,33 @@ int CheckEvents(const std::string& path) {
   return refused == 0 ? kExitDone : kExitFailed;
 }
 
+// What the gates of lessons cannot see with this configuration; none: they see all that they can.
+std::vector<std::string> Blindness(const Config& config) {
+  std::vector<std::string> blind;
+  if (!config.processor.adapt.enabled || config.model.backend != "local") return blind;
+  const LocalBackendOptions& local = config.model.local;
+  if (local.anchors_path.empty() || local.learner.anchors_per_step == 0) {
+    blind.emplace_back(
+        "adapt: without anchors (adapt.anchors_path, adapt.anchors_per_step) no lesson is seen to "
+        "move the model away from what it knows");
+  } else if (local.learner.kl_cap == 0) {
+    blind.emplace_back("adapt.kl_cap is 0: no lesson is taken back for moving the model too far");
+  }
+  if (local.learner.evidence_nats == 0) {
+    blind.emplace_back(
+        "adapt.evidence_nats is 0: lessons that do not follow from their questions are learnt");
+  }
+  if (local.learner.canary_drop_max == 0) {
+    blind.emplace_back(
+        "adapt.canary_drop_max is 0: lessons behind which documents are not read any more are "
+        "learnt");
+  }
+  if (config.processor.adapt.lead_lessons == 0) {
+    blind.emplace_back("adapt.lead_lessons is 0: whoever teaches most teaches everybody's model");
+  }
+  return blind;
+}
+
 }  // namespace
 
 int Check(const CheckArguments& arguments) {
@@ -49,6 +76,7 @@ int Check(const CheckArguments& arguments) {
   RequireInputs(config);
   std::cout << arguments.path << ": fine; semantic configuration sha256 " << SemanticSha256(config)
             << "\n";
+  for (const std::string& sentence : Blindness(config)) std::cout << "  " << sentence << "\n";
   return kExitDone;
 }
 
