@@ -531,6 +531,11 @@ BOOST_AUTO_TEST_CASE(lessons_that_follow_from_nothing_are_set_aside_and_change_n
   }
   BOOST_TEST(learner.digest() == digest);
   BOOST_TEST(learner.counts().set_aside >= 8U);
+  // A dislike that moves nothing is not set aside.
+  Learner disliked(*world.weights, world.options);
+  const auto moves_nothing = world.Step(disliked, Example(1, -1));
+  BOOST_TEST(moves_nothing->accepted);
+  BOOST_TEST((moves_nothing->verdict == LessonVerdict::kLearnt));
   // The model's own answers follow from what was asked.
   TokenExample own = Example(40, 1);
   own.own_answer = true;
