@@ -16,7 +16,7 @@ struct AdaptOptions {
   // than lead_lessons admitted beyond what is usual among the others of them, so that one loud user
   // does not make everybody's adapter: see adapt.h. lead_lessons 0: no such bound.
   uint32_t user_window_events = 128;
-  uint32_t lead_lessons = 2;
+  uint32_t lead_lessons = 8;
   // Of which the words are kept, admitted or not; older ones can no longer be unlearnt one by one.
   uint32_t lessons_per_tenant = 10'000;
   // A forget that makes this many lessons be learnt again gets one more event of its tenant before

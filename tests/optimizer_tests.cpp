@@ -18,6 +18,7 @@ BOOST_AUTO_TEST_CASE(steps_agree_with_the_formula_in_double) {
   AdamWOptions options;
   options.learning_rate = 0.01;
   options.weight_decay = 0.1;
+  options.warmup_steps = 5;
   AdamW optimizer(size);
   std::vector<float> values(size), gradient(size);
   for (size_t i = 0; i < size; ++i) values[i] = Uniform(1, i);
@@ -31,15 +32,17 @@ BOOST_AUTO_TEST_CASE(steps_agree_with_the_formula_in_double) {
     }
     const double clip = std::min(1.0, 1.0 / std::sqrt(norm));
     const auto t = static_cast<double>(step);
+    const double strength = step % 3 == 0 ? 0.25 : 1;
+    const double rate = 0.01 * strength * std::min(1.0, t / 5);
     for (size_t i = 0; i < size; ++i) {
       const double g = clip * static_cast<double>(gradient[i]);
       m[i] = 0.9 * m[i] + 0.1 * g;
       v[i] = 0.999 * v[i] + 0.001 * g * g;
       expected[i] -= 0.01 * 0.1 * expected[i];
-      expected[i] -= 0.01 * (m[i] / (1 - std::pow(0.9, t))) /
+      expected[i] -= rate * (m[i] / (1 - std::pow(0.9, t))) /
                      (std::sqrt(v[i] / (1 - std::pow(0.999, t))) + 1e-8);
     }
-    BOOST_REQUIRE(optimizer.Step(options, gradient, values, SerialFor()).ok());
+    BOOST_REQUIRE(optimizer.Step(options, gradient, values, SerialFor(), strength).ok());
   }
   BOOST_TEST(testing::RelativeL2(values, expected) < 1e-5);
   BOOST_TEST(optimizer.steps() == 20u);

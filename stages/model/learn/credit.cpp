@@ -8,7 +8,7 @@ double Credit::Of(const Voice& voice) const {
   if (const auto account = accounts_.find(voice); account != accounts_.end()) {
     return account->second.balance;
   }
-  double sources = 0;
+  double sources = 0;  // of other sources; of the voice's own its people are enough
   size_t count = 0;
   for (auto first = accounts_.begin(); first != accounts_.end();) {
     double people = 0;
@@ -18,7 +18,9 @@ double Credit::Of(const Voice& voice) const {
       people += one->second.balance;
       ++in_source;
     }
-    sources += people / static_cast<double>(in_source);
+    const double average = people / static_cast<double>(in_source);
+    if (first->first.source == voice.source) return std::min(kStart, average);
+    sources += average;
     ++count;
     first = one;
   }

@@ -8,8 +8,9 @@
 // voice between two bounds, as a CUSUM does (Page 1954): a balance above 0 lets a lesson be learnt,
 // a few without evidence in a row use it up, and a few with evidence bring it back.
 //
-// A new voice begins with what the others have on average, sources alike and the people of a source
-// alike, but with kStart at most: where all teach nonsense, a new name does not help.
+// A new voice begins with what the others of its source have on average, of a new source with what
+// the others have, sources alike; but with kStart at most. Where all teach nonsense, a new name
+// does not help.
 //
 // Plain value of one learner; one call at a time. A function of the calls before.
 #pragma once

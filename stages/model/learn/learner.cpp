@@ -149,7 +149,7 @@ double Learner::DownWeight(const Tally& tally) const {
 
 // Of a thumb up for an answer of our own: where nobody objects to anything, it says nothing.
 double Learner::OwnUpWeight(const Tally& tally) {
-  return tally.ups <= tally.downs + 1 ? 1 : (tally.downs + 1) / tally.ups;
+  return tally.ups <= tally.downs ? 1 : tally.downs / tally.ups;
 }
 
 // `count` different numbers below `below`, or all of them.
@@ -187,14 +187,11 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
     const Voice next = influence_.FurthestShort(voices, given, left);
     std::vector<std::pair<const ReplayItem*, double>> lessons;  // the latest first
     double all = 0;
-    double weight = 1;
     for (auto item = replay_.rbegin(); item != replay_.rend(); ++item) {
-      if (item->voice != next) continue;
-      if (std::ranges::find(drawn, &*item) == drawn.end()) {
-        lessons.emplace_back(&*item, weight);
-        all += weight;
-      }
-      weight *= options_.replay_decay;
+      if (item->voice != next || std::ranges::find(drawn, &*item) != drawn.end()) continue;
+      const double weight = std::pow(options_.replay_decay, item->age);
+      lessons.emplace_back(&*item, weight);
+      all += weight;
     }
     if (lessons.empty()) {
       left.erase(next);
@@ -211,8 +208,15 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
   return drawn;
 }
 
-// Of whoever has most of them, the earliest goes when there are too many.
-void Learner::Keep(ReplayItem item) {
+// Of whoever has most of them, the earliest goes when there are too many. Who says what the model
+// has come to expect less than what was said of late has changed their mind, and what they said
+// before ages by more than a lesson.
+void Learner::Keep(ReplayItem item, double nll_before) {
+  const double surprise = item.up ? std::max(0.0, nll_before - nll_ema_ - kUsualSurprise) : 0;
+  if (item.up) nll_ema_ = nll_ema_ == 0 ? nll_before : 0.9 * nll_ema_ + 0.1 * nll_before;
+  for (ReplayItem& earlier : replay_) {
+    if (earlier.voice == item.voice) earlier.age += 1 + kSurpriseLessons * surprise;
+  }
   const auto prompt = [](const ReplayItem& one) {
     const TrainSequence& sequence = one.up ? *one.up : *one.down;
     return std::span(sequence.tokens).first(sequence.completion_begin);
@@ -237,7 +241,8 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
   StepBatch batch;
   const double down_weight = DownWeight(tally);
   const auto rows = [&](const ReplayItem& l) {
-    return (l.up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
+    const bool has_up = l.up && (!l.own_answer || OwnUpWeight(tally) > 0);
+    return (has_up ? Rows(*l.up) : 0) + (l.down && down_weight > 0 ? Rows(*l.down) : 0);
   };
   size_t used = rows(item);
   const std::set<Voice> voices = VoicesWith(item.voice);
@@ -278,8 +283,10 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
       batch.sequences.push_back(sequence);
       batch.sequences.back().weight *= static_cast<float>(share * weight);
     };
-    if (one->up) add(*one->up, one->own_answer ? OwnUpWeight(tally) : 1);
+    const double up_weight = one->own_answer ? OwnUpWeight(tally) : 1;
+    if (one->up && up_weight > 0) add(*one->up, up_weight);
     if (one->down && down_weight > 0) add(*one->down, down_weight);
+    batch.strength += share * (one->up ? up_weight : 1);
   }
   batch.anchors_begin = batch.sequences.size();
   batch.lambda = options_.kl_budget > 0 ? lambda_ : options_.anchor_lambda;
@@ -429,7 +436,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     return report;
   }
   ++counts_.steps;
-  if (options_.replay_examples > 0) Keep(std::move(item));
+  if (options_.replay_examples > 0) Keep(std::move(item), report.nll_before);
   return report;
 }
 
@@ -440,7 +447,7 @@ void Learner::EndTrial(const Voice& voice, StepReport& report) {
     ++counts_.refused;
   } else if (report.accepted) {
     report.learnt_after_all = tried->place;
-    if (options_.replay_examples > 0) Keep(std::move(*tried));
+    if (options_.replay_examples > 0) Keep(std::move(*tried), nll_ema_);
   }
   set_aside_.erase(tried);
 }
@@ -449,7 +456,7 @@ void Learner::EndTrial(const Voice& voice, StepReport& report) {
 Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                                const Means& means, StepReport& report) {
   const TrainSequence& target = item.up ? *item.up : *item.down;
-  if (!item.up && DownWeight(tally) == 0) {
+  if (item.up ? item.own_answer && OwnUpWeight(tally) == 0 : DownWeight(tally) == 0) {
     auto nll = means.trainer.NegativeLogLikelihood(target.tokens, target.completion_begin,
                                                    &weights_, means.parallel);
     if (!nll) return nll.error();
@@ -474,7 +481,7 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
   report.left_out.anchors = batch.left_out.anchors;
   report.left_out.replayed = batch.left_out.replayed;
   const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
-  auto verdict = Move(gradient, anchored, means, report);
+  auto verdict = Move(gradient, batch.strength, anchored, means, report);
   if (!verdict) return verdict.error();
   report.verdict = *verdict;
   report.accepted = *verdict == LessonVerdict::kLearnt;
@@ -485,20 +492,22 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
 }
 
 // Takes the step, unless one of the gates says otherwise.
-Result<LessonVerdict> Learner::Move(std::span<const float> gradient,
+Result<LessonVerdict> Learner::Move(std::span<const float> gradient, double strength,
                                     std::span<const TrainSequence> anchors, const Means& means,
                                     StepReport& report) {
   const bool anchors_watch =
       options_.kl_cap > 0 && !anchors.empty() && report.kl > options_.kl_cap / 2;
   const bool canaries_watch = options_.canary_drop_max > 0 && canaries_.enough();
   if (!anchors_watch && !canaries_watch) {
-    auto stepped = optimizer_.Step(options_.optimizer, gradient, weights_.values, means.parallel);
+    auto stepped =
+        optimizer_.Step(options_.optimizer, gradient, weights_.values, means.parallel, strength);
     if (!stepped) return stepped.error();
     return LessonVerdict::kLearnt;
   }
   LoraWeights candidate = weights_;
   AdamW optimizer = optimizer_;
-  auto stepped = optimizer.Step(options_.optimizer, gradient, candidate.values, means.parallel);
+  auto stepped =
+      optimizer.Step(options_.optimizer, gradient, candidate.values, means.parallel, strength);
   if (!stepped) return stepped.error();
   if (anchors_watch) {
     auto losses = means.trainer.Losses(candidate, anchors, means.parallel);

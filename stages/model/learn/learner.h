@@ -3,8 +3,8 @@
 //
 // One example is one step. What is minimised, averaged over the new example and the replayed ones:
 //   thumb up     cross-entropy of the shown completion, mean per token, times the reward; of an
-//                answer of our own also times min(1, (D + 1) / U): where everything is liked,
-//                being liked says nothing
+//                answer of our own also times min(1, D / U), the step's length too: where
+//                everything is liked, being liked says nothing, and an all-up stream moves nothing
 //   correction   cross-entropy of the correction, and the shown completion as a thumb down
 //   thumb down   w (1 - sigmoid(down_beta (0 - h))), h = sum of log pi - log pi_base over the
 //   completion,
@@ -157,6 +157,7 @@ class Learner {
     bool own_answer = false;
     uint64_t place = 0;
     std::optional<double> evidence;
+    double age = 0;  // in lessons of the same voice, surprising ones count more
     std::optional<TrainSequence> up;
     std::optional<TrainSequence> down;
   };
@@ -169,6 +170,7 @@ class Learner {
     std::vector<TrainSequence> sequences;  // of the new item, then of earlier ones, then anchors
     size_t anchors_begin = 0;
     double lambda = 0;
+    double strength = 0;  // of the step, 0..1: AdamW forgets how large a gradient is
     LeftOut left_out;
     std::map<Voice, double> shares;
   };
@@ -182,6 +184,8 @@ class Learner {
   static constexpr size_t kPromptsCompared = 2;
   static constexpr size_t kSetAsideMost = 64;
   static constexpr double kCreditToTryAgain = 1;
+  static constexpr double kSurpriseLessons = 8;  // by which a nat of it ages earlier lessons
+  static constexpr double kUsualSurprise = 0.5;  // nats
 
   LoraWeights InitialWeights() const;
   Tally TallyAfter(const TokenExample& example) const;
@@ -195,14 +199,14 @@ class Learner {
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
   std::vector<const ReplayItem*> DrawEarlier(const Voice& voice, double share, size_t count) const;
   std::set<Voice> VoicesWith(const Voice& voice) const;
-  void Keep(ReplayItem item);
+  void Keep(ReplayItem item, double nll_before);
   void SetAside(ReplayItem item);
   const ReplayItem* ToTryAgain(const Voice& voice, Credit& credit) const;
   void EndTrial(const Voice& voice, StepReport& report);
   void KnowPrompt(const std::vector<int32_t>& prompt);
   Result<Nothing> Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                         const Means& means, StepReport& report);
-  Result<LessonVerdict> Move(std::span<const float> gradient,
+  Result<LessonVerdict> Move(std::span<const float> gradient, double strength,
                              std::span<const TrainSequence> anchors, const Means& means,
                              StepReport& report);
   void FollowBudget(double kl);
@@ -220,7 +224,8 @@ class Learner {
   Credit credit_;
   Canaries canaries_;
   Tally tally_;
-  double lambda_ = 0;  // of the next step
+  double nll_ema_ = 0;  // of the texts of late, before their steps
+  double lambda_ = 0;   // of the next step
   double kl_ema_ = 0;
   uint64_t events_ = 0;  // the counter behind every choice
   LearnerCounts counts_;

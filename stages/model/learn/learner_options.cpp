@@ -28,6 +28,8 @@ Fields OptionsOf(LearnerOptions& options) {
        "down. All learn fastest; fewer make a smaller and cheaper adapter"},
       {"adapt.learning_rate", Number{&options.optimizer.learning_rate, 1e-8, 1}, "", kSemantic,
        "of a step (AdamW); 1e-3 and more wreck what a small model knows"},
+      {"adapt.warmup_steps", Number{&options.optimizer.warmup_steps, 0, 10'000}, "", kSemantic,
+       "until the learning rate is reached: the first steps know little of where to go"},
       {"adapt.gradient_clip", Number{&options.optimizer.clip_norm, 1e-6, 1e6}, "", kSemantic,
        "longest gradient of a step (L2 norm); a longer one is scaled down"},
       {"adapt.down_weight", Number{&options.down_weight, 0, 1}, "", kSemantic,

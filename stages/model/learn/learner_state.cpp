@@ -22,6 +22,7 @@ void Learner::SaveItem(const ReplayItem& item, ByteWriter& out) const {
   out.U64(item.place);
   out.U8(item.evidence.has_value());
   out.F64(item.evidence.value_or(0));
+  out.F64(item.age);
   WriteSequence(item.up, out);
   WriteSequence(item.down, out);
 }
@@ -34,6 +35,7 @@ Learner::ReplayItem Learner::LoadItem(ByteReader& in) const {
   const bool has_evidence = in.U8() != 0;
   const double evidence = in.F64();
   if (has_evidence) item.evidence = evidence;
+  item.age = in.F64();
   item.up = ReadSequence(Objective::kCrossEntropy, in);
   item.down = ReadSequence(Objective::kDown, in);
   if (item.down) item.down->beta = static_cast<float>(options_.down_beta);
@@ -60,7 +62,7 @@ std::string Learner::Save() const {
   influence_.Save(out);
   credit_.Save(out);
   canaries_.Save(out);
-  for (const double value : {tally_.ups, tally_.downs, lambda_, kl_ema_}) out.F64(value);
+  for (const double value : {tally_.ups, tally_.downs, nll_ema_, lambda_, kl_ema_}) out.F64(value);
   for (const uint64_t value : {events_, counts_.steps, counts_.corrections, counts_.ups,
                                counts_.downs, counts_.refused, counts_.set_aside}) {
     out.U64(value);
@@ -117,8 +119,8 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
   learner.influence_.Load(in);
   learner.credit_.Load(in);
   learner.canaries_.Load(in);
-  for (double* value :
-       {&learner.tally_.ups, &learner.tally_.downs, &learner.lambda_, &learner.kl_ema_}) {
+  for (double* value : {&learner.tally_.ups, &learner.tally_.downs, &learner.nll_ema_,
+                        &learner.lambda_, &learner.kl_ema_}) {
     *value = in.F64();
   }
   LearnerCounts& counts = learner.counts_;

@@ -19,7 +19,7 @@ void AdamW::Restore(uint64_t steps, std::vector<float> first, std::vector<float>
 }
 
 Result<Nothing> AdamW::Step(const AdamWOptions& options, std::span<const float> gradient,
-                            std::span<float> values, const ParallelFor& parallel) {
+                            std::span<float> values, const ParallelFor& parallel, double strength) {
   ENSURE(gradient.size() == first_.size() && values.size() == first_.size());
   const double norm = std::sqrt(SumOfSquares(gradient.data(), gradient.size()));
   if (!std::isfinite(norm)) {
@@ -31,7 +31,9 @@ Result<Nothing> AdamW::Step(const AdamWOptions& options, std::span<const float> 
   update.clip = static_cast<float>(norm > options.clip_norm ? options.clip_norm / norm : 1.0);
   update.beta1 = static_cast<float>(options.beta1);
   update.beta2 = static_cast<float>(options.beta2);
-  update.rate = static_cast<float>(options.learning_rate / (1 - std::pow(options.beta1, step)));
+  const double warmth = step < options.warmup_steps ? step / options.warmup_steps : 1;
+  update.rate = static_cast<float>(strength * warmth * options.learning_rate /
+                                   (1 - std::pow(options.beta1, step)));
   update.second_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(options.beta2, step)));
   update.epsilon = static_cast<float>(options.epsilon);
   update.keep = static_cast<float>(1 - options.learning_rate * options.weight_decay);

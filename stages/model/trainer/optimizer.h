@@ -19,10 +19,11 @@ class AdamW {
  public:
   explicit AdamW(size_t size);
 
-  // One step down the gradient. Requires both spans to have the size given at construction.
+  // One step down the gradient, times `strength`, 0..1: what a gradient is multiplied by makes no
+  // difference to AdamW. Requires both spans to have the size given at construction.
   // Error kModelFailed if the gradient's norm is not finite: nothing has changed.
   Result<Nothing> Step(const AdamWOptions& options, std::span<const float> gradient,
-                       std::span<float> values, const ParallelFor& parallel);
+                       std::span<float> values, const ParallelFor& parallel, double strength = 1);
 
   uint64_t steps() const { return steps_; }
   std::span<const float> first_moment() const { return first_; }    // [size]
