@@ -2,16 +2,13 @@
 // A small world with the real model: people who correct it are heard, and the log replays.
 #include <boost/test/unit_test.hpp>
 
-#include "connectors/file_source.h"
-#include "connectors/memory.h"
-#include "pipeline/config/backend_factory.h"
-#include "pipeline/processor.h"
 #include "pipeline/simulate/simulation.h"
 #include "tests/models.h"
 #include "tests/simulate_world.h"
 
 using namespace nudge;
 using nudge::testing::ModelPath;
+using nudge::testing::ReplayedChain;
 using nudge::testing::SmallWorld;
 using nudge::testing::TempFolder;
 using nudge::testing::WorldOf;
@@ -23,22 +20,6 @@ const std::string kSource = NUDGE_SOURCE_DIR;
 Config ModelConfig() {
   (void)ModelPath();
   return ReadConfig(kSource + "/configs/quickstart.json");
-}
-
-std::string ReplayedChain(const std::string& log) {
-  const TempFolder folder;
-  Config config = ModelConfig();
-  config.output.folder = folder.path();
-  config.processor.graph.threads = 1;
-  config.processor.executor.threads = 1;
-  const std::unique_ptr<Backend> backend = MakeBackend(config);
-  FileSource source({.path = log});
-  MemorySink sink;
-  Processor processor(ToProcessorOptions(config), {}, *backend, source, sink);
-  const std::atomic<bool> stop{false};
-  const auto summary = processor.Run(stop);
-  BOOST_REQUIRE(summary.ok());
-  return Hex(summary->at(0).chain);
 }
 
 }  // namespace
@@ -60,5 +41,5 @@ BOOST_AUTO_TEST_CASE(corrections_change_the_form_and_the_log_replays_on_another_
   BOOST_TEST(run.points.front().digest == "base");
   BOOST_TEST(run.points.back().version == 16U);
   BOOST_TEST(run.points.back().wanted > .6);
-  BOOST_TEST(ReplayedChain(run.log) == run.chain);
+  BOOST_TEST(ReplayedChain(ModelConfig(), run.log, 1) == run.chain);
 }

@@ -6,15 +6,12 @@
 #include <fstream>
 
 #include "connectors/codec.h"
-#include "connectors/file_source.h"
-#include "connectors/memory.h"
-#include "pipeline/config/backend_factory.h"
-#include "pipeline/processor.h"
 #include "pipeline/simulate/simulation.h"
 #include "pipeline/simulate/simulation_report.h"
 #include "tests/simulate_world.h"
 
 using namespace nudge;
+using nudge::testing::ReplayedChain;
 using nudge::testing::SmallWorld;
 using nudge::testing::TempFolder;
 using nudge::testing::WorldOf;
@@ -38,22 +35,6 @@ Simulation Simulated(const Json& world, const std::string& folder, bool controls
   Result<Simulation> simulation = Simulate(WorldOf(world), TemplateConfig(), options);
   BOOST_REQUIRE_MESSAGE(simulation.ok(), (simulation.ok() ? "" : simulation.error().message));
   return *std::move(simulation);
-}
-
-std::string ReplayedChain(const std::string& log, int threads) {
-  const TempFolder folder;
-  Config config = TemplateConfig();
-  config.output.folder = folder.path();
-  config.processor.graph.threads = threads;
-  config.processor.executor.threads = static_cast<size_t>(threads);
-  const std::unique_ptr<Backend> backend = MakeBackend(config);
-  FileSource source({.path = log});
-  MemorySink sink;
-  Processor processor(ToProcessorOptions(config), {}, *backend, source, sink);
-  const std::atomic<bool> stop{false};
-  const auto summary = processor.Run(stop);
-  BOOST_REQUIRE(summary.ok());
-  return Hex(summary->at(0).chain);
 }
 
 std::vector<Event> EventsIn(const std::string& log) {
@@ -134,7 +115,8 @@ BOOST_AUTO_TEST_CASE(every_log_replays_to_the_same_chain_at_any_number_of_thread
   BOOST_TEST(simulation.runs.size() == 4U);
   for (const RunFigures& run : simulation.runs) {
     BOOST_TEST(run.refused == 0U, run.first_refusal);
-    for (const int threads : {1, 2}) BOOST_TEST(ReplayedChain(run.log, threads) == run.chain);
+    for (const int threads : {1, 2})
+      BOOST_TEST(ReplayedChain(TemplateConfig(), run.log, threads) == run.chain);
   }
 }
 

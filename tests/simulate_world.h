@@ -1,11 +1,18 @@
 // A small world for tests, and what they change in it.
 #pragma once
 
+#include <boost/test/unit_test.hpp>
+
+#include <atomic>
 #include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
+#include "connectors/file_source.h"
+#include "connectors/memory.h"
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/processor.h"
 #include "pipeline/simulate/world.h"
 #include "tests/temp_folder.h"
 
@@ -44,6 +51,22 @@ inline World WorldOf(const nlohmann::json& json) {
   const std::string path = folder.path() + "/lamps.json";
   std::ofstream(path) << json;
   return ReadWorld(path);
+}
+
+// The chain that a replay of a simulation's log ends in.
+inline std::string ReplayedChain(Config config, const std::string& log, int threads) {
+  const TempFolder folder;
+  config.output.folder = folder.path();
+  config.processor.graph.threads = threads;
+  config.processor.executor.threads = static_cast<size_t>(threads);
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  FileSource source({.path = log});
+  MemorySink sink;
+  Processor processor(ToProcessorOptions(config), {}, *backend, source, sink);
+  const std::atomic<bool> stop{false};
+  const auto summary = processor.Run(stop);
+  BOOST_REQUIRE(summary.ok());
+  return Hex(summary->at(0).chain);
 }
 
 }  // namespace nudge::testing

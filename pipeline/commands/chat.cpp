@@ -405,12 +405,6 @@ std::optional<Error> Converse(Conversation& conversation) {
   return std::nullopt;
 }
 
-int Failed(const Error& error) {
-  std::cerr << "nudge: " << error.message << "\n";
-  if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
-  return kExitFailed;
-}
-
 // For a shell: as it is where that is safe, else in single quotes.
 std::string ForShell(const std::string& text) {
   constexpr std::string_view kPlain =
@@ -449,8 +443,8 @@ int Chat(const ChatArguments& arguments) {
   Runner runner(processor, source, desk);
   const std::optional<Error> failed = Converse(conversation);
   const auto& done = runner.Join();
-  if (!done.ok()) return Failed(done.error());
-  if (failed) return Failed(*failed);
+  if (!done.ok()) return FailWith(done.error(), kExitFailed);
+  if (failed) return FailWith(*failed, kExitFailed);
   if (stop_requested) {
     std::cerr << "\nnudge: interrupted; every event is in " << log.path()
               << ": the same command goes on\n";

@@ -11,8 +11,12 @@
 #include "pipeline/config/config.h"
 #include "pipeline/stop_requested.h"
 #include "stages/exit_code.h"
+#include "stages/result.h"
 
 namespace nudge {
+
+// Says the error and its remedy on standard error. The exit code, as given.
+int FailWith(const Error& error, int exit_code);
 
 struct ReplayArguments {
   std::string config_path;

@@ -176,12 +176,6 @@ void PrintLessonsOf(const std::string& folder, const std::string& id) {
   }
 }
 
-int Failed(const Error& error, int exit_code) {
-  std::cerr << "nudge: " << error.message << "\n";
-  if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
-  return exit_code;
-}
-
 }  // namespace
 
 int Explain(const ExplainArguments& arguments) {
@@ -193,11 +187,11 @@ int Explain(const ExplainArguments& arguments) {
   Record record;
   while (!stop_requested) {
     const Result<Source::Pull> pull = source.Next(record, std::chrono::milliseconds(100));
-    if (!pull.ok()) return Failed(pull.error(), kExitUsage);
+    if (!pull.ok()) return FailWith(pull.error(), kExitUsage);
     if (*pull == Source::Pull::kEnd) break;
     if (*pull == Source::Pull::kNothing) continue;
     if (Result<Nothing> visited = finder.Visit(record); !visited.ok()) {
-      return Failed(visited.error(), kExitUsage);
+      return FailWith(visited.error(), kExitUsage);
     }
   }
   if (stop_requested) return kExitInterrupted;
@@ -205,7 +199,7 @@ int Explain(const ExplainArguments& arguments) {
     if (path != arguments.output) PrintLessonsOf(arguments.output, arguments.id);
     return kExitDone;
   }
-  return Failed(
+  return FailWith(
       {Code::kUnreadableFile, path + " has no outcome of an event with id " + Quoted(arguments.id),
        "give the id of the event, not that of the outcome; events stand in the input "
        "and in each outcome's data.event"},

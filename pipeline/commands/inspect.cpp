@@ -26,10 +26,9 @@ constexpr size_t kFaultsShown = 10;
 constexpr size_t kRowsShown = 20;
 
 int Refused(const std::string& path, const Error& error) {
-  std::cerr << "nudge: " << (error.message.find(path) == std::string::npos ? path + ": " : "")
-            << error.message << "\n";
-  if (!error.remedy.empty()) std::cerr << "  " << error.remedy << "\n";
-  return kExitUsage;
+  const bool names_it = error.message.find(path) != std::string::npos;
+  return FailWith({error.code, (names_it ? "" : path + ": ") + error.message, error.remedy},
+                  kExitUsage);
 }
 
 int NotKnown(const std::string& path, const std::string& why) {

@@ -13,12 +13,6 @@
 namespace nudge {
 namespace {
 
-int Failed(const Error& error) {
-  std::cerr << "nudge: " << Printable(error.message) << "\n";
-  if (!error.remedy.empty()) std::cerr << "  " << Printable(error.remedy) << "\n";
-  return kExitUsage;
-}
-
 Error NoTenant(const std::string& path, const TenantId& tenant) {
   return {Code::kUnreadableFile, path + ": no lesson of tenant " + Quoted(tenant) + " is in it",
           "`nudge lessons " + path + "` without --tenant lists all tenants"};
@@ -275,8 +269,8 @@ int Lessons(const LessonsArguments& arguments) {
   const auto tenant =
       arguments.tenant.empty() ? std::nullopt : std::optional<TenantId>(arguments.tenant);
   const Result<std::vector<TenantLessons>> read = ReadLessons(arguments.path, tenant);
-  if (!read.ok()) return Failed(read.error());
-  if (tenant && read->empty()) return Failed(NoTenant(arguments.path, *tenant));
+  if (!read.ok()) return FailWith(read.error(), kExitUsage);
+  if (tenant && read->empty()) return FailWith(NoTenant(arguments.path, *tenant), kExitUsage);
   bool first = true;
   for (const TenantLessons& each : *read) {
     if (arguments.json) {
@@ -292,8 +286,8 @@ int Lessons(const LessonsArguments& arguments) {
 
 int Export(const ExportArguments& arguments) {
   const Result<std::vector<TenantLessons>> read = ReadLessons(arguments.path, arguments.tenant);
-  if (!read.ok()) return Failed(read.error());
-  if (read->empty()) return Failed(NoTenant(arguments.path, arguments.tenant));
+  if (!read.ok()) return FailWith(read.error(), kExitUsage);
+  if (read->empty()) return FailWith(NoTenant(arguments.path, arguments.tenant), kExitUsage);
   const bool is_chat = arguments.format == "chat";
   std::string out;
   size_t written = 0;
@@ -308,8 +302,9 @@ int Export(const ExportArguments& arguments) {
   if (arguments.file == "-") {
     std::cout << out;
   } else if (const Result<Nothing> saved = ReplaceFile(arguments.file, out); !saved.ok()) {
-    return Failed({saved.error().code, arguments.file + ": " + saved.error().message,
-                   saved.error().remedy.empty() ? "check the path" : saved.error().remedy});
+    return FailWith({saved.error().code, arguments.file + ": " + saved.error().message,
+                     saved.error().remedy.empty() ? "check the path" : saved.error().remedy},
+                    kExitUsage);
   }
   std::cerr << written << (written == 1 ? " lesson" : " lessons") << " written as "
             << arguments.format << "; " << left_out << " that count "

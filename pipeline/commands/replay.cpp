@@ -181,9 +181,8 @@ int Replay(const ReplayArguments& arguments) {
     done = processor.Run(stop_requested);
   }
   if (!done.ok()) {
-    std::cerr << "\nnudge: " << done.error().message << "\n";
-    if (!done.error().remedy.empty()) std::cerr << "  " << done.error().remedy << "\n";
-    return kExitFailed;
+    std::cerr << "\n";
+    return FailWith(done.error(), kExitFailed);
   }
   if (stop_requested)
     return Interrupted(arguments, done->empty() ? 0 : done->begin()->second.events);

@@ -28,21 +28,19 @@ int Simulate(const SimulateArguments& arguments) {
       std::cerr << "\nnudge: interrupted; the same command begins anew\n";
       return kExitInterrupted;
     }
-    std::cerr << "nudge: " << simulation.error().message << "\n";
-    if (!simulation.error().remedy.empty()) {
-      std::cerr << "  " << simulation.error().remedy << "\n";
-    }
-    return kExitFailed;
+    return FailWith(simulation.error(), kExitFailed);
   }
-  const std::string page = options.folder + "/report.html";
-  const std::string json = options.folder + "/simulation.json";
-  std::cout << SimulationTable(*simulation) << "\n" << page << "\n" << json << "\n";
-  for (const auto& [path, bytes] : {std::pair(page, SimulationPage(*simulation)),
-                                    std::pair(json, SimulationJson(*simulation))}) {
+  std::cout << SimulationTable(*simulation) << "\n";
+  for (const auto& [name, bytes] : {std::pair("/report.html", SimulationPage(*simulation)),
+                                    std::pair("/simulation.json", SimulationJson(*simulation))}) {
+    const std::string path = options.folder + name;
     if (const Result<Nothing> written = ReplaceFile(path, bytes); !written.ok()) {
-      std::cerr << "nudge: " << path << ": cannot be written: " << written.error().message << "\n";
-      return kExitFailed;
+      return FailWith(
+          {written.error().code, path + ": cannot be written: " + written.error().message,
+           written.error().remedy},
+          kExitFailed);
     }
+    std::cout << path << "\n";
   }
   return kExitDone;
 }

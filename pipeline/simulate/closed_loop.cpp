@@ -86,6 +86,10 @@ class Desk {
     return ending;
   }
 
+  bool finished() const {
+    const MutexLock lock(mutex_);
+    return finished_;
+  }
   uint64_t refused() const {
     const MutexLock lock(mutex_);
     return refused_;
@@ -155,6 +159,15 @@ struct ClosedLoop::Parts {
     if (thread.joinable()) thread.join();
   }
 
+  // Until all outcomes up to `offset` are there. Where the run has ended, what it ended with.
+  Result<Nothing> AwaitAll(int64_t offset) {
+    Result<Nothing> waited = desk.AwaitAll(offset);
+    if (waited.ok() || !desk.finished()) return waited;
+    Join();
+    if (done.ok()) return waited;
+    return Error{done.error().code, done.error().message, "mend that; a simulation begins anew"};
+  }
+
   const Config config;
   const ProcessorOptions options;
   const Descriptor log;
@@ -190,12 +203,12 @@ Result<int64_t> ClosedLoop::Send(const Event& event) {
 }
 
 Result<Ending> ClosedLoop::Await(int64_t offset) {
-  if (const auto waited = parts_->desk.AwaitAll(offset); !waited.ok()) return waited.error();
+  if (const auto waited = parts_->AwaitAll(offset); !waited.ok()) return waited.error();
   return parts_->desk.Take(offset);
 }
 
 Result<Nothing> ClosedLoop::Settle() {
-  if (auto waited = parts_->desk.AwaitAll(parts_->lines - 1); !waited.ok()) return waited;
+  if (auto waited = parts_->AwaitAll(parts_->lines - 1); !waited.ok()) return waited;
   Executor& executor = parts_->processor.executor();
   auto deadline = Clock::now() + kLongestWait;
   size_t seen = executor.lessons_left();
