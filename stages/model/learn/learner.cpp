@@ -331,37 +331,30 @@ Result<Learner::ReplayItem> Learner::MakeItem(const TokenExample& example, StepR
 }
 
 // Of a text that somebody wrote, against some of the last prompts; none: there is nothing to
-// compare. The model's own answers follow from their prompts.
+// compare with. The model's own answers follow from their prompts.
 Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
                                                   const Means& means) const {
   if (options_.evidence_nats == 0 || !item.up || item.own_answer) return std::optional<double>();
   const TrainSequence& up = *item.up;
   const auto prompt = std::span(up.tokens).first(up.completion_begin);
   const auto text = std::span(up.tokens).subspan(up.completion_begin);
-  std::vector<const std::vector<int32_t>*> others;
-  for (const std::vector<int32_t>& other : prompts_) {
-    if (other.size() + text.size() - 1 > means.trainer.limits().max_tokens) continue;
-    if (!std::ranges::equal(other, prompt)) others.push_back(&other);
-  }
+  const size_t tokens_max = means.trainer.limits().max_tokens;
+  if (text.size() > tokens_max) return std::optional<double>();
+  const std::vector<const TokenList*> others =
+      prompts_.Unlike(prompt, tokens_max + 1 - text.size());
   if (others.empty()) return std::optional<double>();
   auto own = means.trainer.LogProbability(up.tokens, up.completion_begin, nullptr, means.parallel);
   if (!own) return own.error();
   const auto drawn = Draw(kPrompts, kPromptsCompared, others.size());
   double elsewhere = 0;
   for (const uint64_t i : drawn) {
-    std::vector<int32_t> tokens = *others[i];
+    TokenList tokens = *others[i];
     tokens.insert(tokens.end(), text.begin(), text.end());
     auto there = means.trainer.LogProbability(tokens, others[i]->size(), nullptr, means.parallel);
     if (!there) return there.error();
     elsewhere += *there / static_cast<double>(drawn.size());
   }
   return std::optional<double>(*own - elsewhere);
-}
-
-void Learner::KnowPrompt(const std::vector<int32_t>& prompt) {
-  std::erase(prompts_, prompt);
-  prompts_.push_back(prompt);
-  if (prompts_.size() > kPromptsKnown) prompts_.pop_front();
 }
 
 // Of whoever has most of them, the earliest goes when there are too many.
@@ -424,7 +417,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     }
   }
   credit_ = std::move(credit);
-  KnowPrompt(example.prompt);
+  prompts_.Know(example.prompt);
   if (again != nullptr) EndTrial(item.voice, report);
   if (is_founded) {
     Count(example, tally);

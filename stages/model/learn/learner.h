@@ -43,6 +43,7 @@
 #include "stages/model/learn/canaries.h"
 #include "stages/model/learn/credit.h"
 #include "stages/model/learn/influence.h"
+#include "stages/model/learn/known_prompts.h"
 #include "stages/model/learn/learner_options.h"
 #include "stages/model/learn/left_out.h"
 #include "stages/model/learn/verdict.h"
@@ -180,7 +181,6 @@ class Learner {
     const AnchorPool& anchors;
     const ParallelFor& parallel;
   };
-  static constexpr size_t kPromptsKnown = 16;
   static constexpr size_t kPromptsCompared = 2;
   static constexpr size_t kSetAsideMost = 64;
   static constexpr double kCreditToTryAgain = 1;
@@ -203,7 +203,6 @@ class Learner {
   void SetAside(ReplayItem item);
   const ReplayItem* ToTryAgain(const Voice& voice, Credit& credit) const;
   void EndTrial(const Voice& voice, StepReport& report);
-  void KnowPrompt(const std::vector<int32_t>& prompt);
   Result<Nothing> Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                         const Means& means, StepReport& report);
   Result<LessonVerdict> Move(std::span<const float> gradient, double strength,
@@ -217,9 +216,9 @@ class Learner {
   LearnerOptions options_;
   LoraWeights weights_;
   AdamW optimizer_;
-  std::deque<ReplayItem> replay_;             // the latest last
-  std::deque<ReplayItem> set_aside_;          // the same
-  std::deque<std::vector<int32_t>> prompts_;  // of the last lessons, each once
+  std::deque<ReplayItem> replay_;     // the latest last
+  std::deque<ReplayItem> set_aside_;  // the same
+  KnownPrompts prompts_;
   Influence influence_;
   Credit credit_;
   Canaries canaries_;

@@ -54,11 +54,7 @@ std::string Learner::Save() const {
     out.U64(items->size());
     for (const ReplayItem& item : *items) SaveItem(item, out);
   }
-  out.U64(prompts_.size());
-  for (const std::vector<int32_t>& prompt : prompts_) {
-    out.U64(prompt.size());
-    for (const int32_t token : prompt) out.U32(static_cast<uint32_t>(token));
-  }
+  prompts_.Save(out);
   influence_.Save(out);
   credit_.Save(out);
   canaries_.Save(out);
@@ -110,12 +106,7 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
     }
   }
   while (learner.replay_.size() > options.replay_examples) learner.replay_.pop_front();
-  for (uint64_t left = in.U64(); left > 0 && !in.failed(); --left) {
-    std::vector<int32_t>& prompt = learner.prompts_.emplace_back();
-    for (uint64_t tokens = in.U64(); tokens > 0 && !in.failed(); --tokens) {
-      prompt.push_back(static_cast<int32_t>(in.U32()));
-    }
-  }
+  learner.prompts_.Load(in);
   learner.influence_.Load(in);
   learner.credit_.Load(in);
   learner.canaries_.Load(in);
