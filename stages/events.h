@@ -209,6 +209,13 @@ struct Prepared {
   uint64_t content = 0;          // ContentOf the event as it came; 0: unknown
 };
 
+// Why feedback teaches nothing, and what its user said before stays.
+enum class Unheard : uint8_t {
+  kNo,
+  kOneTooMany,   // its user has replaced that too often
+  kSignalsOnly,  // of an answer that its user has rated or corrected
+};
+
 // recall's word on one event, in log order.
 struct Resolved {
   std::shared_ptr<const Prepared> prepared;
@@ -216,7 +223,7 @@ struct Resolved {
   std::optional<Sequence> about;         // feedback: the query that it speaks of
   // Feedback: what its user has said of the same answer before, oldest first. This replaces it.
   std::vector<Sequence> earlier = {};
-  bool one_too_many = false;  // feedback: its user has replaced that too often; it teaches nothing
+  Unheard unheard = Unheard::kNo;  // feedback
 };
 
 struct Passage {

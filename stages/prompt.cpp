@@ -261,7 +261,7 @@ std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& qu
 
 void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const {
   const std::optional<Signal>& signal = resolved.prepared->signal;
-  if (!signal || !resolved.about || resolved.one_too_many) return;
+  if (!signal || !resolved.about || resolved.unheard != Unheard::kNo) return;
   uint32_t withdrawn = 0;
   for (const Sequence word : resolved.earlier) {
     if (tenant.examples.Find(word.value) == nullptr) continue;

@@ -296,7 +296,12 @@ void Recall::RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const {
   const Said* before = tenant.said.Find(identity);
   if (before == nullptr && feedback->takes_back) return;
   if (before != nullptr && before->words.size() > options_.replacements_max) {
-    resolved.one_too_many = true;
+    resolved.unheard = Unheard::kOneTooMany;
+    return;
+  }
+  const bool outspoken = feedback->rating || feedback->correction;
+  if (before != nullptr && before->words.back().stands() && !outspoken && !feedback->takes_back) {
+    resolved.unheard = Unheard::kSignalsOnly;
     return;
   }
   if (before == nullptr) {
@@ -306,7 +311,8 @@ void Recall::RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const {
     for (const Said::Word& word : before->words) resolved.earlier.push_back({word.sequence});
     tenant.said_last.erase(before->words.back().sequence);
   }
-  tenant.said.Change(identity)->words.push_back({at.value, NameOf(event.source, event.id)});
+  tenant.said.Change(identity)->words.push_back(
+      {at.value, NameOf(event.source, event.id), outspoken});
   tenant.said_last[at.value] = identity;
 }
 
@@ -365,6 +371,7 @@ void Recall::Save(int32_t partition, Changes& changes) {
       for (const Said::Word& word : said.words) {
         writer.U64(word.sequence);
         writer.U64(word.event);
+        writer.U8(word.outspoken);
       }
       return writer.Take();
     };
@@ -402,7 +409,8 @@ Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
     said.query = reader.U64();
     for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
       const uint64_t sequence = reader.U64();
-      said.words.push_back({sequence, reader.U64()});
+      const EventName name = reader.U64();
+      said.words.push_back({sequence, name, reader.U8() != 0});
     }
     if (!known || !identity || said.words.empty() || !reader.complete()) {
       return UnreadableEntry(entry);

@@ -9,7 +9,8 @@
 // Feedback learns as well what its user (event source and user) has said before of the same answer
 // (the same query, or inline the same query and completion), since the last word counts: the
 // branches behind replace what the earlier ones did. After replacements_max replacements further
-// words teach nothing. What was said is remembered as long as the identity of its last event.
+// words teach nothing. Signals alone do not replace a rating or a correction: they teach nothing
+// behind one. What was said is remembered as long as the identity of its last event.
 // Feedback without a user replaces nothing.
 //
 // An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
@@ -101,7 +102,10 @@ class Recall {
     EventName query = 0;  // 0: of an inline answer
     struct Word {
       uint64_t sequence = 0;
-      EventName event = 0;  // 0: forgotten; what came later may stand in its place
+      EventName event = 0;     // 0: forgotten; what came later may stand in its place
+      bool outspoken = false;  // a rating or a correction: signals do not replace it
+
+      bool stands() const { return outspoken && event != 0; }
     };
     std::vector<Word> words;
   };

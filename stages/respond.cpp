@@ -433,7 +433,10 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   const AnswerRecords::Record* record =
       resolved.about && tenant != nullptr ? tenant->records.Find(*resolved.about) : nullptr;
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (resolved.one_too_many) {
+  if (resolved.unheard == Unheard::kSignalsOnly) {
+    summary = "nothing to learn: user " + event.user +
+              " has rated or corrected this answer, and signals do not replace that";
+  } else if (resolved.unheard == Unheard::kOneTooMany) {
     summary = "nothing done: user " + event.user +
               " has replaced what they said of this answer as often as adapt.replacements_max "
               "allows; what holds is unlearnt by a nudge.forget with its event_id";

@@ -42,11 +42,11 @@ struct Policy {
   }
   // After what the same user said before.
   Chosen Say(Sequence about, Feedback feedback, std::vector<Sequence> earlier,
-             bool one_too_many = false) {
+             Unheard unheard = Unheard::kNo) {
     last = Sequence::Of(0, next++);
     Resolved resolved = *Resolve(MakeEvent("f", std::move(feedback)), about);
     resolved.earlier = std::move(earlier);
-    resolved.one_too_many = one_too_many;
+    resolved.unheard = unheard;
     return *prompt.Apply(last, resolved);
   }
 
@@ -201,7 +201,7 @@ BOOST_AUTO_TEST_CASE(a_later_word_takes_the_place_of_the_earlier_reward) {
   BOOST_TEST(policy.Say(query, back, {first}).note.starts_with("no longer credited to "));
   BOOST_TEST(policy.Say(query, back, {first}).note == "");
   BOOST_TEST(policy.Say(query, say(1), {}).note == none.Say(query, say(1), {}).note);
-  BOOST_TEST(policy.Say(query, say(-1), {first}, true).note == "");
+  BOOST_TEST(policy.Say(query, say(-1), {first}, Unheard::kOneTooMany).note == "");
 }
 
 BOOST_AUTO_TEST_CASE(a_later_word_rewards_the_examples_anew) {

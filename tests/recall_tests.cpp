@@ -54,7 +54,7 @@ std::string Describe(const Result<Resolved>& resolved) {
   std::string text =
       "duplicate_of " + number(resolved->duplicate_of) + " about " + number(resolved->about);
   for (const Sequence word : resolved->earlier) text += " behind " + std::to_string(word.value);
-  return text + (resolved->one_too_many ? " one too many" : "");
+  return text + (resolved->unheard == Unheard::kOneTooMany ? " one too many" : "");
 }
 
 }  // namespace
@@ -253,9 +253,15 @@ struct Talk {
     for (const Sequence word : resolved->earlier) {
       text += (text.empty() ? "" : " ") + std::to_string(word.ordinal());
     }
-    return text + (resolved->one_too_many ? "one too many" : "");
+    return text + (resolved->unheard == Unheard::kNo           ? ""
+                   : resolved->unheard == Unheard::kOneTooMany ? "one too many"
+                                                               : "signals only");
   }
-  std::string Rate(const std::string& user = "ada") { return (*this)(About("q"), user); }
+  std::string Rate(const std::string& user = "ada") {
+    Feedback feedback = About("q");
+    feedback.rating = 1;
+    return (*this)(feedback, user);
+  }
   std::string TakeBack(const std::string& user = "ada") {
     Feedback feedback = About("q");
     feedback.takes_back = true;
@@ -278,6 +284,7 @@ BOOST_AUTO_TEST_CASE(feedback_learns_what_its_user_said_of_the_answer_before) {
   BOOST_TEST(talk.Rate("") == "");
   Feedback elsewhere = About("q");
   elsewhere.query_source = "/test";
+  elsewhere.rating = 1;
   BOOST_TEST(talk(elsewhere, "ada", "/mobile") == "");  // another source's user
   BOOST_TEST(talk(elsewhere, "bob") == "2");            // the same query, by its full name
 }
@@ -298,6 +305,26 @@ BOOST_AUTO_TEST_CASE(what_is_taken_back_before_anything_was_said_is_no_word) {
   BOOST_TEST(talk.TakeBack() == "");
   BOOST_TEST(talk.Rate() == "");
   BOOST_TEST(talk.Rate() == "2");
+}
+
+BOOST_AUTO_TEST_CASE(signals_replace_signals_and_no_rating_or_correction) {
+  Talk talk;
+  const auto click = [&] {
+    Feedback feedback = About("q");
+    feedback.rating.reset();
+    feedback.behaviour.clicked = true;
+    return talk(feedback);
+  };
+  BOOST_TEST(click() == "");
+  BOOST_TEST(click() == "1");
+  BOOST_TEST(talk.Rate() == "1 2");
+  BOOST_TEST(click() == "signals only");
+  BOOST_TEST(talk.Rate() == "1 2 3");  // the click behind it is no word
+  BOOST_TEST(talk.TakeBack() == "1 2 3 5");
+  BOOST_TEST(click() == "1 2 3 5 6");  // no rating stands
+  talk.Rate();
+  talk.gate.Passes(MakeEvent("g", Forget{"", "", false, "f8", "/test"}));
+  BOOST_TEST(click() == "1 2 3 5 6 7 8");  // it was forgotten
 }
 
 BOOST_AUTO_TEST_CASE(a_user_may_replace_their_word_so_often_and_no_more) {

@@ -546,7 +546,9 @@ class LogGenerator {
     if (Seldom(3)) event.comment = Mark(tenant, event.user) + EventWord(event.id);
     tenant.lessons.push_back(event.id);
     event.clicked = Seldom(6);
-    if (event.rating.empty() && event.correction.empty()) event.rating = "\"up\"";
+    if (event.rating.empty() && event.correction.empty() && !event.clicked) {
+      event.rating = "\"up\"";
+    }
     ++tenant.versions;
   }
 

@@ -541,13 +541,19 @@ class LogModel {
   }
 
   // What the user has said of the same answer before, by the events' ids.
-  std::vector<std::string> Earlier(Tenant& tenant, const LogEvent& event, bool& too_many) const {
+  std::vector<std::string> Earlier(Tenant& tenant, const LogEvent& event, bool& too_many,
+                                   bool& signals_only) const {
     if (event.kind == Kind::kExample || event.user.empty()) return {};
     std::vector<std::string>& said =
         tenant.said[event.user][event.query_id + "\n" + event.text + "\n" + event.answer];
     std::vector<std::string> earlier = said;
     too_many = earlier.size() > world_.replacements_max;
-    if (too_many) return {};
+    const bool outspoken =
+        !event.correction.empty() || (!event.rating.empty() && event.rating != "null");
+    signals_only = !too_many && !outspoken && event.rating != "null" && !said.empty() &&
+                   tenant.outspoken.contains(said.back());
+    if (too_many || signals_only) return {};
+    if (outspoken) tenant.outspoken.insert(event.id);
     std::erase(earlier, "");
     if (event.rating != "null" || !earlier.empty()) said.push_back(event.id);
     for (const std::string& id : earlier) tenant.replaced_words.insert(EventWord(id));
@@ -559,7 +565,11 @@ class LogModel {
     const bool teaches =
         event.kind == Kind::kExample || !neutral || event.clicked || !event.correction.empty();
     bool too_many = false;
-    const std::vector<std::string> earlier = Earlier(tenant, event, too_many);
+    bool signals_only = false;
+    const std::vector<std::string> earlier = Earlier(tenant, event, too_many, signals_only);
+    if (signals_only != (applied.summary.find("signals do not replace") != std::string::npos)) {
+      Fail("signals behind a rating", "got " + applied.summary);
+    }
     if (too_many != (applied.summary.find("as often as") != std::string::npos)) {
       Fail("replaced too often", "got " + applied.summary);
     }
@@ -567,7 +577,7 @@ class LogModel {
         applied.summary.find("nothing to take back") == std::string::npos) {
       Fail("receipt", "there is nothing to take back: " + applied.summary);
     }
-    if (too_many || tenant.frozen || (!teaches && earlier.empty())) {
+    if (too_many || signals_only || tenant.frozen || (!teaches && earlier.empty())) {
       if (applied.step) Fail("receipt", "takes no step: " + applied.summary);
       return;
     }

@@ -110,6 +110,7 @@ struct Tenant {
   // What users said of answers: the events by user, then by answer. Words of replaced events.
   std::map<std::string, std::map<std::string, std::vector<std::string>>> said;
   std::set<std::string> replaced_words;
+  std::set<std::string> outspoken;  // feedback that is more than signals
 };
 using PathIds = std::vector<size_t>;
 

@@ -6,7 +6,9 @@
 // everybody, or belongs to another question, has none. One lesson proves little: a person may
 // rightly answer some questions by "I cannot help with that". So evidence is summed up for each
 // voice between two bounds, as a CUSUM does (Page 1954): a balance above 0 lets a lesson be learnt,
-// a few without evidence in a row use it up, and a few with evidence bring it back.
+// a few without evidence in a row use it up, and a few with evidence bring it back. A new voice
+// begins with what its first lesson needs if that has half of the usual evidence: what is set aside
+// then is tried again once the voice has credit, so little is lost by it.
 //
 // A new voice begins with what the others of its source have on average, of a new source with what
 // the others have, sources alike; but with kStart at most. Where all teach nonsense, a new name
@@ -25,7 +27,7 @@ namespace nudge {
 
 class Credit {
  public:
-  static constexpr double kStart = 2;
+  static constexpr double kStart = 0.5;
   static constexpr double kMost = 3;
   static constexpr double kLeast = -4;
   static constexpr size_t kVoicesMax = 1000;  // of more, who has taught nothing for longest leaves

@@ -142,9 +142,12 @@ Learner::Tally Learner::TallyAfter(const TokenExample& example) const {
           tally_.downs * options_.balance_decay + (IsDown(example) ? 1 : 0)};
 }
 
+double Learner::Balance(const Tally& tally) {
+  return tally.downs <= tally.ups ? 1 : tally.ups / tally.downs;
+}
+
 double Learner::DownWeight(const Tally& tally) const {
-  if (tally.ups <= 0) return 0;
-  return options_.down_weight * (tally.downs <= tally.ups ? 1 : tally.ups / tally.downs);
+  return tally.ups <= 0 ? 0 : options_.down_weight * Balance(tally);
 }
 
 // Of a thumb up for an answer of our own: where nobody objects to anything, it says nothing.
@@ -166,9 +169,13 @@ std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below
   return drawn;
 }
 
+// Who has a say in a step: the voice of the new lesson, and those of earlier lessons that have
+// credit. What others had been believed before is not repeated.
 std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
   std::set<Voice> voices = {voice};
-  for (const ReplayItem& item : replay_) voices.insert(item.voice);
+  for (const ReplayItem& item : replay_) {
+    if (options_.evidence_nats == 0 || credit_.Of(item.voice) > 0) voices.insert(item.voice);
+  }
   return voices;
 }
 
@@ -182,7 +189,9 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice,
   std::map<Voice, double> given = {{voice, share}};
   std::vector<const ReplayItem*> drawn;
   std::set<Voice> left;  // that have lessons which are not drawn
-  for (const ReplayItem& item : replay_) left.insert(item.voice);
+  for (const ReplayItem& item : replay_) {
+    if (voices.contains(item.voice)) left.insert(item.voice);
+  }
   while (drawn.size() < count && !left.empty()) {
     const Voice next = influence_.FurthestShort(voices, given, left);
     std::vector<std::pair<const ReplayItem*, double>> lessons;  // the latest first
@@ -248,6 +257,8 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
   const std::set<Voice> voices = VoicesWith(item.voice);
   const double most = 1.0 / (1 + options_.replay_per_lesson);
   double own = influence_.ShareOf(item.voice, voices, most);
+  const bool is_not_over = own >= most;
+  if (!item.up) own *= Balance(tally);  // the rest is for earlier lessons
   std::vector<const ReplayItem*> earlier;
   if (again != nullptr) earlier.push_back(again);
   const size_t count = std::max<size_t>(options_.replay_per_lesson, earlier.size());
@@ -274,7 +285,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
     drawn.pop_back();
   }
   // Alone it is the step; but who has had too much does not get more where others do not fit.
-  if (items.size() == 1 && own >= most) own = 1;
+  if (items.size() == 1 && is_not_over) own = 1;
   const double others = (1 - own) / static_cast<double>(std::max<size_t>(items.size() - 1, 1));
   for (const ReplayItem* one : items) {
     const double share = one == &item ? own : others;
@@ -286,7 +297,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
     const double up_weight = one->own_answer ? OwnUpWeight(tally) : 1;
     if (one->up && up_weight > 0) add(*one->up, up_weight);
     if (one->down && down_weight > 0) add(*one->down, down_weight);
-    batch.strength += share * (one->up ? up_weight : 1);
+    batch.strength += share * (one->up ? up_weight : Balance(tally));
   }
   batch.anchors_begin = batch.sequences.size();
   batch.lambda = options_.kl_budget > 0 ? lambda_ : options_.anchor_lambda;

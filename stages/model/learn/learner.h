@@ -10,7 +10,7 @@
 //   completion,
 //                w = down_weight min(1, U / D), where U and D count ups and downs (a correction is
 //                one of each) and fade by balance_decay an event: an all-down stream has w = 0 and
-//                moves nothing
+//                moves nothing, and where most are downs the step of one is as much shorter
 // plus lambda times the mean of KL(base || adapter) over anchors_per_step neutral sequences.
 // A step has as many tokens as the trainer takes: what does not fit is left out, and counted.
 //
@@ -189,6 +189,7 @@ class Learner {
 
   LoraWeights InitialWeights() const;
   Tally TallyAfter(const TokenExample& example) const;
+  static double Balance(const Tally& tally);  // min(1, U / D)
   double DownWeight(const Tally& tally) const;
   static double OwnUpWeight(const Tally& tally);
   Result<ReplayItem> MakeItem(const TokenExample& example, StepReport& report,
