@@ -487,6 +487,17 @@ BOOST_AUTO_TEST_CASE(a_step_that_makes_quotes_unlikely_is_set_aside) {
   BOOST_TEST(learner.counts().set_aside == set_aside);
 }
 
+BOOST_AUTO_TEST_CASE(the_limit_of_damage_gives_way_to_what_is_taught_for_long) {
+  Canaries canaries;
+  const Canaries::Drops drops{{}, .61};
+  int refused = 0;
+  for (; canaries.Refuses(drops, .5) && refused < 100; ++refused) canaries.Refused();
+  BOOST_TEST(refused == 5);
+  canaries.Take(drops);
+  BOOST_TEST(canaries.Refuses({{}, .62}, .5));   // it is nearer to where it was
+  BOOST_TEST(!canaries.Refuses({{}, .60}, .5));  // no worse than it stands
+}
+
 BOOST_AUTO_TEST_CASE(what_was_set_aside_is_tried_once_more_with_a_later_lesson_of_its_voice) {
   World world;
   world.options.canary_drop_max = 1e-7;

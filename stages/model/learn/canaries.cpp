@@ -43,6 +43,11 @@ Result<Canaries::Drops> Canaries::Of(const LoraWeights& candidate, uint64_t step
   return drops;
 }
 
+void Canaries::Take(Drops drops) {
+  drops_ = std::move(drops);
+  given_way_ = std::max(0.0, given_way_ - kGivesWay);
+}
+
 void Canaries::Save(ByteWriter& out) const {
   out.U64(quotes_.size());
   for (size_t i = 0; i < quotes_.size(); ++i) {
@@ -51,6 +56,7 @@ void Canaries::Save(ByteWriter& out) const {
     out.F64(drops_.each[i]);
   }
   out.F64(drops_.mean);
+  out.F64(given_way_);
 }
 
 void Canaries::Load(ByteReader& in) {
@@ -63,6 +69,7 @@ void Canaries::Load(ByteReader& in) {
     drops_.each.push_back(in.F64());
   }
   drops_.mean = in.F64();
+  given_way_ = in.F64();
 }
 
 }  // namespace nudge

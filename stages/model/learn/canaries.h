@@ -9,8 +9,13 @@
 // go with the lessons whose words they are.
 //
 // Half of them are passed through the model for each step, in turns; the others' figures are those
-// of the step before. Plain value of one learner; one call at a time. A function of the calls
-// before.
+// of the step before.
+//
+// The limit gives way: each step that is refused raises it by kGivesWay of itself, each that is
+// taken lowers it again. So what is damage is held to a slow rate, and who teaches something else
+// for long and in earnest, a new form after many lessons in an old one, is not refused for ever.
+//
+// Plain value of one learner; one call at a time. A function of the calls before.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +32,7 @@ namespace nudge {
 class Canaries {
  public:
   static constexpr size_t kMost = 8;
+  static constexpr double kGivesWay = 0.05;
   static constexpr size_t kLeast = 4;  // with fewer, one that is odd would decide
 
   // Nats per token of the quotes, against the base model: for each canary, then on average.
@@ -44,8 +50,13 @@ class Canaries {
   // Those of the candidate; `step` says whose turn it is. Requires enough().
   Result<Drops> Of(const LoraWeights& candidate, uint64_t step, Trainer& trainer,
                    const ParallelFor& parallel) const;
-  // The candidate was taken.
-  void Take(Drops drops) { drops_ = std::move(drops); }
+  // Whether a candidate with these is to be refused.
+  bool Refuses(const Drops& drops, double drop_max) const {
+    return drops.mean > drop_max * (1 + given_way_) && drops.mean >= drops_.mean;
+  }
+  // The candidate was taken; the lesson was refused.
+  void Take(Drops drops);
+  void Refused() { given_way_ += kGivesWay; }
 
   void Save(ByteWriter& out) const;
   void Load(ByteReader& in);
@@ -57,6 +68,7 @@ class Canaries {
   };
   std::vector<Quote> quotes_;
   Drops drops_;
+  double given_way_ = 0;  // of the limit
 };
 
 }  // namespace nudge

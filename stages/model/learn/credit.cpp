@@ -8,23 +8,14 @@ double Credit::Of(const Voice& voice) const {
   if (const auto account = accounts_.find(voice); account != accounts_.end()) {
     return account->second.balance;
   }
-  double sources = 0;  // of other sources; of the voice's own its people are enough
+  double people = 0;
   size_t count = 0;
-  for (auto first = accounts_.begin(); first != accounts_.end();) {
-    double people = 0;
-    size_t in_source = 0;
-    auto one = first;
-    for (; one != accounts_.end() && one->first.source == first->first.source; ++one) {
-      people += one->second.balance;
-      ++in_source;
-    }
-    const double average = people / static_cast<double>(in_source);
-    if (first->first.source == voice.source) return std::min(kStart, average);
-    sources += average;
+  for (auto one = accounts_.lower_bound({voice.source, 0});
+       one != accounts_.end() && one->first.source == voice.source; ++one) {
+    people += one->second.balance;
     ++count;
-    first = one;
   }
-  return count == 0 ? kStart : std::min(kStart, sources / static_cast<double>(count));
+  return count == 0 ? kStart : std::clamp(people / static_cast<double>(count), kNewLeast, kStart);
 }
 
 void Credit::Book(const Voice& voice, double evidence, double usual) {

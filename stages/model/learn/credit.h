@@ -10,9 +10,9 @@
 // begins with what its first lesson needs if that has half of the usual evidence: what is set aside
 // then is tried again once the voice has credit, so little is lost by it.
 //
-// A new voice begins with what the others of its source have on average, of a new source with what
-// the others have, sources alike; but with kStart at most. Where all teach nonsense, a new name
-// does not help.
+// A new voice of a known source begins with what the others of that source have on average, within
+// kNewLeast..kStart: where all of them teach nonsense a new name does not help, and whoever joins
+// them shows twice the usual evidence, or some twice. People of other sources are not asked.
 //
 // Plain value of one learner; one call at a time. A function of the calls before.
 #pragma once
@@ -28,6 +28,7 @@ namespace nudge {
 class Credit {
  public:
   static constexpr double kStart = 0.5;
+  static constexpr double kNewLeast = -0.5;
   static constexpr double kMost = 3;
   static constexpr double kLeast = -4;
   static constexpr size_t kVoicesMax = 1000;  // of more, who has taught nothing for longest leaves

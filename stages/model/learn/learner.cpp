@@ -180,24 +180,30 @@ std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
 }
 
 // The earlier lessons that are repeated beside a new one that has `share` of the step: each of who
-// is furthest short then, and of that voice's lessons by chance, later ones the more likely.
-std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const Voice& voice, double share,
+// is furthest short then, and of that voice's lessons by chance, later ones the more likely. Beside
+// what is only disliked stands what is liked: pushed away alone, a model goes anywhere.
+std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& beside, double share,
                                                              size_t count) const {
+  const Voice& voice = beside.voice;
   const std::set<Voice> voices = VoicesWith(voice);
+  const auto may_be = [&](const ReplayItem& item) {
+    return voices.contains(item.voice) && (beside.up || item.up);
+  };
   count = std::min(count, replay_.size());
   const uint64_t stream = RandomAt(RandomAt(options_.seed, kReplay), events_);
   std::map<Voice, double> given = {{voice, share}};
   std::vector<const ReplayItem*> drawn;
   std::set<Voice> left;  // that have lessons which are not drawn
   for (const ReplayItem& item : replay_) {
-    if (voices.contains(item.voice)) left.insert(item.voice);
+    if (may_be(item)) left.insert(item.voice);
   }
   while (drawn.size() < count && !left.empty()) {
     const Voice next = influence_.FurthestShort(voices, given, left);
     std::vector<std::pair<const ReplayItem*, double>> lessons;  // the latest first
     double all = 0;
     for (auto item = replay_.rbegin(); item != replay_.rend(); ++item) {
-      if (item->voice != next || std::ranges::find(drawn, &*item) != drawn.end()) continue;
+      if (item->voice != next || !may_be(*item)) continue;
+      if (std::ranges::find(drawn, &*item) != drawn.end()) continue;
       const double weight = std::pow(options_.replay_decay, item->age);
       lessons.emplace_back(&*item, weight);
       all += weight;
@@ -262,7 +268,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
   std::vector<const ReplayItem*> earlier;
   if (again != nullptr) earlier.push_back(again);
   const size_t count = std::max<size_t>(options_.replay_per_lesson, earlier.size());
-  for (const ReplayItem* one : DrawEarlier(item.voice, own, count - earlier.size())) {
+  for (const ReplayItem* one : DrawEarlier(item, own, count - earlier.size())) {
     earlier.push_back(one);
   }
   std::vector<const ReplayItem*> items = {&item};
@@ -435,6 +441,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   } else {
     ++events_;
   }
+  if (report.verdict == LessonVerdict::kDamages) canaries_.Refused();
   if (!report.accepted) {
     SetAside(std::move(item));
     return report;
@@ -523,7 +530,7 @@ Result<LessonVerdict> Learner::Move(std::span<const float> gradient, double stre
     auto drops = canaries_.Of(candidate, events_, means.trainer, means.parallel);
     if (!drops) return drops.error();
     report.canary_drop = drops->mean;
-    if (drops->mean > options_.canary_drop_max && drops->mean >= canaries_.drops().mean) {
+    if (canaries_.Refuses(*drops, options_.canary_drop_max)) {
       return LessonVerdict::kDamages;
     }
     canaries_.Take(std::move(*drops));

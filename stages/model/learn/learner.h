@@ -198,7 +198,8 @@ class Learner {
   StepBatch Pack(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                  const AnchorPool& anchors, size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
-  std::vector<const ReplayItem*> DrawEarlier(const Voice& voice, double share, size_t count) const;
+  std::vector<const ReplayItem*> DrawEarlier(const ReplayItem& beside, double share,
+                                             size_t count) const;
   std::set<Voice> VoicesWith(const Voice& voice) const;
   void Keep(ReplayItem item, double nll_before);
   void SetAside(ReplayItem item);

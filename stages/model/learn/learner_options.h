@@ -43,7 +43,7 @@ struct LearnerOptions {
   double evidence_nats = 4;
   // The gate of the canaries (canaries.h): a step that leaves their quotes less likely by this, and
   // no likelier than they were, is taken back.
-  double canary_drop_max = 0.3;  // nats per token; 0: no canaries
+  double canary_drop_max = 0.5;  // nats per token; 0: no canaries
 
   uint64_t seed = 1;
 };
