@@ -41,6 +41,12 @@ struct RunArguments {
 };
 int RunLive(const RunArguments& arguments);
 
+struct LogArguments {
+  std::string config_path;
+  std::string out = "-";  // - is stdout
+};
+int DumpLog(const LogArguments& arguments);
+
 struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin

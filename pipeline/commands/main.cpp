@@ -47,6 +47,14 @@ void AddRun(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::RunLive(*arguments); });
 }
 
+void AddLog(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::LogArguments>();
+  auto* command = app.add_subcommand("log", "the events that were taken, one a line, for replay");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--out", arguments->out, "file; - is stdout");
+  command->callback([arguments, &exit_code] { exit_code = nudge::DumpLog(*arguments); });
+}
+
 void AddPublish(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::PublishArguments>();
   auto* command = app.add_subcommand("publish", "send recorded events to the live input topic");
@@ -201,6 +209,7 @@ int Run(int argc, char** argv) {
   int exit_code = nudge::kExitUsage;
   AddReplay(app, exit_code);
   AddRun(app, exit_code);
+  AddLog(app, exit_code);
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);
   AddChat(app, exit_code);

@@ -38,6 +38,9 @@ const std::vector<Section>& Sections() {
   static const std::vector<Section> kSections = {
       {"input", "Where events come from."},
       {"output", "Where outcomes go."},
+      {"event_log", "The events that `nudge serve` takes, on this machine's disk."},
+      {"serve", "What `nudge serve` holds at most."},
+      {"http", "How clients reach `nudge serve`."},
       {"kafka", "Live topics, for `nudge run` and `nudge publish`."},
       {"model", "The models that embed, answer and learn."},
       {"limits", "What is refused or forgotten, so that nothing grows without bound."},
@@ -59,7 +62,8 @@ const std::vector<Section>& Sections() {
 }
 
 Fields FieldsOf(Config& config) {
-  return Together({OwnFields(config), OptionsOf(config.kafka), OptionsOf(config.processor),
+  return Together({OwnFields(config), OptionsOf(config.event_log), OptionsOf(config.serve),
+                   OptionsOf(config.http), OptionsOf(config.kafka), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
                    OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
 }
