@@ -82,6 +82,24 @@ void AddChat(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
 }
 
+void AddKeys(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::AddKeyArguments>();
+  auto* keys = app.add_subcommand("key", "API keys of the HTTP server");
+  keys->require_subcommand(1);
+  auto* command = keys->add_subcommand("add", "make a key, print it once, keep its hash");
+  command->add_option("--file", arguments->file, "as configured in http.keys_file")->required();
+  command->add_option("--tenant", arguments->tenant, "whose events it may send")->required();
+  command->add_option("--user", arguments->user, "whose key it is; without one the key is the user");
+  command->add_flag("--names-users", arguments->names_users, "a back end that speaks for users");
+  command->add_option("--roles", arguments->roles, "ask, feedback, ingest, read, admin")
+      ->required()
+      ->delimiter(',')
+      ->check(CLI::IsMember({"ask", "feedback", "ingest", "read", "admin"}));
+  command->add_option("--requests-per-minute", arguments->requests_per_minute, "0: no limit")
+      ->check(CLI::Range(0, 1'000'000));
+  command->callback([arguments, &exit_code] { exit_code = nudge::AddApiKey(*arguments); });
+}
+
 void AddSimulate(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::SimulateArguments>();
   auto* command =
@@ -204,6 +222,7 @@ int Run(int argc, char** argv) {
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
+  AddKeys(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);

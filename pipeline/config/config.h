@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/http/http_options.h"
 #include "connectors/kafka_options.h"
 #include "pipeline/observe/log_options.h"
 #include "pipeline/observe/monitor_options.h"
@@ -56,6 +57,7 @@ struct Config {
   Checkpoint checkpoint;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
+  HttpOptions http;
   MonitorOptions monitor;
   LogOptions log;  // of a live run
   ReportOptions report;

@@ -50,6 +50,7 @@ const std::vector<Section>& Sections() {
       {"checkpoint", "What is kept to go on after a stop."},
       {"executor", "The threads of the models."},
       {"graph", "The threads of everything else."},
+      {"http", "The door of `nudge serve`: docs/HTTP.md."},
       {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
       {"watchdog", "When a run that stands still says so."},
       {"log", "What `nudge run` writes to standard error."},
@@ -61,7 +62,8 @@ const std::vector<Section>& Sections() {
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.kafka), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
-                   OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
+                   OptionsOf(config.http), OptionsOf(config.monitor),
+                   OptionsOf(config.log), OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {
