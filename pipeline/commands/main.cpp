@@ -89,7 +89,8 @@ void AddKeys(CLI::App& app, int& exit_code) {
   auto* command = keys->add_subcommand("add", "make a key, print it once, keep its hash");
   command->add_option("--file", arguments->file, "as configured in http.keys_file")->required();
   command->add_option("--tenant", arguments->tenant, "whose events it may send")->required();
-  command->add_option("--user", arguments->user, "whose key it is; without one the key is the user");
+  command->add_option("--user", arguments->user,
+                      "whose key it is; without one the key is the user");
   command->add_flag("--names-users", arguments->names_users, "a back end that speaks for users");
   command->add_option("--roles", arguments->roles, "ask, feedback, ingest, read, admin")
       ->required()

@@ -62,8 +62,8 @@ const std::vector<Section>& Sections() {
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.kafka), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
-                   OptionsOf(config.http), OptionsOf(config.monitor),
-                   OptionsOf(config.log), OptionsOf(config.report)});
+                   OptionsOf(config.http), OptionsOf(config.monitor), OptionsOf(config.log),
+                   OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {
