@@ -114,8 +114,9 @@ class Connection {
 
 inline std::string Request(const std::string& method, const std::string& path,
                            const std::string& body = "", const std::string& headers = "") {
-  return method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
-         headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  return method + " " + path +
+         " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + headers +
+         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
 inline Reply Call(uint16_t port, const std::string& request) {

@@ -48,10 +48,18 @@ class StandInDoor final : public Door {
 
   // From now on: nothing is stored and this is said; nothing happens at all; what is stored gets no
   // outcome; tokens come before outcomes.
-  void Fail(std::optional<Error> error) { Set([&] { failure_ = std::move(error); }); }
-  void Stall(bool stalls) { Set([&] { stalls_ = stalls; }); }
-  void Withhold(bool withholds) { Set([&] { withholds_ = withholds; }); }
-  void Stream(std::vector<std::string> tokens) { Set([&] { tokens_ = std::move(tokens); }); }
+  void Fail(std::optional<Error> error) {
+    Set([&] { failure_ = std::move(error); });
+  }
+  void Stall(bool stalls) {
+    Set([&] { stalls_ = stalls; });
+  }
+  void Withhold(bool withholds) {
+    Set([&] { withholds_ = withholds; });
+  }
+  void Stream(std::vector<std::string> tokens) {
+    Set([&] { tokens_ = std::move(tokens); });
+  }
 
   // All that was stored, as it would stand in the log.
   std::vector<std::string> Log() const {
@@ -105,8 +113,8 @@ class StandInDoor final : public Door {
   // The outcome, kept for the first event of an id.
   std::string End(const Waiting& waiting, int64_t offset) {
     const Event event = DecodeEvent(waiting.json).value();
-    nudge::Outcome outcome{event.tenant, event.source, event.id, std::string(TypeName(event)),
-                           {},           {}};
+    nudge::Outcome outcome{
+        event.tenant, event.source, event.id, std::string(TypeName(event)), {}, {}};
     const auto key = std::pair{event.tenant, event.id};
     const auto first = contents_.try_emplace(key, waiting.json, offset);
     if (!first.second && first.first->second.first != waiting.json) {
@@ -120,9 +128,8 @@ class StandInDoor final : public Door {
       outcome.what = Answer(query->text);
     } else if (const auto* feedback = std::get_if<Feedback>(&event.data);
                feedback != nullptr && !contents_.contains({event.tenant, feedback->query_id})) {
-      outcome.what =
-          MakeDeadLetter("recall", {Code::kUnknownQuery, "no such question", "ask first"},
-                         waiting.json, 100);
+      outcome.what = MakeDeadLetter(
+          "recall", {Code::kUnknownQuery, "no such question", "ask first"}, waiting.json, 100);
     } else {
       outcome.what = Applied{"taken", std::nullopt, std::nullopt};
     }

@@ -90,8 +90,10 @@ class World {
   }
 
   static Answer AnswerOf(const HttpResponse& response) {
-    return {response.status, Json::parse(response.body, nullptr, false),
-            {response.headers.begin(), response.headers.end()}, response.body};
+    return {response.status,
+            Json::parse(response.body, nullptr, false),
+            {response.headers.begin(), response.headers.end()},
+            response.body};
   }
 
   HttpService service_;
@@ -102,7 +104,7 @@ Json Question(const std::string& text) {
 }
 
 Json EventOf(const std::string& id, const std::string& type, const Json& data) {
-  return {{"specversion", "1.0"}, {"id", id},       {"source", "/shop"},
+  return {{"specversion", "1.0"}, {"id", id},         {"source", "/shop"},
           {"type", type},         {"tenant", "acme"}, {"data", data}};
 }
 
@@ -127,8 +129,11 @@ void ExpectError(const Answer& answer, unsigned status, const std::string& part)
 BOOST_AUTO_TEST_CASE(a_question_is_an_event_in_the_log_and_its_outcome_the_completion) {
   World world;
   Json body = Question("How heavy is it?");
-  body.update({{"max_tokens", 12}, {"temperature", 0.5}, {"seed", 18446744073709551615ull},
-               {"user", "ann"}, {"nudge", {{"prompt_id", "short"}, {"tenant", "acme"}}}});
+  body.update({{"max_tokens", 12},
+               {"temperature", 0.5},
+               {"seed", 18446744073709551615ull},
+               {"user", "ann"},
+               {"nudge", {{"prompt_id", "short"}, {"tenant", "acme"}}}});
   const Answer answer = world.Chat(body);
   BOOST_REQUIRE(answer.status == 200);
   BOOST_TEST(answer.body["object"] == "chat.completion");
@@ -163,16 +168,26 @@ BOOST_AUTO_TEST_CASE(a_question_is_an_event_in_the_log_and_its_outcome_the_compl
 BOOST_AUTO_TEST_CASE(what_changes_nothing_is_accepted) {
   World world;
   Json body = Question("Hello?");
-  body.update({{"n", 1}, {"top_p", 1.0}, {"frequency_penalty", 0}, {"presence_penalty", 0.0},
-               {"stop", nullptr}, {"logprobs", false}, {"tools", Json::array()},
-               {"tool_choice", "auto"}, {"response_format", {{"type", "text"}}},
-               {"logit_bias", Json::object()}, {"metadata", {{"a", "b"}}}, {"stream", false},
-               {"store", false}, {"service_tier", "auto"}, {"max_completion_tokens", 5}});
+  body.update({{"n", 1},
+               {"top_p", 1.0},
+               {"frequency_penalty", 0},
+               {"presence_penalty", 0.0},
+               {"stop", nullptr},
+               {"logprobs", false},
+               {"tools", Json::array()},
+               {"tool_choice", "auto"},
+               {"response_format", {{"type", "text"}}},
+               {"logit_bias", Json::object()},
+               {"metadata", {{"a", "b"}}},
+               {"stream", false},
+               {"store", false},
+               {"service_tier", "auto"},
+               {"max_completion_tokens", 5}});
   BOOST_TEST(world.Chat(body).status == 200);
-  body["messages"] = {{{"role", "system"}, {"content", ""}},
-                      {{"role", "user"},
-                       {"content", {{{"type", "text"}, {"text", "One"}},
-                                    {{"type", "text"}, {"text", "two"}}}}}};
+  body["messages"] = {
+      {{"role", "system"}, {"content", ""}},
+      {{"role", "user"},
+       {"content", {{{"type", "text"}, {"text", "One"}}, {{"type", "text"}, {"text", "two"}}}}}};
   const Answer answer = world.Chat(body);
   BOOST_TEST(answer.body["choices"][0]["message"]["content"] == StandInDoor::AnswerTo("One\ntwo"),
              answer.text);
@@ -230,9 +245,11 @@ BOOST_AUTO_TEST_CASE(messages_that_are_no_question_are_refused) {
   ExpectError(with(Json::array({message("user", "")})), 400, "content: empty");
   ExpectError(with(Json::array({message("system", "Be short."), message("user", "Hi?")})), 400,
               "no system message");
-  ExpectError(with(Json::array({message("user", {{{"type", "image_url"}, {"image_url", {{"url", "x"}}}}})}),
+  ExpectError(with(Json::array({message(
+                  "user", Json::array({{{"type", "image_url"}, {"image_url", {{"url", "x"}}}}}))})),
               400, "a part of type image_url is not read");
-  ExpectError(world.Chat({{"messages", {message("user", "Hi?")}}})), 400, "model: missing");
+  ExpectError(world.Chat({{"messages", Json::array({message("user", "Hi?")})}}), 400,
+              "model: missing");
   ExpectError(world.Chat({{"model", "stand-in"}}), 400, "messages: missing");
   Json unknown = Question("Hi?");
   unknown["model"] = "gpt-4o";
@@ -455,9 +472,10 @@ BOOST_AUTO_TEST_CASE(an_event_that_is_wrong_is_refused_with_its_path_and_stores_
   event["data"]["txt"] = "x";
   ExpectError(post(event.dump()), 400, "data.txt");
   ExpectError(post(R"({"id":"a","id":"b"})"), 400, "id: given twice");
-  ExpectError(post(R"({"specversion":"1.0","id":"a","source":"s","type":"nudge.query","tenant":"t",)"
-                   R"("data":{"text":"a","text":"b"}})"),
-              400, "data.text");
+  ExpectError(
+      post(R"({"specversion":"1.0","id":"a","source":"s","type":"nudge.query","tenant":"t",)"
+           R"("data":{"text":"a","text":"b"}})"),
+      400, "data.text");
   ExpectError(world.Post("/v1/events", "<a/>", {{"content-type", "text/xml"}}), 415, "text/xml");
   BOOST_TEST(world.door.Log().empty());
 }
@@ -496,8 +514,11 @@ BOOST_AUTO_TEST_CASE(documents_come_as_json_or_as_text) {
       "/v1/documents",
       Json{{"document_id", "a"}, {"text", "A."}, {"title", "T"}, {"metadata", {{"k", 3}}}}.dump());
   BOOST_TEST(json.status == 200, json.text);
-  HttpRequest text{"POST", "/v1/documents", {{"document_id", "b"}, {"title", "B"}},
-                   {{"content-type", "text/markdown; charset=utf-8"}}, "# Bee\n\nBuzz."};
+  HttpRequest text{"POST",
+                   "/v1/documents",
+                   {{"document_id", "b"}, {"title", "B"}},
+                   {{"content-type", "text/markdown; charset=utf-8"}},
+                   "# Bee\n\nBuzz."};
   BOOST_TEST(world.Send(text).status == 200);
   const auto log = world.door.Log();
   BOOST_REQUIRE(log.size() == 2);

@@ -171,8 +171,8 @@ BOOST_AUTO_TEST_CASE(what_is_too_large_is_refused_before_it_is_read) {
   chunked.Send("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" +
                std::string("8000\r\n") + std::string(0x8000, 'a') + "\r\n0\r\n\r\n");
   BOOST_TEST(chunked.Receive().status == 413);
-  const Reply head = Call(server.port(), Request("GET", "/healthz", "",
-                                                 "X-Long: " + std::string(5'000, 'a') + "\r\n"));
+  const Reply head = Call(
+      server.port(), Request("GET", "/healthz", "", "X-Long: " + std::string(5'000, 'a') + "\r\n"));
   BOOST_TEST(head.status == 431);
   ExpectServing(server);
 }

@@ -1,6 +1,6 @@
 // labels: unit
-// Who may do what over HTTP: keys, tenants, users, roles, rates, origins; and that openapi.json says
-// what the routes are. Behind it stands a stand-in for the log.
+// Who may do what over HTTP: keys, tenants, users, roles, rates, origins; and that openapi.json
+// says what the routes are. Behind it stands a stand-in for the log.
 #include <sys/stat.h>
 
 #include <boost/test/unit_test.hpp>
@@ -268,15 +268,14 @@ BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_a
        EventOf("", "nudge.feedback",
                {{"inline", {{"query", "a"}, {"completion", "b"}}}, {"rating", "up"}})},
       {Role::kFeedback, EventOf("", "nudge.example", {{"query", "a"}, {"answer", "b"}})},
-      {Role::kIngest,
-       EventOf("", "nudge.document.upsert", {{"document_id", "d"}, {"text", "t"}})},
+      {Role::kIngest, EventOf("", "nudge.document.upsert", {{"document_id", "d"}, {"text", "t"}})},
       {Role::kIngest, EventOf("", "nudge.document.delete", {{"document_id", "d"}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.upsert", {{"prompt_id", "p"}, {"system", "s"}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.delete", {{"prompt_id", "p"}})},
       {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "reset"}})},
       {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "rollback"}})},
-      {Role::kAdmin, EventOf("", "nudge.adapter",
-                             {{"action", "import"}, {"uri", "x"}, {"sha256", hash}})},
+      {Role::kAdmin,
+       EventOf("", "nudge.adapter", {{"action", "import"}, {"uri", "x"}, {"sha256", hash}})},
       {Role::kAdmin, EventOf("", "nudge.forget", {{"user", "ann"}})},
   };
   int number = 0;
