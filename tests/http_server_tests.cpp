@@ -205,7 +205,7 @@ BOOST_AUTO_TEST_CASE(an_outcome_that_takes_long_is_left_at_its_place) {
   BOOST_TEST(Call(server.port(), Request("GET", late.headers.at("Location"))).status == 202);
   connection.Send(Request("POST", "/v1/chat/completions", ChatBody(true)));
   const Reply stream = connection.Receive();
-  BOOST_TEST(stream.body.find("answer_timeout") != std::string::npos, stream.body);
+  BOOST_TEST(stream.body.find("no_outcome_yet") != std::string::npos, stream.body);
   BOOST_TEST(stream.body.find("[DONE]") == std::string::npos, stream.body);
   connection.Send(kModels);  // the connection is still good
   BOOST_TEST(connection.Receive().status == 200);

@@ -79,6 +79,7 @@ HttpResponse Pending(const std::string& id) {
 }
 
 HttpResponse WithoutOutcome(const Ending& ending, const std::string& id) {
+  if (ending.stored) return Pending(id);  // a server that stops tells so after `stored`, too
   if (ending.failure) {
     const Error& error = *ending.failure;
     Refusal refusal = ToRefusal(error, StatusOf(error.code));
@@ -87,7 +88,6 @@ HttpResponse WithoutOutcome(const Ending& ending, const std::string& id) {
     if (refusal.status == 503) response.headers.emplace_back("Retry-After", "1");
     return response;
   }
-  if (ending.stored) return Pending(id);
   HttpResponse response =
       ToResponse({504, "not_known_stored", "the log has not yet said whether the event is stored",
                   "send it again with the same id, " + id + ": it counts once", ""});
