@@ -46,7 +46,7 @@ const std::vector<Layer> kLayers = {
       "pipeline/observe", "pipeline", "pipeline/report", "pipeline/serve"}},
     {"pipeline/bench",
      {"stages", "stages/model/trainer", "stages/model/learn", "stages/model/serve", "stages/model",
-      "connectors", "pipeline", "pipeline/config"}},
+      "connectors", "connectors/log", "pipeline", "pipeline/config"}},
     {"pipeline/simulate",
      {"stages", "connectors", "pipeline", "pipeline/config", "pipeline/report"}},
     {"pipeline/commands",
@@ -120,6 +120,7 @@ const std::vector<std::string> kJson = {"nlohmann/", "simdjson"};
 const std::vector<std::string> kKafka = {"librdkafka/"};
 const std::vector<std::string> kModels = {"llama.h", "ggml", "gguf.h", "oneapi/dnnl", "dnnl"};
 const std::vector<std::string> kWeb = {"httplib", "prometheus/", "spdlog/"};
+const std::vector<std::string> kSockets = {"boost/asio", "boost/beast"};
 const std::vector<std::string> kThreads = {"thread", "mutex", "condition_variable", "future"};
 // Not the stages' own: it lies there because all that have threads may use what lies there.
 const std::string kLocks = "stages/guarded.h";
@@ -173,7 +174,7 @@ BOOST_AUTO_TEST_CASE(stages_are_pure) {
     if (FolderOf(file.path) != "stages" || file.path == kLocks) continue;
     for (const std::string& include : file.includes) {
       BOOST_TEST(include != kLocks, file.path << " includes " << include);
-      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kThreads}) {
+      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kSockets, kThreads}) {
         BOOST_TEST(!StartsWithAny(include, heavy), file.path << " includes " << include);
       }
     }
@@ -186,6 +187,8 @@ BOOST_AUTO_TEST_CASE(each_heavy_library_stays_in_its_folders) {
   ExpectOnlyIn(kTbb, [](const std::string& path) { return path == "pipeline/graph.cpp"; });
   ExpectOnlyIn({"httplib"},
                [](const std::string& path) { return path == "pipeline/observe/monitor.cpp"; });
+  ExpectOnlyIn(kSockets,
+               [](const std::string& path) { return FolderOf(path) == "connectors/http"; });
   ExpectOnlyIn({"prometheus/"},
                [](const std::string& path) { return path == "pipeline/observe/run_view.cpp"; });
   ExpectOnlyIn({"spdlog/"},
@@ -198,7 +201,7 @@ BOOST_AUTO_TEST_CASE(heavy_headers_stay_out_of_headers) {
   for (const File& file : Sources()) {
     if (!IsHeader(file)) continue;
     for (const std::string& include : file.includes) {
-      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb}) {
+      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kSockets}) {
         BOOST_TEST(!StartsWithAny(include, heavy), file.path << " includes " << include);
       }
     }

@@ -21,7 +21,7 @@ namespace nudge {
 
 struct HttpRequest {
   std::string method = "GET";
-  std::string path = "/";                      // decoded, without the query
+  std::string path = "/";                      // as sent, without the query
   std::map<std::string, std::string> query;    // decoded
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
@@ -63,9 +63,9 @@ struct Ending {
 class Streamed {
  public:
   virtual ~Streamed() = default;
-  virtual HttpResponse Begin() = 0;                       // status, type and headers
-  virtual std::string Token(std::string_view text) = 0;   // provisional
-  virtual std::string End(const Ending& ending) = 0;      // without an outcome: it took too long
+  virtual HttpResponse Begin() = 0;                      // status, type and headers
+  virtual std::string Token(std::string_view text) = 0;  // provisional
+  virtual std::string End(const Ending& ending) = 0;     // without an outcome: it took too long
 };
 
 // Events for the log, and how their endings make an answer.
@@ -73,7 +73,10 @@ struct Plan {
   struct Item {
     std::string tenant;
     std::string id;
+    std::string user;  // whose it is; may be empty
     std::string json;
+    std::string key_id;   // of the key that it came with
+    bool is_new = false;  // there was no outcome under this id
   };
   std::vector<Item> events;  // in this order
   bool waits = true;         // for outcomes; else until all are stored

@@ -27,8 +27,8 @@ struct HttpOptions {
 
   std::chrono::milliseconds header_timeout{10'000};  // from its first byte
   std::chrono::milliseconds body_timeout{30'000};
-  std::chrono::milliseconds idle_timeout{60'000};    // of a connection between requests
-  std::chrono::milliseconds write_timeout{30'000};   // for each piece of an answer
+  std::chrono::milliseconds idle_timeout{60'000};     // of a connection between requests
+  std::chrono::milliseconds write_timeout{30'000};    // for each piece of an answer
   std::chrono::milliseconds answer_timeout{120'000};  // for an outcome; then 202
 };
 

@@ -59,9 +59,9 @@ struct Config {
   Checkpoint checkpoint;
   EventLogOptions event_log;
   ServeOptions serve;
-  HttpOptions http;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
+  HttpOptions http;
   MonitorOptions monitor;
   LogOptions log;  // of a live run
   ReportOptions report;

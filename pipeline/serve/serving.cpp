@@ -88,7 +88,21 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
       processor_(options_.processor,
                  {[this](const OutcomeLine& line) { door_.Deliver(line); }, {}, on_notice_},
                  backend, source_, sink_) {
+  RequireWholeLog();
   outcomes_.AddFile(options_.output_folder + "/outcomes.jsonl");
+}
+
+// New events would otherwise take the offsets of those whose outcomes stand.
+void Serving::RequireWholeLog() {
+  const Result<std::optional<Tail>> tail = sink_.Last(0);
+  if (!tail.ok()) throw StartError(tail.error().message);
+  const int64_t end = log_.extent().end;
+  if (!*tail || (*tail)->offset < end) return;
+  throw StartError(options_.event_log.folder + ": the event log ends before offset " +
+                   std::to_string(end) + ", but " + options_.output_folder +
+                   "/outcomes.jsonl goes to offset " + std::to_string((*tail)->offset) +
+                   ": bring back the log that the outcomes were made from, or give an empty log "
+                   "and an empty output");
 }
 
 Serving::~Serving() {

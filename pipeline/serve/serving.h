@@ -48,6 +48,8 @@ class Serving {
  private:
   class Keeper;
 
+  void RequireWholeLog();
+
   const ServingOptions options_;
   const std::function<void(const std::string&)> on_notice_;
   const std::atomic<bool>& stop_;
