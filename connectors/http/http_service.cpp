@@ -61,6 +61,9 @@ std::span<const Route> Routes() {
        {200, 202, 400, 403, 409, 413, 415, 500, 503, 504}},
       {"GET", "/healthz", false, GetHealth, {200}},
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
+      {"GET", "/", false, GetPage, {200}},
+      {"GET", "/page.js", false, GetPage, {200}},
+      {"GET", "/page.css", false, GetPage, {200}},
   };
   return kRoutes;
 }
