@@ -16,6 +16,7 @@
 #include <deque>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "connectors/http/http_service.h"
@@ -36,6 +37,9 @@ constexpr size_t kReadBytes = 4 << 10;
 constexpr milliseconds kLinger{1'000};
 constexpr size_t kLingerBytes = 8 << 20;
 constexpr milliseconds kAcceptPause{50};
+// How long the server's end waits for answers that are on their way.
+constexpr milliseconds kEndWait{1'000};
+constexpr milliseconds kEndStep{2};
 
 class Session;
 
@@ -45,6 +49,8 @@ struct Shop {
   HttpService& service;
   Door& door;
   std::atomic<uint32_t> connections{0};
+  std::atomic<uint32_t> answering{0};  // requests that are read and not yet answered to their end
+  std::atomic<bool> is_ending{false};  // no further request is read
 };
 
 // Where the door's threads hand over what they tell. It outlives the server, and then takes
@@ -82,7 +88,10 @@ class Session : public std::enable_shared_from_this<Session> {
         mailbox_(std::move(mailbox)) {
     ++shop_.connections;
   }
-  ~Session() { --shop_.connections; }
+  ~Session() {
+    SetAnswering(false);
+    --shop_.connections;
+  }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -135,6 +144,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void Close();
 
   void Within(milliseconds limit);
+  void SetAnswering(bool answers) {
+    if (answers != std::exchange(is_answering_, answers)) shop_.answering += answers ? 1 : -1u;
+  }
 
   tcp::socket socket_;
   net::steady_timer timer_;         // of what is read or written
@@ -143,6 +155,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<Mailbox> mailbox_;
   uint64_t deadline_ = 0;  // counts, so that a timer that fires late does nothing
   bool timed_out_ = false;
+  bool is_answering_ = false;
 
   boost::beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -272,6 +285,7 @@ void Session::RefuseRead(error_code error, std::string_view what) {
 }
 
 void Session::Serve() {
+  SetAnswering(true);
   auto& message = parser_->get();
   keeps_alive_ = message.keep_alive();
   HttpRequest request;
@@ -500,7 +514,8 @@ void Session::Pump() {
 }
 
 void Session::Finish() {
-  if (keeps_alive_) return AwaitRequest();
+  SetAnswering(false);
+  if (keeps_alive_ && !shop_.is_ending) return AwaitRequest();
   error_code ignored;
   socket_.shutdown(tcp::socket::shutdown_send, ignored);
   Within(kLinger);
@@ -518,6 +533,7 @@ void Session::Linger(size_t bytes) {
 
 // The last that holds it lets it go: what the door still tells finds nobody.
 void Session::Close() {
+  SetAnswering(false);
   EndTurn();
   ++deadline_;
   timer_.cancel();
@@ -541,6 +557,11 @@ struct HttpServer::Core {
   }
 
   ~Core() {
+    shop.is_ending = true;
+    const auto end = std::chrono::steady_clock::now() + kEndWait;
+    while (shop.answering > 0 && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(kEndStep);
+    }
     mailbox->Close();
     context.stop();
     for (std::thread& thread : threads) thread.join();
