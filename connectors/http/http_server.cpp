@@ -21,6 +21,7 @@
 
 #include "connectors/http/http_service.h"
 #include "connectors/http/request_target.h"
+#include "stages/log.h"
 
 namespace nudge {
 namespace {
@@ -553,7 +554,7 @@ struct HttpServer::Core {
         retry(acceptor.get_executor()) {
     Listen(options);
     Accept();
-    for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { context.run(); });
+    for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { Work(); });
   }
 
   ~Core() {
@@ -565,6 +566,18 @@ struct HttpServer::Core {
     mailbox->Close();
     context.stop();
     for (std::thread& thread : threads) thread.join();
+  }
+
+  // A defect ends the connection that it shows on, not the process.
+  void Work() {
+    for (;;) {
+      try {
+        context.run();
+        return;
+      } catch (const std::exception& error) {
+        Log(LogLevel::kError, std::string("http: a connection ends: ") + error.what());
+      }
+    }
   }
 
   void Listen(const HttpOptions& options) {
@@ -590,9 +603,10 @@ struct HttpServer::Core {
     acceptor.async_accept(net::make_strand(context), [this](error_code error, tcp::socket socket) {
       if (error == net::error::operation_aborted) return;
       if (!error) {
+        Accept();
         socket.set_option(tcp::no_delay(true), error);  // a small piece goes at once
         std::make_shared<Session>(std::move(socket), shop, mailbox)->Start();
-        return Accept();
+        return;
       }
       // Out of descriptors, say: it goes on once some are given back.
       retry.expires_after(kAcceptPause);
