@@ -1,7 +1,6 @@
 // A client of the HTTP server that does as it is told: by bytes, and no more careful than others.
+// Threads of a test may use it, each its own: it asserts by ENSURE.
 #pragma once
-
-#include <boost/test/unit_test.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -13,6 +12,8 @@
 #include <map>
 #include <string>
 #include <string_view>
+
+#include "stages/result.h"
 
 namespace nudge::testing {
 
@@ -32,8 +33,7 @@ class Connection {
     const timeval limit{60, 0};
     setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(socket_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    BOOST_REQUIRE(connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-                  0);
+    ENSURE(connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   }
   ~Connection() { close(socket_); }
   Connection(const Connection&) = delete;
@@ -87,7 +87,7 @@ class Connection {
         while (read_.size() < size + 2 && ReadSome()) {
         }
         reply.body += Take(size);
-        BOOST_TEST(Take(2) == "\r\n");
+        ENSURE(Take(2) == "\r\n");
         if (size == 0) break;
       }
     }

@@ -7,6 +7,7 @@
 
 #include "connectors/http/http_service.h"
 #include "tests/http_door.h"
+#include "tests/temp_folder.h"
 
 using namespace nudge;
 using nudge::testing::StandInDoor;
@@ -82,7 +83,8 @@ class World {
   // That the route's table, which openapi.json repeats, has the status.
   static void ExpectKnown(const std::string& path, unsigned status) {
     for (const Route& route : Routes()) {
-      if (!path.starts_with(route.path.substr(0, route.path.find('{')))) continue;
+      const size_t brace = route.path.find('{');
+      if (path.substr(0, brace) != route.path.substr(0, brace)) continue;
       const auto& known = route.statuses;
       BOOST_TEST((std::find(known.begin(), known.end(), status) != known.end()),
                  path << " answers " << status);
@@ -549,4 +551,28 @@ BOOST_AUTO_TEST_CASE(models_are_those_of_the_door) {
   const Answer answer = world.Get("/v1/models");
   BOOST_TEST(answer.body["object"] == "list");
   BOOST_TEST(answer.body["data"][0]["id"] == "stand-in");
+}
+
+BOOST_AUTO_TEST_CASE(the_page_is_served_as_it_stands_in_the_sources) {
+  World world;
+  const auto source = [](const std::string& path) {
+    return nudge::testing::FileBytes(std::string(NUDGE_SOURCE_DIR) + "/connectors/" + path);
+  };
+  for (const auto& [path, file] :
+       std::map<std::string, std::string>{{"/", "web/index.html"},
+                                          {"/page.js", "web/page.js"},
+                                          {"/page.css", "web/page.css"},
+                                          {"/openapi.json", "http/openapi.json"}}) {
+    const Answer answer = world.Get(path);
+    BOOST_TEST(answer.status == 200);
+    BOOST_TEST((answer.text == source(file) && !answer.text.empty()), file);
+  }
+  const std::string policy = world.Get("/").headers.at("Content-Security-Policy");
+  BOOST_TEST(policy.starts_with("default-src 'none'"));
+  // Nothing of the page comes from elsewhere, and nothing is set as HTML.
+  for (const char* file : {"web/index.html", "web/page.js", "web/page.css"}) {
+    for (const char* foreign : {"http://", "https://", "innerHTML", "insertAdjacent", "eval("}) {
+      BOOST_TEST(source(file).find(foreign) == std::string::npos, file << ": " << foreign);
+    }
+  }
 }

@@ -292,7 +292,9 @@ BOOST_AUTO_TEST_CASE(a_server_that_ends_leaves_nobody_waiting_and_the_door_may_s
   Connection waiting(server->port());
   waiting.Send(Request("POST", "/v1/chat/completions", body.dump()));
   std::this_thread::sleep_for(milliseconds(50));
+  const auto begin = std::chrono::steady_clock::now();
   server.reset();
+  BOOST_TEST((std::chrono::steady_clock::now() - begin < std::chrono::seconds(30)));
   BOOST_TEST(idle.ReadToEnd() == "");
   BOOST_TEST(half.ReadToEnd() == "");
   BOOST_TEST(waiting.ReadToEnd() == "");
@@ -301,6 +303,19 @@ BOOST_AUTO_TEST_CASE(a_server_that_ends_leaves_nobody_waiting_and_the_door_may_s
     std::this_thread::sleep_for(milliseconds(10));
   }
   BOOST_TEST(door.Log().size() == 1);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_door_says_before_the_end_still_reaches_its_client) {
+  StandInDoor door;
+  door.Stall(true);
+  auto server = std::make_unique<HttpServer>(Patient(), door);
+  Connection waiting(server->port());
+  waiting.Send(Request("POST", "/v1/chat/completions", ChatBody()));
+  std::this_thread::sleep_for(milliseconds(50));
+  door.Stall(false);
+  server.reset();
+  BOOST_TEST(waiting.Receive().status == 200);
+  BOOST_TEST(waiting.ReadToEnd() == "");
 }
 
 BOOST_AUTO_TEST_CASE(many_clients_at_once_get_each_their_own_answer) {

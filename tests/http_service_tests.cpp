@@ -179,7 +179,7 @@ BOOST_AUTO_TEST_CASE(a_file_of_keys_that_is_wrong_is_refused_with_its_line) {
 BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
   const StandInDoor door;
   HttpOptions options;
-  for (const char* address : {"0.0.0.0", "::", "192.0.2.1", "example.com"}) {
+  for (const char* address : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com"}) {
     options.address = address;
     BOOST_CHECK_THROW(HttpService(options, door, {}), StartError);
   }
@@ -194,6 +194,7 @@ BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
     BOOST_TEST(status("[::1]:8080") == 200);
     BOOST_TEST(status("127.0.0.1") == 200);
     BOOST_TEST(status("rebound.example:8080") == 403);
+    BOOST_TEST(status("127.rebound.example") == 403);
     BOOST_TEST(status("") == 403);
   }
 }

@@ -127,8 +127,9 @@ class ChatStream final : public Streamed {
     const auto settled = Settle(asked_, ending, door_);
     if (const auto* refused = std::get_if<HttpResponse>(&settled)) {
       if (refused->status != 202) return "data: " + refused->body + "\n\n";
-      const std::string why = ending.failure ? ending.failure->message
-                                             : "the outcome takes longer than http.answer_timeout_ms";
+      const std::string why = ending.failure
+                                  ? ending.failure->message
+                                  : "the outcome takes longer than http.answer_timeout_ms";
       return "data: " +
              ErrorJson({504, "no_outcome_yet", why,
                         "it will be at /v1/outcomes/" + PercentEncoded(asked_.id), ""}) +

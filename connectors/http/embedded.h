@@ -6,5 +6,8 @@
 namespace nudge {
 
 std::string_view OpenApiText();  // connectors/http/openapi.json
+std::string_view PageHtml();     // connectors/web/index.html
+std::string_view PageScript();   // connectors/web/page.js
+std::string_view PageStyle();    // connectors/web/page.css
 
 }  // namespace nudge

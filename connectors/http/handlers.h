@@ -41,6 +41,8 @@ Handled PostFeedback(const HttpRequest& request, const Scene& scene);
 Handled PostDocuments(const HttpRequest& request, const Scene& scene);
 Handled GetHealth(const HttpRequest& request, const Scene& scene);
 Handled GetOpenApi(const HttpRequest& request, const Scene& scene);
+// The page for people: connectors/web.
+Handled GetPage(const HttpRequest& request, const Scene& scene);
 
 // ---- What they share ----------------------------------------------------------------------------
 

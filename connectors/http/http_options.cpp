@@ -42,7 +42,9 @@ Fields OptionsOf(HttpOptions& options) {
 }
 
 bool IsLoopback(std::string_view address) {
-  return address == "localhost" || address == "::1" || address.starts_with("127.");
+  if (address == "localhost" || address == "::1") return true;
+  // 127.evil.example is a name of somebody else's.
+  return address.starts_with("127.") && address.find_first_not_of("0123456789.") == address.npos;
 }
 
 }  // namespace nudge

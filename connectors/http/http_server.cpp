@@ -16,10 +16,12 @@
 #include <deque>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "connectors/http/http_service.h"
 #include "connectors/http/request_target.h"
+#include "stages/log.h"
 
 namespace nudge {
 namespace {
@@ -36,6 +38,9 @@ constexpr size_t kReadBytes = 4 << 10;
 constexpr milliseconds kLinger{1'000};
 constexpr size_t kLingerBytes = 8 << 20;
 constexpr milliseconds kAcceptPause{50};
+// How long the server's end waits for answers that are on their way.
+constexpr milliseconds kEndWait{1'000};
+constexpr milliseconds kEndStep{2};
 
 class Session;
 
@@ -45,6 +50,8 @@ struct Shop {
   HttpService& service;
   Door& door;
   std::atomic<uint32_t> connections{0};
+  std::atomic<uint32_t> answering{0};  // requests that are read and not yet answered to their end
+  std::atomic<bool> is_ending{false};  // no further request is read
 };
 
 // Where the door's threads hand over what they tell. It outlives the server, and then takes
@@ -82,7 +89,10 @@ class Session : public std::enable_shared_from_this<Session> {
         mailbox_(std::move(mailbox)) {
     ++shop_.connections;
   }
-  ~Session() { --shop_.connections; }
+  ~Session() {
+    SetAnswering(false);
+    --shop_.connections;
+  }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -135,6 +145,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void Close();
 
   void Within(milliseconds limit);
+  void SetAnswering(bool answers) {
+    if (answers != std::exchange(is_answering_, answers)) shop_.answering += answers ? 1 : -1u;
+  }
 
   tcp::socket socket_;
   net::steady_timer timer_;         // of what is read or written
@@ -143,6 +156,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<Mailbox> mailbox_;
   uint64_t deadline_ = 0;  // counts, so that a timer that fires late does nothing
   bool timed_out_ = false;
+  bool is_answering_ = false;
 
   boost::beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -272,6 +286,7 @@ void Session::RefuseRead(error_code error, std::string_view what) {
 }
 
 void Session::Serve() {
+  SetAnswering(true);
   auto& message = parser_->get();
   keeps_alive_ = message.keep_alive();
   HttpRequest request;
@@ -500,7 +515,8 @@ void Session::Pump() {
 }
 
 void Session::Finish() {
-  if (keeps_alive_) return AwaitRequest();
+  SetAnswering(false);
+  if (keeps_alive_ && !shop_.is_ending) return AwaitRequest();
   error_code ignored;
   socket_.shutdown(tcp::socket::shutdown_send, ignored);
   Within(kLinger);
@@ -518,6 +534,7 @@ void Session::Linger(size_t bytes) {
 
 // The last that holds it lets it go: what the door still tells finds nobody.
 void Session::Close() {
+  SetAnswering(false);
   EndTurn();
   ++deadline_;
   timer_.cancel();
@@ -537,13 +554,30 @@ struct HttpServer::Core {
         retry(acceptor.get_executor()) {
     Listen(options);
     Accept();
-    for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { context.run(); });
+    for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { Work(); });
   }
 
   ~Core() {
+    shop.is_ending = true;
+    const auto end = std::chrono::steady_clock::now() + kEndWait;
+    while (shop.answering > 0 && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(kEndStep);
+    }
     mailbox->Close();
     context.stop();
     for (std::thread& thread : threads) thread.join();
+  }
+
+  // A defect ends the connection that it shows on, not the process.
+  void Work() {
+    for (;;) {
+      try {
+        context.run();
+        return;
+      } catch (const std::exception& error) {
+        Log(LogLevel::kError, std::string("http: a connection ends: ") + error.what());
+      }
+    }
   }
 
   void Listen(const HttpOptions& options) {
@@ -569,9 +603,10 @@ struct HttpServer::Core {
     acceptor.async_accept(net::make_strand(context), [this](error_code error, tcp::socket socket) {
       if (error == net::error::operation_aborted) return;
       if (!error) {
+        Accept();
         socket.set_option(tcp::no_delay(true), error);  // a small piece goes at once
         std::make_shared<Session>(std::move(socket), shop, mailbox)->Start();
-        return Accept();
+        return;
       }
       // Out of descriptors, say: it goes on once some are given back.
       retry.expires_after(kAcceptPause);

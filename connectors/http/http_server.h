@@ -22,7 +22,7 @@ class HttpServer {
   // Listens from now on. Throws StartError: the address is not to be had, others reach it and
   // there are no keys, the keys cannot be read.
   HttpServer(const HttpOptions& options, Door& door, const EventLimits& limits = {});
-  ~HttpServer();  // cuts off whoever is still there
+  ~HttpServer();  // after a second for answers on their way; then whoever is still there is cut off
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 

@@ -6,7 +6,15 @@
 namespace nudge {
 namespace {
 
-constexpr std::string_view kBearer = "Bearer ";
+// The key of "Bearer KEY", the scheme in any case; empty where there is none.
+std::string_view BearerOf(std::string_view header) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (header.size() <= kScheme.size()) return {};
+  for (size_t i = 0; i < kScheme.size(); ++i) {
+    if ((header[i] | 0x20) != kScheme[i]) return {};
+  }
+  return header.substr(kScheme.size());
+}
 
 bool Matches(const Route& route, std::string_view path) {
   const size_t brace = route.path.find('{');
@@ -61,6 +69,9 @@ std::span<const Route> Routes() {
        {200, 202, 400, 403, 409, 413, 415, 500, 503, 504}},
       {"GET", "/healthz", false, GetHealth, {200}},
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
+      {"GET", "/", false, GetPage, {200}},
+      {"GET", "/page.js", false, GetPage, {200}},
+      {"GET", "/page.css", false, GetPage, {200}},
   };
   return kRoutes;
 }
@@ -191,11 +202,11 @@ std::variant<Caller, HttpResponse> HttpService::CallerOf(const HttpRequest& requ
   Caller caller;
   caller.open = true;
   if (!keys_) return caller;
-  const std::string_view header = request.Header("authorization");
-  if (!header.starts_with(kBearer)) {
+  const std::string_view key = BearerOf(request.Header("authorization"));
+  if (key.empty()) {
     return ToResponse({401, "no_key", "no API key", "send Authorization: Bearer KEY", ""});
   }
-  auto found = keys_->Find(header.substr(kBearer.size()));
+  auto found = keys_->Find(key);
   if (found) return *std::move(found);
   return ToResponse({401, "invalid_api_key", "the API key is not known",
                      "use one that nudge key add printed, and restart after adding it", ""});
