@@ -29,8 +29,8 @@ class World {
 
   Answer Send(HttpRequest request) {
     request.headers.try_emplace("host", "localhost");
-    Served served = service_.Take(request, {}, 1'700'000'000);
-    auto* plan = std::get_if<Plan>(&served.handled);
+    HttpServed served = service_.Take(request, {}, 1'700'000'000);
+    auto* plan = std::get_if<HttpPlan>(&served.handled);
     Answer answer = plan ? Follow(*plan) : AnswerOf(std::get<HttpResponse>(served.handled));
     ExpectKnown(request.path, answer.status);
     return answer;
@@ -47,12 +47,12 @@ class World {
   StandInDoor door;
 
  private:
-  Answer Follow(Plan& plan) {
-    std::vector<Ending> endings(plan.events.size());
+  Answer Follow(HttpPlan& plan) {
+    std::vector<HttpEnding> endings(plan.events.size());
     std::string streamed;
     for (size_t i = 0; i < plan.events.size(); ++i) {
       std::promise<void> done;
-      const Plan::Item& event = plan.events[i];
+      const HttpPlan::Item& event = plan.events[i];
       door.Submit(event.tenant, event.json,
                   {[&, i](int64_t) {
                      endings[i].stored = true;

@@ -103,8 +103,9 @@ HttpService::HttpService(const HttpOptions& options, const Door& door, const Eve
   }
 }
 
-Served HttpService::Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds) {
-  Served served;
+HttpServed HttpService::Take(const HttpRequest& request, Clock::time_point now,
+                             int64_t unix_seconds) {
+  HttpServed served;
   try {
     if (auto refused = CheckOrigin(request, served)) {
       served.handled = *std::move(refused);
@@ -150,8 +151,8 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
                                              [&](const std::string& tenant, const std::string& id) {
                                                return Owned(caller, {tenant, id});
                                              }});
-  if (auto* plan = std::get_if<Plan>(&handled)) {
-    for (Plan::Item& event : plan->events) {
+  if (auto* plan = std::get_if<HttpPlan>(&handled)) {
+    for (HttpPlan::Item& event : plan->events) {
       event.key_id = caller.key_id;
       event.is_new = !door_.Outcome(event.tenant, event.id);
     }
@@ -162,7 +163,8 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
 // A page of another origin reaches a server on the same machine through its user's browser, and
 // simple requests need no leave of the server's. So an origin that is not ours is refused, not only
 // left without leave to read the answer.
-HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request, Served& served) const {
+HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request,
+                                              HttpServed& served) const {
   const std::string_view origin = request.Header("origin");
   if (origin.empty()) return std::nullopt;
   served.headers.emplace_back("Vary", "Origin");
@@ -246,7 +248,7 @@ Ownership HttpService::Owned(const Caller& caller, const EventKey& event) {
 }
 
 // Whoever was first: an id that is sent again makes nobody its owner.
-void HttpService::Stored(const Plan::Item& event) {
+void HttpService::Stored(const HttpPlan::Item& event) {
   if (!event.is_new) return;
   const EventKey key{event.tenant, event.id};
   const MutexLock lock(mutex_);
