@@ -136,6 +136,10 @@ Reply Post(uint16_t port, const std::string& event, const std::string& headers =
   return Call(port, Request("POST", "/v1/events", event, headers));
 }
 
+Reply OutcomeOf(uint16_t port, const std::string& id) {
+  return Call(port, Request("GET", "/v1/outcomes/" + id, "", "x-nudge-tenant: acme\r\n"));
+}
+
 constexpr char kAsync[] = "Prefer: respond-async\r\n";
 
 std::vector<RecordedOutcome> OutcomesIn(const std::string& folder) {
@@ -174,13 +178,14 @@ BOOST_AUTO_TEST_CASE(it_answers_stops_when_told_and_goes_on_where_it_was) {
     Server server(config);
     const uint16_t port = server.WaitForPort();
     BOOST_REQUIRE(port > 0);
-    if (life > 0) BOOST_TEST(Call(port, Request("GET", "/v1/outcomes/q-0")).body == first);
+    if (life > 0) BOOST_TEST(OutcomeOf(port, "q-0").body == first);
     const Reply reply = Post(port, Question("q-" + std::to_string(life), "How heavy is the bike?"));
     BOOST_TEST(reply.status == 200);
     const Result<RecordedOutcome> outcome = DecodeOutcome(reply.body);
     BOOST_REQUIRE(outcome.ok());
     BOOST_TEST(outcome->offset == life);
-    if (life == 0) first = Call(port, Request("GET", "/v1/outcomes/q-0")).body;
+    if (life == 0) first = reply.body;
+    BOOST_TEST(OutcomeOf(port, "q-0").status == 200);
     BOOST_TEST(server.Stop() == kExitDone);
     BOOST_TEST(server.Said().find("stopped after 1 events (1 answers") != std::string::npos,
                server.Said());
@@ -239,7 +244,7 @@ BOOST_AUTO_TEST_CASE(
   const uint16_t port = server.WaitForPort();
   BOOST_REQUIRE(port > 0);
   BOOST_TEST(Post(port, Question("last", "one?")).status == 200);
-  BOOST_TEST(Call(port, Request("GET", "/v1/outcomes/q-0")).status == 200);
+  BOOST_TEST(OutcomeOf(port, "q-0").status == 200);
   BOOST_TEST(server.Stop() == kExitDone);
 }
 
@@ -263,7 +268,7 @@ BOOST_AUTO_TEST_CASE(a_full_disk_refuses_what_does_not_fit_and_takes_what_does) 
   BOOST_TEST(full.body.find("make room on that disk") != std::string::npos, full.body);
   BOOST_TEST(full.headers.contains("Retry-After"));
   BOOST_TEST(Post(port, Question("q", "word7?")).status == 200);
-  BOOST_TEST(Call(port, Request("GET", "/v1/outcomes/d-1")).status == 404);
+  BOOST_TEST(OutcomeOf(port, "d-1").status == 404);
   BOOST_TEST(server.Stop() == kExitDone);
   BOOST_TEST(OutcomesIn(folder.path()).size() == 2U);
   BOOST_TEST(ReplayedChain(config, folder.path()) == OutcomesIn(folder.path()).back().chain);
@@ -337,7 +342,7 @@ BOOST_AUTO_TEST_CASE(killed_at_any_time_every_acknowledged_request_has_exactly_o
     for (const Client& client : clients) {
       BOOST_TEST(client.wrong == 0);
       for (const std::string& id : client.acknowledged) {
-        BOOST_TEST(Call(port, Request("GET", "/v1/outcomes/" + id)).status == 200, id);
+        BOOST_TEST(OutcomeOf(port, id).status == 200, id);
         ++acknowledged;
       }
     }
