@@ -29,8 +29,8 @@ class World {
 
   Answer Send(HttpRequest request) {
     request.headers.try_emplace("host", "localhost");
-    Served served = service_.Take(request, {}, 1'700'000'000);
-    auto* plan = std::get_if<Plan>(&served.handled);
+    ServedRequest served = service_.Take(request, {}, 1'700'000'000);
+    auto* plan = std::get_if<HttpPlan>(&served.handled);
     Answer answer = plan ? Follow(*plan) : AnswerOf(std::get<HttpResponse>(served.handled));
     ExpectKnown(request.path, answer.status);
     return answer;
@@ -47,12 +47,12 @@ class World {
   StandInDoor door;
 
  private:
-  Answer Follow(Plan& plan) {
-    std::vector<Ending> endings(plan.events.size());
+  Answer Follow(HttpPlan& plan) {
+    std::vector<EventEnding> endings(plan.events.size());
     std::string streamed;
     for (size_t i = 0; i < plan.events.size(); ++i) {
       std::promise<void> done;
-      const Plan::Item& event = plan.events[i];
+      const HttpPlan::Item& event = plan.events[i];
       door.Submit(event.tenant, event.json,
                   {[&, i](int64_t) {
                      endings[i].stored = true;
@@ -364,6 +364,11 @@ BOOST_AUTO_TEST_CASE(an_event_that_is_not_stored_is_an_error_and_the_client_may_
   ExpectError(answer, 503, "the disk is full");
   BOOST_TEST(answer.body["error"]["remedy"] == "make room");
   BOOST_TEST(answer.headers.contains("Retry-After"));
+  world.door.Fail(Error{Code::kBusy, "too many events wait", "send it again later"});
+  const Answer busy = world.Chat(Question("Hello?"));
+  ExpectError(busy, 429, "too many events wait");
+  BOOST_TEST(busy.headers.contains("Retry-After"));
+  world.door.Fail(Error{Code::kUnavailable, "the disk is full", "make room"});
   Json body = Question("Hello?");
   body["stream"] = true;
   ExpectError(world.Chat(body), 503, "the disk is full");

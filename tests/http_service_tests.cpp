@@ -42,14 +42,14 @@ class KeyedWorld {
                     const std::string& body = "", Headers headers = {}) {
     headers.try_emplace("content-type", "application/json");
     if (!key.empty()) headers.emplace("authorization", "Bearer " + key);
-    Served served =
+    ServedRequest served =
         service_->Take({method, path, {}, std::move(headers), body}, now, 1'700'000'000);
     sent_headers = served.headers;
-    auto* plan = std::get_if<Plan>(&served.handled);
+    auto* plan = std::get_if<HttpPlan>(&served.handled);
     if (plan == nullptr) return std::get<HttpResponse>(served.handled);
-    std::vector<Ending> endings(1);
+    std::vector<EventEnding> endings(1);
     std::promise<void> done;
-    const Plan::Item& event = plan->events.at(0);
+    const HttpPlan::Item& event = plan->events.at(0);
     door.Submit(event.tenant, event.json,
                 {[&](int64_t) {
                    endings[0].stored = true;
@@ -187,7 +187,8 @@ BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
     options.address = address;
     HttpService service(options, door, {});
     const auto status = [&](const std::string& host) {
-      const Served served = service.Take({"GET", "/v1/models", {}, {{"host", host}}, ""}, {}, 0);
+      const ServedRequest served =
+          service.Take({"GET", "/v1/models", {}, {{"host", host}}, ""}, {}, 0);
       return std::get<HttpResponse>(served.handled).status;
     };
     BOOST_TEST(status("localhost:8080") == 200);

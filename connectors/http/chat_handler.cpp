@@ -65,7 +65,7 @@ void WriteExtension(const Asked& asked, const RecordedOutcome& outcome, bool dif
 
 // The outcome of the question: an answer, or why there is none. A question that was sent again gets
 // a receipt from the log, and here the answer that its first sending got.
-std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const Ending& ending,
+std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const EventEnding& ending,
                                                    const Door& door) {
   if (!ending.outcome) return WithoutOutcome(ending, asked.id);
   const auto kept = door.Outcome(asked.tenant, asked.id);
@@ -83,7 +83,7 @@ std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const End
                      "ask again under a new id", ""});
 }
 
-HttpResponse Completion(const Asked& asked, const Ending& ending, const Door& door) {
+HttpResponse Completion(const Asked& asked, const EventEnding& ending, const Door& door) {
   const auto settled = Settle(asked, ending, door);
   HttpResponse response;
   if (const auto* refused = std::get_if<HttpResponse>(&settled)) {
@@ -123,7 +123,7 @@ class ChatStream final : public Streamed {
     return ContentDelta(text);
   }
 
-  std::string End(const Ending& ending) override {
+  std::string End(const EventEnding& ending) override {
     const auto settled = Settle(asked_, ending, door_);
     if (const auto* refused = std::get_if<HttpResponse>(&settled)) {
       if (refused->status != 202) return "data: " + refused->body + "\n\n";
@@ -204,9 +204,9 @@ EventDraft DraftOfQuestion(const ChatRequest& chat, const HttpRequest& request) 
 
 Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
   const auto body = BodyOf(request, scene);
-  if (const auto* refusal = std::get_if<Refusal>(&body)) return ToResponse(*refusal);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&body)) return ToResponse(*refusal);
   const auto read = ReadChat(std::get<JsonValue>(body), scene.options.messages_max);
-  if (const auto* refusal = std::get_if<Refusal>(&read)) return ToResponse(*refusal);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&read)) return ToResponse(*refusal);
   const auto& chat = std::get<ChatRequest>(read);
   const std::vector<std::string> models = scene.door.Models();
   if (std::find(models.begin(), models.end(), chat.model) == models.end()) {
@@ -216,11 +216,11 @@ Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
   EventDraft draft = DraftOfQuestion(chat, request);
   const bool named = !draft.id.empty();
   auto admitted = Admit(std::move(draft), scene.caller, request, scene.limits);
-  if (auto* refusal = std::get_if<Refusal>(&admitted)) {
+  if (auto* refusal = std::get_if<HttpRefusal>(&admitted)) {
     if (refusal->message.starts_with("data.text")) refusal->param = "messages";
     return ToResponse(*refusal);
   }
-  auto& item = std::get<Plan::Item>(admitted);
+  auto& item = std::get<HttpPlan::Item>(admitted);
   Asked asked{.id = item.id,
               .tenant = item.tenant,
               .model = chat.model,
@@ -229,10 +229,10 @@ Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
               .stream_usage = chat.stream_usage,
               .before = std::nullopt};
   if (named) asked.before = scene.door.Outcome(item.tenant, item.id);
-  Plan plan;
+  HttpPlan plan;
   plan.waits = chat.stream || !RespondsAsync(request);
   plan.events.push_back(std::move(item));
-  plan.answer = [asked, &door = scene.door](const std::vector<Ending>& endings) {
+  plan.answer = [asked, &door = scene.door](const std::vector<EventEnding>& endings) {
     return Completion(asked, endings.front(), door);
   };
   if (chat.stream) plan.stream = std::make_shared<ChatStream>(std::move(asked), scene.door);

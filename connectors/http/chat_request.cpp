@@ -13,7 +13,7 @@ class ChatReader {
  public:
   explicit ChatReader(size_t messages_max) : messages_max_(messages_max) {}
 
-  std::variant<ChatRequest, Refusal> Read(JsonValue root) {
+  std::variant<ChatRequest, HttpRefusal> Read(JsonValue root) {
     if (root.type() != JsonType::kObject) {
       json_.FailType({nullptr, "body", root}, "one JSON object");
     } else {
@@ -21,7 +21,7 @@ class ChatReader {
     }
     if (json_.ok()) CheckTogether();
     if (json_.ok()) return std::move(chat_);
-    Refusal refusal = ToRefusal(json_.TakeError());
+    HttpRefusal refusal = ToRefusal(json_.TakeError());
     const size_t colon = refusal.message.find(": ");
     if (colon != std::string::npos) refusal.param = refusal.message.substr(0, colon);
     return refusal;
@@ -233,7 +233,7 @@ class ChatReader {
 
 }  // namespace
 
-std::variant<ChatRequest, Refusal> ReadChat(JsonValue root, size_t messages_max) {
+std::variant<ChatRequest, HttpRefusal> ReadChat(JsonValue root, size_t messages_max) {
   return ChatReader(messages_max).Read(root);
 }
 

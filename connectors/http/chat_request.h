@@ -1,6 +1,6 @@
 // A chat completion's request as OpenAI's clients write it, as far as nudge can do what it asks.
 //
-//   JSON -> [ReadChat] -> ChatRequest | Refusal
+//   JSON -> [ReadChat] -> ChatRequest | HttpRefusal
 //
 // What can be done is done, what changes nothing is accepted at its neutral value, and what cannot
 // be done is refused by its name, so that no client believes that it was. Pure; any thread.
@@ -33,6 +33,6 @@ struct ChatRequest {
   bool ignores_earlier = false;
 };
 
-std::variant<ChatRequest, Refusal> ReadChat(JsonValue root, size_t messages_max);
+std::variant<ChatRequest, HttpRefusal> ReadChat(JsonValue root, size_t messages_max);
 
 }  // namespace nudge

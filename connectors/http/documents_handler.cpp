@@ -8,11 +8,12 @@ constexpr std::string_view kOpens =
     R"("specversion":"1.0","type":"nudge.document.upsert","data":{)";
 
 // The body is the text; its name and title are in the query.
-std::variant<EventDraft, Refusal> OfText(const HttpRequest& request) {
+std::variant<EventDraft, HttpRefusal> OfText(const HttpRequest& request) {
   if (!IsUtf8(request.body)) {
-    return Refusal{400, "invalid_utf8",
-                   "body: not UTF-8 from byte " + std::to_string(FirstInvalidUtf8(request.body)),
-                   "send the text as UTF-8", ""};
+    return HttpRefusal{
+        400, "invalid_utf8",
+        "body: not UTF-8 from byte " + std::to_string(FirstInvalidUtf8(request.body)),
+        "send the text as UTF-8", ""};
   }
   EventDraft draft;
   draft.members = kOpens;
@@ -24,9 +25,9 @@ std::variant<EventDraft, Refusal> OfText(const HttpRequest& request) {
   return draft;
 }
 
-std::variant<EventDraft, Refusal> OfJson(const HttpRequest& request, const Scene& scene) {
+std::variant<EventDraft, HttpRefusal> OfJson(const HttpRequest& request, const Scene& scene) {
   const auto body = BodyOf(request, scene);
-  if (const auto* refusal = std::get_if<Refusal>(&body)) return *refusal;
+  if (const auto* refusal = std::get_if<HttpRefusal>(&body)) return *refusal;
   EventDraft draft;
   std::string data;
   JsonReader json;
@@ -42,12 +43,12 @@ std::variant<EventDraft, Refusal> OfJson(const HttpRequest& request, const Scene
   return draft;
 }
 
-std::variant<EventDraft, Refusal> Draft(const HttpRequest& request, const Scene& scene) {
+std::variant<EventDraft, HttpRefusal> Draft(const HttpRequest& request, const Scene& scene) {
   const std::string media = request.MediaType();
   if (media == "text/plain" || media == "text/markdown") return OfText(request);
   if (media == "text/html" || media == "application/pdf" || media.starts_with("multipart/")) {
-    return Refusal{415, "unsupported_media_type", Quoted(media) + " is not read",
-                   "take the text out, and send it as text/plain, text/markdown or JSON", ""};
+    return HttpRefusal{415, "unsupported_media_type", Quoted(media) + " is not read",
+                       "take the text out, and send it as text/plain, text/markdown or JSON", ""};
   }
   return OfJson(request, scene);
 }
@@ -56,19 +57,19 @@ std::variant<EventDraft, Refusal> Draft(const HttpRequest& request, const Scene&
 
 Handled PostDocuments(const HttpRequest& request, const Scene& scene) {
   auto draft = Draft(request, scene);
-  if (const auto* refusal = std::get_if<Refusal>(&draft)) return ToResponse(*refusal);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&draft)) return ToResponse(*refusal);
   auto& event = std::get<EventDraft>(draft);
   if (event.id.empty()) event.id = GivenId(request);
   auto item = Admit(std::move(event), scene.caller, request, scene.limits);
-  if (auto* refusal = std::get_if<Refusal>(&item)) {
+  if (auto* refusal = std::get_if<HttpRefusal>(&item)) {
     constexpr std::string_view kData = "data.";
     if (refusal->message.starts_with(kData)) refusal->message.erase(0, kData.size());
     return ToResponse(*refusal);
   }
-  Plan plan;
+  HttpPlan plan;
   plan.waits = !RespondsAsync(request);
-  plan.events.push_back(std::get<Plan::Item>(std::move(item)));
-  plan.answer = [id = plan.events.front().id](const std::vector<Ending>& endings) {
+  plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
+  plan.answer = [id = plan.events.front().id](const std::vector<EventEnding>& endings) {
     return OfReceipt(endings.front(), id);
   };
   return plan;

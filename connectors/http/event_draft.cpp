@@ -25,13 +25,13 @@ Role NeededFor(const Event& event) {
   return std::visit(Needed{}, event.data);
 }
 
-std::variant<std::string, Refusal> UserOf(const Caller& caller, const std::string& named) {
+std::variant<std::string, HttpRefusal> UserOf(const Caller& caller, const std::string& named) {
   if (caller.open) return named;
   if (named.empty() || named == caller.user) return caller.user;
   if (caller.names_users) return named;
-  return Refusal{403, "wrong_user", "the key is not that user's: " + Quoted(named),
-                 "leave user out, or use a key that may name users (nudge key add --names-users)",
-                 "user"};
+  return HttpRefusal{
+      403, "wrong_user", "the key is not that user's: " + Quoted(named),
+      "leave user out, or use a key that may name users (nudge key add --names-users)", "user"};
 }
 
 std::string Whole(const EventDraft& draft) {
@@ -47,26 +47,27 @@ std::string Whole(const EventDraft& draft) {
 
 }  // namespace
 
-std::variant<std::string, Refusal> TenantOf(const Caller& caller, const HttpRequest& request,
-                                            const std::string& named) {
+std::variant<std::string, HttpRefusal> TenantOf(const Caller& caller, const HttpRequest& request,
+                                                const std::string& named) {
   const std::string header(request.Header("x-nudge-tenant"));
   if (!named.empty() && !header.empty() && named != header) {
-    return Refusal{400, "two_tenants", "x-nudge-tenant and the body name different tenants",
-                   "name one of them", "tenant"};
+    return HttpRefusal{400, "two_tenants", "x-nudge-tenant and the body name different tenants",
+                       "name one of them", "tenant"};
   }
   const std::string& tenant = named.empty() ? header : named;
   if (caller.open) return tenant.empty() ? "default" : tenant;
   if (tenant.empty() || tenant == caller.tenant) return caller.tenant;
-  return Refusal{403, "wrong_tenant", "the key is not for the tenant " + Quoted(tenant),
-                 "leave the tenant out, or use a key of that tenant", "tenant"};
+  return HttpRefusal{403, "wrong_tenant", "the key is not for the tenant " + Quoted(tenant),
+                     "leave the tenant out, or use a key of that tenant", "tenant"};
 }
 
-std::variant<Plan::Item, Refusal> Admit(EventDraft draft, const Caller& caller,
-                                        const HttpRequest& request, const EventLimits& limits) {
+std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& caller,
+                                                const HttpRequest& request,
+                                                const EventLimits& limits) {
   auto tenant = TenantOf(caller, request, draft.tenant);
-  if (auto* refusal = std::get_if<Refusal>(&tenant)) return std::move(*refusal);
+  if (auto* refusal = std::get_if<HttpRefusal>(&tenant)) return std::move(*refusal);
   auto user = UserOf(caller, draft.user);
-  if (auto* refusal = std::get_if<Refusal>(&user)) return std::move(*refusal);
+  if (auto* refusal = std::get_if<HttpRefusal>(&user)) return std::move(*refusal);
   draft.tenant = std::get<std::string>(std::move(tenant));
   draft.user = std::get<std::string>(std::move(user));
   if (draft.id.empty()) draft.id = RandomHex(kIdBytes);
@@ -76,19 +77,19 @@ std::variant<Plan::Item, Refusal> Admit(EventDraft draft, const Caller& caller,
   if (!event.ok()) return ToRefusal(event.error());
   const Role role = NeededFor(*event);
   if (!caller.May(role)) {
-    return Refusal{403, "role_missing",
-                   std::string(TypeName(*event)) + " needs the role " + std::string(Name(role)),
-                   "use a key that has it (nudge key add --roles)", ""};
+    return HttpRefusal{403, "role_missing",
+                       std::string(TypeName(*event)) + " needs the role " + std::string(Name(role)),
+                       "use a key that has it (nudge key add --roles)", ""};
   }
   std::string json = EncodeEvent(*event);
   if (json.size() > limits.line_bytes) {
-    return Refusal{413, "too_large",
-                   "the event has " + std::to_string(json.size()) +
-                       " bytes once written, limits.line_bytes is " +
-                       std::to_string(limits.line_bytes),
-                   "send less in one event", ""};
+    return HttpRefusal{413, "too_large",
+                       "the event has " + std::to_string(json.size()) +
+                           " bytes once written, limits.line_bytes is " +
+                           std::to_string(limits.line_bytes),
+                       "send less in one event", ""};
   }
-  return Plan::Item{event->tenant, event->id, event->user, std::move(json), "", false};
+  return HttpPlan::Item{event->tenant, event->id, event->user, std::move(json), "", false};
 }
 
 EventDraft DraftOf(JsonReader& json, const Place& place) {

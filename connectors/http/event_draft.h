@@ -1,6 +1,6 @@
 // An event as a request gives it, and what the door adds: whose it is, and an id.
 //
-//   EventDraft, Caller -> [Admit] -> Plan::Item | Refusal
+//   EventDraft, Caller -> [Admit] -> HttpPlan::Item | HttpRefusal
 //
 // Pure but for the ids that it makes; any thread.
 #pragma once
@@ -30,15 +30,16 @@ struct EventDraft {
 
 // Writes tenant and user into the event, reads it as the log's reader will, and looks whether its
 // sender may. The request's header x-nudge-tenant counts where the draft names none.
-std::variant<Plan::Item, Refusal> Admit(EventDraft draft, const Caller& caller,
-                                        const HttpRequest& request, const EventLimits& limits);
+std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& caller,
+                                                const HttpRequest& request,
+                                                const EventLimits& limits);
 
 // The event that stands at `place`, a CloudEvent in structured mode, maybe without the four.
 EventDraft DraftOf(JsonReader& json, const Place& place);
 
-// Whose tenant the request speaks of; a Refusal if the key is another's.
-std::variant<std::string, Refusal> TenantOf(const Caller& caller, const HttpRequest& request,
-                                            const std::string& named);
+// Whose tenant the request speaks of; an HttpRefusal if the key is another's.
+std::variant<std::string, HttpRefusal> TenantOf(const Caller& caller, const HttpRequest& request,
+                                                const std::string& named);
 
 // Writes a value as it is.
 void CopyJson(JsonReader& json, const Place& place, JsonWriter& out);

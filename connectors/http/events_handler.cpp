@@ -34,10 +34,10 @@ EventDraft BinaryDraft(const HttpRequest& request, JsonReader& json, JsonValue d
   return draft;
 }
 
-std::variant<std::vector<EventDraft>, Refusal> Drafts(const HttpRequest& request,
-                                                      const Scene& scene, bool batch) {
+std::variant<std::vector<EventDraft>, HttpRefusal> Drafts(const HttpRequest& request,
+                                                          const Scene& scene, bool batch) {
   const auto body = BodyOf(request, scene);
-  if (const auto* refusal = std::get_if<Refusal>(&body)) return *refusal;
+  if (const auto* refusal = std::get_if<HttpRefusal>(&body)) return *refusal;
   const JsonValue root = std::get<JsonValue>(body);
   std::vector<EventDraft> drafts;
   JsonReader json;
@@ -65,11 +65,11 @@ std::variant<std::vector<EventDraft>, Refusal> Drafts(const HttpRequest& request
 }
 
 // The outcomes of a batch, or where they will be; one that was not stored makes it an error.
-HttpResponse OfBatch(const std::vector<Ending>& endings, const std::vector<std::string>& ids) {
+HttpResponse OfBatch(const std::vector<EventEnding>& endings, const std::vector<std::string>& ids) {
   const auto all = [&](auto&& what) { return std::all_of(endings.begin(), endings.end(), what); };
   HttpResponse response;
   JsonWriter json(response.body);
-  if (all([](const Ending& ending) { return ending.outcome.has_value(); })) {
+  if (all([](const EventEnding& ending) { return ending.outcome.has_value(); })) {
     response.type = kBatch;
     for (size_t i = 0; i < endings.size(); ++i) {
       json.Raw(i == 0 ? "[" : ",").Raw(*endings[i].outcome);
@@ -77,7 +77,7 @@ HttpResponse OfBatch(const std::vector<Ending>& endings, const std::vector<std::
     json.Raw("]");
     return response;
   }
-  response.status = all([](const Ending& ending) { return ending.stored; }) ? 202 : 503;
+  response.status = all([](const EventEnding& ending) { return ending.stored; }) ? 202 : 503;
   json.Raw(R"({"events":[)");
   for (size_t i = 0; i < endings.size(); ++i) {
     json.Raw(i == 0 ? R"({"event_id":)" : R"(,{"event_id":)").Text(ids[i]);
@@ -105,25 +105,25 @@ HttpResponse OfBatch(const std::vector<Ending>& endings, const std::vector<std::
 Handled PostEvents(const HttpRequest& request, const Scene& scene) {
   const bool batch = request.MediaType() == kBatch;
   auto drafts = Drafts(request, scene, batch);
-  if (const auto* refusal = std::get_if<Refusal>(&drafts)) return ToResponse(*refusal);
-  Plan plan;
+  if (const auto* refusal = std::get_if<HttpRefusal>(&drafts)) return ToResponse(*refusal);
+  HttpPlan plan;
   plan.waits = !RespondsAsync(request);
   std::vector<std::string> ids;
   for (EventDraft& draft : std::get<std::vector<EventDraft>>(drafts)) {
     auto item = Admit(std::move(draft), scene.caller, request, scene.limits);
-    if (auto* refusal = std::get_if<Refusal>(&item)) {
+    if (auto* refusal = std::get_if<HttpRefusal>(&item)) {
       if (batch) refusal->message = "event " + std::to_string(ids.size()) + ": " + refusal->message;
       return ToResponse(*refusal);
     }
-    plan.events.push_back(std::get<Plan::Item>(std::move(item)));
+    plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
     ids.push_back(plan.events.back().id);
   }
   if (batch) {
-    plan.answer = [ids](const std::vector<Ending>& endings) { return OfBatch(endings, ids); };
+    plan.answer = [ids](const std::vector<EventEnding>& endings) { return OfBatch(endings, ids); };
     return plan;
   }
-  plan.answer = [id = ids.front()](const std::vector<Ending>& endings) {
-    const Ending& ending = endings.front();
+  plan.answer = [id = ids.front()](const std::vector<EventEnding>& endings) {
+    const EventEnding& ending = endings.front();
     if (!ending.outcome) return WithoutOutcome(ending, id);
     return HttpResponse{200, std::string(kEvent), *ending.outcome, {}};
   };

@@ -41,7 +41,7 @@ std::string HttpRequest::MediaType() const {
   return media;
 }
 
-std::string ErrorJson(const Refusal& refusal) {
+std::string ErrorJson(const HttpRefusal& refusal) {
   std::string body;
   JsonWriter json(body);
   json.Raw(R"({"error":{"message":)").Text(refusal.message);
@@ -56,7 +56,7 @@ std::string ErrorJson(const Refusal& refusal) {
   return body;
 }
 
-HttpResponse ToResponse(const Refusal& refusal) {
+HttpResponse ToResponse(const HttpRefusal& refusal) {
   HttpResponse response;
   response.status = refusal.status;
   response.body = ErrorJson(refusal);
@@ -64,7 +64,7 @@ HttpResponse ToResponse(const Refusal& refusal) {
   return response;
 }
 
-Refusal ToRefusal(const Error& error, unsigned status) {
+HttpRefusal ToRefusal(const Error& error, unsigned status) {
   if (error.code == Code::kTooLarge && status == 400) status = 413;
   return {status, std::string(Name(error.code)), error.message, error.remedy, ""};
 }

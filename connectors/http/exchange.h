@@ -1,6 +1,6 @@
 // Requests and answers as plain values, so that handlers know no sockets.
 //
-//   HttpRequest -> [handler] -> HttpResponse, or a Plan whose end is one
+//   HttpRequest -> [handler] -> HttpResponse, or an HttpPlan whose end is one
 //
 // Values; any thread.
 #pragma once
@@ -41,19 +41,19 @@ struct HttpResponse {
 };
 
 // Why a request is refused. The body has the shape that OpenAI's clients read, and the remedy.
-struct Refusal {
+struct HttpRefusal {
   unsigned status = 400;
   std::string code;
   std::string message;
   std::string remedy;
   std::string param;  // which field, for OpenAI's clients; may be empty
 };
-HttpResponse ToResponse(const Refusal& refusal);
-Refusal ToRefusal(const Error& error, unsigned status = 400);
-std::string ErrorJson(const Refusal& refusal);
+HttpResponse ToResponse(const HttpRefusal& refusal);
+HttpRefusal ToRefusal(const Error& error, unsigned status = 400);
+std::string ErrorJson(const HttpRefusal& refusal);
 
 // What became of an event so far.
-struct Ending {
+struct EventEnding {
   bool stored = false;                 // it will have an outcome
   std::optional<std::string> outcome;  // the committed line
   std::optional<Error> failure;        // not stored
@@ -63,13 +63,13 @@ struct Ending {
 class Streamed {
  public:
   virtual ~Streamed() = default;
-  virtual HttpResponse Begin() = 0;                      // status, type and headers
-  virtual std::string Token(std::string_view text) = 0;  // provisional
-  virtual std::string End(const Ending& ending) = 0;     // without an outcome: it took too long
+  virtual HttpResponse Begin() = 0;                        // status, type and headers
+  virtual std::string Token(std::string_view text) = 0;    // provisional
+  virtual std::string End(const EventEnding& ending) = 0;  // without an outcome: it took too long
 };
 
 // Events for the log, and how their endings make an answer.
-struct Plan {
+struct HttpPlan {
   struct Item {
     std::string tenant;
     std::string id;
@@ -80,10 +80,10 @@ struct Plan {
   };
   std::vector<Item> events;  // in this order
   bool waits = true;         // for outcomes; else until all are stored
-  std::function<HttpResponse(const std::vector<Ending>& endings)> answer;
+  std::function<HttpResponse(const std::vector<EventEnding>& endings)> answer;
   std::shared_ptr<Streamed> stream;  // of one event: once it is stored, instead of `answer`
 };
 
-using Handled = std::variant<HttpResponse, Plan>;
+using Handled = std::variant<HttpResponse, HttpPlan>;
 
 }  // namespace nudge

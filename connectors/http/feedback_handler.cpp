@@ -5,7 +5,7 @@ namespace nudge {
 namespace {
 
 // The messages of the codec speak of the event; a client knows the body.
-void InTermsOfBody(Refusal& refusal) {
+void InTermsOfBody(HttpRefusal& refusal) {
   constexpr std::string_view kData = "data.";
   constexpr std::string_view kQueryId = "query_id";
   if (refusal.message.starts_with(kData)) refusal.message.erase(0, kData.size());
@@ -19,7 +19,7 @@ void InTermsOfBody(Refusal& refusal) {
 
 Handled PostFeedback(const HttpRequest& request, const Scene& scene) {
   const auto body = BodyOf(request, scene);
-  if (const auto* refusal = std::get_if<Refusal>(&body)) return ToResponse(*refusal);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&body)) return ToResponse(*refusal);
   EventDraft draft;
   std::string data;
   std::string answer_id;
@@ -47,21 +47,21 @@ Handled PostFeedback(const HttpRequest& request, const Scene& scene) {
     json.Fail(Code::kInvalidEvent, "answer_id: missing", "name the answer by its event id");
   }
   if (!json.ok()) {
-    Refusal refusal = ToRefusal(json.TakeError());
+    HttpRefusal refusal = ToRefusal(json.TakeError());
     InTermsOfBody(refusal);
     return ToResponse(refusal);
   }
   if (draft.id.empty()) draft.id = GivenId(request);
   draft.members = R"("specversion":"1.0","type":"nudge.feedback","data":{)" + data + "}";
   auto item = Admit(std::move(draft), scene.caller, request, scene.limits);
-  if (auto* refusal = std::get_if<Refusal>(&item)) {
+  if (auto* refusal = std::get_if<HttpRefusal>(&item)) {
     InTermsOfBody(*refusal);
     return ToResponse(*refusal);
   }
-  Plan plan;
+  HttpPlan plan;
   plan.waits = !RespondsAsync(request);
-  plan.events.push_back(std::get<Plan::Item>(std::move(item)));
-  plan.answer = [id = plan.events.front().id](const std::vector<Ending>& endings) {
+  plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
+  plan.answer = [id = plan.events.front().id](const std::vector<EventEnding>& endings) {
     return OfReceipt(endings.front(), id);
   };
   return plan;

@@ -23,6 +23,8 @@ unsigned StatusOf(Code code) {
     case Code::kModelFailed:
     case Code::kInternal:
       return 500;
+    case Code::kBusy:
+      return 429;
     case Code::kUnavailable:
       return 503;
     default:
@@ -32,11 +34,11 @@ unsigned StatusOf(Code code) {
 
 }  // namespace
 
-std::variant<JsonValue, Refusal> BodyOf(const HttpRequest& request, const Scene& scene) {
+std::variant<JsonValue, HttpRefusal> BodyOf(const HttpRequest& request, const Scene& scene) {
   const std::string media = request.MediaType();
   if (!media.empty() && media != "application/json" && !media.ends_with("+json")) {
-    return Refusal{415, "unsupported_media_type", "the body is " + Quoted(media),
-                   "send application/json", ""};
+    return HttpRefusal{415, "unsupported_media_type", "the body is " + Quoted(media),
+                       "send application/json", ""};
   }
   const Result<JsonValue> root = ParseJson(request.body, scene.limits.json_depth);
   if (!root.ok()) return ToRefusal(root.error());
@@ -78,14 +80,15 @@ HttpResponse Pending(const std::string& id) {
   return response;
 }
 
-HttpResponse WithoutOutcome(const Ending& ending, const std::string& id) {
+HttpResponse WithoutOutcome(const EventEnding& ending, const std::string& id) {
   if (ending.stored) return Pending(id);  // a server that stops tells so after `stored`, too
   if (ending.failure) {
     const Error& error = *ending.failure;
-    Refusal refusal = ToRefusal(error, StatusOf(error.code));
+    HttpRefusal refusal = ToRefusal(error, StatusOf(error.code));
     if (refusal.status == 400 || refusal.status == 409) refusal.status = 503;  // not its fault
     HttpResponse response = ToResponse(refusal);
-    if (refusal.status == 503) response.headers.emplace_back("Retry-After", "1");
+    if (refusal.status == 503 || refusal.status == 429)
+      response.headers.emplace_back("Retry-After", "1");
     return response;
   }
   HttpResponse response =
@@ -95,11 +98,11 @@ HttpResponse WithoutOutcome(const Ending& ending, const std::string& id) {
   return response;
 }
 
-Refusal OfDeadLetter(const DeadLetter& letter) {
+HttpRefusal OfDeadLetter(const DeadLetter& letter) {
   return ToRefusal(letter.error, StatusOf(letter.error.code));
 }
 
-HttpResponse OfReceipt(const Ending& ending, const std::string& id) {
+HttpResponse OfReceipt(const EventEnding& ending, const std::string& id) {
   if (!ending.outcome) return WithoutOutcome(ending, id);
   const Result<RecordedOutcome> read = DecodeOutcome(*ending.outcome);
   if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));

@@ -1,7 +1,7 @@
-// What each path does: HttpRequest, Scene -> [handler] -> HttpResponse | Plan.
+// What each path does: HttpRequest, Scene -> [handler] -> HttpResponse | HttpPlan.
 //
-// Plain functions without sockets or waiting, each in a file of its own; any thread. What a Plan
-// holds lives on after the call, so it keeps copies, and the door.
+// Plain functions without sockets or waiting, each in a file of its own; any thread. What a
+// HttpPlan holds lives on after the call, so it keeps copies, and the door.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ Handled GetPage(const HttpRequest& request, const Scene& scene);
 // ---- What they share ----------------------------------------------------------------------------
 
 // The body as JSON, UTF-8 throughout; it lives until the thread's next ParseJson or DecodeEvent.
-std::variant<JsonValue, Refusal> BodyOf(const HttpRequest& request, const Scene& scene);
+std::variant<JsonValue, HttpRefusal> BodyOf(const HttpRequest& request, const Scene& scene);
 
 // Whether the client wants no more than to know that its event is stored (Prefer: respond-async).
 bool RespondsAsync(const HttpRequest& request);
@@ -60,12 +60,12 @@ HttpResponse Pending(const std::string& id);
 
 // For an event that has no outcome: not stored, perhaps not stored, or stored. `ending.outcome` is
 // empty.
-HttpResponse WithoutOutcome(const Ending& ending, const std::string& id);
+HttpResponse WithoutOutcome(const EventEnding& ending, const std::string& id);
 
 // A dead letter as an answer in the shape of an error.
-Refusal OfDeadLetter(const DeadLetter& letter);
+HttpRefusal OfDeadLetter(const DeadLetter& letter);
 
 // The answer to one event that is no question: {"event_id", "summary"}, or why not.
-HttpResponse OfReceipt(const Ending& ending, const std::string& id);
+HttpResponse OfReceipt(const EventEnding& ending, const std::string& id);
 
 }  // namespace nudge

@@ -125,7 +125,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void Serve();
 
   // ---- Waiting for outcomes ----
-  void Follow(Plan plan);
+  void Follow(HttpPlan plan);
   Following FollowingOf(size_t at);
   bool IsSettled() const;
   void Settle();
@@ -133,7 +133,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void EndTurn();
 
   // ---- Writing ----
-  void Refuse(const Refusal& refusal);
+  void Refuse(const HttpRefusal& refusal);
   void Respond(HttpResponse answer);
   template <class Body>
   void WriteHead(const HttpResponse& answer, http::response<Body>& response);
@@ -166,8 +166,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
   uint64_t turn_ = 0;  // counts requests: what the door tells of an earlier one comes too late
   bool follows_ = false;
-  Plan plan_;
-  std::vector<Ending> endings_;
+  HttpPlan plan_;
+  std::vector<EventEnding> endings_;
   std::vector<std::pair<std::string, std::string>> headers_;  // of this request's answer
 
   http::response<http::string_body> response_;
@@ -307,16 +307,16 @@ void Session::Serve() {
   request.body = std::move(message.body());
   const auto unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
-  Served served =
+  ServedRequest served =
       shop_.service.Take(request, std::chrono::steady_clock::now(), unix_seconds.count());
   headers_ = std::move(served.headers);
-  if (auto* plan = std::get_if<Plan>(&served.handled)) return Follow(std::move(*plan));
+  if (auto* plan = std::get_if<HttpPlan>(&served.handled)) return Follow(std::move(*plan));
   Respond(std::get<HttpResponse>(std::move(served.handled)));
 }
 
 // ---- Waiting for outcomes -----------------------------------------------------------------------
 
-void Session::Follow(Plan plan) {
+void Session::Follow(HttpPlan plan) {
   plan_ = std::move(plan);
   endings_.assign(plan_.events.size(), {});
   follows_ = true;
@@ -330,7 +330,7 @@ void Session::Follow(Plan plan) {
   // is posted.
   for (size_t i = 0; i < plan_.events.size(); ++i) {
     Following following = FollowingOf(i);
-    Plan::Item& event = plan_.events[i];
+    HttpPlan::Item& event = plan_.events[i];
     shop_.door.Submit(event.tenant, std::move(event.json), std::move(following));
   }
 }
@@ -339,7 +339,7 @@ Following Session::FollowingOf(size_t at) {
   const auto to = [weak = weak_from_this(), mailbox = mailbox_](auto call) {
     mailbox->Post(weak, std::move(call));
   };
-  Plan::Item event = plan_.events[at];
+  HttpPlan::Item event = plan_.events[at];
   event.json.clear();
   const uint64_t turn = turn_;
   Following following;
@@ -387,7 +387,7 @@ void Session::OnFailed(uint64_t turn, size_t at, Error error) {
 }
 
 bool Session::IsSettled() const {
-  return std::all_of(endings_.begin(), endings_.end(), [this](const Ending& ending) {
+  return std::all_of(endings_.begin(), endings_.end(), [this](const EventEnding& ending) {
     return ending.failure || ending.outcome || (!plan_.waits && ending.stored);
   });
 }
@@ -427,7 +427,7 @@ void Session::EndTurn() {
 // ---- Writing ------------------------------------------------------------------------------------
 
 // Ends the connection: the rest of the request is not read.
-void Session::Refuse(const Refusal& refusal) {
+void Session::Refuse(const HttpRefusal& refusal) {
   keeps_alive_ = false;
   Respond(ToResponse(refusal));
 }

@@ -49,24 +49,24 @@ std::string_view HostOf(std::string_view host) {
 
 std::span<const Route> Routes() {
   static const std::vector<Route> kRoutes = {
-      {"POST", "/v1/events", true, PostEvents, {200, 202, 400, 403, 413, 415, 503, 504}},
+      {"POST", "/v1/events", true, PostEvents, {200, 202, 400, 403, 413, 415, 429, 503, 504}},
       {"GET", "/v1/outcomes/{id}", true, GetOutcome, {200, 202, 400, 403, 404}},
       {"POST",
        "/v1/chat/completions",
        true,
        PostChatCompletions,
-       {200, 202, 400, 403, 404, 409, 413, 415, 500, 503, 504}},
+       {200, 202, 400, 403, 404, 409, 413, 415, 429, 500, 503, 504}},
       {"GET", "/v1/models", true, GetModels, {200}},
       {"POST",
        "/v1/feedback",
        true,
        PostFeedback,
-       {200, 202, 400, 403, 404, 409, 410, 413, 415, 500, 503, 504}},
+       {200, 202, 400, 403, 404, 409, 410, 413, 415, 429, 500, 503, 504}},
       {"POST",
        "/v1/documents",
        true,
        PostDocuments,
-       {200, 202, 400, 403, 409, 413, 415, 500, 503, 504}},
+       {200, 202, 400, 403, 409, 413, 415, 429, 500, 503, 504}},
       {"GET", "/healthz", false, GetHealth, {200}},
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
       {"GET", "/", false, GetPage, {200}},
@@ -103,8 +103,9 @@ HttpService::HttpService(const HttpOptions& options, const Door& door, const Eve
   }
 }
 
-Served HttpService::Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds) {
-  Served served;
+ServedRequest HttpService::Take(const HttpRequest& request, Clock::time_point now,
+                                int64_t unix_seconds) {
+  ServedRequest served;
   try {
     if (auto refused = CheckOrigin(request, served)) {
       served.handled = *std::move(refused);
@@ -150,8 +151,8 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
                                              [&](const std::string& tenant, const std::string& id) {
                                                return Owned(caller, {tenant, id});
                                              }});
-  if (auto* plan = std::get_if<Plan>(&handled)) {
-    for (Plan::Item& event : plan->events) {
+  if (auto* plan = std::get_if<HttpPlan>(&handled)) {
+    for (HttpPlan::Item& event : plan->events) {
       event.key_id = caller.key_id;
       event.is_new = !door_.Outcome(event.tenant, event.id);
     }
@@ -162,7 +163,8 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
 // A page of another origin reaches a server on the same machine through its user's browser, and
 // simple requests need no leave of the server's. So an origin that is not ours is refused, not only
 // left without leave to read the answer.
-HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request, Served& served) const {
+HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request,
+                                              ServedRequest& served) const {
   const std::string_view origin = request.Header("origin");
   if (origin.empty()) return std::nullopt;
   served.headers.emplace_back("Vary", "Origin");
@@ -246,7 +248,7 @@ Ownership HttpService::Owned(const Caller& caller, const EventKey& event) {
 }
 
 // Whoever was first: an id that is sent again makes nobody its owner.
-void HttpService::Stored(const Plan::Item& event) {
+void HttpService::Stored(const HttpPlan::Item& event) {
   if (!event.is_new) return;
   const EventKey key{event.tenant, event.id};
   const MutexLock lock(mutex_);

@@ -6,7 +6,7 @@ namespace nudge {
 
 Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
   const auto tenant = TenantOf(scene.caller, request, std::string(request.Query("tenant")));
-  if (const auto* refusal = std::get_if<Refusal>(&tenant)) return ToResponse(*refusal);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   const auto& name = std::get<std::string>(tenant);
   const std::string id = PercentDecoded(request.path.substr(request.path.rfind('/') + 1));
   const Ownership owned = scene.owned(name, id);
