@@ -29,7 +29,7 @@ class World {
 
   Answer Send(HttpRequest request) {
     request.headers.try_emplace("host", "localhost");
-    ServedRequest served = service_.Take(request, {}, 1'700'000'000);
+    HttpServed served = service_.Take(request, {}, 1'700'000'000);
     auto* plan = std::get_if<HttpPlan>(&served.handled);
     Answer answer = plan ? Follow(*plan) : AnswerOf(std::get<HttpResponse>(served.handled));
     ExpectKnown(request.path, answer.status);
@@ -48,7 +48,7 @@ class World {
 
  private:
   Answer Follow(HttpPlan& plan) {
-    std::vector<EventEnding> endings(plan.events.size());
+    std::vector<HttpEnding> endings(plan.events.size());
     std::string streamed;
     for (size_t i = 0; i < plan.events.size(); ++i) {
       std::promise<void> done;

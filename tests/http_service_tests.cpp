@@ -42,12 +42,12 @@ class KeyedWorld {
                     const std::string& body = "", Headers headers = {}) {
     headers.try_emplace("content-type", "application/json");
     if (!key.empty()) headers.emplace("authorization", "Bearer " + key);
-    ServedRequest served =
+    HttpServed served =
         service_->Take({method, path, {}, std::move(headers), body}, now, 1'700'000'000);
     sent_headers = served.headers;
     auto* plan = std::get_if<HttpPlan>(&served.handled);
     if (plan == nullptr) return std::get<HttpResponse>(served.handled);
-    std::vector<EventEnding> endings(1);
+    std::vector<HttpEnding> endings(1);
     std::promise<void> done;
     const HttpPlan::Item& event = plan->events.at(0);
     door.Submit(event.tenant, event.json,
@@ -187,7 +187,7 @@ BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
     options.address = address;
     HttpService service(options, door, {});
     const auto status = [&](const std::string& host) {
-      const ServedRequest served =
+      const HttpServed served =
           service.Take({"GET", "/v1/models", {}, {{"host", host}}, ""}, {}, 0);
       return std::get<HttpResponse>(served.handled).status;
     };

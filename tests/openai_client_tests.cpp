@@ -1,6 +1,7 @@
 // labels: model
 // OpenAI's own Python package against `nudge serve`, as its users write it: openai_client.py starts
-// the server, asks whole and as a stream, asks again under one id, and asks for what cannot be done.
+// the server, asks whole and as a stream, asks again under one id, and asks for what cannot be
+// done.
 #include <boost/test/unit_test.hpp>
 
 #include <filesystem>
@@ -40,10 +41,11 @@ std::string MovedConfig(const std::string& name, const std::string& folder,
 std::string Speak(const std::string& config, const std::string& key = "") {
   const std::string package = CacheFolder() + "/openai";
   BOOST_REQUIRE_MESSAGE(std::filesystem::exists(package), package + ": run scripts/setup");
-  const auto [status, said] = RunCommand(
-      "NUDGE_CACHE='" + CacheFolder() + "' PYTHONPATH='" + package +
-      "' timeout 600 /usr/bin/python3 " NUDGE_SOURCE_DIR "/tests/openai_client.py " NUDGE_BINARY
-      " '" + config + "' " + key);
+  const auto [status, said] =
+      RunCommand("NUDGE_CACHE='" + CacheFolder() + "' PYTHONPATH='" + package +
+                 "' timeout 600 /usr/bin/python3 " NUDGE_SOURCE_DIR
+                 "/tests/openai_client.py " NUDGE_BINARY " '" +
+                 config + "' " + key);
   BOOST_TEST(status == 0, said);
   return said;
 }

@@ -65,7 +65,7 @@ void WriteExtension(const Asked& asked, const RecordedOutcome& outcome, bool dif
 
 // The outcome of the question: an answer, or why there is none. A question that was sent again gets
 // a receipt from the log, and here the answer that its first sending got.
-std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const EventEnding& ending,
+std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const HttpEnding& ending,
                                                    const Door& door) {
   if (!ending.outcome) return WithoutOutcome(ending, asked.id);
   const auto kept = door.Outcome(asked.tenant, asked.id);
@@ -83,7 +83,7 @@ std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const Eve
                      "ask again under a new id", ""});
 }
 
-HttpResponse Completion(const Asked& asked, const EventEnding& ending, const Door& door) {
+HttpResponse Completion(const Asked& asked, const HttpEnding& ending, const Door& door) {
   const auto settled = Settle(asked, ending, door);
   HttpResponse response;
   if (const auto* refused = std::get_if<HttpResponse>(&settled)) {
@@ -123,7 +123,7 @@ class ChatStream final : public Streamed {
     return ContentDelta(text);
   }
 
-  std::string End(const EventEnding& ending) override {
+  std::string End(const HttpEnding& ending) override {
     const auto settled = Settle(asked_, ending, door_);
     if (const auto* refused = std::get_if<HttpResponse>(&settled)) {
       if (refused->status != 202) return "data: " + refused->body + "\n\n";
@@ -232,7 +232,7 @@ Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
   HttpPlan plan;
   plan.waits = chat.stream || !RespondsAsync(request);
   plan.events.push_back(std::move(item));
-  plan.answer = [asked, &door = scene.door](const std::vector<EventEnding>& endings) {
+  plan.answer = [asked, &door = scene.door](const std::vector<HttpEnding>& endings) {
     return Completion(asked, endings.front(), door);
   };
   if (chat.stream) plan.stream = std::make_shared<ChatStream>(std::move(asked), scene.door);

@@ -69,7 +69,7 @@ Handled PostDocuments(const HttpRequest& request, const Scene& scene) {
   HttpPlan plan;
   plan.waits = !RespondsAsync(request);
   plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
-  plan.answer = [id = plan.events.front().id](const std::vector<EventEnding>& endings) {
+  plan.answer = [id = plan.events.front().id](const std::vector<HttpEnding>& endings) {
     return OfReceipt(endings.front(), id);
   };
   return plan;

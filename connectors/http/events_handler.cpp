@@ -65,11 +65,11 @@ std::variant<std::vector<EventDraft>, HttpRefusal> Drafts(const HttpRequest& req
 }
 
 // The outcomes of a batch, or where they will be; one that was not stored makes it an error.
-HttpResponse OfBatch(const std::vector<EventEnding>& endings, const std::vector<std::string>& ids) {
+HttpResponse OfBatch(const std::vector<HttpEnding>& endings, const std::vector<std::string>& ids) {
   const auto all = [&](auto&& what) { return std::all_of(endings.begin(), endings.end(), what); };
   HttpResponse response;
   JsonWriter json(response.body);
-  if (all([](const EventEnding& ending) { return ending.outcome.has_value(); })) {
+  if (all([](const HttpEnding& ending) { return ending.outcome.has_value(); })) {
     response.type = kBatch;
     for (size_t i = 0; i < endings.size(); ++i) {
       json.Raw(i == 0 ? "[" : ",").Raw(*endings[i].outcome);
@@ -77,7 +77,7 @@ HttpResponse OfBatch(const std::vector<EventEnding>& endings, const std::vector<
     json.Raw("]");
     return response;
   }
-  response.status = all([](const EventEnding& ending) { return ending.stored; }) ? 202 : 503;
+  response.status = all([](const HttpEnding& ending) { return ending.stored; }) ? 202 : 503;
   json.Raw(R"({"events":[)");
   for (size_t i = 0; i < endings.size(); ++i) {
     json.Raw(i == 0 ? R"({"event_id":)" : R"(,{"event_id":)").Text(ids[i]);
@@ -119,11 +119,11 @@ Handled PostEvents(const HttpRequest& request, const Scene& scene) {
     ids.push_back(plan.events.back().id);
   }
   if (batch) {
-    plan.answer = [ids](const std::vector<EventEnding>& endings) { return OfBatch(endings, ids); };
+    plan.answer = [ids](const std::vector<HttpEnding>& endings) { return OfBatch(endings, ids); };
     return plan;
   }
-  plan.answer = [id = ids.front()](const std::vector<EventEnding>& endings) {
-    const EventEnding& ending = endings.front();
+  plan.answer = [id = ids.front()](const std::vector<HttpEnding>& endings) {
+    const HttpEnding& ending = endings.front();
     if (!ending.outcome) return WithoutOutcome(ending, id);
     return HttpResponse{200, std::string(kEvent), *ending.outcome, {}};
   };

@@ -53,7 +53,7 @@ HttpRefusal ToRefusal(const Error& error, unsigned status = 400);
 std::string ErrorJson(const HttpRefusal& refusal);
 
 // What became of an event so far.
-struct EventEnding {
+struct HttpEnding {
   bool stored = false;                 // it will have an outcome
   std::optional<std::string> outcome;  // the committed line
   std::optional<Error> failure;        // not stored
@@ -63,9 +63,9 @@ struct EventEnding {
 class Streamed {
  public:
   virtual ~Streamed() = default;
-  virtual HttpResponse Begin() = 0;                        // status, type and headers
-  virtual std::string Token(std::string_view text) = 0;    // provisional
-  virtual std::string End(const EventEnding& ending) = 0;  // without an outcome: it took too long
+  virtual HttpResponse Begin() = 0;                       // status, type and headers
+  virtual std::string Token(std::string_view text) = 0;   // provisional
+  virtual std::string End(const HttpEnding& ending) = 0;  // without an outcome: it took too long
 };
 
 // Events for the log, and how their endings make an answer.
@@ -80,7 +80,7 @@ struct HttpPlan {
   };
   std::vector<Item> events;  // in this order
   bool waits = true;         // for outcomes; else until all are stored
-  std::function<HttpResponse(const std::vector<EventEnding>& endings)> answer;
+  std::function<HttpResponse(const std::vector<HttpEnding>& endings)> answer;
   std::shared_ptr<Streamed> stream;  // of one event: once it is stored, instead of `answer`
 };
 

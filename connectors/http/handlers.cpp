@@ -80,7 +80,7 @@ HttpResponse Pending(const std::string& id) {
   return response;
 }
 
-HttpResponse WithoutOutcome(const EventEnding& ending, const std::string& id) {
+HttpResponse WithoutOutcome(const HttpEnding& ending, const std::string& id) {
   if (ending.stored) return Pending(id);  // a server that stops tells so after `stored`, too
   if (ending.failure) {
     const Error& error = *ending.failure;
@@ -102,7 +102,7 @@ HttpRefusal OfDeadLetter(const DeadLetter& letter) {
   return ToRefusal(letter.error, StatusOf(letter.error.code));
 }
 
-HttpResponse OfReceipt(const EventEnding& ending, const std::string& id) {
+HttpResponse OfReceipt(const HttpEnding& ending, const std::string& id) {
   if (!ending.outcome) return WithoutOutcome(ending, id);
   const Result<RecordedOutcome> read = DecodeOutcome(*ending.outcome);
   if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));

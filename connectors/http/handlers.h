@@ -60,12 +60,12 @@ HttpResponse Pending(const std::string& id);
 
 // For an event that has no outcome: not stored, perhaps not stored, or stored. `ending.outcome` is
 // empty.
-HttpResponse WithoutOutcome(const EventEnding& ending, const std::string& id);
+HttpResponse WithoutOutcome(const HttpEnding& ending, const std::string& id);
 
 // A dead letter as an answer in the shape of an error.
 HttpRefusal OfDeadLetter(const DeadLetter& letter);
 
 // The answer to one event that is no question: {"event_id", "summary"}, or why not.
-HttpResponse OfReceipt(const EventEnding& ending, const std::string& id);
+HttpResponse OfReceipt(const HttpEnding& ending, const std::string& id);
 
 }  // namespace nudge

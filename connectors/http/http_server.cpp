@@ -167,7 +167,7 @@ class Session : public std::enable_shared_from_this<Session> {
   uint64_t turn_ = 0;  // counts requests: what the door tells of an earlier one comes too late
   bool follows_ = false;
   HttpPlan plan_;
-  std::vector<EventEnding> endings_;
+  std::vector<HttpEnding> endings_;
   std::vector<std::pair<std::string, std::string>> headers_;  // of this request's answer
 
   http::response<http::string_body> response_;
@@ -307,7 +307,7 @@ void Session::Serve() {
   request.body = std::move(message.body());
   const auto unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
-  ServedRequest served =
+  HttpServed served =
       shop_.service.Take(request, std::chrono::steady_clock::now(), unix_seconds.count());
   headers_ = std::move(served.headers);
   if (auto* plan = std::get_if<HttpPlan>(&served.handled)) return Follow(std::move(*plan));
@@ -387,7 +387,7 @@ void Session::OnFailed(uint64_t turn, size_t at, Error error) {
 }
 
 bool Session::IsSettled() const {
-  return std::all_of(endings_.begin(), endings_.end(), [this](const EventEnding& ending) {
+  return std::all_of(endings_.begin(), endings_.end(), [this](const HttpEnding& ending) {
     return ending.failure || ending.outcome || (!plan_.waits && ending.stored);
   });
 }

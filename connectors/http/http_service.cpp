@@ -103,9 +103,9 @@ HttpService::HttpService(const HttpOptions& options, const Door& door, const Eve
   }
 }
 
-ServedRequest HttpService::Take(const HttpRequest& request, Clock::time_point now,
-                                int64_t unix_seconds) {
-  ServedRequest served;
+HttpServed HttpService::Take(const HttpRequest& request, Clock::time_point now,
+                             int64_t unix_seconds) {
+  HttpServed served;
   try {
     if (auto refused = CheckOrigin(request, served)) {
       served.handled = *std::move(refused);
@@ -164,7 +164,7 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
 // simple requests need no leave of the server's. So an origin that is not ours is refused, not only
 // left without leave to read the answer.
 HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request,
-                                              ServedRequest& served) const {
+                                              HttpServed& served) const {
   const std::string_view origin = request.Header("origin");
   if (origin.empty()) return std::nullopt;
   served.headers.emplace_back("Vary", "Origin");

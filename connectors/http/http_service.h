@@ -1,6 +1,6 @@
 // What the server does with a request: who sends it, whether they may, which handler has it.
 //
-//   HttpRequest -> [HttpService::Take] -> ServedRequest: an answer at once, or an HttpPlan for the
+//   HttpRequest -> [HttpService::Take] -> HttpServed: an answer at once, or an HttpPlan for the
 //   door
 //
 // It knows no sockets. Any thread; the door outlives it.
@@ -35,7 +35,7 @@ std::span<const Route> Routes();
 // What every path may answer: those of the server, of keys, and of what is no path.
 std::span<const unsigned> CommonStatuses();
 
-struct ServedRequest {
+struct HttpServed {
   Handled handled;
   std::vector<std::pair<std::string, std::string>> headers;  // to add to whatever is answered
 };
@@ -48,7 +48,7 @@ class HttpService {
   // origin is none.
   HttpService(const HttpOptions& options, const Door& door, const EventLimits& limits);
 
-  ServedRequest Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
+  HttpServed Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
 
   // The event is in the log: its user may see its outcome.
   void Stored(const HttpPlan::Item& event);
@@ -66,7 +66,7 @@ class HttpService {
   using EventKey = std::pair<std::string, std::string>;  // tenant, id
 
   Handled Handle(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
-  Refused CheckOrigin(const HttpRequest& request, ServedRequest& served) const;
+  Refused CheckOrigin(const HttpRequest& request, HttpServed& served) const;
   Refused CheckHost(const HttpRequest& request) const;
   std::variant<Caller, HttpResponse> CallerOf(const HttpRequest& request) const;
   Refused TakeToken(const Caller& caller, Clock::time_point now);
