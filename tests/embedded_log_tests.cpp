@@ -416,6 +416,62 @@ BOOST_AUTO_TEST_CASE(retention_takes_whole_segments_and_none_that_is_needed) {
   BOOST_TEST(Append(opened.log, "more").ok());
 }
 
+BOOST_AUTO_TEST_CASE(what_is_erased_is_gone_from_the_files_and_nothing_else_moves) {
+  const TempFolder folder;
+  EventLogOptions options = In(folder.path());
+  options.segment_bytes_max = 4096;
+  Opened opened(options);
+  Strings wanted;
+  for (int i = 0; i < 40; ++i) {
+    wanted.push_back("secret-" + std::to_string(i) + "-" + std::string(300, 'x'));
+    BOOST_REQUIRE(Append(opened.log, wanted.back()).ok());
+  }
+  wanted.emplace_back("short");
+  BOOST_REQUIRE(Append(opened.log, wanted.back()).ok());
+  const std::set<int64_t> erased = {0, 7, 23, 39, 40};  // of several segments, the last one too
+  BOOST_TEST((opened.log.Erase(erased, 40).error().code == Code::kInternal));  // 40 is needed
+  BOOST_TEST((opened.log.Erase({41}, 99).error().code == Code::kInternal));    // is not there yet
+  BOOST_TEST(ReadFolder(folder.path()) == wanted, boost::test_tools::per_element());
+  EmbeddedSource before(opened.log);  // reads on in the files as they are then
+  Record record;
+  BOOST_TEST((*before.Next(record, kPatience) == Source::Pull::kRecord));
+
+  BOOST_TEST(opened.log.Erase(erased, 41).ok());
+  BOOST_TEST(opened.log.Erase(erased, 41).ok());  // again: nothing is left to do
+  const auto there = [&] {
+    std::string all;
+    for (const auto& [base, path] : SegmentsIn(folder.path())) all += FileBytes(path);
+    return all;
+  };
+  for (int64_t i = 0; i < 40; ++i) {
+    const bool is_there = there().find("secret-" + std::to_string(i) + "-") != std::string::npos;
+    BOOST_TEST(is_there == !erased.contains(i), i);
+  }
+  const Sha256Digest digest = Sha256(wanted[7]);
+  BOOST_TEST(there().find(std::string(digest.begin(), digest.end())) != std::string::npos);
+  BOOST_TEST(there().find("short") == std::string::npos);
+  BOOST_TEST(Append(opened.log, "later").ok());
+  wanted.emplace_back("later");
+  EmbeddedSource source(opened.log);
+  for (int64_t offset = 0; offset <= 41; ++offset) {
+    const Source::Pull pull = *source.Next(record, kPatience);
+    BOOST_TEST(
+        (pull == (erased.contains(offset) ? Source::Pull::kNothing : Source::Pull::kRecord)));
+    if (pull != Source::Pull::kRecord) continue;
+    BOOST_TEST(record.offset == offset);
+    BOOST_TEST(record.bytes == wanted[static_cast<size_t>(offset)]);
+  }
+  for (int64_t offset = 1; offset <= 41; ++offset) BOOST_TEST(before.Next(record, kPatience).ok());
+  opened.log.Stop();
+  size_t visited = 0;
+  BOOST_TEST(ReadEventLog(folder.path(), 0, [&](const Frame& frame) -> Result<Nothing> {
+               BOOST_TEST((frame.kind == FrameKind::kErased) == erased.contains(frame.offset));
+               ++visited;
+               return Nothing{};
+             }).ok());
+  BOOST_TEST(visited == wanted.size());
+}
+
 BOOST_AUTO_TEST_CASE(a_source_that_should_go_on_behind_the_logs_end_says_so) {
   const TempFolder folder;
   Opened opened(In(folder.path()));

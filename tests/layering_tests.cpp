@@ -222,6 +222,29 @@ BOOST_AUTO_TEST_CASE(each_heavy_library_stays_in_its_folders) {
                [](const std::string& path) { return FolderOf(path) == "stages/model/serve"; });
 }
 
+// Two types of one name in one program: the linker takes the inline functions of either for both.
+BOOST_AUTO_TEST_CASE(no_two_headers_have_a_type_of_the_same_name) {
+  static const std::regex kType(
+      R"(^(?:struct|class|enum class) (?:[A-Z_]+\([^)]*\) )?(\w+)(?: final)?(?: :.*)? \{)");
+  static const std::regex kNamespace(R"(^namespace (nudge\S*) \{)");
+  std::map<std::string, std::string> first;
+  for (const File& file : Sources()) {
+    if (!IsHeader(file)) continue;
+    std::ifstream in(std::filesystem::path(NUDGE_SOURCE_DIR) / file.path);
+    std::string space;
+    for (std::string line; std::getline(in, line);) {
+      std::smatch match;
+      if (std::regex_search(line, match, kNamespace)) space = match[1];
+      if (line == "namespace keys {") space = "nudge::keys";
+      if (!std::regex_search(line, match, kType)) continue;
+      const std::string name = space + "::" + match[1].str();
+      const auto [other, is_new] = first.emplace(name, file.path);
+      BOOST_TEST(is_new, name << " is in " << other->second << " and in " << file.path);
+    }
+  }
+  BOOST_TEST(first.size() > 200U);
+}
+
 BOOST_AUTO_TEST_CASE(heavy_headers_stay_out_of_headers) {
   for (const File& file : Sources()) {
     if (!IsHeader(file)) continue;

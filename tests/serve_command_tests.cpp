@@ -52,6 +52,7 @@ class Server {
   explicit Server(const std::string& config, const std::string& environment = "",
                   rlim_t file_bytes = 0)
       : said_path_(config + ".said") {
+    std::filesystem::remove(said_path_);  // of a life before
     process_ = fork();
     ENSURE(process_ >= 0);
     if (process_ > 0) return;
@@ -245,7 +246,7 @@ BOOST_AUTO_TEST_CASE(
 BOOST_AUTO_TEST_CASE(a_full_disk_refuses_what_does_not_fit_and_takes_what_does) {
   const TempFolder folder;
   const std::string config = WriteConfig(folder.path(), R"(, "checkpoint": {"enabled": false})");
-  Server server(config, "", 200'000);
+  Server server(config, "", 150'000);
   const uint16_t port = server.WaitForPort();
   BOOST_REQUIRE(port > 0);
   const auto document = [](const std::string& id) {
@@ -282,10 +283,15 @@ struct Client {
   std::set<std::string> acknowledged;
   int wrong = 0;  // a status that was not to be expected
 
+  std::string Id() const {
+    std::string id = std::to_string(number);
+    return id.append("-").append(std::to_string(next));
+  }
+
   // Until the connection ends.
   void Work(Connection& connection) {
     while (true) {
-      const std::string id = "c" + std::to_string(number) + "-" + std::to_string(next);
+      const std::string id = Id();
       const bool waits = next % 3 == 0;
       if (!connection.Send(Request("POST", "/v1/events", Question(id, "What is " + id + "?"),
                                    waits ? "" : kAsync))) {

@@ -96,7 +96,7 @@ void EmbeddedLog::OpenLast(const std::function<void(const std::string&)>& on_not
     if (frame.offset != next_offset_) {
       Refuse(DamagedRecord(path_, next_offset_, reader->position()));
     }
-    if (frame.kind == FrameKind::kRecord) ++next_offset_;
+    if (frame.kind != FrameKind::kMark) ++next_offset_;
   }
   if (!found.ok()) Refuse(found.error());
   file_bytes_ = reader->position();
@@ -160,12 +160,17 @@ void EmbeddedLog::Work() {
     std::vector<Waiting> group;
     {
       const MutexLock lock(mutex_);
-      changed_.Wait(mutex_, [&]() REQUIRES(mutex_) { return stopping_ || !queue_.empty(); });
+      changed_.Wait(
+          mutex_, [&]() REQUIRES(mutex_) { return stopping_ || roll_wanted_ || !queue_.empty(); });
+      if (stopping_ && queue_.empty()) break;
       group = std::exchange(queue_, {});
       queued_bytes_ = 0;
     }
-    if (group.empty()) break;
-    WriteGroup(std::move(group));
+    if (group.empty()) {
+      (void)RollAndCount();  // who wanted it looks
+    } else {
+      WriteGroup(std::move(group));
+    }
   }
   WriteMark();
 }
@@ -173,11 +178,7 @@ void EmbeddedLog::Work() {
 // Makes the group durable, or refuses it as a whole.
 void EmbeddedLog::WriteGroup(std::vector<Waiting> group) {
   Result<Nothing> written = Nothing{};
-  if (file_bytes_ >= options_.segment_bytes_max) {
-    written = Roll();
-    const MutexLock lock(mutex_);
-    if (written.ok()) segments_[next_offset_] = {path_, file_bytes_};
-  }
+  if (file_bytes_ >= options_.segment_bytes_max) written = RollAndCount();
   if (written.ok()) {
     buffer_.clear();
     int64_t offset = next_offset_;
@@ -242,6 +243,15 @@ Result<Nothing> EmbeddedLog::Roll() {
   return Nothing{};
 }
 
+Result<Nothing> EmbeddedLog::RollAndCount() {
+  Result<Nothing> rolled = Roll();
+  const MutexLock lock(mutex_);
+  if (rolled.ok()) segments_[next_offset_] = {path_, file_bytes_};
+  roll_wanted_ = false;
+  changed_.NotifyAll();
+  return rolled;
+}
+
 // At a clean end, so that damage to the last group can be told from a torn one. Where it cannot be
 // written nothing is lost.
 void EmbeddedLog::WriteMark() {
@@ -290,6 +300,7 @@ Result<EmbeddedLog::Place> EmbeddedLog::PlaceOf(int64_t offset) const {
 
 Result<Nothing> EmbeddedLog::Retain(int64_t needed_offset) {
   if (options_.retention_bytes_max == 0) return Nothing{};
+  const MutexLock files_lock(files_mutex_);
   const MutexLock lock(mutex_);
   uint64_t bytes = 0;
   for (const auto& [base, segment] : segments_) bytes += segment.bytes;
@@ -303,6 +314,87 @@ Result<Nothing> EmbeddedLog::Retain(int64_t needed_offset) {
     has_removed = true;
   }
   return has_removed ? SyncFolder(options_.folder) : Nothing{};
+}
+
+// ---- Erasing ------------------------------------------------------------------------------------
+
+Result<Nothing> EmbeddedLog::Erase(const std::set<int64_t>& offsets, int64_t needed_offset) {
+  if (offsets.empty()) return Nothing{};
+  if (*offsets.rbegin() >= needed_offset) {
+    return Error{Code::kInternal,
+                 "offset " + std::to_string(*offsets.rbegin()) +
+                     " cannot be erased: a kept state goes on from " +
+                     std::to_string(needed_offset),
+                 ""};
+  }
+  const MutexLock files_lock(files_mutex_);
+  if (Result<Nothing> rolled = RollBehind(*offsets.rbegin()); !rolled.ok()) return rolled;
+  std::map<int64_t, std::string> paths;
+  {
+    const MutexLock lock(mutex_);
+    for (const int64_t offset : offsets) {
+      const auto after = segments_.upper_bound(offset);
+      if (after == segments_.begin()) continue;  // it went by retention
+      paths[std::prev(after)->first] = std::prev(after)->second.path;
+    }
+  }
+  for (const auto& [base, path] : paths) {
+    if (Result<Nothing> erased = EraseIn(path, base, offsets); !erased.ok()) return erased;
+  }
+  return Nothing{};
+}
+
+// Has the record in a segment that is not written any more.
+Result<Nothing> EmbeddedLog::RollBehind(int64_t offset) {
+  const MutexLock lock(mutex_);
+  if (offset >= durable_end_) {
+    return Error{Code::kInternal, "offset " + std::to_string(offset) + " is not in the event log",
+                 ""};
+  }
+  const auto is_behind = [&]() REQUIRES(mutex_) {
+    return std::prev(segments_.end())->first > offset;
+  };
+  if (is_behind()) return Nothing{};
+  roll_wanted_ = true;
+  changed_.NotifyAll();
+  changed_.WaitFor(mutex_, options_.sync_timeout,
+                   [&]() REQUIRES(mutex_) { return !roll_wanted_ || is_behind(); });
+  if (is_behind()) return Nothing{};
+  return Error{Code::kUnreadableFile,
+               options_.folder + ": no further file can be begun, which erasing needs",
+               "make room on that disk"};
+}
+
+// Writes the segment anew, every frame where it was.
+Result<Nothing> EmbeddedLog::EraseIn(const std::string& path, int64_t base_offset,
+                                     const std::set<int64_t>& offsets) const {
+  Result<SegmentReader> reader = SegmentReader::Open(path, base_offset);
+  if (!reader.ok()) return reader.error();
+  const uint64_t size = SizeOf(path);
+  std::string bytes = SegmentHead(base_offset);
+  Frame frame;
+  for (int64_t next = base_offset;;) {
+    const uint64_t position = reader->position();
+    const Result<SegmentReader::Found> found = reader->Next(size, frame);
+    if (!found.ok()) return found.error();
+    if (*found == SegmentReader::Found::kEnd) break;
+    if (*found == SegmentReader::Found::kDefects || frame.offset != next) {
+      return DamagedRecord(path, next, position);
+    }
+    std::string erased;
+    if (frame.kind == FrameKind::kRecord && offsets.contains(frame.offset)) {
+      erased = ErasedBytes(frame.bytes);
+      frame.kind = FrameKind::kErased;
+      frame.bytes = erased;
+    }
+    AppendFrame(frame, bytes);
+    if (frame.kind != FrameKind::kMark) ++next;
+  }
+  const BoundedCall call("fsync", options_.sync_timeout, kRemedyForDisk);
+  Result<Nothing> replaced = ReplaceFile(path, bytes);
+  if (replaced.ok()) return replaced;
+  return Error{Code::kUnreadableFile, path + ": cannot be erased in: " + replaced.error().message,
+               replaced.error().remedy};
 }
 
 namespace {
@@ -326,7 +418,7 @@ Result<Nothing> ReadSegment(const std::string& path, int64_t base, bool is_last,
       return DamagedRecord(path, next, position);
     }
     if (frame.offset != next) return DamagedRecord(path, next, position);
-    if (frame.kind != FrameKind::kRecord) continue;
+    if (frame.kind == FrameKind::kMark) continue;
     if (next++ < offset) continue;
     if (Result<Nothing> visited = visit(frame); !visited.ok()) return visited;
   }

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -60,6 +61,14 @@ class EmbeddedLog {
   // record from `needed_offset` on.
   Result<Nothing> Retain(int64_t needed_offset);
 
+  // Takes the bytes of these records off the disk; offset, key, size and SHA-256 stay. The segment
+  // is written anew beside the old one, which is removed, so blocks of the disk may hold the bytes
+  // until they are used again. Whoever reads the log gets nothing at such an offset, as of a blank
+  // line: a replay from the beginning is another history from then on. So none may be one that a
+  // kept state goes on from (kInternal): that is from `needed_offset` on. Waits for the disk; one
+  // at a time.
+  Result<Nothing> Erase(const std::set<int64_t>& offsets, int64_t needed_offset);
+
   // ---- For readers ------------------------------------------------------------------------------
 
   // Whether the record is durable, after `timeout` at most.
@@ -92,7 +101,11 @@ class EmbeddedLog {
   Result<Nothing> Write(std::string_view bytes);
   void Sync();
   Result<Nothing> Roll();
+  Result<Nothing> RollAndCount();
   void WriteMark();
+  Result<Nothing> RollBehind(int64_t offset);
+  Result<Nothing> EraseIn(const std::string& path, int64_t base_offset,
+                          const std::set<int64_t>& offsets) const;
 
   const EventLogOptions options_;
   Descriptor lock_;
@@ -111,13 +124,15 @@ class EmbeddedLog {
   std::map<int64_t, Segment> segments_ GUARDED_BY(mutex_);
   int64_t durable_end_ GUARDED_BY(mutex_) = 0;
   uint64_t syncs_ GUARDED_BY(mutex_) = 0;
+  bool roll_wanted_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
+  Mutex files_mutex_;  // taken before mutex_, by who removes or replaces files
   std::thread thread_;
 };
 
-// Visits every whole record of a folder from `offset` on, while a process may write it: what is
-// being written at the end is left out. kUnreadableFile for a record that is damaged; an error of
-// `visit` ends it.
+// Visits every whole record of a folder from `offset` on, also those that were erased, while a
+// process may write it: what is being written at the end is left out. kUnreadableFile for a record
+// that is damaged; an error of `visit` ends it.
 using LogVisit = std::function<Result<Nothing>(const Frame& record)>;
 Result<Nothing> ReadEventLog(const std::string& folder, int64_t offset, const LogVisit& visit);
 

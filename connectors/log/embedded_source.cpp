@@ -37,19 +37,18 @@ Result<Source::Pull> EmbeddedSource::Next(Record& record, std::chrono::milliseco
     return Pull::kNothing;
   }
   if (!log_.WaitFor(next_, timeout)) return Pull::kNothing;
-  if (const Result<Nothing> read = Read(record); !read.ok()) {
-    error_ = read.error();
-    return *error_;
-  }
-  return Pull::kRecord;
+  const Result<bool> read = Read(record);
+  if (read.ok()) return *read ? Pull::kRecord : Pull::kNothing;
+  error_ = read.error();
+  return *error_;
 }
 
-// The record of next_, which is durable.
-Result<Nothing> EmbeddedSource::Read(Record& record) {
+// The record of next_, which is durable; false: it was erased.
+Result<bool> EmbeddedSource::Read(Record& record) {
   Frame frame;
   do {
     if (!reader_ || reader_->position() >= place_.end_bytes || reader_next_ > next_) {
-      if (Result<Nothing> opened = Open(next_); !opened.ok()) return opened;
+      if (const Result<Nothing> opened = Open(next_); !opened.ok()) return opened.error();
     }
     const uint64_t position = reader_->position();
     const Result<SegmentReader::Found> found = reader_->Next(place_.end_bytes, frame);
@@ -57,9 +56,10 @@ Result<Nothing> EmbeddedSource::Read(Record& record) {
     if (*found != SegmentReader::Found::kFrame || frame.offset != reader_next_) {
       return DamagedRecord(place_.path, reader_next_, position);
     }
-    if (frame.kind == FrameKind::kRecord) ++reader_next_;
+    if (frame.kind != FrameKind::kMark) ++reader_next_;
   } while (reader_next_ <= next_);
   ++next_;
+  if (frame.kind == FrameKind::kErased) return false;
   record.partition = 0;
   record.offset = frame.offset;
   record.key = frame.key;
@@ -67,7 +67,7 @@ Result<Nothing> EmbeddedSource::Read(Record& record) {
   record.bytes = is_too_large ? frame.bytes.substr(0, options_.head_bytes) : frame.bytes;
   record.refusal.reset();
   if (is_too_large) record.refusal.emplace(TooLarge(frame.bytes, options_.line_bytes));
-  return Nothing{};
+  return true;
 }
 
 // Has a reader for this offset; of the same segment the one that is there.

@@ -2,7 +2,8 @@
 // durable.
 //
 // One partition, 0; the offset is the log's, the key the tenant that the record was stored under.
-// It never ends. Threads as source.h says.
+// It never ends. What was erased delivers nothing: offsets then have gaps. Threads as source.h
+// says.
 #pragma once
 
 #include <optional>
@@ -34,7 +35,7 @@ class EmbeddedSource final : public Source {
   void Resume(int32_t) override { paused_ = false; }
 
  private:
-  Result<Nothing> Read(Record& record);
+  Result<bool> Read(Record& record);
   Result<Nothing> Open(int64_t offset);
 
   const EmbeddedLog& log_;

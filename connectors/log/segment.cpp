@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "stages/hash.h"
+
 namespace nudge {
 namespace {
 
@@ -62,7 +64,8 @@ std::optional<FrameHead> HeadAt(std::string_view bytes) {
   if (bytes.size() < sizeof head) return std::nullopt;
   std::memcpy(&head, bytes.data(), sizeof head);
   const bool is_known = head.kind == static_cast<uint8_t>(FrameKind::kRecord) ||
-                        head.kind == static_cast<uint8_t>(FrameKind::kMark);
+                        head.kind == static_cast<uint8_t>(FrameKind::kMark) ||
+                        head.kind == static_cast<uint8_t>(FrameKind::kErased);
   const bool is_sound = std::memcmp(head.marker, kMarker, sizeof head.marker) == 0 && is_known &&
                         head.zero == 0 && head.key_bytes <= head.body_bytes &&
                         head.body_bytes <= kRecordBytes + kKeyBytes;
@@ -129,6 +132,13 @@ void AppendFrame(const Frame& frame, std::string& out) {
   head.checksum = Checksum(frame.bytes, Checksum(frame.key, head.checksum));
   out.append(reinterpret_cast<const char*>(&head), sizeof head);
   out.append(frame.key).append(frame.bytes);
+}
+
+std::string ErasedBytes(std::string_view bytes) {
+  std::string erased(bytes.size(), '\0');
+  const Sha256Digest digest = Sha256(bytes);
+  if (bytes.size() >= digest.size()) std::copy(digest.begin(), digest.end(), erased.begin());
+  return erased;
 }
 
 std::string SegmentName(int64_t base_offset) {

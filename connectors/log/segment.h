@@ -29,7 +29,8 @@ namespace nudge {
 
 enum class FrameKind : uint8_t {
   kRecord = 1,
-  kMark = 2,  // no record: vouches for those before it, at a clean end
+  kMark = 2,    // no record: vouches for those before it, at a clean end
+  kErased = 3,  // a record whose bytes are gone; as long as it was, so that no other one moves
 };
 
 struct Frame {
@@ -47,6 +48,10 @@ inline constexpr size_t kRecordBytes = 1 << 30;
 
 std::string SegmentHead(int64_t base_offset);
 void AppendFrame(const Frame& frame, std::string& out);
+
+// What takes the place of a record's bytes: their SHA-256, then zeros; of fewer than 32 bytes zeros
+// alone, since a hash would tell them.
+std::string ErasedBytes(std::string_view bytes);
 
 // "00000000000000000042.events"
 std::string SegmentName(int64_t base_offset);

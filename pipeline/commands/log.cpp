@@ -40,7 +40,7 @@ class LineWriter {
 }  // namespace
 
 // The number of a line is the offset of its event, as `nudge replay` counts: where events went by
-// retention blank lines stand for them.
+// retention or were erased blank lines stand for them.
 int DumpLog(const LogArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
   const std::string& folder = config.event_log.folder;
@@ -62,7 +62,7 @@ int DumpLog(const LogArguments& arguments) {
   if (done.ok()) {
     done = ReadEventLog(folder, first, [&](const Frame& frame) {
       return stop_requested ? Result<Nothing>(Error{Code::kUnavailable, "interrupted", ""})
-                            : lines.Write(frame.bytes);
+                            : lines.Write(frame.kind == FrameKind::kErased ? "" : frame.bytes);
     });
   }
   const Result<Nothing> flushed = lines.Flush();
