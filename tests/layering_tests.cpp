@@ -169,31 +169,6 @@ BOOST_AUTO_TEST_CASE(the_trainer_needs_nothing_but_itself_its_products_and_ggmls
   }
 }
 
-// Two types of one name in one namespace are no error of the linker's: it takes one of their
-// destructors for both.
-BOOST_AUTO_TEST_CASE(no_two_headers_define_types_of_the_same_name) {
-  std::map<std::string, std::string> defined;  // name with its namespace -> header
-  static const std::regex kDefinition(
-      R"(^(?:struct|class|enum class) (?:NUDGE_\w+\(.*?\) )?(\w+)(?: final)?(?: : [^;]*)? \{)");
-  static const std::regex kNamespace(R"(^namespace ([\w:]+) \{)");
-  for (const File& file : Sources()) {
-    if (!IsHeader(file)) continue;
-    std::ifstream in(fs::path(NUDGE_SOURCE_DIR) / file.path);
-    std::string space;
-    for (std::string line; std::getline(in, line);) {
-      std::smatch match;
-      if (std::regex_search(line, match, kNamespace)) {
-        space = match[1].str() == "nudge" || space.empty() ? match[1].str()
-                                                           : space + "::" + match[1].str();
-      } else if (std::regex_search(line, match, kDefinition)) {
-        const auto [found, is_new] = defined.emplace(space + "::" + match[1].str(), file.path);
-        BOOST_TEST(is_new, found->first << " is in " << found->second << " and in " << file.path);
-      }
-    }
-  }
-  BOOST_TEST(defined.size() > 100);
-}
-
 BOOST_AUTO_TEST_CASE(stages_are_pure) {
   for (const File& file : Sources()) {
     if (FolderOf(file.path) != "stages" || file.path == kLocks) continue;
