@@ -364,6 +364,11 @@ BOOST_AUTO_TEST_CASE(an_event_that_is_not_stored_is_an_error_and_the_client_may_
   ExpectError(answer, 503, "the disk is full");
   BOOST_TEST(answer.body["error"]["remedy"] == "make room");
   BOOST_TEST(answer.headers.contains("Retry-After"));
+  world.door.Fail(Error{Code::kBusy, "too many events wait", "send it again later"});
+  const Answer busy = world.Chat(Question("Hello?"));
+  ExpectError(busy, 429, "too many events wait");
+  BOOST_TEST(busy.headers.contains("Retry-After"));
+  world.door.Fail(Error{Code::kUnavailable, "the disk is full", "make room"});
   Json body = Question("Hello?");
   body["stream"] = true;
   ExpectError(world.Chat(body), 503, "the disk is full");

@@ -1,23 +1,53 @@
-"""Speaks to nudge as anybody does who has OpenAI's Python package, and prints what it was told.
+"""Speaks to `nudge serve` as anybody does who has OpenAI's Python package.
 
-    openai_client.py BASE_URL MODEL [KEY]
+    openai_client.py NUDGE CONFIGURATION [KEY]
 
-Ends with 0 if all is as that package promises its users.
+Starts the server and stops it. Ends with 0 if all is as that package promises its users.
 """
 
+import re
+import signal
+import subprocess
 import sys
+import tempfile
+import time
 
 import openai
 
-base_url, model = sys.argv[1], sys.argv[2]
+START_SECONDS = 120
+STOP_SECONDS = 60
+
+nudge, configuration = sys.argv[1:3]
 key = sys.argv[3] if len(sys.argv) > 3 else "none"
-client = openai.OpenAI(base_url=base_url, api_key=key, timeout=120, max_retries=0)
-question = [{"role": "user", "content": "How heavy is the Heron touring bike?"}]
+said = tempfile.NamedTemporaryFile("w+", prefix="nudge-", suffix=".said")
+server = subprocess.Popen([nudge, "serve", configuration], stdout=said, stderr=said)
+
+
+def fail(why):
+    server.kill()
+    with open(said.name) as lines:
+        sys.exit(f"openai_client: {why}\n{lines.read()}")
 
 
 def expect(what, why):
     if not what:
-        sys.exit(f"openai_client: {why}")
+        fail(why)
+
+
+def url():
+    for _ in range(START_SECONDS * 20):
+        with open(said.name) as lines:
+            found = re.search(r"serving at (http://\S+?);", lines.read())
+        if found:
+            return found[1] + "/v1"
+        expect(server.poll() is None, "the server ended")
+        time.sleep(0.05)
+    fail("the server does not start")
+
+
+base_url = url()
+client = openai.OpenAI(base_url=base_url, api_key=key, timeout=120, max_retries=0)
+question = [{"role": "user", "content": "How heavy is the Heron touring bike?"}]
 
 
 def refusal(kind, **changes):
@@ -28,11 +58,10 @@ def refusal(kind, **changes):
     except kind as error:
         expect(error.body and error.body["message"], f"{changes}: no message in {error}")
         return error
-    sys.exit(f"openai_client: {changes}: was not refused")
+    fail(f"{changes}: was not refused")
 
 
-names = [one.id for one in client.models.list()]
-expect(model in names, f"{model} is not among {names}")
+model = client.models.list().data[0].id
 
 raw = client.chat.completions.with_raw_response.create(
     model=model, messages=question, temperature=0, max_tokens=40, seed=7, n=1, top_p=1
@@ -79,8 +108,10 @@ if key != "none":
     stranger = openai.OpenAI(base_url=base_url, api_key="nudge-wrong", max_retries=0)
     try:
         stranger.models.list()
-        sys.exit("openai_client: a wrong key was taken")
+        fail("a wrong key was taken")
     except openai.AuthenticationError:
         pass
 
-print(choice.message.content)
+server.send_signal(signal.SIGTERM)
+expect(server.wait(STOP_SECONDS) == 0, "the server did not end well")
+print(f"{model}: {choice.message.content}")

@@ -23,6 +23,8 @@ unsigned StatusOf(Code code) {
     case Code::kModelFailed:
     case Code::kInternal:
       return 500;
+    case Code::kBusy:
+      return 429;
     case Code::kUnavailable:
       return 503;
     default:
@@ -85,7 +87,8 @@ HttpResponse WithoutOutcome(const HttpEnding& ending, const std::string& id) {
     HttpRefusal refusal = ToRefusal(error, StatusOf(error.code));
     if (refusal.status == 400 || refusal.status == 409) refusal.status = 503;  // not its fault
     HttpResponse response = ToResponse(refusal);
-    if (refusal.status == 503) response.headers.emplace_back("Retry-After", "1");
+    if (refusal.status == 503 || refusal.status == 429)
+      response.headers.emplace_back("Retry-After", "1");
     return response;
   }
   HttpResponse response =
