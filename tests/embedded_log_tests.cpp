@@ -41,14 +41,16 @@ EventLogOptions In(const std::string& folder) {
   return options;
 }
 
-// Appends one and waits for it.
+// Appends one and waits until readers see it, which is after its own callback.
 Result<int64_t> Append(EmbeddedLog& log, std::string bytes, std::string key = "acme") {
   auto done = std::make_shared<std::promise<Result<int64_t>>>();
   std::future<Result<int64_t>> offset = done->get_future();
   log.Append(std::move(key), std::move(bytes),
              [done](const Result<int64_t>& result) { done->set_value(result); });
   BOOST_REQUIRE(offset.wait_for(kPatience) == std::future_status::ready);
-  return offset.get();
+  const Result<int64_t> stored = offset.get();
+  if (stored.ok()) BOOST_REQUIRE(log.WaitFor(*stored, kPatience));
+  return stored;
 }
 
 // All that a source gives from `offset` on, up to what is durable.

@@ -122,27 +122,31 @@ void EmbeddedLog::OpenLast(const std::function<void(const std::string&)>& on_not
 // ---- Writing ------------------------------------------------------------------------------------
 
 void EmbeddedLog::Append(std::string key, std::string bytes, Done done) {
-  std::optional<Error> refused;
-  if (key.size() > kKeyBytes || bytes.size() > kRecordBytes) {
-    refused = {Code::kTooLarge, "the event is too large for the event log", "send less"};
-  } else {
-    const MutexLock lock(mutex_);
-    const uint64_t size = kFrameHeadBytes + key.size() + bytes.size();
-    if (stopping_) {
-      refused = {Code::kUnavailable, "the event is not stored: nudge is stopping",
+  Waiting record{std::move(key), std::move(bytes), std::move(done)};
+  if (const std::optional<Error> refused = Queue(record)) record.done(*refused);
+}
+
+// Takes the record, or says why not.
+std::optional<Error> EmbeddedLog::Queue(Waiting& record) {
+  if (record.key.size() > kKeyBytes || record.bytes.size() > kRecordBytes) {
+    return Error{Code::kTooLarge, "the event is too large for the event log", "send less"};
+  }
+  const MutexLock lock(mutex_);
+  const uint64_t size = kFrameHeadBytes + record.key.size() + record.bytes.size();
+  if (stopping_) {
+    return Error{Code::kUnavailable, "the event is not stored: nudge is stopping",
                  "send it again once nudge is back"};
-    } else if (queued_bytes_ > 0 && queued_bytes_ + size > options_.queue_bytes_max) {
-      refused = {Code::kBusy,
+  }
+  if (queued_bytes_ > 0 && queued_bytes_ + size > options_.queue_bytes_max) {
+    return Error{Code::kBusy,
                  "the event is not stored: " + std::to_string(queued_bytes_) +
                      " bytes of events wait for the disk",
                  "send it again later, or raise event_log.queue_bytes_max"};
-    } else {
-      queued_bytes_ += size;
-      queue_.push_back({std::move(key), std::move(bytes), std::move(done)});
-      if (queue_.size() == 1) changed_.NotifyAll();
-    }
   }
-  if (refused) done(*refused);
+  queued_bytes_ += size;
+  queue_.push_back(std::move(record));
+  if (queue_.size() == 1) changed_.NotifyAll();
+  return std::nullopt;
 }
 
 void EmbeddedLog::Stop() {

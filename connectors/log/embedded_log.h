@@ -16,6 +16,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -93,6 +94,7 @@ class EmbeddedLog {
     uint64_t bytes = 0;  // durable
   };
 
+  std::optional<Error> Queue(Waiting& record);
   void Lock();
   void Open(const std::function<void(const std::string&)>& on_notice);
   void OpenLast(const std::function<void(const std::string&)>& on_notice);
