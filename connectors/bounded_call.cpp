@@ -25,14 +25,16 @@ constexpr std::chrono::seconds kSecondLook{1};
 // Whoever stands may keep others from saying anything: then a signal ends the process.
 constexpr unsigned kLastWordsSeconds = 5;
 
-[[noreturn]] void End(std::string_view name, BoundedCall::Clock::duration stood) {
+[[noreturn]] void End(std::string_view name, BoundedCall::Clock::duration stood,
+                      std::string_view remedy) {
   std::signal(SIGALRM, SIG_DFL);
   alarm(kLastWordsSeconds);
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(stood).count();
   Log(LogLevel::kError, "a call into a library did not return: " + std::string(name) +
                             " has stood for " + std::to_string(seconds) +
                             " s, longer than it may: what is committed stands: give the same "
-                            "command again, and see whether the brokers are well");
+                            "command again, and " +
+                            std::string(remedy));
   std::_Exit(kExitStuck);
 }
 
@@ -81,7 +83,7 @@ class CallWatch {
   // At a call that is over.
   void Look(BoundedCall& call) REQUIRES(mutex_) {
     const auto now = Clock::now();
-    if (call.is_late_) End(call.name_, now - call.begun_);
+    if (call.is_late_) End(call.name_, now - call.begun_, call.remedy_);
     call.is_late_ = true;
     calls_.erase(call.place_);
     call.place_ = calls_.emplace(now + kSecondLook, &call);
@@ -111,8 +113,8 @@ void MayStand(std::string_view name) {
 
 }  // namespace
 
-BoundedCall::BoundedCall(const char* name, Clock::duration limit)
-    : name_(name), begun_(Clock::now()) {
+BoundedCall::BoundedCall(const char* name, Clock::duration limit, const char* remedy)
+    : name_(name), remedy_(remedy), begun_(Clock::now()) {
   CallWatch::Get().Add(*this, begun_ + limit);
   MayStand(name);
 }

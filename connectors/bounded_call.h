@@ -23,9 +23,11 @@ class BoundedCall {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `name` is the library's own, a literal. NUDGE_STAND_IN=NAME:N in the environment makes the Nth
+  // `name` is the library's own, `remedy` what to do beside giving the command again; literals.
+  // NUDGE_STAND_IN=NAME:N in the environment makes the Nth
   // call of that name (1, 2, ...) stand here for ever, as a defect of the library would: for tests.
-  BoundedCall(const char* name, Clock::duration limit);
+  BoundedCall(const char* name, Clock::duration limit,
+              const char* remedy = "see whether the brokers are well");
   ~BoundedCall();
   BoundedCall(const BoundedCall&) = delete;
   BoundedCall& operator=(const BoundedCall&) = delete;
@@ -35,6 +37,7 @@ class BoundedCall {
   using ByEnd = std::multimap<Clock::time_point, BoundedCall*>;
 
   const char* const name_;
+  const char* const remedy_;
   const Clock::time_point begun_;
   bool is_late_ = false;  // these two are the watching thread's, under its lock
   ByEnd::iterator place_;

@@ -8,7 +8,7 @@
 
 namespace nudge {
 
-// Every place there is, in the order of an event's way; tests/kafka_run_tests.cpp dies at each.
+// Every place of a run, in the order of an event's way; tests/kafka_run_tests.cpp dies at each.
 inline constexpr std::string_view kFaultPoints[] = {"restore",
                                                     "replay",
                                                     "generation",
@@ -21,6 +21,9 @@ inline constexpr std::string_view kFaultPoints[] = {"restore",
                                                     "checkpoint-inside",
                                                     "checkpoint-after",
                                                     "revoke"};
+
+// Those of the embedded log.
+inline constexpr std::string_view kLogFaultPoints[] = {"log-written", "log-synced"};
 
 void FaultPoint(std::string_view place);
 

@@ -40,6 +40,8 @@ std::string_view Name(Code code) {
       return "unavailable";
     case Code::kChangedEvent:
       return "changed_event";
+    case Code::kBusy:
+      return "busy";
   }
   return "internal";
 }

@@ -37,8 +37,9 @@ enum class Code {
   kUnavailable,  // another system does not answer, or refuses
   // An event's again.
   kChangedEvent,  // the same id and source as an earlier event, with other content
+  kBusy,          // too much is in flight: nothing was taken, and the same later may be; no event's
 };
-inline constexpr Code kLastCode = Code::kChangedEvent;
+inline constexpr Code kLastCode = Code::kBusy;
 
 // "invalid_json" and so on.
 std::string_view Name(Code code);

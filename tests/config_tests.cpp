@@ -341,7 +341,7 @@ BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
              "model: expected an object, got a list\n"
              "output.folder: expected a text, got a number\n"
              "input.path: missing: recorded events for `nudge replay` (or kafka.brokers, for "
-             "`nudge run`)\n"
+             "`nudge run`; or event_log.folder, for `nudge serve`)\n"
              "model.language_model: missing: the local backend needs a GGUF file (model.backend "
              "\"template\" runs without a model)");
 }

@@ -30,23 +30,30 @@ const std::vector<Layer> kLayers = {
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/learn",
       "stages/model/serve"}},
     {"connectors", {"stages"}},
+    {"connectors/log", {"stages", "connectors"}},
+    {"connectors/http", {"stages", "connectors"}},
     {"pipeline/observe", {"stages", "connectors"}},
     {"pipeline/state", {"stages", "pipeline/observe"}},
     {"pipeline",
      {"stages", "stages/model/trainer", "stages/model/learn", "stages/model", "connectors",
       "pipeline/observe", "pipeline/state"}},
     {"pipeline/report", {"stages", "stages/model", "connectors", "pipeline"}},
+    {"pipeline/serve",
+     {"stages", "connectors", "connectors/log", "connectors/http", "pipeline/observe",
+      "pipeline/state", "pipeline"}},
     {"pipeline/config",
-     {"stages", "stages/model", "connectors", "pipeline/observe", "pipeline", "pipeline/report"}},
+     {"stages", "stages/model", "connectors", "connectors/log", "connectors/http",
+      "pipeline/observe", "pipeline", "pipeline/report", "pipeline/serve"}},
     {"pipeline/bench",
      {"stages", "stages/model/trainer", "stages/model/learn", "stages/model/serve", "stages/model",
-      "connectors", "pipeline", "pipeline/config"}},
+      "connectors", "connectors/log", "pipeline", "pipeline/config"}},
     {"pipeline/simulate",
      {"stages", "connectors", "pipeline", "pipeline/config", "pipeline/report"}},
     {"pipeline/commands",
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/serve", "connectors",
       "pipeline/observe", "pipeline/state", "pipeline", "pipeline/config", "pipeline/report",
-      "pipeline/bench", "pipeline/simulate"}},
+      "pipeline/bench", "pipeline/simulate", "connectors/log", "connectors/http",
+      "pipeline/serve"}},
 };
 
 struct File {
@@ -113,6 +120,7 @@ const std::vector<std::string> kJson = {"nlohmann/", "simdjson"};
 const std::vector<std::string> kKafka = {"librdkafka/"};
 const std::vector<std::string> kModels = {"llama.h", "ggml", "gguf.h", "oneapi/dnnl", "dnnl"};
 const std::vector<std::string> kWeb = {"httplib", "prometheus/", "spdlog/"};
+const std::vector<std::string> kSockets = {"boost/asio", "boost/beast"};
 const std::vector<std::string> kThreads = {"thread", "mutex", "condition_variable", "future"};
 // Not the stages' own: it lies there because all that have threads may use what lies there.
 const std::string kLocks = "stages/guarded.h";
@@ -166,7 +174,7 @@ BOOST_AUTO_TEST_CASE(stages_are_pure) {
     if (FolderOf(file.path) != "stages" || file.path == kLocks) continue;
     for (const std::string& include : file.includes) {
       BOOST_TEST(include != kLocks, file.path << " includes " << include);
-      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kThreads}) {
+      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kSockets, kThreads}) {
         BOOST_TEST(!StartsWithAny(include, heavy), file.path << " includes " << include);
       }
     }
@@ -179,6 +187,8 @@ BOOST_AUTO_TEST_CASE(each_heavy_library_stays_in_its_folders) {
   ExpectOnlyIn(kTbb, [](const std::string& path) { return path == "pipeline/graph.cpp"; });
   ExpectOnlyIn({"httplib"},
                [](const std::string& path) { return path == "pipeline/observe/monitor.cpp"; });
+  ExpectOnlyIn(kSockets,
+               [](const std::string& path) { return FolderOf(path) == "connectors/http"; });
   ExpectOnlyIn({"prometheus/"},
                [](const std::string& path) { return path == "pipeline/observe/run_view.cpp"; });
   ExpectOnlyIn({"spdlog/"},
@@ -187,11 +197,34 @@ BOOST_AUTO_TEST_CASE(each_heavy_library_stays_in_its_folders) {
                [](const std::string& path) { return FolderOf(path) == "stages/model/serve"; });
 }
 
+// Two types of one name in one program: the linker takes the inline functions of either for both.
+BOOST_AUTO_TEST_CASE(no_two_headers_have_a_type_of_the_same_name) {
+  static const std::regex kType(
+      R"(^(?:struct|class|enum class) (?:[A-Z_]+\([^)]*\) )?(\w+)(?: final)?(?: :.*)? \{)");
+  static const std::regex kNamespace(R"(^namespace (nudge\S*) \{)");
+  std::map<std::string, std::string> first;
+  for (const File& file : Sources()) {
+    if (!IsHeader(file)) continue;
+    std::ifstream in(std::filesystem::path(NUDGE_SOURCE_DIR) / file.path);
+    std::string space;
+    for (std::string line; std::getline(in, line);) {
+      std::smatch match;
+      if (std::regex_search(line, match, kNamespace)) space = match[1];
+      if (line == "namespace keys {") space = "nudge::keys";
+      if (!std::regex_search(line, match, kType)) continue;
+      const std::string name = space + "::" + match[1].str();
+      const auto [other, is_new] = first.emplace(name, file.path);
+      BOOST_TEST(is_new, name << " is in " << other->second << " and in " << file.path);
+    }
+  }
+  BOOST_TEST(first.size() > 200U);
+}
+
 BOOST_AUTO_TEST_CASE(heavy_headers_stay_out_of_headers) {
   for (const File& file : Sources()) {
     if (!IsHeader(file)) continue;
     for (const std::string& include : file.includes) {
-      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb}) {
+      for (const auto& heavy : {kTbb, kJson, kKafka, kModels, kWeb, kSockets}) {
         BOOST_TEST(!StartsWithAny(include, heavy), file.path << " includes " << include);
       }
     }

@@ -33,6 +33,15 @@ struct BenchKafkaArguments {
 };
 int BenchKafka(const BenchKafkaArguments& arguments);
 
+// The embedded log, in a folder whose disk is the one to measure.
+struct BenchLogArguments {
+  std::string folder;  // empty: where temporary files go
+  size_t events = 200'000;
+  size_t bytes = 300;  // of an event
+  std::vector<size_t> in_flight = {1, 16, 256, 4096};
+};
+int BenchLog(const BenchLogArguments& arguments);
+
 // A gradient step of the configured language model, and what a feedback costs while it serves.
 struct BenchTrainArguments {
   std::string config_path;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "pipeline/config/config.h"
 #include "pipeline/stop_requested.h"
@@ -41,6 +42,17 @@ struct RunArguments {
 };
 int RunLive(const RunArguments& arguments);
 
+struct ServeArguments {
+  std::string config_path;
+};
+int Serve(const ServeArguments& arguments);
+
+struct LogArguments {
+  std::string config_path;
+  std::string out = "-";  // - is stdout
+};
+int DumpLog(const LogArguments& arguments);
+
 struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin
@@ -63,6 +75,16 @@ struct ChatArguments {
   std::string log;  // the event log that is written; replay reproduces it
 };
 int Chat(const ChatArguments& arguments);
+
+struct AddKeyArguments {
+  std::string file;
+  std::string tenant;
+  std::string user;  // empty: the key is the user
+  bool names_users = false;
+  std::vector<std::string> roles;
+  uint32_t requests_per_minute = 0;  // 0: no limit
+};
+int AddApiKey(const AddKeyArguments& arguments);
 
 struct SimulateArguments {
   std::string config_path;

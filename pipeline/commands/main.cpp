@@ -47,6 +47,21 @@ void AddRun(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::RunLive(*arguments); });
 }
 
+void AddServe(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::ServeArguments>();
+  auto* command = app.add_subcommand("serve", "answer over HTTP, until it is stopped");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::Serve(*arguments); });
+}
+
+void AddLog(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::LogArguments>();
+  auto* command = app.add_subcommand("log", "the events that were taken, one a line, for replay");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--out", arguments->out, "file; - is stdout");
+  command->callback([arguments, &exit_code] { exit_code = nudge::DumpLog(*arguments); });
+}
+
 void AddPublish(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::PublishArguments>();
   auto* command = app.add_subcommand("publish", "send recorded events to the live input topic");
@@ -80,6 +95,25 @@ void AddChat(CLI::App& app, int& exit_code) {
   command->add_option("--tenant", arguments->tenant, "whose adapter and documents");
   command->add_option("--log", arguments->log, "event log to continue and to write");
   command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
+}
+
+void AddKeys(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::AddKeyArguments>();
+  auto* keys = app.add_subcommand("key", "API keys of the HTTP server");
+  keys->require_subcommand(1);
+  auto* command = keys->add_subcommand("add", "make a key, print it once, keep its hash");
+  command->add_option("--file", arguments->file, "as configured in http.keys_file")->required();
+  command->add_option("--tenant", arguments->tenant, "whose events it may send")->required();
+  command->add_option("--user", arguments->user,
+                      "whose key it is; without one the key is the user");
+  command->add_flag("--names-users", arguments->names_users, "a back end that speaks for users");
+  command->add_option("--roles", arguments->roles, "ask, feedback, ingest, read, admin")
+      ->required()
+      ->delimiter(',')
+      ->check(CLI::IsMember({"ask", "feedback", "ingest", "read", "admin"}));
+  command->add_option("--requests-per-minute", arguments->requests_per_minute, "0: no limit")
+      ->check(CLI::Range(0, 1'000'000));
+  command->callback([arguments, &exit_code] { exit_code = nudge::AddApiKey(*arguments); });
 }
 
 void AddSimulate(CLI::App& app, int& exit_code) {
@@ -178,6 +212,18 @@ void AddBenchKafka(CLI::App& bench, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::BenchKafka(*arguments); });
 }
 
+void AddBenchLog(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchLogArguments>();
+  auto* command = bench.add_subcommand("log", "events made durable, beside the disk's own syncs");
+  command->add_option("--folder", arguments->folder, "on the disk to measure; it stays there");
+  command->add_option("--events", arguments->events, "how many")->check(CLI::Range(1, 100'000'000));
+  command->add_option("--bytes", arguments->bytes, "of an event")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--in-flight", arguments->in_flight, "clients at a time, one run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 100'000));
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchLog(*arguments); });
+}
+
 void AddBenchTrain(CLI::App& bench, int& exit_code) {
   const auto arguments = std::make_shared<nudge::BenchTrainArguments>();
   auto* command = bench.add_subcommand("train", "a gradient step of the language model");
@@ -203,9 +249,12 @@ int Run(int argc, char** argv) {
   int exit_code = nudge::kExitUsage;
   AddReplay(app, exit_code);
   AddRun(app, exit_code);
+  AddServe(app, exit_code);
+  AddLog(app, exit_code);
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
+  AddKeys(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);
@@ -215,6 +264,7 @@ int Run(int argc, char** argv) {
   bench.require_subcommand(1);
   AddBenchEngine(bench, exit_code);
   AddBenchKafka(bench, exit_code);
+  AddBenchLog(bench, exit_code);
   AddBenchTrain(bench, exit_code);
   try {
     app.parse(argc, argv);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "pipeline/config/config_fields.h"
+#include "pipeline/serve/serving.h"
 
 namespace nudge {
 namespace {
@@ -374,6 +375,22 @@ void CheckPresets(const Config& config, Problems& problems) {
   }
 }
 
+// Something must say where events come from.
+void CheckInput(const Config& config, Problems& problems) {
+  const bool is_there = !config.input.path.empty() || !config.kafka.brokers.empty() ||
+                        !config.event_log.folder.empty();
+  if (!is_there && !problems.Has("input.path") && !problems.Has("kafka.brokers") &&
+      !problems.Has("event_log.folder")) {
+    problems.Add("input.path",
+                 "missing: recorded events for `nudge replay` (or kafka.brokers, for `nudge run`; "
+                 "or event_log.folder, for `nudge serve`)");
+  }
+  if (config.event_log.retention_bytes_max > 0 && !config.checkpoint.enabled) {
+    problems.Add("event_log.retention_bytes_max",
+                 "without checkpoint.enabled everything is needed after a stop: 0 alone");
+  }
+}
+
 // What no single field can tell. Fields that have a problem already are left out: their values are
 // still the defaults.
 void CheckTogether(Config& config, Problems& problems) {
@@ -383,11 +400,7 @@ void CheckTogether(Config& config, Problems& problems) {
       problems.Add(field.path, "missing: " + std::string(field.what));
     }
   }
-  if (config.input.path.empty() && config.kafka.brokers.empty() && !problems.Has("input.path") &&
-      !problems.Has("kafka.brokers")) {
-    problems.Add("input.path",
-                 "missing: recorded events for `nudge replay` (or kafka.brokers, for `nudge run`)");
-  }
+  CheckInput(config, problems);
   const auto sound = [&](std::initializer_list<const char*> paths) {
     return std::none_of(paths.begin(), paths.end(),
                         [&](const char* path) { return problems.Has(path); });
@@ -483,6 +496,20 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.state_folder = StateFolder(config);
   options.configuration_sha256 = SemanticSha256(config);
   return options;
+}
+
+ServingOptions ToServingOptions(const Config& config) {
+  if (config.event_log.folder.empty()) {
+    throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
+  }
+  const bool is_template = config.model.backend == "template";
+  return {
+      .processor = ToProcessorOptions(config),
+      .event_log = config.event_log,
+      .serve = config.serve,
+      .output_folder = config.output.folder,
+      .models = {is_template ? "template"
+                             : std::filesystem::path(config.model.local.language_model).stem()}};
 }
 
 KafkaOptions ToKafkaOptions(const Config& config) {

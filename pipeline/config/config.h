@@ -20,11 +20,14 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/http/http_options.h"
 #include "connectors/kafka_options.h"
+#include "connectors/log/event_log_options.h"
 #include "pipeline/observe/log_options.h"
 #include "pipeline/observe/monitor_options.h"
 #include "pipeline/processor_options.h"
 #include "pipeline/report/report_options.h"
+#include "pipeline/serve/serve_options.h"
 #include "stages/model/local_backend_options.h"
 #include "stages/model/template_backend_options.h"
 
@@ -54,8 +57,11 @@ struct Config {
   Output output;
   Model model;
   Checkpoint checkpoint;
+  EventLogOptions event_log;
+  ServeOptions serve;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
+  HttpOptions http;
   MonitorOptions monitor;
   LogOptions log;  // of a live run
   ReportOptions report;
@@ -82,6 +88,11 @@ ProcessorOptions ToProcessorOptions(const Config& config);
 
 // For source, sink and publisher. Throws StartError if no brokers are configured.
 KafkaOptions ToKafkaOptions(const Config& config);
+
+// For Serving, which is named after the model's file. Throws StartError if no event log is
+// configured, and as ToProcessorOptions.
+struct ServingOptions;
+ServingOptions ToServingOptions(const Config& config);
 
 // SHA-256 over the effective values, defaults included, of all keys that can change an outcome;
 // of a file that such a key names, over its content. Throws StartError if that cannot be read.

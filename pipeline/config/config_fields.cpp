@@ -38,6 +38,8 @@ const std::vector<Section>& Sections() {
   static const std::vector<Section> kSections = {
       {"input", "Where events come from."},
       {"output", "Where outcomes go."},
+      {"event_log", "The events that `nudge serve` takes, on this machine's disk."},
+      {"serve", "What `nudge serve` holds at most."},
       {"kafka", "Live topics, for `nudge run` and `nudge publish`."},
       {"model", "The models that embed, answer and learn."},
       {"limits", "What is refused or forgotten, so that nothing grows without bound."},
@@ -50,6 +52,7 @@ const std::vector<Section>& Sections() {
       {"checkpoint", "What is kept to go on after a stop."},
       {"executor", "The threads of the models."},
       {"graph", "The threads of everything else."},
+      {"http", "The door of `nudge serve`: docs/HTTP.md."},
       {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
       {"watchdog", "When a run that stands still says so."},
       {"log", "What `nudge run` writes to standard error."},
@@ -59,9 +62,11 @@ const std::vector<Section>& Sections() {
 }
 
 Fields FieldsOf(Config& config) {
-  return Together({OwnFields(config), OptionsOf(config.kafka), OptionsOf(config.processor),
+  return Together({OwnFields(config), OptionsOf(config.event_log), OptionsOf(config.serve),
+                   OptionsOf(config.kafka), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
-                   OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
+                   OptionsOf(config.http), OptionsOf(config.monitor), OptionsOf(config.log),
+                   OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {

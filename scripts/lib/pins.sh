@@ -10,9 +10,9 @@ APT_PACKAGES=(
   nlohmann-json3-dev libsimdjson-dev libcli11-dev    # JSON, command line
   libspdlog-dev                                      # the log of a live run
   prometheus-cpp-dev libcpp-httplib-dev              # metrics and their port
-  libboost-dev libboost-test-dev                     # tests
+  libboost-dev libboost-test-dev                     # HTTP (Beast, Asio), tests
   libdnnl-dev                                        # matrix products of the trainer
-  libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256
+  libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256, scrypt
   python3 python3-pip python3-numpy python3-yaml  # downloads, model conversion
   unzip
 )

@@ -1,0 +1,38 @@
+// A chat completion's request as OpenAI's clients write it, as far as nudge can do what it asks.
+//
+//   JSON -> [ReadChat] -> ChatRequest | HttpRefusal
+//
+// What can be done is done, what changes nothing is accepted at its neutral value, and what cannot
+// be done is refused by its name, so that no client believes that it was. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "connectors/http/exchange.h"
+#include "connectors/json_reader.h"
+
+namespace nudge {
+
+struct ChatRequest {
+  std::string model;
+  std::string question;  // the last user message
+  uint64_t earlier_messages = 0;
+  bool stream = false;
+  bool stream_usage = false;  // stream_options.include_usage
+  std::optional<uint32_t> max_tokens;
+  std::optional<double> temperature;
+  std::optional<uint64_t> seed;
+  std::string user;
+  // Our extension: {"nudge": {"prompt_id", "event_id", "tenant", "earlier_messages": "ignore"}}
+  std::string prompt_id;
+  std::string event_id;
+  std::string tenant;
+  bool ignores_earlier = false;
+};
+
+std::variant<ChatRequest, HttpRefusal> ReadChat(JsonValue root, size_t messages_max);
+
+}  // namespace nudge

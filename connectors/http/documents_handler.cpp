@@ -1,0 +1,78 @@
+#include "connectors/http/event_draft.h"
+#include "connectors/http/handlers.h"
+
+namespace nudge {
+namespace {
+
+constexpr std::string_view kOpens =
+    R"("specversion":"1.0","type":"nudge.document.upsert","data":{)";
+
+// The body is the text; its name and title are in the query.
+std::variant<EventDraft, HttpRefusal> OfText(const HttpRequest& request) {
+  if (!IsUtf8(request.body)) {
+    return HttpRefusal{
+        400, "invalid_utf8",
+        "body: not UTF-8 from byte " + std::to_string(FirstInvalidUtf8(request.body)),
+        "send the text as UTF-8", ""};
+  }
+  EventDraft draft;
+  draft.members = kOpens;
+  JsonWriter json(draft.members);
+  json.Raw(R"("document_id":)").Text(request.Query("document_id"));
+  json.Raw(R"(,"text":)").Text(request.body);
+  if (!request.Query("title").empty()) json.Raw(R"(,"title":)").Text(request.Query("title"));
+  json.Raw("}");
+  return draft;
+}
+
+std::variant<EventDraft, HttpRefusal> OfJson(const HttpRequest& request, const Scene& scene) {
+  const auto body = BodyOf(request, scene);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&body)) return *refusal;
+  EventDraft draft;
+  std::string data;
+  JsonReader json;
+  json.Members({nullptr, "", std::get<JsonValue>(body)}, [&](const Place& at) {
+    if (at.value.type() == JsonType::kNull) return;
+    if (at.key == "event_id") return json.Id(at, kNoLimit, draft.id);
+    if (at.key == "user") return json.Id(at, kNoLimit, draft.user);
+    if (at.key == "tenant") return json.Id(at, kNoLimit, draft.tenant);
+    CopyMember(json, at, at.key, data);  // the event's reader knows which there are
+  });
+  if (!json.ok()) return ToRefusal(json.TakeError());
+  draft.members = std::string(kOpens) + data + "}";
+  return draft;
+}
+
+std::variant<EventDraft, HttpRefusal> Draft(const HttpRequest& request, const Scene& scene) {
+  const std::string media = request.MediaType();
+  if (media == "text/plain" || media == "text/markdown") return OfText(request);
+  if (media == "text/html" || media == "application/pdf" || media.starts_with("multipart/")) {
+    return HttpRefusal{415, "unsupported_media_type", Quoted(media) + " is not read",
+                       "take the text out, and send it as text/plain, text/markdown or JSON", ""};
+  }
+  return OfJson(request, scene);
+}
+
+}  // namespace
+
+Handled PostDocuments(const HttpRequest& request, const Scene& scene) {
+  auto draft = Draft(request, scene);
+  if (const auto* refusal = std::get_if<HttpRefusal>(&draft)) return ToResponse(*refusal);
+  auto& event = std::get<EventDraft>(draft);
+  if (event.id.empty()) event.id = GivenId(request);
+  auto item = Admit(std::move(event), scene.caller, request, scene.limits);
+  if (auto* refusal = std::get_if<HttpRefusal>(&item)) {
+    constexpr std::string_view kData = "data.";
+    if (refusal->message.starts_with(kData)) refusal->message.erase(0, kData.size());
+    return ToResponse(*refusal);
+  }
+  HttpPlan plan;
+  plan.waits = !RespondsAsync(request);
+  plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
+  plan.answer = [id = plan.events.front().id](const std::vector<HttpEnding>& endings) {
+    return OfReceipt(endings.front(), id);
+  };
+  return plan;
+}
+
+}  // namespace nudge

@@ -1,0 +1,71 @@
+// What each path does: HttpRequest, Scene -> [handler] -> HttpResponse | HttpPlan.
+//
+// Plain functions without sockets or waiting, each in a file of its own; any thread. What a
+// HttpPlan holds lives on after the call, so it keeps copies, and the door.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "connectors/codec.h"
+#include "connectors/event_limits.h"
+#include "connectors/http/door.h"
+#include "connectors/http/exchange.h"
+#include "connectors/http/http_options.h"
+#include "connectors/http/keys.h"
+#include "connectors/json_reader.h"
+
+namespace nudge {
+
+// Whose an event is that this process took.
+enum class Ownership { kUnknown, kTheirs, kAnothers };
+
+struct Scene {
+  const Caller& caller;
+  const HttpOptions& options;
+  const EventLimits& limits;
+  const Door& door;
+  int64_t unix_seconds = 0;  // for `created`, which OpenAI's clients read
+  std::function<Ownership(const std::string& tenant, const std::string& id)> owned;
+};
+
+// One CloudEvent in structured or binary mode, or a batch.
+Handled PostEvents(const HttpRequest& request, const Scene& scene);
+Handled GetOutcome(const HttpRequest& request, const Scene& scene);
+// As OpenAI's clients speak it.
+Handled PostChatCompletions(const HttpRequest& request, const Scene& scene);
+Handled GetModels(const HttpRequest& request, const Scene& scene);
+Handled PostFeedback(const HttpRequest& request, const Scene& scene);
+Handled PostDocuments(const HttpRequest& request, const Scene& scene);
+Handled GetHealth(const HttpRequest& request, const Scene& scene);
+Handled GetOpenApi(const HttpRequest& request, const Scene& scene);
+// The page for people: connectors/web.
+Handled GetPage(const HttpRequest& request, const Scene& scene);
+
+// ---- What they share ----------------------------------------------------------------------------
+
+// The body as JSON, UTF-8 throughout; it lives until the thread's next ParseJson or DecodeEvent.
+std::variant<JsonValue, HttpRefusal> BodyOf(const HttpRequest& request, const Scene& scene);
+
+// Whether the client wants no more than to know that its event is stored (Prefer: respond-async).
+bool RespondsAsync(const HttpRequest& request);
+
+// For a path or a header: all but letters, digits and -_.~ as %XX.
+std::string PercentEncoded(std::string_view text);
+
+// 202: the event is stored, and where its outcome will be.
+HttpResponse Pending(const std::string& id);
+
+// For an event that has no outcome: not stored, perhaps not stored, or stored. `ending.outcome` is
+// empty.
+HttpResponse WithoutOutcome(const HttpEnding& ending, const std::string& id);
+
+// A dead letter as an answer in the shape of an error.
+HttpRefusal OfDeadLetter(const DeadLetter& letter);
+
+// The answer to one event that is no question: {"event_id", "summary"}, or why not.
+HttpResponse OfReceipt(const HttpEnding& ending, const std::string& id);
+
+}  // namespace nudge

@@ -1,0 +1,262 @@
+#include "connectors/http/http_service.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nudge {
+namespace {
+
+// The key of "Bearer KEY", the scheme in any case; empty where there is none.
+std::string_view BearerOf(std::string_view header) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (header.size() <= kScheme.size()) return {};
+  for (size_t i = 0; i < kScheme.size(); ++i) {
+    if ((header[i] | 0x20) != kScheme[i]) return {};
+  }
+  return header.substr(kScheme.size());
+}
+
+bool Matches(const Route& route, std::string_view path) {
+  const size_t brace = route.path.find('{');
+  if (brace == route.path.npos) return route.path == path;
+  return path.size() > brace && path.starts_with(route.path.substr(0, brace)) &&
+         path.find('/', brace) == path.npos;
+}
+
+std::vector<std::string> SplitAtCommas(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const size_t comma = text.find(',');
+    std::string_view part = text.substr(0, comma);
+    text = comma == text.npos ? std::string_view() : text.substr(comma + 1);
+    part.remove_prefix(std::min(part.find_first_not_of(' '), part.size()));
+    part = part.substr(0, part.find_last_not_of(' ') + 1);
+    if (!part.empty()) parts.emplace_back(part);
+  }
+  return parts;
+}
+
+// "127.0.0.1:8080" without its port.
+std::string_view HostOf(std::string_view host) {
+  if (host.starts_with('[')) {
+    const size_t end = host.find(']');
+    return end == host.npos ? host : host.substr(1, end - 1);
+  }
+  return host.substr(0, host.find(':'));
+}
+
+}  // namespace
+
+std::span<const Route> Routes() {
+  static const std::vector<Route> kRoutes = {
+      {"POST", "/v1/events", true, PostEvents, {200, 202, 400, 403, 413, 415, 429, 503, 504}},
+      {"GET", "/v1/outcomes/{id}", true, GetOutcome, {200, 202, 400, 403, 404}},
+      {"POST",
+       "/v1/chat/completions",
+       true,
+       PostChatCompletions,
+       {200, 202, 400, 403, 404, 409, 413, 415, 429, 500, 503, 504}},
+      {"GET", "/v1/models", true, GetModels, {200}},
+      {"POST",
+       "/v1/feedback",
+       true,
+       PostFeedback,
+       {200, 202, 400, 403, 404, 409, 410, 413, 415, 429, 500, 503, 504}},
+      {"POST",
+       "/v1/documents",
+       true,
+       PostDocuments,
+       {200, 202, 400, 403, 409, 413, 415, 429, 500, 503, 504}},
+      {"GET", "/healthz", false, GetHealth, {200}},
+      {"GET", "/openapi.json", false, GetOpenApi, {200}},
+      {"GET", "/", false, GetPage, {200}},
+      {"GET", "/page.js", false, GetPage, {200}},
+      {"GET", "/page.css", false, GetPage, {200}},
+  };
+  return kRoutes;
+}
+
+std::span<const unsigned> CommonStatuses() {
+  static constexpr unsigned kStatuses[] = {204, 400, 401, 403, 404, 405,
+                                           408, 413, 429, 431, 500, 503};
+  return kStatuses;
+}
+
+HttpService::HttpService(const HttpOptions& options, const Door& door, const EventLimits& limits)
+    : options_(options),
+      door_(door),
+      limits_(limits),
+      origins_(SplitAtCommas(options.cors_origins)) {
+  for (const std::string& origin : origins_) {
+    if ((!origin.starts_with("https://") && !origin.starts_with("http://")) ||
+        origin.find('/', origin.find("//") + 2) != origin.npos) {
+      throw StartError("http.cors_origins: " + origin +
+                       " is no origin: write it as https://shop.example");
+    }
+  }
+  if (!options_.keys_file.empty()) {
+    keys_.emplace(options_.keys_file);
+  } else if (!IsLoopback(options_.address)) {
+    throw StartError("http.address: others reach " + options_.address +
+                     ", and there is no http.keys_file: make keys by nudge key add, or listen at "
+                     "127.0.0.1");
+  }
+}
+
+HttpServed HttpService::Take(const HttpRequest& request, Clock::time_point now,
+                             int64_t unix_seconds) {
+  HttpServed served;
+  try {
+    if (auto refused = CheckOrigin(request, served)) {
+      served.handled = *std::move(refused);
+    } else {
+      served.handled = Handle(request, now, unix_seconds);
+    }
+  } catch (const std::exception& error) {
+    served.handled = ToResponse({500, "internal", error.what(), "report it as a defect", ""});
+  }
+  return served;
+}
+
+Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
+                            int64_t unix_seconds) {
+  if (auto refused = CheckHost(request)) return *std::move(refused);
+  const Route* route = nullptr;
+  std::string allowed;
+  for (const Route& one : Routes()) {
+    if (!Matches(one, request.path)) continue;
+    if (one.method == request.method) route = &one;
+    allowed += (allowed.empty() ? "" : ", ") + std::string(one.method);
+  }
+  if (allowed.empty()) {
+    return ToResponse({404, "no_such_path", "no path " + Quoted(request.path),
+                       "GET /openapi.json has them all", ""});
+  }
+  if (route == nullptr) {
+    HttpResponse response = ToResponse(
+        {405, "wrong_method",
+         Quoted(request.path) + " takes " + allowed + ", not " + Quoted(request.method), "", ""});
+    response.headers.emplace_back("Allow", allowed);
+    return response;
+  }
+  Caller caller;
+  caller.open = true;
+  if (route->needs_key) {
+    auto found = CallerOf(request);
+    if (auto* refused = std::get_if<HttpResponse>(&found)) return std::move(*refused);
+    caller = std::get<Caller>(std::move(found));
+    if (auto refused = TakeToken(caller, now)) return *std::move(refused);
+  }
+  Handled handled = route->handler(request, {caller, options_, limits_, door_, unix_seconds,
+                                             [&](const std::string& tenant, const std::string& id) {
+                                               return Owned(caller, {tenant, id});
+                                             }});
+  if (auto* plan = std::get_if<HttpPlan>(&handled)) {
+    for (HttpPlan::Item& event : plan->events) {
+      event.key_id = caller.key_id;
+      event.is_new = !door_.Outcome(event.tenant, event.id);
+    }
+  }
+  return handled;
+}
+
+// A page of another origin reaches a server on the same machine through its user's browser, and
+// simple requests need no leave of the server's. So an origin that is not ours is refused, not only
+// left without leave to read the answer.
+HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request,
+                                              HttpServed& served) const {
+  const std::string_view origin = request.Header("origin");
+  if (origin.empty()) return std::nullopt;
+  served.headers.emplace_back("Vary", "Origin");
+  const std::string_view host = request.Header("host");
+  const size_t slashes = origin.find("//");
+  if (slashes != origin.npos && origin.substr(slashes + 2) == host && !host.empty()) {
+    return std::nullopt;
+  }
+  if (std::find(origins_.begin(), origins_.end(), origin) == origins_.end()) {
+    return ToResponse({403, "wrong_origin", "pages of " + Quoted(origin) + " may not call this",
+                       "put the origin into http.cors_origins", ""});
+  }
+  served.headers.emplace_back("Access-Control-Allow-Origin", origin);
+  served.headers.emplace_back("Access-Control-Expose-Headers",
+                              "x-nudge-event-id, Location, Retry-After");
+  if (request.method != "OPTIONS" || request.Header("access-control-request-method").empty()) {
+    return std::nullopt;
+  }
+  served.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST");
+  served.headers.emplace_back("Access-Control-Allow-Headers",
+                              request.Header("access-control-request-headers"));
+  served.headers.emplace_back("Access-Control-Max-Age", "600");
+  return HttpResponse{204, "", "", {}};
+}
+
+// Without keys a name that resolves to this machine is enough for a foreign page to be of our
+// origin (DNS rebinding), so only this machine's own names are taken.
+HttpService::Refused HttpService::CheckHost(const HttpRequest& request) const {
+  if (keys_ || IsLoopback(HostOf(request.Header("host")))) return std::nullopt;
+  return ToResponse(
+      {403, "wrong_host",
+       "without keys only localhost is answered, not " + Quoted(request.Header("host")),
+       "call 127.0.0.1 or localhost, or configure http.keys_file", ""});
+}
+
+std::variant<Caller, HttpResponse> HttpService::CallerOf(const HttpRequest& request) const {
+  Caller caller;
+  caller.open = true;
+  if (!keys_) return caller;
+  const std::string_view key = BearerOf(request.Header("authorization"));
+  if (key.empty()) {
+    return ToResponse({401, "no_key", "no API key", "send Authorization: Bearer KEY", ""});
+  }
+  auto found = keys_->Find(key);
+  if (found) return *std::move(found);
+  return ToResponse({401, "invalid_api_key", "the API key is not known",
+                     "use one that nudge key add printed, and restart after adding it", ""});
+}
+
+HttpService::Refused HttpService::TakeToken(const Caller& caller, Clock::time_point now) {
+  if (caller.requests_per_minute == 0) return std::nullopt;
+  const double most = caller.requests_per_minute;
+  const double per_second = most / 60;
+  const MutexLock lock(mutex_);
+  const auto [found, is_new] = buckets_.try_emplace(caller.key_id, Bucket{most, now});
+  Bucket& bucket = found->second;
+  const double seconds = std::chrono::duration<double>(now - bucket.at).count();
+  bucket.tokens = std::min(most, bucket.tokens + std::max(0.0, seconds) * per_second);
+  bucket.at = now;
+  if (bucket.tokens >= 1) {
+    bucket.tokens -= 1;
+    return std::nullopt;
+  }
+  HttpResponse response = ToResponse(
+      {429, "rate_limited",
+       "over the key's " + std::to_string(caller.requests_per_minute) + " requests a minute",
+       "wait for as long as Retry-After says", ""});
+  const double wait_seconds = std::ceil((1 - bucket.tokens) / per_second);
+  response.headers.emplace_back("Retry-After", std::to_string(static_cast<int64_t>(wait_seconds)));
+  return response;
+}
+
+Ownership HttpService::Owned(const Caller& caller, const EventKey& event) {
+  const MutexLock lock(mutex_);
+  const auto found = owners_.find(event);
+  if (found == owners_.end()) return Ownership::kUnknown;
+  // A back end sees what it sent for others.
+  const bool theirs =
+      caller.open || found->second.user == caller.user || found->second.key_id == caller.key_id;
+  return theirs ? Ownership::kTheirs : Ownership::kAnothers;
+}
+
+// Whoever was first: an id that is sent again makes nobody its owner.
+void HttpService::Stored(const HttpPlan::Item& event) {
+  if (!event.is_new) return;
+  const EventKey key{event.tenant, event.id};
+  const MutexLock lock(mutex_);
+  if (!owners_.try_emplace(key, Owner{event.user, event.key_id}).second) return;
+  owned_in_order_.push_back(key);
+  if (owned_in_order_.size() <= options_.owners_kept_max) return;
+  owners_.erase(owned_in_order_.front());
+  owned_in_order_.pop_front();
+}
+
+}  // namespace nudge

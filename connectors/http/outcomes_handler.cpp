@@ -1,0 +1,27 @@
+#include "connectors/http/event_draft.h"
+#include "connectors/http/handlers.h"
+#include "connectors/http/request_target.h"
+
+namespace nudge {
+
+Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
+  const auto tenant = TenantOf(scene.caller, request, std::string(request.Query("tenant")));
+  if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
+  const auto& name = std::get<std::string>(tenant);
+  const std::string id = PercentDecoded(request.path.substr(request.path.rfind('/') + 1));
+  const Ownership owned = scene.owned(name, id);
+  const bool may = scene.caller.May(Role::kRead) || owned == Ownership::kTheirs;
+  if (may) {
+    if (auto outcome = scene.door.Outcome(name, id)) {
+      return HttpResponse{200, "application/cloudevents+json", *std::move(outcome), {}};
+    }
+    if (owned != Ownership::kUnknown) return Pending(id);
+  }
+  // The same for one that is not there and one that is not theirs: nobody learns which ids are.
+  return ToResponse({404, "no_outcome", "no outcome of " + Quoted(id) + " is here for you",
+                     "it is not there yet, too old, of no event, or another user's: those need a "
+                     "key with the role read",
+                     ""});
+}
+
+}  // namespace nudge

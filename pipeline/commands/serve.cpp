@@ -1,0 +1,65 @@
+// `nudge serve`: the whole product in one process, reached over HTTP, until it is told to stop.
+#include "connectors/http/http_server.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/config/backend_factory.h"
+#include "pipeline/observe/log_sink.h"
+#include "pipeline/observe/monitor.h"
+#include "pipeline/serve/serving.h"
+#include "stages/log.h"
+
+namespace nudge {
+namespace {
+
+void Say(const std::string& line) {
+  Log(LogLevel::kInfo, line);
+}
+
+int Failed(const Error& error) {
+  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
+  return error.code == Code::kFenced ? kExitFenced : kExitFailed;
+}
+
+// "http://[::1]:8080" and the like.
+std::string UrlOf(const std::string& address, uint16_t port) {
+  const bool is_v6 = address.find(':') != std::string::npos;
+  return "http://" + (is_v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+}
+
+void SayWhatWasDone(const Serving& serving) {
+  const OutcomeCounts progress = serving.progress();
+  Say("stopped after " + std::to_string(progress.outcomes) + " events (" +
+      std::to_string(progress.responses) + " answers, " + std::to_string(progress.receipts) +
+      " receipts, " + std::to_string(progress.dead_letters) + " dead letters)");
+}
+
+}  // namespace
+
+int Serve(const ServeArguments& arguments) {
+  const Config config = ReadConfig(arguments.config_path);
+  OpenLog(config.log);
+  RequireInputs(config);
+  const ServingOptions options = ToServingOptions(config);
+  std::optional<Monitor> monitor;
+  if (config.monitor.port > 0) {
+    monitor.emplace(config.monitor.address, static_cast<uint16_t>(config.monitor.port));
+    Say("monitor: " + UrlOf(config.monitor.address, monitor->port()) + "/status");
+  }
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  Serving serving(
+      options, *backend, [](const std::string& notice) { Log(LogLevel::kWarning, notice); },
+      stop_requested);
+  // From here on clients are heard; what they send waits in the log until the run begins.
+  const HttpServer server(config.http, serving.door(), config.processor.graph.limits);
+  Say("serving at " + UrlOf(config.http.address, server.port()) + "; events from offset " +
+      std::to_string(serving.extent().end) + " in " + config.event_log.folder + "; " +
+      backend->description());
+  std::optional<Monitor::Watch> watch;
+  if (monitor) watch.emplace(*monitor, [&] { return serving.View(); });
+  const auto done = serving.Run();
+  watch.reset();
+  if (!done.ok()) return Failed(done.error());
+  SayWhatWasDone(serving);
+  return kExitDone;
+}
+
+}  // namespace nudge

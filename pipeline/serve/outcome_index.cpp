@@ -1,0 +1,61 @@
+#include "pipeline/serve/outcome_index.h"
+
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "connectors/codec.h"
+
+namespace nudge {
+namespace {
+
+// What an entry takes beside its line, about: its key twice, and the containers' own.
+constexpr uint64_t kEntryBytes = 512;
+
+}  // namespace
+
+void OutcomeIndex::Add(const std::string& line) {
+  Result<RecordedOutcome> recorded = DecodeOutcome(line);
+  if (!recorded.ok() || recorded->outcome.tenant.empty() || recorded->outcome.id.empty()) return;
+  const bool is_dead_letter = KindOf(recorded->outcome) == OutcomeKind::kDeadLetter;
+  Key key(recorded->outcome.tenant, std::move(recorded->outcome.id));
+  const MutexLock lock(mutex_);
+  const auto [entry, is_new] = kept_.try_emplace(key);
+  Kept& kept = entry->second;
+  if (!is_new && !kept.is_dead_letter) return;
+  if (!is_new) bytes_ -= kept.line.size() + kEntryBytes;
+  kept = {line, is_dead_letter, ++added_};
+  bytes_ += line.size() + kEntryBytes;
+  order_.emplace_back(kept.number, std::move(key));
+  while (bytes_ > bytes_max_ && order_.size() > 1) {
+    const auto oldest = kept_.find(order_.front().second);
+    if (oldest != kept_.end() && oldest->second.number == order_.front().first) {
+      bytes_ -= oldest->second.line.size() + kEntryBytes;
+      kept_.erase(oldest);
+    }
+    order_.pop_front();
+  }
+}
+
+std::optional<std::string> OutcomeIndex::Find(std::string_view tenant,
+                                              std::string_view event_id) const {
+  const MutexLock lock(mutex_);
+  const auto found = kept_.find({std::string(tenant), std::string(event_id)});
+  return found == kept_.end() ? std::nullopt : std::optional(found->second.line);
+}
+
+void OutcomeIndex::AddFile(const std::string& path) {
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file) return;
+  std::string line;
+  if (size > bytes_max_) {
+    file.seekg(static_cast<std::streamoff>(size - bytes_max_));
+    std::getline(file, line);  // the rest of one
+  }
+  while (std::getline(file, line)) Add(line);
+}
+
+}  // namespace nudge

@@ -1,0 +1,123 @@
+#include "pipeline/serve/serving.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "pipeline/observe/run_view.h"
+#include "pipeline/state/state_store.h"
+#include "stages/guarded.h"
+
+namespace nudge {
+namespace {
+
+constexpr std::chrono::seconds kRetainEvery{1};
+
+}  // namespace
+
+// Lets the log's oldest segments go while it lives: those that neither the state nor any of its
+// backups goes on from.
+class Serving::Keeper {
+ public:
+  explicit Keeper(Serving& serving) : serving_(serving), thread_([this] { Work(); }) {}
+  ~Keeper() {
+    {
+      const MutexLock lock(mutex_);
+      done_ = true;
+    }
+    changed_.NotifyAll();
+    thread_.join();
+  }
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+
+ private:
+  void Work() {
+    pthread_setname_np(pthread_self(), "retention");
+    const MutexLock lock(mutex_);
+    bool has_failed = false;
+    while (!changed_.WaitFor(mutex_, kRetainEvery, [&]() REQUIRES(mutex_) { return done_; })) {
+      const Result<Nothing> retained = serving_.log_.Retain(NeededOffset());
+      if (!retained.ok() && !has_failed) {
+        serving_.on_notice_("the oldest files of the event log cannot be removed: " +
+                            retained.error().message + "; tried again every second");
+      }
+      has_failed = !retained.ok();
+    }
+  }
+
+  int64_t NeededOffset() const {
+    const std::string& folder = serving_.options_.processor.state_folder;
+    if (folder.empty()) return 0;
+    const RunView view = serving_.processor_.View();
+    const auto partition = view.partitions.find(0);
+    if (partition == view.partitions.end()) return 0;
+    int64_t needed = partition->second.saved_offset;
+    const auto files = StateFilesIn(folder);
+    const auto found = files.find(0);
+    if (found != files.end() && !found->second.backups.empty()) {
+      needed = std::min(needed, found->second.backups.begin()->first);
+    }
+    return needed;
+  }
+
+  Serving& serving_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool done_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last: it uses the others
+};
+
+Serving::Serving(const ServingOptions& options, Backend& backend,
+                 std::function<void(const std::string&)> on_notice, const std::atomic<bool>& stop)
+    : options_(options),
+      on_notice_(std::move(on_notice)),
+      stop_(stop),
+      log_(options_.event_log, on_notice_),
+      sink_({.folder = options_.output_folder,
+             .existing = FileSinkOptions::Existing::kResume,
+             .sync = true}),
+      outcomes_(options_.serve.outcomes_kept_bytes_max),
+      door_({.in_flight_max = options_.serve.in_flight_max,
+             .line_bytes = options_.processor.graph.limits.line_bytes,
+             .models = options_.models},
+            log_, outcomes_, stop_),
+      source_(log_, {.line_bytes = options_.processor.graph.limits.line_bytes}),
+      processor_(options_.processor,
+                 {[this](const OutcomeLine& line) { door_.Deliver(line); }, {}, on_notice_},
+                 backend, source_, sink_) {
+  RequireWholeLog();
+  outcomes_.AddFile(options_.output_folder + "/outcomes.jsonl");
+}
+
+// New events would otherwise take the offsets of those whose outcomes stand.
+void Serving::RequireWholeLog() {
+  const Result<std::optional<Tail>> tail = sink_.Last(0);
+  if (!tail.ok()) throw StartError(tail.error().message);
+  const int64_t end = log_.extent().end;
+  if (!*tail || (*tail)->offset < end) return;
+  throw StartError(options_.event_log.folder + ": the event log ends before offset " +
+                   std::to_string(end) + ", but " + options_.output_folder +
+                   "/outcomes.jsonl goes to offset " + std::to_string((*tail)->offset) +
+                   ": bring back the log that the outcomes were made from, or give an empty log "
+                   "and an empty output");
+}
+
+Serving::~Serving() {
+  log_.Stop();
+}
+
+Result<std::map<int32_t, PartitionSummary>> Serving::Run() {
+  Result<std::map<int32_t, PartitionSummary>> done = Error{};
+  {
+    const Keeper keeper(*this);
+    done = processor_.Run(stop_);
+  }
+  log_.Stop();
+  door_.AnswerRest();
+  return done;
+}
+
+}  // namespace nudge

@@ -1,0 +1,64 @@
+// The whole product in one process: door, embedded log, processor, outcomes in a folder.
+//
+//   Submit -> [EmbeddedDoor -> EmbeddedLog -> Processor -> FileSink -> EmbeddedDoor] -> Following
+//
+// What was taken before a stop or a kill is finished by the next Serving over the same folders, and
+// every event has one outcome. The outcomes are synced before they count as committed. Run: one
+// thread, once. door(), View() and extent(): any thread, for as long as this lives.
+#pragma once
+
+#include <memory>
+
+#include "connectors/file_sink.h"
+#include "connectors/log/embedded_log.h"
+#include "connectors/log/embedded_source.h"
+#include "pipeline/processor.h"
+#include "pipeline/serve/embedded_door.h"
+#include "pipeline/serve/outcome_index.h"
+#include "pipeline/serve/serve_options.h"
+
+namespace nudge {
+
+struct ServingOptions {
+  ProcessorOptions processor;
+  EventLogOptions event_log;
+  ServeOptions serve;
+  std::string output_folder;
+  std::vector<std::string> models;  // names that a client may ask for
+};
+
+class Serving {
+ public:
+  // Throws StartError: a folder cannot be used or is in use, the log is damaged. `stop` and
+  // `backend` outlive it; `on_notice` is told what people should know, from any thread.
+  Serving(const ServingOptions& options, Backend& backend,
+          std::function<void(const std::string&)> on_notice, const std::atomic<bool>& stop);
+  ~Serving();
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+
+  // Until `stop` is set or something fails; then everybody who waits was answered.
+  Result<std::map<int32_t, PartitionSummary>> Run();
+
+  Door& door() { return door_; }
+  RunView View() { return processor_.View(); }
+  OutcomeCounts progress() const { return processor_.progress(); }
+  EmbeddedLog::Extent extent() const { return log_.extent(); }
+
+ private:
+  class Keeper;
+
+  void RequireWholeLog();
+
+  const ServingOptions options_;
+  const std::function<void(const std::string&)> on_notice_;
+  const std::atomic<bool>& stop_;
+  EmbeddedLog log_;
+  FileSink sink_;
+  OutcomeIndex outcomes_;
+  EmbeddedDoor door_;
+  EmbeddedSource source_;
+  Processor processor_;
+};
+
+}  // namespace nudge

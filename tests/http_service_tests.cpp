@@ -1,0 +1,404 @@
+// labels: unit
+// Who may do what over HTTP: keys, tenants, users, roles, rates, origins; and that openapi.json
+// says what the routes are. Behind it stands a stand-in for the log.
+#include <sys/stat.h>
+
+#include <boost/test/unit_test.hpp>
+#include <fstream>
+#include <future>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "connectors/http/embedded.h"
+#include "connectors/http/http_service.h"
+#include "tests/http_door.h"
+#include "tests/temp_folder.h"
+
+using namespace nudge;
+using namespace nudge::testing;
+using Json = nlohmann::json;
+
+namespace {
+
+using Headers = std::map<std::string, std::string>;
+
+class KeyedWorld {
+ public:
+  std::string Add(std::vector<Role> roles, const std::string& user = "", bool names_users = false,
+                  uint32_t requests_per_minute = 0, const std::string& tenant = "acme") {
+    return AddKey({file(), tenant, user, names_users, std::move(roles), requests_per_minute})
+        .value();
+  }
+  std::string file() const { return folder_.path() + "/keys.jsonl"; }
+
+  void Open(const std::string& origins = "") {
+    HttpOptions options;
+    options.keys_file = file();
+    options.cors_origins = origins;
+    service_.emplace(options, door, EventLimits{});
+  }
+
+  HttpResponse Send(const std::string& method, const std::string& path, const std::string& key,
+                    const std::string& body = "", Headers headers = {}) {
+    headers.try_emplace("content-type", "application/json");
+    if (!key.empty()) headers.emplace("authorization", "Bearer " + key);
+    HttpServed served =
+        service_->Take({method, path, {}, std::move(headers), body}, now, 1'700'000'000);
+    sent_headers = served.headers;
+    auto* plan = std::get_if<HttpPlan>(&served.handled);
+    if (plan == nullptr) return std::get<HttpResponse>(served.handled);
+    std::vector<HttpEnding> endings(1);
+    std::promise<void> done;
+    const HttpPlan::Item& event = plan->events.at(0);
+    door.Submit(event.tenant, event.json,
+                {[&](int64_t) {
+                   endings[0].stored = true;
+                   service_->Stored(event);
+                 },
+                 [](std::string_view) {},
+                 [&](const std::string& line) {
+                   endings[0].outcome = line;
+                   done.set_value();
+                 },
+                 [&](const Error&) { done.set_value(); }});
+    done.get_future().wait();
+    return plan->answer(endings);
+  }
+
+  unsigned Post(const std::string& key, const Json& event) {
+    return Send("POST", "/v1/events", key, event.dump()).status;
+  }
+
+  StandInDoor door;
+  HttpService::Clock::time_point now;
+  std::vector<std::pair<std::string, std::string>> sent_headers;
+
+ private:
+  TempFolder folder_;
+  std::optional<HttpService> service_;
+};
+
+Json EventOf(const std::string& id, const std::string& type, const Json& data) {
+  return {{"specversion", "1.0"}, {"id", id}, {"source", "/x"}, {"type", type}, {"data", data}};
+}
+
+Json Question(const std::string& id) {
+  return EventOf(id, "nudge.query", {{"text", "Hello?"}});
+}
+
+std::string CodeOf(const HttpResponse& response) {
+  return Json::parse(response.body)["error"]["code"];
+}
+
+std::string ValueOf(const std::vector<std::pair<std::string, std::string>>& headers,
+                    const std::string& name) {
+  for (const auto& [one, value] : headers) {
+    if (one == name) return value;
+  }
+  return "";
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_key_is_printed_once_and_only_its_hash_is_kept) {
+  KeyedWorld world;
+  const std::string key = world.Add({Role::kAsk});
+  const std::string file = FileBytes(world.file());
+  BOOST_TEST(key.starts_with("nudge-"));
+  BOOST_TEST(key.size() == 6 + 16 + 1 + 64);
+  BOOST_TEST(file.find(key.substr(23)) == std::string::npos);
+  BOOST_TEST(file.find("scrypt$1024$8$1$") != std::string::npos);
+  struct stat status {};
+  BOOST_REQUIRE(stat(world.file().c_str(), &status) == 0);
+  BOOST_TEST((status.st_mode & 0777) == 0600);
+  BOOST_TEST(world.Add({Role::kAsk}) != key);
+  BOOST_TEST(KeyRing(world.file()).size() == 2);
+}
+
+BOOST_AUTO_TEST_CASE(only_a_key_that_is_right_to_its_last_digit_is_found) {
+  KeyedWorld world;
+  const std::string key = world.Add({Role::kAsk}, "ann");
+  const KeyRing ring(world.file());
+  for (int i = 0; i < 2; ++i) {  // the second time it is known by its SHA-256
+    const auto caller = ring.Find(key);
+    BOOST_REQUIRE(caller.has_value());
+    BOOST_TEST(caller->tenant == "acme");
+    BOOST_TEST(caller->user == "ann");
+    BOOST_TEST(caller->May(Role::kAsk));
+    BOOST_TEST(!caller->May(Role::kRead));
+  }
+  for (const size_t at : {size_t{0}, size_t{6}, size_t{22}, size_t{23}, key.size() - 1}) {
+    std::string other = key;
+    other[at] = other[at] == '0' ? '1' : '0';
+    BOOST_TEST(!ring.Find(other), other);
+  }
+  for (const std::string& other : {std::string(), key + "0", key.substr(0, key.size() - 1),
+                                   std::string("nudge-"), std::string("Bearer")}) {
+    BOOST_TEST(!ring.Find(other), other);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_file_of_keys_that_is_wrong_is_refused_with_its_line) {
+  const TempFolder folder;
+  const std::string path = folder.path() + "/keys.jsonl";
+  const auto refusal = [&](const std::string& text) -> std::string {
+    std::ofstream(path) << text;
+    try {
+      const KeyRing ring(path);
+    } catch (const StartError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  KeyedWorld world;
+  world.Add({Role::kAsk});
+  const std::string good = FileBytes(world.file());
+  BOOST_TEST(refusal("\n" + good) == "");
+  const auto expect = [&](const std::string& text, const std::string& part) {
+    const std::string said = refusal(text);
+    BOOST_TEST(said.find(part) != std::string::npos, said);
+  };
+  expect("", "no key in it");
+  expect(good + "{", ":2: ");
+  expect(good + good, ":2: the id");
+  Json key = Json::parse(good);
+  key["roles"] = {"ask", "king"};
+  expect(key.dump(), "king is no role");
+  key = Json::parse(good);
+  for (const char* hash : {"", "plain", "scrypt$1023$8$1$aa$bb", "scrypt$9999999999$8$1$aa$bb"}) {
+    key["hash"] = hash;
+    expect(key.dump(), "hash");
+  }
+  key = Json::parse(good);
+  key["role"] = "ask";
+  expect(key.dump(), "role");
+  std::filesystem::remove(path);
+  BOOST_CHECK_THROW(KeyRing{path}, StartError);
+}
+
+BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
+  const StandInDoor door;
+  HttpOptions options;
+  for (const char* address : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com"}) {
+    options.address = address;
+    BOOST_CHECK_THROW(HttpService(options, door, {}), StartError);
+  }
+  for (const char* address : {"127.0.0.1", "127.0.0.2", "::1", "localhost"}) {
+    options.address = address;
+    HttpService service(options, door, {});
+    const auto status = [&](const std::string& host) {
+      const HttpServed served =
+          service.Take({"GET", "/v1/models", {}, {{"host", host}}, ""}, {}, 0);
+      return std::get<HttpResponse>(served.handled).status;
+    };
+    BOOST_TEST(status("localhost:8080") == 200);
+    BOOST_TEST(status("[::1]:8080") == 200);
+    BOOST_TEST(status("127.0.0.1") == 200);
+    BOOST_TEST(status("rebound.example:8080") == 403);
+    BOOST_TEST(status("127.rebound.example") == 403);
+    BOOST_TEST(status("") == 403);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_request_without_a_right_key_is_refused) {
+  KeyedWorld world;
+  const std::string key = world.Add({Role::kAsk});
+  world.Open();
+  const HttpResponse none = world.Send("GET", "/v1/models", "");
+  BOOST_TEST(none.status == 401);
+  BOOST_TEST(ValueOf(none.headers, "WWW-Authenticate") == "Bearer");
+  BOOST_TEST(CodeOf(none) == "no_key");
+  BOOST_TEST(CodeOf(world.Send("GET", "/v1/models", "nudge-wrong")) == "invalid_api_key");
+  BOOST_TEST(world.Send("GET", "/v1/models", key).status == 200);
+  BOOST_TEST(world.Send("GET", "/healthz", "").status == 200);
+  BOOST_TEST(world.Send("GET", "/openapi.json", "").status == 200);
+  BOOST_TEST(world.Send("GET", "/nothing", key).status == 404);
+  const HttpResponse wrong = world.Send("DELETE", "/v1/models", key);
+  BOOST_TEST(wrong.status == 405);
+  BOOST_TEST(ValueOf(wrong.headers, "Allow") == "GET");
+}
+
+BOOST_AUTO_TEST_CASE(the_key_decides_tenant_and_user) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk}, "ann");
+  const std::string nobody = world.Add({Role::kAsk});
+  const std::string shop = world.Add({Role::kAsk}, "", true);
+  world.Open();
+  const auto logged = [&] { return DecodeEvent(world.door.Log().back()).value(); };
+
+  BOOST_TEST(world.Post(ann, Question("1")) == 200);
+  BOOST_TEST(logged().tenant == "acme");
+  BOOST_TEST(logged().user == "ann");
+  BOOST_TEST(world.Post(nobody, Question("2")) == 200);
+  BOOST_TEST(logged().user == "key-" + nobody.substr(6, 16));
+  Json event = Question("3");
+  event["user"] = "ben";
+  BOOST_TEST(world.Post(ann, event) == 403);
+  BOOST_TEST(world.Post(nobody, event) == 403);
+  BOOST_TEST(world.Post(shop, event) == 200);
+  BOOST_TEST(logged().user == "ben");
+  event = Question("4");
+  event["tenant"] = "other";
+  BOOST_TEST(world.Post(ann, event) == 403);
+  BOOST_TEST(world.Post(shop, event) == 403);
+  event["tenant"] = "acme";
+  BOOST_TEST(world.Post(ann, event) == 200);
+  const HttpResponse header =
+      world.Send("POST", "/v1/events", ann, Question("5").dump(), {{"x-nudge-tenant", "other"}});
+  BOOST_TEST(header.status == 403);
+  BOOST_TEST(CodeOf(header) == "wrong_tenant");
+  const Json chat = {{"model", "stand-in"},
+                     {"user", "ben"},
+                     {"messages", {{{"role", "user"}, {"content", "Hi?"}}}}};
+  BOOST_TEST(world.Send("POST", "/v1/chat/completions", ann, chat.dump()).status == 403);
+  BOOST_TEST(world.Send("POST", "/v1/chat/completions", shop, chat.dump()).status == 200);
+  BOOST_TEST(world.door.Log().size() == 5);
+}
+
+BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_admin) {
+  KeyedWorld world;
+  const std::map<Role, std::string> keys = {{Role::kAsk, world.Add({Role::kAsk})},
+                                            {Role::kFeedback, world.Add({Role::kFeedback})},
+                                            {Role::kIngest, world.Add({Role::kIngest})},
+                                            {Role::kRead, world.Add({Role::kRead})},
+                                            {Role::kAdmin, world.Add({Role::kAdmin})}};
+  world.Open();
+  const std::string hash(64, 'a');
+  const std::vector<std::pair<Role, Json>> events = {
+      {Role::kAsk, Question("")},
+      {Role::kFeedback,
+       EventOf("", "nudge.feedback",
+               {{"inline", {{"query", "a"}, {"completion", "b"}}}, {"rating", "up"}})},
+      {Role::kFeedback, EventOf("", "nudge.example", {{"query", "a"}, {"answer", "b"}})},
+      {Role::kIngest, EventOf("", "nudge.document.upsert", {{"document_id", "d"}, {"text", "t"}})},
+      {Role::kIngest, EventOf("", "nudge.document.delete", {{"document_id", "d"}})},
+      {Role::kAdmin, EventOf("", "nudge.prompt.upsert", {{"prompt_id", "p"}, {"system", "s"}})},
+      {Role::kAdmin, EventOf("", "nudge.prompt.delete", {{"prompt_id", "p"}})},
+      {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "reset"}})},
+      {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "rollback"}})},
+      {Role::kAdmin,
+       EventOf("", "nudge.adapter", {{"action", "import"}, {"uri", "x"}, {"sha256", hash}})},
+      {Role::kAdmin, EventOf("", "nudge.forget", {{"user", "ann"}})},
+  };
+  int number = 0;
+  for (auto [needed, event] : events) {
+    for (const auto& [role, key] : keys) {
+      event["id"] = "e" + std::to_string(++number);
+      const bool may = role == needed || role == Role::kAdmin;
+      BOOST_TEST(world.Post(key, event) == (may ? 200u : 403u), Name(role) << ": " << event.dump());
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_outcome_is_seen_by_whose_it_is_and_by_read_and_admin) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk}, "ann");
+  const std::string ben = world.Add({Role::kAsk}, "ben");
+  const std::string reader = world.Add({Role::kRead});
+  const std::string admin = world.Add({Role::kAdmin});
+  const std::string other = world.Add({Role::kAdmin}, "", false, 0, "other");
+  world.Open();
+  const auto get = [&](const std::string& key) {
+    return world.Send("GET", "/v1/outcomes/q-1", key).status;
+  };
+  BOOST_TEST(world.Post(ann, Question("q-1")) == 200);
+  BOOST_TEST(get(ann) == 200);
+  BOOST_TEST(get(reader) == 200);
+  BOOST_TEST(get(admin) == 200);
+  BOOST_TEST(get(ben) == 404);
+  BOOST_TEST(get(other) == 404);
+  // To send the same id makes nobody its owner.
+  BOOST_TEST(world.Post(ben, Question("q-1")) == 200);
+  BOOST_TEST(get(ben) == 404);
+  // Whoever was not there cannot be told from whom it is not for.
+  BOOST_TEST(world.Send("GET", "/v1/outcomes/q-1", ben).body.size() ==
+             world.Send("GET", "/v1/outcomes/q-2", ben).body.size());
+}
+
+BOOST_AUTO_TEST_CASE(a_key_over_its_rate_is_told_when_to_come_again) {
+  KeyedWorld world;
+  const std::string slow = world.Add({Role::kAsk}, "", false, 2);
+  const std::string free = world.Add({Role::kAsk});
+  world.Open();
+  const auto get = [&](const std::string& key) { return world.Send("GET", "/v1/models", key); };
+  BOOST_TEST(get(slow).status == 200);
+  BOOST_TEST(get(slow).status == 200);
+  const HttpResponse refused = get(slow);
+  BOOST_TEST(refused.status == 429);
+  BOOST_TEST(ValueOf(refused.headers, "Retry-After") == "30");
+  BOOST_TEST(CodeOf(refused) == "rate_limited");
+  BOOST_TEST(get(free).status == 200);
+  world.now += std::chrono::seconds(29);
+  BOOST_TEST(ValueOf(get(slow).headers, "Retry-After") == "1");
+  world.now += std::chrono::seconds(2);
+  BOOST_TEST(get(slow).status == 200);
+  BOOST_TEST(get(slow).status == 429);
+  world.now += std::chrono::hours(1);
+  BOOST_TEST(get(slow).status == 200);
+  BOOST_TEST(get(slow).status == 200);
+  BOOST_TEST(get(slow).status == 429);
+}
+
+BOOST_AUTO_TEST_CASE(pages_of_other_origins_may_only_call_if_they_are_listed) {
+  KeyedWorld world;
+  const std::string key = world.Add({Role::kAsk});
+  world.Open("https://shop.example, https://help.example");
+  const auto send = [&](const std::string& method, const std::string& origin, Headers more = {}) {
+    more.insert({{"origin", origin}, {"host", "nudge.example:8080"}});
+    return world.Send(method, "/v1/models", key, "", more).status;
+  };
+  BOOST_TEST(send("GET", "https://shop.example") == 200);
+  BOOST_TEST(ValueOf(world.sent_headers, "Access-Control-Allow-Origin") == "https://shop.example");
+  BOOST_TEST(send("GET", "https://evil.example") == 403);
+  BOOST_TEST(ValueOf(world.sent_headers, "Access-Control-Allow-Origin") == "");
+  BOOST_TEST(send("GET", "null") == 403);
+  BOOST_TEST(send("GET", "https://shop.example.evil.example") == 403);
+  BOOST_TEST(send("GET", "http://nudge.example:8080") == 200);  // its own
+  BOOST_TEST(send("OPTIONS", "https://help.example",
+                  {{"access-control-request-method", "POST"},
+                   {"access-control-request-headers", "authorization"}}) == 204);
+  BOOST_TEST(ValueOf(world.sent_headers, "Access-Control-Allow-Methods") == "GET, POST");
+  BOOST_TEST(ValueOf(world.sent_headers, "Access-Control-Allow-Headers") == "authorization");
+  BOOST_CHECK_THROW(world.Open("shop.example"), StartError);
+  BOOST_CHECK_THROW(world.Open("*"), StartError);
+  BOOST_CHECK_THROW(world.Open("https://shop.example/page"), StartError);
+}
+
+BOOST_AUTO_TEST_CASE(openapi_has_the_routes_their_methods_and_their_statuses) {
+  const Json api = Json::parse(OpenApiText());
+  BOOST_TEST(api["openapi"] == "3.1.0");
+  std::set<std::string> described;
+  for (const auto& [path, methods] : api["paths"].items()) {
+    for (const auto& [method, operation] : methods.items()) {
+      std::string line = method + " " + path;
+      std::set<int> statuses;
+      for (const auto& [status, response] : operation["responses"].items()) {
+        statuses.insert(std::stoi(status));
+        for (const auto& [type, content] : response["content"].items()) {
+          if (!content["schema"].contains("$ref")) continue;
+          const std::string name = content["schema"]["$ref"];
+          BOOST_TEST(api["components"]["schemas"].contains(name.substr(name.rfind('/') + 1)), name);
+        }
+      }
+      for (const int status : statuses) line += " " + std::to_string(status);
+      if (operation.contains("security")) line += " open";
+      described.insert(line);
+    }
+  }
+  std::set<std::string> routed;
+  for (const Route& route : Routes()) {
+    std::string method(route.method);
+    for (char& c : method) c = static_cast<char>(std::tolower(c));
+    std::string line = method + " " + std::string(route.path);
+    for (const unsigned status : std::set<unsigned>(route.statuses.begin(), route.statuses.end())) {
+      line += " " + std::to_string(status);
+    }
+    if (!route.needs_key) line += " open";
+    routed.insert(line);
+  }
+  BOOST_TEST(described == routed, boost::test_tools::per_element());
+  const std::set<unsigned> common = api["x-common-statuses"].get<std::set<unsigned>>();
+  const auto statuses = CommonStatuses();
+  BOOST_TEST(common == std::set<unsigned>(statuses.begin(), statuses.end()),
+             boost::test_tools::per_element());
+}
