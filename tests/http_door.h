@@ -138,7 +138,8 @@ class StandInDoor final : public Door {
     origin.offset = offset;
     EncodeOutcome(outcome, origin, line);
     AppendChain(NextChain({}, offset, line), line);
-    if (first.second) outcomes_.emplace(key, line);
+    if (first.second) outcomes_.insert_or_assign(key, line);
+    if (first.second && std::holds_alternative<DeadLetter>(outcome.what)) contents_.erase(key);
     return line;
   }
 

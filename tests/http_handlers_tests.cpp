@@ -54,9 +54,9 @@ class World {
       std::promise<void> done;
       const HttpPlan::Item& event = plan.events[i];
       door.Submit(event.tenant, event.json,
-                  {[&, i](int64_t) {
+                  {[&, i](int64_t offset) {
                      endings[i].stored = true;
-                     service_.Stored(plan.events[i]);
+                     service_.Stored(plan.events[i], offset);
                      if (plan.stream) streamed += plan.stream->Begin().body;
                      if (!plan.waits) done.set_value();
                    },

@@ -51,9 +51,9 @@ class KeyedWorld {
     std::promise<void> done;
     const HttpPlan::Item& event = plan->events.at(0);
     door.Submit(event.tenant, event.json,
-                {[&](int64_t) {
+                {[&](int64_t offset) {
                    endings[0].stored = true;
-                   service_->Stored(event);
+                   service_->Stored(event, offset);
                  },
                  [](std::string_view) {},
                  [&](const std::string& line) {
@@ -293,7 +293,7 @@ BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_a
 BOOST_AUTO_TEST_CASE(an_outcome_is_seen_by_whose_it_is_and_by_read_and_admin) {
   KeyedWorld world;
   const std::string ann = world.Add({Role::kAsk}, "ann");
-  const std::string ben = world.Add({Role::kAsk}, "ben");
+  const std::string ben = world.Add({Role::kAsk, Role::kFeedback}, "ben");
   const std::string reader = world.Add({Role::kRead});
   const std::string admin = world.Add({Role::kAdmin});
   const std::string other = world.Add({Role::kAdmin}, "", false, 0, "other");
@@ -310,6 +310,13 @@ BOOST_AUTO_TEST_CASE(an_outcome_is_seen_by_whose_it_is_and_by_read_and_admin) {
   // To send the same id makes nobody its owner.
   BOOST_TEST(world.Post(ben, Question("q-1")) == 200);
   BOOST_TEST(get(ben) == 404);
+  // Nor does it where ben was first, with an event that was refused: the id is ann's afterwards.
+  Json refused = EventOf("q-3", "nudge.feedback", {{"query_id", "none"}, {"rating", "up"}});
+  BOOST_TEST(world.Post(ben, refused) == 200);
+  BOOST_TEST(world.Send("GET", "/v1/outcomes/q-3", ben).status == 200);
+  BOOST_TEST(world.Post(ann, Question("q-3")) == 200);
+  BOOST_TEST(world.Send("GET", "/v1/outcomes/q-3", ann).status == 200);
+  BOOST_TEST(world.Send("GET", "/v1/outcomes/q-3", ben).status == 404);
   // Whoever was not there cannot be told from whom it is not for.
   BOOST_TEST(world.Send("GET", "/v1/outcomes/q-1", ben).body.size() ==
              world.Send("GET", "/v1/outcomes/q-2", ben).body.size());

@@ -89,7 +89,7 @@ std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& 
                            std::to_string(limits.line_bytes),
                        "send less in one event", ""};
   }
-  return HttpPlan::Item{event->tenant, event->id, event->user, std::move(json), "", false};
+  return HttpPlan::Item{event->tenant, event->id, event->user, std::move(json), ""};
 }
 
 EventDraft DraftOf(JsonReader& json, const Place& place) {

@@ -75,8 +75,7 @@ struct HttpPlan {
     std::string id;
     std::string user;  // whose it is; may be empty
     std::string json;
-    std::string key_id;   // of the key that it came with
-    bool is_new = false;  // there was no outcome under this id
+    std::string key_id;  // of the key that it came with
   };
   std::vector<Item> events;  // in this order
   bool waits = true;         // for outcomes; else until all are stored

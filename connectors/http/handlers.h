@@ -28,7 +28,10 @@ struct Scene {
   const EventLimits& limits;
   const Door& door;
   int64_t unix_seconds = 0;  // for `created`, which OpenAI's clients read
-  std::function<Ownership(const std::string& tenant, const std::string& id)> owned;
+  // Of the event whose outcome has this offset; without one, of the newest with this id.
+  std::function<Ownership(const std::string& tenant, const std::string& id,
+                          std::optional<int64_t> offset)>
+      owned;
 };
 
 // One CloudEvent in structured or binary mode, or a batch.

@@ -343,8 +343,9 @@ Following Session::FollowingOf(size_t at) {
   event.json.clear();
   const uint64_t turn = turn_;
   Following following;
-  following.stored = [=, mailbox = mailbox_, &service = shop_.service](int64_t) {
-    mailbox->WhileOpen([&] { service.Stored(event); });  // whether or not its client is still there
+  following.stored = [=, mailbox = mailbox_, &service = shop_.service](int64_t offset) {
+    mailbox->WhileOpen(
+        [&] { service.Stored(event, offset); });  // whether or not its client is still there
     to([=](Session& session) { session.OnStored(turn, at); });
   };
   following.token = [=](std::string_view text) {

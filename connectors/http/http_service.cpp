@@ -147,15 +147,14 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
     caller = std::get<Caller>(std::move(found));
     if (auto refused = TakeToken(caller, now)) return *std::move(refused);
   }
-  Handled handled = route->handler(request, {caller, options_, limits_, door_, unix_seconds,
-                                             [&](const std::string& tenant, const std::string& id) {
-                                               return Owned(caller, {tenant, id});
-                                             }});
+  const auto owned = [&](const std::string& tenant, const std::string& id,
+                         std::optional<int64_t> offset) {
+    return Owned(caller, {tenant, id}, offset);
+  };
+  Handled handled =
+      route->handler(request, {caller, options_, limits_, door_, unix_seconds, owned});
   if (auto* plan = std::get_if<HttpPlan>(&handled)) {
-    for (HttpPlan::Item& event : plan->events) {
-      event.key_id = caller.key_id;
-      event.is_new = !door_.Outcome(event.tenant, event.id);
-    }
+    for (HttpPlan::Item& event : plan->events) event.key_id = caller.key_id;
   }
   return handled;
 }
@@ -237,26 +236,32 @@ HttpService::Refused HttpService::TakeToken(const Caller& caller, Clock::time_po
   return response;
 }
 
-Ownership HttpService::Owned(const Caller& caller, const EventKey& event) {
+Ownership HttpService::Owned(const Caller& caller, const EventKey& event,
+                             std::optional<int64_t> offset) {
   const MutexLock lock(mutex_);
-  const auto found = owners_.find(event);
-  if (found == owners_.end()) return Ownership::kUnknown;
+  if (!offset) {
+    const auto newest = newest_.find(event);
+    if (newest == newest_.end()) return Ownership::kUnknown;
+    offset = newest->second;
+  }
+  const auto found = owners_.find(*offset);
+  if (found == owners_.end() || found->second.event != event) return Ownership::kUnknown;
   // A back end sees what it sent for others.
   const bool theirs =
       caller.open || found->second.user == caller.user || found->second.key_id == caller.key_id;
   return theirs ? Ownership::kTheirs : Ownership::kAnothers;
 }
 
-// Whoever was first: an id that is sent again makes nobody its owner.
-void HttpService::Stored(const HttpPlan::Item& event) {
-  if (!event.is_new) return;
+void HttpService::Stored(const HttpPlan::Item& event, int64_t offset) {
   const EventKey key{event.tenant, event.id};
   const MutexLock lock(mutex_);
-  if (!owners_.try_emplace(key, Owner{event.user, event.key_id}).second) return;
-  owned_in_order_.push_back(key);
-  if (owned_in_order_.size() <= options_.owners_kept_max) return;
-  owners_.erase(owned_in_order_.front());
-  owned_in_order_.pop_front();
+  owners_.insert_or_assign(offset, Owner{key, event.user, event.key_id});
+  newest_.insert_or_assign(key, offset);
+  if (owners_.size() <= options_.owners_kept_max) return;
+  const auto oldest = owners_.begin();
+  const auto named = newest_.find(oldest->second.event);
+  if (named != newest_.end() && named->second == oldest->first) newest_.erase(named);
+  owners_.erase(oldest);
 }
 
 }  // namespace nudge

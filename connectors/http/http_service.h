@@ -8,7 +8,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -50,8 +49,8 @@ class HttpService {
 
   HttpServed Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
 
-  // The event is in the log: its user may see its outcome.
-  void Stored(const HttpPlan::Item& event);
+  // The event is in the log at this offset: its user may see the outcome there.
+  void Stored(const HttpPlan::Item& event, int64_t offset);
 
  private:
   using Refused = std::optional<HttpResponse>;
@@ -59,18 +58,19 @@ class HttpService {
     double tokens = 0;
     Clock::time_point at;
   };
+  using EventKey = std::pair<std::string, std::string>;  // tenant, id
   struct Owner {
+    EventKey event;
     std::string user;
     std::string key_id;
   };
-  using EventKey = std::pair<std::string, std::string>;  // tenant, id
 
   Handled Handle(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
   Refused CheckOrigin(const HttpRequest& request, HttpServed& served) const;
   Refused CheckHost(const HttpRequest& request) const;
   std::variant<Caller, HttpResponse> CallerOf(const HttpRequest& request) const;
   Refused TakeToken(const Caller& caller, Clock::time_point now);
-  Ownership Owned(const Caller& caller, const EventKey& event);
+  Ownership Owned(const Caller& caller, const EventKey& event, std::optional<int64_t> offset);
 
   const HttpOptions options_;
   const Door& door_;
@@ -79,8 +79,9 @@ class HttpService {
   std::optional<KeyRing> keys_;
   Mutex mutex_;
   std::map<std::string, Bucket> buckets_ GUARDED_BY(mutex_);  // by key id
-  std::map<EventKey, Owner> owners_ GUARDED_BY(mutex_);
-  std::deque<EventKey> owned_in_order_ GUARDED_BY(mutex_);
+  // By offset, since an id may come from two users and with two sources, an offset from one.
+  std::map<int64_t, Owner> owners_ GUARDED_BY(mutex_);
+  std::map<EventKey, int64_t> newest_ GUARDED_BY(mutex_);
 };
 
 }  // namespace nudge

@@ -9,12 +9,16 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   const auto& name = std::get<std::string>(tenant);
   const std::string id = PercentDecoded(request.path.substr(request.path.rfind('/') + 1));
-  const Ownership owned = scene.owned(name, id);
-  const bool may = scene.caller.May(Role::kRead) || owned == Ownership::kTheirs;
-  if (may) {
-    if (auto outcome = scene.door.Outcome(name, id)) {
-      return HttpResponse{200, "application/cloudevents+json", *std::move(outcome), {}};
-    }
+  std::optional<std::string> outcome = scene.door.Outcome(name, id);
+  std::optional<int64_t> offset;
+  if (outcome) {
+    const Result<RecordedOutcome> read = DecodeOutcome(*outcome);
+    if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));
+    offset = read->offset;
+  }
+  const Ownership owned = scene.owned(name, id, offset);
+  if (scene.caller.May(Role::kRead) || owned == Ownership::kTheirs) {
+    if (outcome) return HttpResponse{200, "application/cloudevents+json", *outcome, {}};
     if (owned != Ownership::kUnknown) return Pending(id);
   }
   // The same for one that is not there and one that is not theirs: nobody learns which ids are.
