@@ -305,19 +305,25 @@ Result<EmbeddedLog::Place> EmbeddedLog::PlaceOf(int64_t offset) const {
 Result<Nothing> EmbeddedLog::Retain(int64_t needed_offset) {
   if (options_.retention_bytes_max == 0) return Nothing{};
   const MutexLock files_lock(files_mutex_);
+  bool has_removed = false;
+  while (const std::optional<std::string> path = Removable(needed_offset)) {
+    // Without the other lock: whoever appends does not wait for the disk.
+    if (unlink(path->c_str()) != 0 && errno != ENOENT) return FileError(errno);
+    has_removed = true;
+    const MutexLock lock(mutex_);
+    segments_.erase(segments_.begin());
+  }
+  return has_removed ? SyncFolder(options_.folder) : Nothing{};
+}
+
+// The oldest segment, where it may go.
+std::optional<std::string> EmbeddedLog::Removable(int64_t needed_offset) const {
   const MutexLock lock(mutex_);
   uint64_t bytes = 0;
   for (const auto& [base, segment] : segments_) bytes += segment.bytes;
-  bool has_removed = false;
-  while (segments_.size() > 1 && bytes > options_.retention_bytes_max &&
-         std::next(segments_.begin())->first <= needed_offset) {
-    const auto oldest = segments_.begin();
-    if (unlink(oldest->second.path.c_str()) != 0 && errno != ENOENT) return FileError(errno);
-    bytes -= oldest->second.bytes;
-    segments_.erase(oldest);
-    has_removed = true;
-  }
-  return has_removed ? SyncFolder(options_.folder) : Nothing{};
+  const bool may_go = segments_.size() > 1 && bytes > options_.retention_bytes_max &&
+                      std::next(segments_.begin())->first <= needed_offset;
+  return may_go ? std::optional(segments_.begin()->second.path) : std::nullopt;
 }
 
 // ---- Erasing ------------------------------------------------------------------------------------
@@ -362,7 +368,7 @@ Result<Nothing> EmbeddedLog::RollBehind(int64_t offset) {
   roll_wanted_ = true;
   changed_.NotifyAll();
   changed_.WaitFor(mutex_, options_.sync_timeout,
-                   [&]() REQUIRES(mutex_) { return !roll_wanted_ || is_behind(); });
+                   [&]() REQUIRES(mutex_) { return !roll_wanted_ || stopping_; });
   if (is_behind()) return Nothing{};
   return Error{Code::kUnreadableFile,
                options_.folder + ": no further file can be begun, which erasing needs",

@@ -105,6 +105,7 @@ class EmbeddedLog {
   Result<Nothing> Roll();
   Result<Nothing> RollAndCount();
   void WriteMark();
+  std::optional<std::string> Removable(int64_t needed_offset) const;
   Result<Nothing> RollBehind(int64_t offset);
   Result<Nothing> EraseIn(const std::string& path, int64_t base_offset,
                           const std::set<int64_t>& offsets) const;
