@@ -49,8 +49,9 @@ std::string WriteConfig(const std::string& folder, const std::string& more = "")
 class Server {
  public:
   // `file_bytes`: the largest file that it may write; 0: no limit.
+  // `begin_with`: a file of events; empty: none.
   explicit Server(const std::string& config, const std::string& environment = "",
-                  rlim_t file_bytes = 0)
+                  rlim_t file_bytes = 0, const std::string& begin_with = "")
       : said_path_(config + ".said") {
     std::filesystem::remove(said_path_);  // of a life before
     process_ = fork();
@@ -64,7 +65,8 @@ class Server {
     }
     const rlimit limit{file_bytes, file_bytes};
     if (file_bytes > 0) setrlimit(RLIMIT_FSIZE, &limit);
-    execl(NUDGE_BINARY, NUDGE_BINARY, "serve", config.c_str(), nullptr);
+    execl(NUDGE_BINARY, NUDGE_BINARY, "serve", config.c_str(),
+          begin_with.empty() ? nullptr : "--begin-with", begin_with.c_str(), nullptr);
     _exit(127);
   }
   ~Server() {
@@ -190,6 +192,32 @@ BOOST_AUTO_TEST_CASE(it_answers_stops_when_told_and_goes_on_where_it_was) {
     BOOST_TEST(server.Said().find("stopped after 1 events (1 answers") != std::string::npos,
                server.Said());
   }
+  BOOST_TEST(ReplayedChain(config, folder.path()) == OutcomesIn(folder.path()).back().chain);
+}
+
+BOOST_AUTO_TEST_CASE(an_empty_log_may_begin_with_a_recording_and_a_full_one_does_not) {
+  const TempFolder folder;
+  const std::string config = WriteConfig(folder.path());
+  const std::string recording = folder.path() + "/recording.jsonl";
+  {
+    Server server(config, "", 0, recording);
+    BOOST_TEST(server.WaitForPort() == 0U);  // there is no such file
+    BOOST_TEST(server.Said().find("cannot be read") != std::string::npos, server.Said());
+  }
+  std::ofstream(recording) << Question("q-0", "How heavy is the bike?") << "\nno event at all\n";
+  for (int life = 0; life < 2; ++life) {
+    Server server(config, "", 0, recording);
+    const uint16_t port = server.WaitForPort();
+    BOOST_REQUIRE(port > 0);
+    const Reply reply = Post(port, Question("q-" + std::to_string(life + 1), "And the tent?"));
+    BOOST_TEST(reply.status == 200);
+    BOOST_TEST(OutcomeOf(port, "q-0").status == 200);
+    BOOST_TEST(server.Stop() == kExitDone);
+    BOOST_TEST(server.Said().find(life == 0 ? "begins with 2 events" : "holds events already") !=
+                   std::string::npos,
+               server.Said());
+  }
+  BOOST_TEST(OutcomesIn(folder.path()).size() == 4U);
   BOOST_TEST(ReplayedChain(config, folder.path()) == OutcomesIn(folder.path()).back().chain);
 }
 

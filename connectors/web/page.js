@@ -57,6 +57,9 @@ function headers() {
   const all = { "Content-Type": "application/json" };
   const key = element("key").value.trim();
   if (key) all.Authorization = `Bearer ${key}`;
+  // Whose documents and adapter, where no key says so: ?tenant= in the page's address.
+  const tenant = new URLSearchParams(location.search).get("tenant");
+  if (tenant) all["x-nudge-tenant"] = tenant;
   return all;
 }
 

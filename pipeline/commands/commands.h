@@ -44,6 +44,7 @@ int RunLive(const RunArguments& arguments);
 
 struct ServeArguments {
   std::string config_path;
+  std::string begin_with;  // events, one a line, that an empty log begins with; empty: none
 };
 int Serve(const ServeArguments& arguments);
 

@@ -51,6 +51,8 @@ void AddServe(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::ServeArguments>();
   auto* command = app.add_subcommand("serve", "answer over HTTP, until it is stopped");
   command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--begin-with", arguments->begin_with,
+                      "file of events, one a line, that an empty log begins with");
   command->callback([arguments, &exit_code] { exit_code = nudge::Serve(*arguments); });
 }
 

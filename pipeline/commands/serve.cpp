@@ -48,6 +48,13 @@ int Serve(const ServeArguments& arguments) {
   Serving serving(
       options, *backend, [](const std::string& notice) { Log(LogLevel::kWarning, notice); },
       stop_requested);
+  if (!arguments.begin_with.empty()) {
+    const Result<uint64_t> begun = serving.BeginWith(arguments.begin_with);
+    if (!begun.ok()) return Failed(begun.error());
+    Say(*begun == 0 ? "the log holds events already: nothing of " + arguments.begin_with
+                    : "the log begins with " + std::to_string(*begun) + " events of " +
+                          arguments.begin_with);
+  }
   // From here on clients are heard; what they send waits in the log until the run begins.
   const HttpServer server(config.http, serving.door(), config.processor.graph.limits);
   Say("serving at " + UrlOf(config.http.address, server.port()) + "; events from offset " +

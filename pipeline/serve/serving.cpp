@@ -3,6 +3,8 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <fstream>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -14,6 +16,7 @@ namespace nudge {
 namespace {
 
 constexpr std::chrono::seconds kRetainEvery{1};
+constexpr uint64_t kBeginningAtATime = 256;  // lines that wait for the disk
 
 }  // namespace
 
@@ -103,6 +106,38 @@ void Serving::RequireWholeLog() {
                    "/outcomes.jsonl goes to offset " + std::to_string((*tail)->offset) +
                    ": bring back the log that the outcomes were made from, or give an empty log "
                    "and an empty output");
+}
+
+Result<uint64_t> Serving::BeginWith(const std::string& path) {
+  if (log_.extent().end > 0) return uint64_t{0};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return Error{Code::kUnreadableFile, path + ": cannot be read", "give a file of events"};
+  }
+  Mutex mutex;
+  CondVar changed;
+  uint64_t waiting = 0;  // both GUARDED_BY(mutex)
+  std::optional<Error> failed;
+  uint64_t lines = 0;
+  const auto wait_until = [&](uint64_t most) {
+    const MutexLock lock(mutex);
+    changed.Wait(mutex, [&] { return waiting <= most; });
+    return !failed;
+  };
+  for (std::string line; wait_until(kBeginningAtATime - 1) && std::getline(file, line); ++lines) {
+    {
+      const MutexLock lock(mutex);
+      ++waiting;
+    }
+    log_.Append({}, std::move(line), [&](const Result<int64_t>& offset) {
+      const MutexLock lock(mutex);
+      --waiting;
+      if (!offset.ok()) failed = offset.error();
+      changed.NotifyAll();
+    });
+  }
+  if (!wait_until(0)) return *failed;
+  return lines;
 }
 
 Serving::~Serving() {

@@ -37,6 +37,10 @@ class Serving {
   Serving(const Serving&) = delete;
   Serving& operator=(const Serving&) = delete;
 
+  // Stores the lines of a file of events, where the log is empty; how many there were. Before Run.
+  // kUnreadableFile: there is no such file, or the disk of the log does not take them all.
+  Result<uint64_t> BeginWith(const std::string& path);
+
   // Until `stop` is set or something fails; then everybody who waits was answered.
   Result<std::map<int32_t, PartitionSummary>> Run();
 
