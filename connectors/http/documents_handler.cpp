@@ -66,13 +66,7 @@ Handled PostDocuments(const HttpRequest& request, const Scene& scene) {
     if (refusal->message.starts_with(kData)) refusal->message.erase(0, kData.size());
     return ToResponse(*refusal);
   }
-  HttpPlan plan;
-  plan.waits = !RespondsAsync(request);
-  plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
-  plan.answer = [id = plan.events.front().id](const std::vector<HttpEnding>& endings) {
-    return OfReceipt(endings.front(), id);
-  };
-  return plan;
+  return PlanOfReceipt(request, std::get<HttpPlan::Item>(std::move(item)));
 }
 
 }  // namespace nudge

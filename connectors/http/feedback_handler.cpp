@@ -58,13 +58,7 @@ Handled PostFeedback(const HttpRequest& request, const Scene& scene) {
     InTermsOfBody(*refusal);
     return ToResponse(*refusal);
   }
-  HttpPlan plan;
-  plan.waits = !RespondsAsync(request);
-  plan.events.push_back(std::get<HttpPlan::Item>(std::move(item)));
-  plan.answer = [id = plan.events.front().id](const std::vector<HttpEnding>& endings) {
-    return OfReceipt(endings.front(), id);
-  };
-  return plan;
+  return PlanOfReceipt(request, std::get<HttpPlan::Item>(std::move(item)));
 }
 
 }  // namespace nudge

@@ -119,6 +119,16 @@ HttpResponse OfReceipt(const HttpEnding& ending, const std::string& id) {
   return response;
 }
 
+HttpPlan PlanOfReceipt(const HttpRequest& request, HttpPlan::Item event) {
+  HttpPlan plan;
+  plan.waits = !RespondsAsync(request);
+  plan.events.push_back(std::move(event));
+  plan.answer = [id = plan.events.front().id](const std::vector<HttpEnding>& endings) {
+    return OfReceipt(endings.front(), id);
+  };
+  return plan;
+}
+
 Handled GetHealth(const HttpRequest&, const Scene&) {
   return HttpResponse{200, "text/plain; charset=utf-8", "alive\n", {}};
 }

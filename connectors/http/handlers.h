@@ -70,5 +70,6 @@ HttpRefusal OfDeadLetter(const DeadLetter& letter);
 
 // The answer to one event that is no question: {"event_id", "summary"}, or why not.
 HttpResponse OfReceipt(const HttpEnding& ending, const std::string& id);
+HttpPlan PlanOfReceipt(const HttpRequest& request, HttpPlan::Item event);
 
 }  // namespace nudge

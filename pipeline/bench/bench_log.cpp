@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <optional>
 
@@ -17,12 +16,6 @@ namespace nudge {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double Quantile(std::vector<double>& values, double part) {
-  const auto at = static_cast<size_t>(part * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
-  return values[at];
-}
 
 // So many clients that each send the next event once the last one is durable.
 class Clients {

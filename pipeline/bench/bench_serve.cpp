@@ -39,14 +39,6 @@ double MedianMs(const Body& body) {
   return Median(std::move(times));
 }
 
-// The value that a share `of` of all values do not exceed.
-double Quantile(std::vector<double> values, double of) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1,
-                         static_cast<size_t>(of * static_cast<double>(values.size())))];
-}
-
 // Notes when each answer began, and how many are being written.
 class WatchedBackend final : public ForwardingBackend {
  public:

@@ -32,6 +32,13 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+double Quantile(std::vector<double> values, double of) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1,
+                         static_cast<size_t>(of * static_cast<double>(values.size())))];
+}
+
 std::string RandomWords(size_t count, uint64_t seed) {
   static constexpr const char* kWords[] = {"ship",  "harbour", "pine", "letter", "order", "blue",
                                            "price", "window",  "late", "parcel", "north", "answer"};

@@ -16,6 +16,8 @@ double CpuSeconds();
 double PeakMegabytes();
 
 double Median(std::vector<double> values);  // at least one
+// The value that a share `of` of all values do not exceed; 0 of none.
+double Quantile(std::vector<double> values, double of);
 
 template <class Body>
 double MsOf(Body&& body) {

@@ -19,6 +19,9 @@ namespace nudge {
 // Says the error and its remedy on standard error. The exit code, as given.
 int FailWith(const Error& error, int exit_code);
 
+// The same in the log of a live run. The exit code that the error's code means.
+int LogFailure(const Error& error);
+
 struct ReplayArguments {
   std::string config_path;
   std::string input;   // empty: as configured

@@ -2,6 +2,7 @@
 
 #include "pipeline/commands/commands.h"
 #include "pipeline/observe/printable.h"
+#include "stages/log.h"
 
 namespace nudge {
 
@@ -9,6 +10,12 @@ int FailWith(const Error& error, int exit_code) {
   std::cerr << "nudge: " << Printable(error.message) << "\n";
   if (!error.remedy.empty()) std::cerr << "  " << Printable(error.remedy) << "\n";
   return exit_code;
+}
+
+int LogFailure(const Error& error) {
+  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
+  if (error.code == Code::kFenced) return kExitFenced;
+  return error.code == Code::kUnavailable ? kExitUnavailable : kExitFailed;
 }
 
 }  // namespace nudge

@@ -74,12 +74,6 @@ RunView ViewOf(Processor& processor, const KafkaClient& client) {
   return view;
 }
 
-int Failed(const Error& error) {
-  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
-  if (error.code == Code::kFenced) return kExitFenced;
-  return error.code == Code::kUnavailable ? kExitUnavailable : kExitFailed;
-}
-
 }  // namespace
 
 int RunLive(const RunArguments& arguments) {
@@ -98,7 +92,7 @@ int RunLive(const RunArguments& arguments) {
   if (topics.wanted) {
     const auto made =
         CreateTopics(kafka, topics.partitions, static_cast<int16_t>(topics.replication));
-    if (!made.ok()) return Failed(made.error());
+    if (!made.ok()) return LogFailure(made.error());
   }
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   KafkaClient client(kafka);
@@ -118,7 +112,7 @@ int RunLive(const RunArguments& arguments) {
     if (monitor) watch.emplace(*monitor, [&] { return ViewOf(processor, client); });
     done = processor.Run(stop_requested);
   }
-  if (!done.ok()) return Failed(done.error());
+  if (!done.ok()) return LogFailure(done.error());
   return kExitDone;
 }
 

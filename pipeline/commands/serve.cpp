@@ -14,11 +14,6 @@ void Say(const std::string& line) {
   Log(LogLevel::kInfo, line);
 }
 
-int Failed(const Error& error) {
-  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
-  return error.code == Code::kFenced ? kExitFenced : kExitFailed;
-}
-
 // "http://[::1]:8080" and the like.
 std::string UrlOf(const std::string& address, uint16_t port) {
   const bool is_v6 = address.find(':') != std::string::npos;
@@ -50,7 +45,7 @@ int Serve(const ServeArguments& arguments) {
       stop_requested);
   if (!arguments.begin_with.empty()) {
     const Result<uint64_t> begun = serving.BeginWith(arguments.begin_with);
-    if (!begun.ok()) return Failed(begun.error());
+    if (!begun.ok()) return LogFailure(begun.error());
     Say(*begun == 0 ? "the log holds events already: nothing of " + arguments.begin_with
                     : "the log begins with " + std::to_string(*begun) + " events of " +
                           arguments.begin_with);
@@ -64,7 +59,7 @@ int Serve(const ServeArguments& arguments) {
   if (monitor) watch.emplace(*monitor, [&] { return serving.View(); });
   const auto done = serving.Run();
   watch.reset();
-  if (!done.ok()) return Failed(done.error());
+  if (!done.ok()) return LogFailure(done.error());
   SayWhatWasDone(serving);
   return kExitDone;
 }

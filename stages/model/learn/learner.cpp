@@ -182,16 +182,15 @@ std::set<Voice> Learner::VoicesWith(const Voice& voice) const {
 // The earlier lessons that are repeated beside a new one that has `share` of the step: each of who
 // is furthest short then, and of that voice's lessons by chance, later ones the more likely. Beside
 // what is only disliked stands what is liked: pushed away alone, a model goes anywhere.
-std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& beside, double share,
-                                                             size_t count) const {
-  const Voice& voice = beside.voice;
-  const std::set<Voice> voices = VoicesWith(voice);
+std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& beside,
+                                                             const std::set<Voice>& voices,
+                                                             double share, size_t count) const {
   const auto may_be = [&](const ReplayItem& item) {
     return voices.contains(item.voice) && (beside.up || item.up);
   };
   count = std::min(count, replay_.size());
   const uint64_t stream = RandomAt(RandomAt(options_.seed, kReplay), events_);
-  std::map<Voice, double> given = {{voice, share}};
+  std::map<Voice, double> given = {{beside.voice, share}};
   std::vector<const ReplayItem*> drawn;
   std::set<Voice> left;  // that have lessons which are not drawn
   for (const ReplayItem& item : replay_) {
@@ -223,9 +222,17 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& b
   return drawn;
 }
 
-// Of whoever has most of them, the earliest goes when there are too many. Who says what the model
-// has come to expect less than what was said of late has changed their mind, and what they said
-// before ages by more than a lesson.
+// Of whoever has most of them, the earliest goes.
+void Learner::DropOneOfMost(std::deque<ReplayItem>& items) {
+  std::map<Voice, size_t> counts;
+  for (const ReplayItem& one : items) ++counts[one.voice];
+  const auto most = std::ranges::max_element(
+      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
+  items.erase(std::ranges::find(items, most->first, &ReplayItem::voice));
+}
+
+// Who says what the model has come to expect less than what was said of late has changed their
+// mind, and what they said before ages by more than a lesson.
 void Learner::Keep(ReplayItem item, double nll_before) {
   const double surprise = item.up ? std::max(0.0, nll_before - nll_ema_ - kUsualSurprise) : 0;
   if (item.up) nll_ema_ = nll_ema_ == 0 ? nll_before : 0.9 * nll_ema_ + 0.1 * nll_before;
@@ -240,12 +247,7 @@ void Learner::Keep(ReplayItem item, double nll_before) {
     return earlier.voice == item.voice && std::ranges::equal(prompt(earlier), prompt(item));
   });
   replay_.push_back(std::move(item));
-  if (replay_.size() <= options_.replay_examples) return;
-  std::map<Voice, size_t> counts;
-  for (const ReplayItem& one : replay_) ++counts[one.voice];
-  const auto most = std::ranges::max_element(
-      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
-  replay_.erase(std::ranges::find(replay_, most->first, &ReplayItem::voice));
+  if (replay_.size() > options_.replay_examples) DropOneOfMost(replay_);
 }
 
 // What does not fit beside the new lesson is left out: anchors before replayed lessons. One that is
@@ -261,6 +263,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
   };
   size_t used = rows(item);
   const std::set<Voice> voices = VoicesWith(item.voice);
+  batch.voices = voices.size();
   const double most = 1.0 / (1 + options_.replay_per_lesson);
   double own = influence_.ShareOf(item.voice, voices, most);
   const bool is_not_over = own >= most;
@@ -268,7 +271,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
   std::vector<const ReplayItem*> earlier;
   if (again != nullptr) earlier.push_back(again);
   const size_t count = std::max<size_t>(options_.replay_per_lesson, earlier.size());
-  for (const ReplayItem* one : DrawEarlier(item, own, count - earlier.size())) {
+  for (const ReplayItem* one : DrawEarlier(item, voices, own, count - earlier.size())) {
     earlier.push_back(one);
   }
   std::vector<const ReplayItem*> items = {&item};
@@ -374,16 +377,11 @@ Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
   return std::optional<double>(*own - elsewhere);
 }
 
-// Of whoever has most of them, the earliest goes when there are too many.
 void Learner::SetAside(ReplayItem item) {
   ++counts_.set_aside;
   set_aside_.push_back(std::move(item));
   if (set_aside_.size() <= kSetAsideMost) return;
-  std::map<Voice, size_t> counts;
-  for (const ReplayItem& one : set_aside_) ++counts[one.voice];
-  const auto most = std::ranges::max_element(
-      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
-  set_aside_.erase(std::ranges::find(set_aside_, most->first, &ReplayItem::voice));
+  DropOneOfMost(set_aside_);
   ++counts_.refused;
 }
 
@@ -498,7 +496,7 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
   report.accepted = *verdict == LessonVerdict::kLearnt;
   if (!report.accepted) return Nothing{};
   if (!anchored.empty()) FollowBudget(report.kl);
-  influence_.Book(batch.shares, VoicesWith(item.voice).size(), options_.influence_lessons);
+  influence_.Book(batch.shares, batch.voices, options_.influence_lessons);
   return Nothing{};
 }
 

@@ -174,6 +174,7 @@ class Learner {
     double strength = 0;  // of the step, 0..1: AdamW forgets how large a gradient is
     LeftOut left_out;
     std::map<Voice, double> shares;
+    size_t voices = 0;  // that have a say in it
   };
   // One thread of use: what a step needs of others.
   struct Means {
@@ -198,9 +199,11 @@ class Learner {
   StepBatch Pack(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                  const AnchorPool& anchors, size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;
-  std::vector<const ReplayItem*> DrawEarlier(const ReplayItem& beside, double share,
+  std::vector<const ReplayItem*> DrawEarlier(const ReplayItem& beside,
+                                             const std::set<Voice>& voices, double share,
                                              size_t count) const;
   std::set<Voice> VoicesWith(const Voice& voice) const;
+  static void DropOneOfMost(std::deque<ReplayItem>& items);
   void Keep(ReplayItem item, double nll_before);
   void SetAside(ReplayItem item);
   const ReplayItem* ToTryAgain(const Voice& voice, Credit& credit) const;
