@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
 
@@ -419,6 +420,7 @@ Result<RecordedOutcome> DecodeOutcome(std::string_view line) {
                  "the outcome log was changed or damaged; restore it from a copy"};
   };
   if (line.size() > kOutcomeLineBytes) return refuse("line too long");
+  if (const auto erased = DecodeErased(line)) return ErasedAlready(*erased);
   constexpr size_t kDepth = 16;
   const Result<JsonValue> root = ParseJson(line, kDepth);
   if (!root) return refuse(root.error().message);
