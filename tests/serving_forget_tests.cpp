@@ -269,6 +269,20 @@ BOOST_AUTO_TEST_CASE(documents_of_a_user_go_only_where_the_forget_says_so) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_cannot_be_erased_is_said_and_tried_again_and_serving_goes_on) {
+  const TempFolder folder;
+  Life life(ConfigIn(folder.path()));
+  fs::create_directories(folder.path() + "/log/erased_until/full");  // it cannot be replaced
+  Submit(life.door(), Story());
+  Pass(life.door(), 0, 15);
+  BOOST_TEST(life.WaitForNotice("what was forgotten is still in the event log or in the outcomes"));
+  Pass(life.door(), 20, 5);
+  fs::remove_all(folder.path() + "/log/erased_until");
+  WaitUntilErased(folder.path(), kForget);
+  BOOST_TEST(life.WaitForNotice("what 1 nudge.forget named is gone"));
+  BOOST_TEST(FilesWith(folder.path(), "annsaid").empty());
+}
+
 BOOST_AUTO_TEST_CASE(without_the_state_that_knows_a_forget_the_start_says_what_is_missing) {
   const TempFolder folder;
   const Config config = ConfigIn(folder.path());

@@ -4,6 +4,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <deque>
 #include <thread>
 
@@ -55,13 +56,25 @@ class Life {
   Serving& serving() { return serving_; }
   Door& door() { return serving_.door(); }
 
+  // Whether a notice with these words came, after some patience.
+  bool WaitForNotice(const std::string& words) {
+    const MutexLock lock(mutex_);
+    return told_.WaitFor(mutex_, kPatience, [&]() REQUIRES(mutex_) {
+      return std::any_of(notices_.begin(), notices_.end(), [&](const std::string& notice) {
+        return notice.find(words) != std::string::npos;
+      });
+    });
+  }
+
  private:
   void Notice(const std::string& notice) {
     const MutexLock lock(mutex_);
     notices_.push_back(notice);
+    told_.NotifyAll();
   }
 
   Mutex mutex_;
+  CondVar told_;
   std::vector<std::string> notices_ GUARDED_BY(mutex_);
   std::atomic<bool> stop_{false};
   const std::unique_ptr<Backend> backend_;

@@ -47,17 +47,18 @@ Result<LogEraser::Done> LogEraser::Erase(int64_t needed_offset) {
   FaultPoint("erase-begun");
   const int64_t end = *ready.rbegin();
   Forgotten forgotten(options_.limits);
-  for (const int64_t offset : ready) {
-    const Result<Nothing> read = Read(offset, offset + 1, [&](const Frame& frame) {
-      done.forgets += forgotten.Add(offset, frame.bytes) ? 1 : 0;
-      return Result<Nothing>(Nothing{});
-    });
-    if (!read.ok()) return read.error();
-  }
-  Result<Nothing> erased = Read(0, end, [&](const Frame& frame) -> Result<Nothing> {
+  Result<Nothing> erased =
+      Read(*ready.begin(), end + 1, [&](const Frame& frame) -> Result<Nothing> {
+        const bool is_one =
+            ready.contains(frame.offset) && forgotten.Add(frame.offset, frame.bytes);
+        done.forgets += is_one ? 1 : 0;
+        return Nothing{};
+      });
+  const auto see = [&](const Frame& frame) -> Result<Nothing> {
     if (frame.kind == FrameKind::kRecord) forgotten.See(frame.offset, frame.bytes);
     return Nothing{};
-  });
+  };
+  if (erased.ok()) erased = Read(0, end, see);
   if (erased.ok()) erased = EraseRecords(forgotten, end, needed_offset, done);
   if (erased.ok()) erased = EraseOutcomes(forgotten, end, done);
   if (!erased.ok()) return erased.error();
@@ -165,6 +166,10 @@ Result<Nothing> LogEraser::EraseOutcomes(const Forgotten& forgotten, int64_t end
     if (!outcomes.ok()) return outcomes.error();
     done.outcomes += *outcomes;
   }
+  erased.clear();
+  const Result<uint64_t> outcomes = eraser.EraseUntil(end, wanted);  // where no record is left
+  if (!outcomes.ok()) return outcomes.error();
+  done.outcomes += *outcomes;
   return Nothing{};
 }
 
