@@ -7,13 +7,16 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <deque>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "connectors/erased_outcomes.h"
+#include "pipeline/bench/event_generator.h"
 #include "serving_life.h"
 #include "stages/fault_point.h"
 #include "temp_folder.h"
@@ -26,6 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kFolder[] = "NUDGE_TEST_FOLDER";
+constexpr uint64_t kSeed = 5;
+constexpr size_t kEvents = 3'000;
 
 std::string Line(const std::string& id, const std::string& type, const std::string& user,
                  const std::string& data) {
@@ -139,6 +144,43 @@ std::vector<std::string> Story() {
           Correct("f-x", "ann", "q-none", "annsaid to nobody"),
           Ask("q-a2", "ann", "annsaid again?"),
           Line("g-a", "forget", "ann", R"("user":"ann")")};
+}
+
+std::vector<std::string> GeneratedLines() {
+  std::vector<std::string> lines =
+      EventGenerator({.seed = kSeed, .events = kEvents, .tenants = 3}).All();
+  std::erase_if(lines, [](const std::string& line) { return !DecodeEvent(line).ok(); });
+  return lines;
+}
+
+// The records that forgets at these offsets concern, by looking at all pairs.
+std::set<int64_t> Concerned(const std::vector<std::string>& lines,
+                            const std::set<int64_t>& forgets) {
+  std::vector<Event> events;
+  for (const std::string& line : lines) events.push_back(*DecodeEvent(line));
+  std::set<int64_t> concerned;
+  for (const int64_t at : forgets) {
+    const Event& by = events[static_cast<size_t>(at)];
+    const Forget& forget = std::get<Forget>(by.data);
+    std::set<std::string> questions;  // the generator's events have one source
+    for (size_t i = 0; i < static_cast<size_t>(at); ++i) {
+      const Event& event = events[i];
+      if (event.tenant != by.tenant) continue;
+      const auto* upsert = std::get_if<DocumentUpsert>(&event.data);
+      const auto* feedback = std::get_if<Feedback>(&event.data);
+      const bool is_query = std::holds_alternative<Query>(event.data);
+      const bool has_words =
+          is_query || feedback != nullptr || std::holds_alternative<ExampleGiven>(event.data);
+      const bool is_theirs = !forget.user.empty() && event.user == forget.user;
+      if (is_theirs && is_query) questions.insert(event.id);
+      const bool goes = (is_theirs && has_words) ||
+                        (feedback != nullptr && questions.contains(feedback->query_id)) ||
+                        (upsert != nullptr && !forget.document_id.empty() &&
+                         upsert->document_id == forget.document_id);
+      if (goes) concerned.insert(static_cast<int64_t>(i));
+    }
+  }
+  return concerned;
 }
 
 const std::set<int64_t> kAnns{0, 2, 3, 5, 7, 8};
@@ -305,6 +347,22 @@ BOOST_AUTO_TEST_CASE(without_the_state_that_knows_a_forget_the_start_says_what_i
 
 // ---- Kills --------------------------------------------------------------------------------------
 
+namespace {
+
+// Starts a case of this program as a child; `die_at` as NUDGE_DIE_AT, or empty.
+pid_t StartChild(const std::string& name, const std::string& folder, const std::string& die_at) {
+  const pid_t child = fork();
+  ENSURE(child >= 0);
+  if (child > 0) return child;
+  setenv(kFolder, folder.c_str(), 1);
+  if (!die_at.empty()) setenv("NUDGE_DIE_AT", die_at.c_str(), 1);
+  execl("/proc/self/exe", "serving_forget_tests", ("--run_test=" + name).c_str(),
+        "--log_level=nothing", "--report_level=no", nullptr);
+  _exit(127);
+}
+
+}  // namespace
+
 // Not a test of its own: the next one runs it. Serves until its forget is carried out.
 BOOST_AUTO_TEST_CASE(a_child_that_forgets, *boost::unit_test::disabled()) {
   const char* const folder = std::getenv(kFolder);
@@ -323,16 +381,8 @@ BOOST_AUTO_TEST_CASE(killed_anywhere_while_it_erases_the_next_start_finishes_it)
   BOOST_REQUIRE(!fs::exists(prepared.path() + "/log/erased_until"));
   BOOST_REQUIRE(SegmentsIn(prepared.path() + "/log").size() == 2U);
   const auto run = [](const std::string& folder, const std::string& die_at) {
-    const pid_t child = fork();
-    ENSURE(child >= 0);
-    if (child == 0) {
-      setenv(kFolder, folder.c_str(), 1);
-      if (!die_at.empty()) setenv("NUDGE_DIE_AT", die_at.c_str(), 1);
-      execl("/proc/self/exe", "serving_forget_tests", "--run_test=a_child_that_forgets",
-            "--log_level=nothing", "--report_level=no", nullptr);
-      _exit(127);
-    }
     int status = 0;
+    const pid_t child = StartChild("a_child_that_forgets", folder, die_at);
     BOOST_REQUIRE(waitpid(child, &status, 0) == child);
     return status;
   };
@@ -361,4 +411,76 @@ BOOST_AUTO_TEST_CASE(killed_anywhere_while_it_erases_the_next_start_finishes_it)
     BOOST_TEST(CheckChain(folder) == kAnns, boost::test_tools::per_element());
     BOOST_TEST(!fs::exists(folder + "/out/outcomes.erasing"));
   }
+}
+
+// Not a test of its own: the next one runs it. Submits the generated lines that the log does not
+// have, a few at a time, and then waits to be killed.
+BOOST_AUTO_TEST_CASE(a_child_that_serves_and_forgets, *boost::unit_test::disabled()) {
+  const std::string folder = std::getenv(kFolder);
+  const std::vector<std::string> lines = GeneratedLines();
+  Mutex mutex;
+  CondVar changed;
+  size_t waiting = 0;
+  Life life(ConfigIn(folder));
+  for (auto next = static_cast<size_t>(life.serving().extent().end); next < lines.size(); ++next) {
+    {
+      const MutexLock lock(mutex);
+      BOOST_REQUIRE(
+          changed.WaitFor(mutex, kPatience, [&]() REQUIRES(mutex) { return waiting < 5; }));
+      ++waiting;
+    }
+    Following following;
+    following.outcome = [&](const std::string&) {
+      const MutexLock lock(mutex);
+      --waiting;
+      changed.NotifyAll();
+    };
+    following.failed = [](const Error&) { ENSURE(false); };
+    life.door().Submit(PeekHead(lines[next]).tenant, lines[next], std::move(following));
+    std::this_thread::sleep_for(Milliseconds(4));
+  }
+  std::this_thread::sleep_for(kPatience);
+}
+
+BOOST_AUTO_TEST_CASE(killed_at_any_time_it_goes_on_and_in_the_end_all_is_gone_that_was_forgotten) {
+  const TempFolder folder;
+  const std::vector<std::string> lines = GeneratedLines();
+  size_t marks = 0;
+  for (uint64_t life = 0; life < 8; ++life) {
+    const std::string mark = FileBytes(folder.path() + "/log/erased_until");
+    const pid_t child = StartChild("a_child_that_serves_and_forgets", folder.path(), "");
+    std::this_thread::sleep_for(Milliseconds(1'200 + RandomAt(kSeed, life) % 1'500));
+    kill(child, SIGKILL);
+    int status = 0;
+    BOOST_REQUIRE(waitpid(child, &status, 0) == child);
+    BOOST_TEST((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL), "life " << life);
+    marks += FileBytes(folder.path() + "/log/erased_until") != mark ? 1 : 0;
+  }
+  BOOST_TEST(marks >= 1U);
+  BOOST_TEST_MESSAGE(marks << " lives that erased");
+  std::set<int64_t> forgets;
+  {
+    Life life(ConfigIn(folder.path()));
+    const auto begun = static_cast<size_t>(life.serving().extent().end);
+    Submit(life.door(), {lines.begin() + static_cast<std::ptrdiff_t>(begun), lines.end()});
+    Pass(life.door(), 0, 20);
+    for (const std::string& line : OutcomeLines(folder.path())) {
+      const Result<RecordedOutcome> outcome = DecodeOutcome(line);
+      if (!outcome.ok() || outcome->outcome.type != "nudge.forget") continue;
+      const auto* applied = std::get_if<Applied>(&outcome->outcome.what);
+      const bool counts = applied != nullptr && !applied->summary.starts_with("duplicate");
+      if (counts) forgets.insert(outcome->offset);
+    }
+    BOOST_REQUIRE(forgets.size() > 20U);
+    WaitUntilErased(folder.path(), *forgets.rbegin());
+  }
+  const std::set<int64_t> concerned = Concerned(lines, forgets);
+  BOOST_TEST(ErasedRecords(folder.path()) == concerned, boost::test_tools::per_element());
+  const std::set<int64_t> outcomes = CheckChain(folder.path());
+  BOOST_TEST(std::includes(outcomes.begin(), outcomes.end(), concerned.begin(), concerned.end()));
+  for (const int64_t offset : outcomes) {
+    const Event event = *DecodeEvent(lines.at(static_cast<size_t>(offset)));
+    BOOST_TEST((concerned.contains(offset) || std::holds_alternative<Query>(event.data)));
+  }
+  ReplayOfLog(folder.path());
 }
