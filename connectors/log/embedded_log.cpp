@@ -396,6 +396,7 @@ Result<Nothing> EmbeddedLog::EraseIn(const std::string& path, int64_t base_offse
   if (!reader.ok()) return reader.error();
   const uint64_t size = SizeOf(path);
   std::string bytes = SegmentHead(base_offset);
+  bytes.reserve(size);  // it is large, and growing would hold it twice
   Frame frame;
   for (int64_t next = base_offset;;) {
     const uint64_t position = reader->position();
