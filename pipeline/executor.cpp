@@ -73,6 +73,7 @@ void Complete(Outcome& outcome, const GivenAnswer& given) {
 
 void Complete(Outcome& outcome, const LessonDone& lesson) {
   if (lesson.snapshot) outcome.snapshots.push_back(*lesson.snapshot);
+  outcome.lesson_ends = lesson.ends;
   if (lesson.error && std::holds_alternative<Applied>(outcome.what)) {
     outcome.what = DeadLetter{"adapt", *lesson.error, "", "", 0};
   }
