@@ -4,7 +4,10 @@
 #include <boost/test/unit_test.hpp>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "connectors/http/http_server.h"
 #include "http_client.h"
@@ -41,6 +44,28 @@ class Answering {
     const Json body = {{"model", serving_.door().Models().front()},
                        {"messages", {{{"role", "user"}, {"content", question}}}}};
     return Answer("/v1/chat/completions", body, id);
+  }
+  // The pieces of a streamed answer.
+  std::vector<std::string> Stream(const std::string& question) {
+    const Json body = {{"model", serving_.door().Models().front()},
+                       {"stream", true},
+                       {"messages", {{{"role", "user"}, {"content", question}}}}};
+    const Reply reply =
+        Call(server_.port(), Request("POST", "/v1/chat/completions", body.dump(), ""));
+    BOOST_TEST(reply.status == 200, reply.body);
+    std::vector<std::string> pieces;
+    std::istringstream lines(reply.body);
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with("data: {")) continue;
+      const Json chunk = Json::parse(line.substr(6));
+      BOOST_TEST(!chunk.contains("error"), line);
+      BOOST_TEST(!chunk.value("nudge", Json::object()).contains("streamed_differs"), line);
+      const Json& choices = chunk.at("choices");
+      if (choices.empty()) continue;
+      const std::string text = choices.at(0).at("delta").value("content", "");
+      if (!text.empty()) pieces.push_back(text);
+    }
+    return pieces;
   }
   Json Answer(const std::string& path, const Json& body, const std::string& id = "") {
     const Reply reply = Call(
@@ -92,6 +117,7 @@ void Converse(Answering& served) {
 BOOST_AUTO_TEST_CASE(the_template_configuration_answers) {
   Answering served("serve-template.json");
   Converse(served);
+  BOOST_TEST(served.Stream("How much does the Heron weigh?").size() == 2U);
 }
 
 BOOST_AUTO_TEST_CASE(the_models_configuration_answers_and_learns) {
@@ -100,4 +126,7 @@ BOOST_AUTO_TEST_CASE(the_models_configuration_answers_and_learns) {
   Converse(served);
   const Json third = served.Ask("q-3", "What does the Heron touring bike weigh?");
   BOOST_TEST(third.at("nudge").at("adapter").at("version").get<int>() > 0, third.dump());
+  // Token by token, and what was streamed is what is committed.
+  const std::vector<std::string> pieces = served.Stream("How much does the Heron weigh?");
+  BOOST_TEST(pieces.size() >= 3U);
 }
