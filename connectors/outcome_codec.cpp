@@ -298,7 +298,7 @@ class OutcomeReader {
          {"finish_reason", kOptional,
           [&](const Place& at) { ReadFinishReason(at, response.finish_reason); }},
          {"snapshots", kOptional, Snapshots(outcome.snapshots)},
-          {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
+         {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
   }
 
   void ReadCitations(const Place& place, std::vector<Citation>& citations) {
@@ -317,7 +317,7 @@ class OutcomeReader {
                   {"step", kOptional, Integer(applied.step)},
                   {"makes_version", kOptional, Integer(applied.makes_version)},
                   {"snapshots", kOptional, Snapshots(outcome.snapshots)},
-          {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
+                  {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
   }
 
   void ReadDeadLetter(Outcome& outcome, DeadLetter& letter) {
@@ -338,7 +338,7 @@ class OutcomeReader {
                   {"bytes_sha256", kRequired, Text(letter.bytes_sha256)},
                   {"bytes_total", kRequired, Integer(letter.bytes_total)},
                   {"snapshots", kOptional, Snapshots(outcome.snapshots)},
-          {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
+                  {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
     if (!json_.ok()) return;
     if (has_bytes != base64.empty()) {
       return json_.Fail(Code::kInvalidEvent, "data: not exactly one of bytes and bytes_base64", "");

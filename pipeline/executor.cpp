@@ -254,8 +254,8 @@ GivenAnswer Executor::GenerateNow(size_t slot, int32_t partition, const Generate
     on_text = [&](std::string_view added) { on_text_(partition, generate.offset, added); };
   }
   Result<Completed> completed =
-      backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding,
-                        generate.seed, cancelled, on_text);
+      backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed,
+                        cancelled, on_text);
   if (completed.ok()) {
     given.completed = std::move(*completed);
   } else {

@@ -256,7 +256,8 @@ std::optional<LessonEnd> LessonResult::EndOf(LearningPlace place) const {
 // Learnt again, a lesson may come to the same end: that is no news.
 void TenantAdapters::NoteResult(LearningPlace place, LessonResult result) {
   const LessonResult* before = results_.Find(place);
-  result.is_told = before != nullptr && before->is_told && before->EndOf(place) == result.EndOf(place);
+  result.is_told =
+      before != nullptr && before->is_told && before->EndOf(place) == result.EndOf(place);
   results_.Put(place, std::move(result));
 }
 
