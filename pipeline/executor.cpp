@@ -82,13 +82,13 @@ void Complete(Outcome& outcome, const LessonDone& lesson) {
 }  // namespace
 
 Executor::Executor(Backend& backend, ExecutorOptions options,
-                   std::function<void(const LessonEvent&)> on_lesson, OnText on_text,
-                   std::function<void(const Error&)> on_fatal)
+                   std::function<void(const LessonEvent&)> on_lesson,
+                   std::function<void(const Error&)> on_fatal, OnText on_text)
     : backend_(backend),
       options_(std::move(options)),
       on_lesson_(std::move(on_lesson)),
-      on_text_(std::move(on_text)),
       on_fatal_(std::move(on_fatal)),
+      on_text_(std::move(on_text)),
       checkpoints_(options_.checkpoint_folder),
       imports_(options_.import_store_folder),
       pool_(options_.threads, backend.instant()) {}

@@ -64,8 +64,8 @@ class Executor {
   // `on_lesson` (may be empty) is told of every lesson, in log order per tenant, on executor
   // threads. `on_fatal` is told of what must stop the process: a snapshot that cannot be written.
   Executor(Backend& backend, ExecutorOptions options,
-           std::function<void(const LessonEvent&)> on_lesson, OnText on_text,
-           std::function<void(const Error&)> on_fatal);
+           std::function<void(const LessonEvent&)> on_lesson,
+           std::function<void(const Error&)> on_fatal, OnText on_text = {});
   ~Executor();
 
   // Abandons what is queued and cancels what runs, between tokens, and drops what is submitted from
@@ -146,8 +146,8 @@ class Executor {
   Backend& backend_;
   const ExecutorOptions options_;
   const std::function<void(const LessonEvent&)> on_lesson_;
-  const OnText on_text_;
   const std::function<void(const Error&)> on_fatal_;
+  const OnText on_text_;
   CheckpointFile checkpoints_;
   const ImportStore imports_;
 
