@@ -19,9 +19,9 @@ std::string Use(const Answering& served, const std::string& how = "") {
   const std::string packages = CacheFolder() + "/page-tests";
   BOOST_REQUIRE_MESSAGE(std::filesystem::exists(packages + "/node_modules"),
                         packages + ": run scripts/setup --tools");
-  const auto [status, said] = RunCommand(
-      "timeout 300 node " NUDGE_SOURCE_DIR "/tests/page_browser.mjs http://127.0.0.1:" +
-      std::to_string(served.port()) + "/ /usr/bin/chromium '" + packages + "' " + how);
+  const auto [status, said] =
+      RunCommand("timeout 300 node " NUDGE_SOURCE_DIR "/tests/page_browser.mjs http://127.0.0.1:" +
+                 std::to_string(served.port()) + "/ /usr/bin/chromium '" + packages + "' " + how);
   BOOST_TEST(status == 0, said);
   return said;
 }
