@@ -152,6 +152,11 @@ Result<Nothing> Finder::Visit(const Record& record) {
     }
     if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) PrintDeadLetter(*letter);
     for (const SnapshotRef& snapshot : outcome.snapshots) Line("snapshot", snapshot.uri);
+    for (const LessonEnd& end : outcome.lesson_ends) {
+      Line("lesson", "of event " + std::to_string(end.event) + " " +
+                         std::string(kLessonEndNames[static_cast<size_t>(end.what)]) +
+                         (end.why.empty() ? "" : ": " + end.why));
+    }
   }
   const bool shapes = applied != nullptr &&
                       (applied->step || applied->makes_version || outcome.type == "nudge.adapter");

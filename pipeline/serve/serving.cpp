@@ -121,12 +121,15 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
             log_, outcomes_, stop_),
       source_(log_, {.line_bytes = options_.processor.graph.limits.line_bytes}),
       processor_(options_.processor,
-                 {[this](const OutcomeLine& line) {
-                    door_.Deliver(line);
-                    eraser_.Look(line);
-                  },
-                  {},
-                  on_notice_},
+                 {.on_outcome =
+                      [this](const OutcomeLine& line) {
+                        door_.Deliver(line);
+                        eraser_.Look(line);
+                      },
+                  .on_lesson = {},
+                  .on_notice = on_notice_,
+                  .on_text = [this](int32_t, int64_t offset,
+                                    std::string_view added) { door_.Tell(offset, added); }},
                  backend, source_, sink_) {
   RequireWholeLog();
   outcomes_.AddFile(options_.output_folder + "/outcomes.jsonl");
