@@ -126,6 +126,8 @@ struct FirstCorrections {
     Config config = ReadConfig(kSource + "/configs/quickstart.json");
     config.output.folder = folder.path();
     config.checkpoint.enabled = false;
+    // With its steps at full length from the first one on, a few corrections change answers.
+    config.model.local.learner.optimizer.warmup_steps = 0;
     config.processor.adapt.snapshot_every_versions = kCorrections;
     config.processor.graph.threads = kThreads;
     config.processor.executor.threads = kThreads;
