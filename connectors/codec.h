@@ -107,8 +107,8 @@ struct RecordedOutcome {
 inline constexpr size_t kOutcomeLineBytes = 8 << 20;
 
 // Reads what EncodeOutcome wrote, with or without a chain: encoding it again gives the same bytes.
-// kUnreadableFile for anything else, including an id that is not OutcomeId's; whether the chain is
-// right is NextChain's business.
+// kUnreadableFile for anything else, including an id that is not OutcomeId's, and for what was
+// erased (erased_outcomes.h); whether the chain is right is NextChain's business.
 Result<RecordedOutcome> DecodeOutcome(std::string_view line);
 
 }  // namespace nudge

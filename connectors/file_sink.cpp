@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/file_source.h"
 #include "stages/files.h"
 
@@ -128,7 +129,11 @@ void FileSink::Resume() {
       throw StartError("cannot cut " + lines->path + " to its whole lines: " + Reason(errno));
     }
   }
-  if (outcomes_.committed_bytes > 0) ReadCommitted();
+  if (outcomes_.committed_bytes == 0) return;
+  if (const Result<Nothing> finished = FinishErasing(options_.folder); !finished) {
+    throw StartError(finished.error().message + "; " + finished.error().remedy);
+  }
+  ReadCommitted();
 }
 
 // Learns where each partition stands and makes the copy of the dead letters again.
@@ -136,6 +141,10 @@ void FileSink::ReadCommitted() {
   FileSource source = LinesOf(outcomes_.path);
   Result<Nothing> read =
       ForEachLine(source, [&](int64_t number, const std::string& line) -> Result<Nothing> {
+        if (std::optional<ErasedOutcome> erased = DecodeErased(line)) {
+          committed_[erased->partition] = {erased->offset, std::move(erased->chain)};
+          return Nothing{};
+        }
         Result<RecordedOutcome> recorded = DecodeOutcome(line);
         if (!recorded) {
           Error error = recorded.error();
@@ -263,6 +272,8 @@ Result<Nothing> FileSink::ReadBack(int32_t partition, int64_t offset, const Visi
       place.reset(new Stopped{LinesOf(outcomes_.path), partition, -1, {}});
     }
     const auto take = [&](int64_t, const std::string& line) -> Result<Nothing> {
+      const std::optional<ErasedOutcome> erased = DecodeErased(line);
+      if (erased && (erased->partition != partition || erased->offset < offset)) return Nothing{};
       const Result<RecordedOutcome> recorded = DecodeOutcome(line);
       if (!recorded) return recorded.error();
       if (recorded->partition != partition) return Nothing{};

@@ -6,7 +6,8 @@
 // outcomes.jsonl is the truth; the copy is made from it again when a sink resumes. A commit is one
 // write of whole lines, and a line is the unit of what survives a crash: a last line without its
 // end is cut off on resuming, all before it stand. One process writes a folder at a time (a lock).
-// Threads as sink.h says.
+// Lines that were erased (erased_outcomes.h) keep their places and are not read back: ReadBack from
+// before one fails. Threads as sink.h says.
 #pragma once
 
 #include <cstdint>

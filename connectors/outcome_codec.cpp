@@ -1,12 +1,15 @@
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <utility>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
 
@@ -109,6 +112,16 @@ void WriteSnapshots(const std::vector<SnapshotRef>& snapshots, JsonWriter& json)
     json.Raw(R"(,"digest":)").Text(snapshot.digest);
     json.Raw(R"(,"parent_digest":)").Text(snapshot.parent_digest);
     json.Raw(R"(,"base_sha256":)").Text(snapshot.base_sha256).Raw("}");
+  }
+  json.Raw("]");
+}
+
+void WriteLessonEnds(const std::vector<LessonEnd>& ends, JsonWriter& json) {
+  json.Raw(R"(,"lesson_ends":[)");
+  for (size_t i = 0; i < ends.size(); ++i) {
+    json.Raw(i == 0 ? R"({"event":)" : R"(,{"event":)").Integer(ends[i].event);
+    json.Raw(R"(,"end":)").Text(kLessonEndNames[static_cast<size_t>(ends[i].what)]);
+    json.Raw(R"(,"why":)").Text(ends[i].why).Raw("}");
   }
   json.Raw("]");
 }
@@ -225,6 +238,26 @@ class OutcomeReader {
     };
   }
 
+  auto LessonEnds(std::vector<LessonEnd>& ends) {
+    return [this, &ends](const Place& place) {
+      json_.Items(place, [&](const Place& at) {
+        LessonEnd& end = ends.emplace_back();
+        const auto read_end = [&](const Place& word) {
+          const std::string_view name = json_.View(word, kNoLimit);
+          const auto found = std::ranges::find(kLessonEndNames, name);
+          if (found != std::end(kLessonEndNames)) {
+            end.what = static_cast<LessonEnd::What>(found - std::begin(kLessonEndNames));
+          } else if (json_.ok()) {
+            json_.FailAt(word, Quoted(name) + " is no end of a lesson", "");
+          }
+        };
+        json_.Object(at, {{"event", kRequired, Integer(end.event)},
+                          {"end", kRequired, read_end},
+                          {"why", kRequired, Text(end.why)}});
+      });
+    };
+  }
+
   void ReadResponse(Outcome& outcome, Response& response) {
     Decoding& decoding = response.decoding;
     json_.Object(
@@ -265,7 +298,8 @@ class OutcomeReader {
           }},
          {"finish_reason", kOptional,
           [&](const Place& at) { ReadFinishReason(at, response.finish_reason); }},
-         {"snapshots", kOptional, Snapshots(outcome.snapshots)}});
+         {"snapshots", kOptional, Snapshots(outcome.snapshots)},
+         {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
   }
 
   void ReadCitations(const Place& place, std::vector<Citation>& citations) {
@@ -283,7 +317,8 @@ class OutcomeReader {
                   {"summary", kRequired, Text(applied.summary)},
                   {"step", kOptional, Integer(applied.step)},
                   {"makes_version", kOptional, Integer(applied.makes_version)},
-                  {"snapshots", kOptional, Snapshots(outcome.snapshots)}});
+                  {"snapshots", kOptional, Snapshots(outcome.snapshots)},
+                  {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
   }
 
   void ReadDeadLetter(Outcome& outcome, DeadLetter& letter) {
@@ -303,7 +338,8 @@ class OutcomeReader {
                   {"bytes_base64", kOptional, Text(base64)},
                   {"bytes_sha256", kRequired, Text(letter.bytes_sha256)},
                   {"bytes_total", kRequired, Integer(letter.bytes_total)},
-                  {"snapshots", kOptional, Snapshots(outcome.snapshots)}});
+                  {"snapshots", kOptional, Snapshots(outcome.snapshots)},
+                  {"lesson_ends", kOptional, LessonEnds(outcome.lesson_ends)}});
     if (!json_.ok()) return;
     if (has_bytes != base64.empty()) {
       return json_.Fail(Code::kInvalidEvent, "data: not exactly one of bytes and bytes_base64", "");
@@ -381,6 +417,7 @@ void EncodeOutcome(const Outcome& outcome, const Origin& origin, std::string& ou
   json.Raw(R"(,"type":)").Text(outcome.type).Raw("}");
   std::visit(OutcomeWriter{json}, outcome.what);
   if (!outcome.snapshots.empty()) WriteSnapshots(outcome.snapshots, json);
+  if (!outcome.lesson_ends.empty()) WriteLessonEnds(outcome.lesson_ends, json);
   json.Raw("}}");
 }
 
@@ -419,6 +456,7 @@ Result<RecordedOutcome> DecodeOutcome(std::string_view line) {
                  "the outcome log was changed or damaged; restore it from a copy"};
   };
   if (line.size() > kOutcomeLineBytes) return refuse("line too long");
+  if (const auto erased = DecodeErased(line)) return ErasedAlready(*erased);
   constexpr size_t kDepth = 16;
   const Result<JsonValue> root = ParseJson(line, kDepth);
   if (!root) return refuse(root.error().message);

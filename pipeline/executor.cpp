@@ -73,6 +73,7 @@ void Complete(Outcome& outcome, const GivenAnswer& given) {
 
 void Complete(Outcome& outcome, const LessonDone& lesson) {
   if (lesson.snapshot) outcome.snapshots.push_back(*lesson.snapshot);
+  outcome.lesson_ends = lesson.ends;
   if (lesson.error && std::holds_alternative<Applied>(outcome.what)) {
     outcome.what = DeadLetter{"adapt", *lesson.error, "", "", 0};
   }
@@ -82,11 +83,12 @@ void Complete(Outcome& outcome, const LessonDone& lesson) {
 
 Executor::Executor(Backend& backend, ExecutorOptions options,
                    std::function<void(const LessonEvent&)> on_lesson,
-                   std::function<void(const Error&)> on_fatal)
+                   std::function<void(const Error&)> on_fatal, OnText on_text)
     : backend_(backend),
       options_(std::move(options)),
       on_lesson_(std::move(on_lesson)),
       on_fatal_(std::move(on_fatal)),
+      on_text_(std::move(on_text)),
       checkpoints_(options_.checkpoint_folder),
       imports_(options_.import_store_folder),
       pool_(options_.threads, backend.instant()) {}
@@ -234,21 +236,26 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
     pool_.Enqueue(JobKind::kGenerate, asking.get(), at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
-      GivenAnswer given = GenerateNow(slot, generate, served, cancelled);
+      GivenAnswer given = GenerateNow(slot, at.partition(), generate, served, cancelled);
       if (!cancelled()) answer->Resolve(std::move(given));
     });
   });
   return answer;
 }
 
-GivenAnswer Executor::GenerateNow(size_t slot, const Generate& generate, const Served& served,
-                                  const std::function<bool()>& cancelled) {
+GivenAnswer Executor::GenerateNow(size_t slot, int32_t partition, const Generate& generate,
+                                  const Served& served, const std::function<bool()>& cancelled) {
   const DurationMetrics::Timer timer(generate_metrics_);
   FaultPoint("generation");
   GivenAnswer given;
   given.digest = served.digest();
-  Result<Completed> completed = backend_.Generate(slot, generate.chat, served.adapter.get(),
-                                                  generate.decoding, generate.seed, cancelled);
+  TextListener on_text;
+  if (on_text_) {
+    on_text = [&](std::string_view added) { on_text_(partition, generate.offset, added); };
+  }
+  Result<Completed> completed =
+      backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed,
+                        cancelled, on_text);
   if (completed.ok()) {
     given.completed = std::move(*completed);
   } else {

@@ -57,11 +57,15 @@ struct LessonEvent {
 
 class Executor {
  public:
+  // What is told of an answer that is being written, on an executor thread: provisional, and
+  // nothing of an answer that is taken from the log or the cache.
+  using OnText = std::function<void(int32_t partition, int64_t offset, std::string_view added)>;
+
   // `on_lesson` (may be empty) is told of every lesson, in log order per tenant, on executor
   // threads. `on_fatal` is told of what must stop the process: a snapshot that cannot be written.
   Executor(Backend& backend, ExecutorOptions options,
            std::function<void(const LessonEvent&)> on_lesson,
-           std::function<void(const Error&)> on_fatal);
+           std::function<void(const Error&)> on_fatal, OnText on_text = {});
   ~Executor();
 
   // Abandons what is queued and cancels what runs, between tokens, and drops what is submitted from
@@ -124,8 +128,8 @@ class Executor {
   TenantPtr TenantOf(int32_t partition, const TenantId& tenant) REQUIRES(submit_mutex_);
   LaterPtr<GivenAnswer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
                                        const Outcome* recorded);
-  GivenAnswer GenerateNow(size_t slot, const Generate& generate, const Served& served,
-                          const std::function<bool()>& cancelled);
+  GivenAnswer GenerateNow(size_t slot, int32_t partition, const Generate& generate,
+                          const Served& served, const std::function<bool()>& cancelled);
   LaterPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
                                     Lesson lesson);
   void EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning);
@@ -143,6 +147,7 @@ class Executor {
   const ExecutorOptions options_;
   const std::function<void(const LessonEvent&)> on_lesson_;
   const std::function<void(const Error&)> on_fatal_;
+  const OnText on_text_;
   CheckpointFile checkpoints_;
   const ImportStore imports_;
 

@@ -171,6 +171,7 @@ std::optional<Message<Outcome>> GraphBodies::RespondOne(const Message<Gathered>&
       RunStage<Nothing>("respond", laps, in, [&](const Gathered& gathered) -> Result<Nothing> {
         Result<Plan> plan = guarded.stage.Apply(at, *in.origin, gathered);
         if (!plan.ok()) return plan.error();
+        if (plan->generate) plan->generate->offset = in.origin->offset;
         std::shared_ptr<const Outcome> recorded;
         if (in.recorded) recorded = {in.recorded, &in.recorded->outcome};
         std::optional<Outcome> outcome = executor_.Submit(

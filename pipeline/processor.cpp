@@ -80,7 +80,7 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
             if (lesson.is_news && on_notice_) on_notice_(NoticeOf(lesson));
             if (on_lesson) on_lesson(lesson);
           },
-          [this](const Error& error) { Fail(error); }),
+          [this](const Error& error) { Fail(error); }, std::move(hooks.on_text)),
       outbox_(sink, state_.get(), credits_, std::move(hooks.on_outcome),
               [this](const Error& error) { Fail(error); }),
       prepare_(WithDimension(options_.prepare, backend)),

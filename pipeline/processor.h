@@ -54,6 +54,7 @@ struct ProcessorHooks {
   std::function<void(const LessonEvent&)> on_lesson;   // on executor threads
   // Of the state (see StateStore) and of the watchdog: any thread.
   std::function<void(const std::string&)> on_notice;
+  Executor::OnText on_text;  // on executor threads
 };
 
 struct PartitionSummary {

@@ -343,6 +343,17 @@ struct DeadLetter {
   uint64_t bytes_total = 0;
 };
 
+// What became of an earlier lesson whose receipt could not know it.
+struct LessonEnd {
+  enum class What : uint8_t { kSetAside, kLearntAfterAll, kRefused, kFailed };
+  uint64_t event = 0;  // its number in the partition, counted from 0
+  What what = What::kSetAside;
+  std::string why;  // empty: it was learnt
+  friend bool operator==(const LessonEnd&, const LessonEnd&) = default;
+};
+inline constexpr std::string_view kLessonEndNames[] = {"set_aside", "learnt_after_all", "refused",
+                                                       "failed"};
+
 struct Outcome {
   TenantId tenant;     // empty where the event could not be read
   std::string source;  // of the event
@@ -350,6 +361,7 @@ struct Outcome {
   std::string type;    // of the event: "nudge.query"
   std::variant<Response, Applied, DeadLetter> what;
   std::vector<SnapshotRef> snapshots;
+  std::vector<LessonEnd> lesson_ends = {};  // beside a snapshot: the tenant's since the last one
 };
 
 }  // namespace nudge

@@ -25,6 +25,10 @@ inline constexpr std::string_view kFaultPoints[] = {"restore",
 // Those of the embedded log.
 inline constexpr std::string_view kLogFaultPoints[] = {"log-written", "log-synced"};
 
+// Of taking what was forgotten out of it and out of the outcomes.
+inline constexpr std::string_view kEraseFaultPoints[] = {"erase-begun", "erase-log",
+                                                         "erase-outcomes", "erase-done"};
+
 void FaultPoint(std::string_view place);
 
 }  // namespace nudge

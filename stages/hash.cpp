@@ -52,6 +52,16 @@ std::string Hex(const Sha256Digest& digest) {
   return hex;
 }
 
+Sha256Digest FromHex(std::string_view digits) {
+  Sha256Digest digest{};
+  ENSURE(digits.size() == 2 * digest.size());
+  const auto value_of = [](char digit) { return digit <= '9' ? digit - '0' : digit - 'a' + 10; };
+  for (size_t i = 0; i < digest.size(); ++i) {
+    digest[i] = static_cast<uint8_t>(16 * value_of(digits[2 * i]) + value_of(digits[2 * i + 1]));
+  }
+  return digest;
+}
+
 std::string Sha256Hex(std::string_view bytes) {
   return Hex(Sha256(bytes));
 }

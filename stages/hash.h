@@ -16,7 +16,8 @@ namespace nudge {
 using Sha256Digest = std::array<uint8_t, 32>;
 
 Sha256Digest Sha256(std::string_view bytes);
-std::string Hex(const Sha256Digest& digest);  // 64 lower-case digits
+std::string Hex(const Sha256Digest& digest);    // 64 lower-case digits
+Sha256Digest FromHex(std::string_view digits);  // of those that Hex wrote
 std::string Sha256Hex(std::string_view bytes);
 
 // Lower-case hex SHA-256 of a file, read in pieces. kUnreadableFile if it cannot be read to its

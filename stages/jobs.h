@@ -22,7 +22,8 @@ struct Generate {
   std::vector<ChatMessage> chat;  // fits the window with decoding.max_tokens to spare
   Version adapter = 0;
   Decoding decoding;
-  uint64_t seed = 0;  // from the event's options, or from tenant, source and id
+  uint64_t seed = 0;   // from the event's options, or from tenant, source and id
+  int64_t offset = 0;  // of the question, for who follows its answer
 };
 
 // A place in the tree of a tenant's learning (lineage.h): 0 is the base model, any other the event

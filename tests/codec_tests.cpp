@@ -228,6 +228,7 @@ RecordedOutcome RoundTrip(const Outcome& outcome, const Origin& origin) {
   BOOST_TEST(recorded->outcome.id == outcome.id);
   BOOST_TEST(recorded->outcome.type == outcome.type);
   BOOST_TEST((recorded->outcome.snapshots == outcome.snapshots));
+  BOOST_TEST((recorded->outcome.lesson_ends == outcome.lesson_ends));
   std::string again = Encoded(recorded->outcome, OriginAt(recorded->partition, recorded->offset));
   AppendChain(Sha256("chain"), again);
   BOOST_TEST(again == line);
@@ -739,6 +740,11 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   Outcome outcome = OutcomeWith(response);
   outcome.snapshots = {{"acme/7", std::string(64, 'b'), 7, "d", "p", "b"},
                        {"x", "", 0, "", "", ""}};
+  using enum LessonEnd::What;
+  outcome.lesson_ends = {{140, kSetAside, "it does not follow"},
+                         {141, kLearntAfterAll, ""},
+                         {142, kRefused, "again"},
+                         {143, kFailed, "it was too long"}};
   const Outcome back = RoundTrip(outcome, OriginAt(3, 9'007'199'254'740'993)).outcome;
   const Response& read = std::get<Response>(back.what);
   BOOST_TEST(read.text == response.text);
@@ -796,6 +802,8 @@ BOOST_AUTO_TEST_CASE(a_response_survives_and_another_parser_reads_it) {
   BOOST_TEST(data["snapshots"][0]["digest"] == "d");
   BOOST_TEST(data["snapshots"][0]["parent_digest"] == "p");
   BOOST_TEST(data["snapshots"][0]["base_sha256"] == "b");
+  BOOST_TEST(data["lesson_ends"][0] ==
+             Json({{"event", 140}, {"end", "set_aside"}, {"why", "it does not follow"}}));
 }
 
 BOOST_AUTO_TEST_CASE(every_reason_why_an_answer_ends_survives_and_one_that_is_unknown_is_left_out) {

@@ -135,8 +135,9 @@ struct ChatFolder {
                           "adapt": {"publish_every_steps": 1}})");
   }
 
-  Printed Talk(const std::string& typed, const std::string& tenant = "me") const {
-    return Capture([&] { return Chat({config, tenant, log}); }, typed);
+  Printed Talk(const std::string& typed, const std::string& tenant = "me",
+               const std::string& begin_with = "") const {
+    return Capture([&] { return Chat({config, tenant, log, begin_with}); }, typed);
   }
 
   // The chain that a replay of the log gives.
@@ -532,6 +533,24 @@ BOOST_AUTO_TEST_CASE(a_chat_learns_and_its_log_replays_to_the_same_chain) {
   BOOST_TEST(chat.Replayed() == chain);
   const std::string log = ReadFile(chat.log);
   BOOST_TEST(std::count(log.begin(), log.end(), '\n') == 6);
+}
+
+BOOST_AUTO_TEST_CASE(a_chat_may_begin_with_a_recording_whose_documents_it_knows) {
+  const ChatFolder chat;
+  const std::string recording = chat.folder.path() + "/recording.jsonl";
+  WriteFile(recording,
+            R"({"specversion":"1.0","id":"d","source":"/shop","type":"nudge.document.upsert",)"
+            R"("tenant":"me","data":{"document_id":"tyres","text":"A tyre costs 20 euros."}})");
+  for (int life = 0; life < 2; ++life) {  // the second goes on, and does not begin again
+    const Printed printed = chat.Talk("What does a tyre cost?\n", "me", recording);
+    BOOST_TEST(printed.exit_code == kExitDone, printed.error);
+    BOOST_TEST(printed.Says("[1] tyres, score "), printed.out);
+    BOOST_TEST(chat.Replayed() == After(printed.out, "outcomes sha256 "));
+  }
+  const std::string log = ReadFile(chat.log);
+  BOOST_TEST(std::count(log.begin(), log.end(), '\n') == 3);
+  const ChatFolder other;
+  BOOST_CHECK_THROW(other.Talk("", "me", "/no/such/file"), StartError);
 }
 
 BOOST_AUTO_TEST_CASE(a_chat_goes_on_where_its_log_ends) {

@@ -380,6 +380,19 @@ BOOST_AUTO_TEST_CASE(files_and_folder_are_their_owners_alone) {
   BOOST_TEST(files == 4U);
 }
 
+BOOST_AUTO_TEST_CASE(a_copy_of_records_that_a_kill_left_unfinished_is_removed_at_the_start) {
+  const TempFolder folder;
+  {
+    Opened opened(In(folder.path()));
+    BOOST_TEST(*Append(opened.log, "kept") == 0);
+  }
+  const std::string left = folder.path() + "/.tmp-00000000000000000000.events-a1B2c3";
+  Write(left, "a word of somebody's");
+  const Opened opened(In(folder.path()));
+  BOOST_TEST(!fs::exists(left));
+  BOOST_TEST(ReadFolder(folder.path()) == Strings{"kept"}, boost::test_tools::per_element());
+}
+
 BOOST_AUTO_TEST_CASE(what_is_no_log_or_of_a_newer_version_is_refused_by_name) {
   const TempFolder folder;
   const std::string path = folder.path() + kFirst;

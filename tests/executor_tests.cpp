@@ -33,9 +33,10 @@ class ScriptedBackend final : public ForwardingBackend {
   }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled) override {
+                             const std::function<bool()>& cancelled,
+                             const TextListener& on_text) override {
     ++answers_begun;
-    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled);
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
   }
   Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
     ++(as_query ? queries_begun : documents_begun);

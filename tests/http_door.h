@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/http/door.h"
 
 namespace nudge::testing {
@@ -45,6 +46,15 @@ class StandInDoor final : public Door {
   }
 
   std::vector<std::string> Models() const override { return {"stand-in"}; }
+
+  // The outcome is gone, as after a nudge.forget.
+  void Erase(const std::string& tenant, const std::string& id) {
+    Set([&] {
+      std::string& line = outcomes_.at({tenant, id});
+      const RecordedOutcome outcome = *DecodeOutcome(line);
+      line = EncodeErased({outcome.partition, outcome.offset, outcome.chain}, line.size());
+    });
+  }
 
   // From now on: nothing is stored and this is said; nothing happens at all; what is stored gets no
   // outcome; tokens come before outcomes.

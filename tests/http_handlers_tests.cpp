@@ -463,6 +463,23 @@ BOOST_AUTO_TEST_CASE(whoever_does_not_wait_is_told_where_the_outcome_will_be) {
   BOOST_TEST(get("q-3").body["type"] == "nudge.response");
 }
 
+BOOST_AUTO_TEST_CASE(what_was_forgotten_is_said_to_be_gone) {
+  World world;
+  world.Post("/v1/events", QueryEvent("q-1").dump());
+  const auto get = [&] {
+    return world.Send({"GET", "/v1/outcomes/q-1", {{"tenant", "acme"}}, {}, ""});
+  };
+  BOOST_TEST(get().status == 200);
+  world.door.Erase("acme", "q-1");
+  ExpectError(get(), 410, "the outcome of q-1 was erased");
+  const std::map<std::string, std::string> named{{"x-nudge-event-id", "chat-1"}};
+  const Answer first = world.Post("/v1/chat/completions", Question("Hello?").dump(), named);
+  BOOST_TEST(first.status == 200, first.text);
+  world.door.Erase("default", "chat-1");
+  const Answer again = world.Post("/v1/chat/completions", Question("Hello?").dump(), named);
+  ExpectError(again, 409, "no answer is on record");
+}
+
 BOOST_AUTO_TEST_CASE(an_event_that_is_wrong_is_refused_with_its_path_and_stores_nothing) {
   World world;
   const auto post = [&](const std::string& body) { return world.Post("/v1/events", body); };

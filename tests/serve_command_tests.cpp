@@ -302,6 +302,66 @@ BOOST_AUTO_TEST_CASE(a_full_disk_refuses_what_does_not_fit_and_takes_what_does) 
   BOOST_TEST(ReplayedChain(config, folder.path()) == OutcomesIn(folder.path()).back().chain);
 }
 
+BOOST_AUTO_TEST_CASE(what_is_forgotten_is_gone_for_whoever_asks_and_whoever_looks) {
+  const TempFolder folder;
+  const std::string config = WriteConfig(folder.path(), R"(, "checkpoint": {"every_events": 4})");
+  const auto of_ann = [](const std::string& id, const std::string& type, const std::string& data) {
+    return R"({"specversion":"1.0","id":")" + id + R"(","source":"/test","type":"nudge.)" + type +
+           R"(","tenant":"acme","user":"ann","data":{)" + data + "}}";
+  };
+  const std::string question = of_ann("q-a", "query", R"("text":"annsaid what?")");
+  {
+    Server server(config);
+    const uint16_t port = server.WaitForPort();
+    BOOST_REQUIRE(port > 0);
+    BOOST_TEST(Post(port, question).status == 200);
+    BOOST_TEST(
+        Post(port, of_ann("f-a", "feedback", R"("query_id":"q-a","correction":"annsaid this")"))
+            .status == 200);
+    BOOST_TEST(Post(port, of_ann("g", "forget", R"("user":"ann")")).status == 200);
+    for (int i = 0; i < 4; ++i) {
+      BOOST_TEST(Post(port, Question("q-" + std::to_string(i), "others?")).status == 200);
+    }
+    Reply erased;
+    for (const auto end = Clock::now() + kPatience; erased.status != 410 && Clock::now() < end;) {
+      std::this_thread::sleep_for(Milliseconds(20));
+      erased = OutcomeOf(port, "q-a");
+    }
+    BOOST_TEST(erased.status == 410);
+    BOOST_TEST(erased.body.find("of q-a was erased") != std::string::npos, erased.body);
+    BOOST_TEST(OutcomeOf(port, "f-a").status == 410);
+    BOOST_TEST(OutcomeOf(port, "q-0").status == 200);
+    const Reply again = Post(port, question);  // its id is taken still, and its answer is gone
+    BOOST_TEST(again.body.find("duplicate of event 0") != std::string::npos, again.body);
+    const auto is_told = [&] {
+      return server.Said().find("2 records of the event log and 2 outcomes were erased") !=
+             std::string::npos;
+    };
+    for (const auto end = Clock::now() + kPatience; !is_told() && Clock::now() < end;) {
+      std::this_thread::sleep_for(Milliseconds(20));
+    }
+    BOOST_TEST(is_told(), server.Said());
+    server.Kill();
+  }
+  Server server(config);
+  const uint16_t port = server.WaitForPort();
+  BOOST_REQUIRE(port > 0);
+  BOOST_TEST(OutcomeOf(port, "f-a").status == 404);
+  BOOST_TEST(OutcomeOf(port, "q-0").status == 200);
+  BOOST_TEST(server.Stop() == kExitDone);
+  const std::string nudge = NUDGE_BINARY " ";
+  const auto [inspected, seen] = RunCommand(nudge + "inspect " + folder.path() + "/out");
+  BOOST_TEST(inspected == 0, seen);
+  BOOST_TEST(seen.find("every line checked that was not erased") != std::string::npos, seen);
+  const auto [explained, why] = RunCommand(nudge + "explain " + folder.path() + "/out q-0");
+  BOOST_TEST(explained == 0, why);
+  const auto [gone, nothing] = RunCommand(nudge + "explain " + folder.path() + "/out f-a");
+  BOOST_TEST(WEXITSTATUS(gone) == kExitFailed, nothing);
+  BOOST_TEST(nothing.find("forgotten is not found any more") != std::string::npos, nothing);
+  ReplayedChain(config, folder.path());
+  BOOST_TEST(FileBytes(folder.path() + "/events.jsonl").starts_with("\n\n{"));
+}
+
 // ---- Kills --------------------------------------------------------------------------------------
 
 namespace {

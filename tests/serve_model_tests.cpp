@@ -3,70 +3,16 @@
 // from what it is told.
 #include <boost/test/unit_test.hpp>
 
-#include <nlohmann/json.hpp>
-#include <thread>
+#include <string>
+#include <vector>
 
-#include "connectors/http/http_server.h"
-#include "http_client.h"
+#include "answering.h"
 #include "models.h"
-#include "pipeline/config/backend_factory.h"
-#include "pipeline/config/config.h"
-#include "pipeline/serve/serving.h"
-#include "temp_folder.h"
 
 using namespace nudge;
 using namespace nudge::testing;
 
 namespace {
-
-using Json = nlohmann::json;
-
-// What one configuration answers, from an empty folder.
-class Answering {
- public:
-  explicit Answering(const std::string& name)
-      : config_(Moved(ReadConfig(std::string(NUDGE_SOURCE_DIR) + "/configs/" + name))),
-        backend_(MakeBackend(config_)),
-        serving_(
-            ToServingOptions(config_), *backend_, [](const std::string&) {}, stop_),
-        server_(config_.http, serving_.door(), config_.processor.graph.limits),
-        thread_([this] { done_ = serving_.Run(); }) {}
-  ~Answering() {
-    stop_ = true;
-    thread_.join();
-    BOOST_TEST(done_.ok());
-  }
-
-  Json Ask(const std::string& id, const std::string& question) {
-    const Json body = {{"model", serving_.door().Models().front()},
-                       {"messages", {{{"role", "user"}, {"content", question}}}}};
-    return Answer("/v1/chat/completions", body, id);
-  }
-  Json Answer(const std::string& path, const Json& body, const std::string& id = "") {
-    const Reply reply = Call(
-        server_.port(),
-        Request("POST", path, body.dump(), id.empty() ? "" : "x-nudge-event-id: " + id + "\r\n"));
-    BOOST_TEST(reply.status == 200, reply.body);
-    return Json::parse(reply.body);
-  }
-
- private:
-  Config Moved(Config config) const {
-    config.output.folder = folder_.path() + "/out";
-    config.event_log.folder = folder_.path() + "/log";
-    config.http.port = 0;
-    return config;
-  }
-
-  const TempFolder folder_;
-  const Config config_;
-  const std::unique_ptr<Backend> backend_;
-  std::atomic<bool> stop_{false};
-  Serving serving_;
-  const HttpServer server_;
-  Result<std::map<int32_t, PartitionSummary>> done_ = Error{};
-  std::thread thread_;
-};
 
 std::string TextOf(const Json& answer) {
   return answer.at("choices").at(0).at("message").at("content");
@@ -92,6 +38,7 @@ void Converse(Answering& served) {
 BOOST_AUTO_TEST_CASE(the_template_configuration_answers) {
   Answering served("serve-template.json");
   Converse(served);
+  BOOST_TEST(served.Stream("How much does the Heron weigh?").size() == 2U);
 }
 
 BOOST_AUTO_TEST_CASE(the_models_configuration_answers_and_learns) {
@@ -100,4 +47,7 @@ BOOST_AUTO_TEST_CASE(the_models_configuration_answers_and_learns) {
   Converse(served);
   const Json third = served.Ask("q-3", "What does the Heron touring bike weigh?");
   BOOST_TEST(third.at("nudge").at("adapter").at("version").get<int>() > 0, third.dump());
+  // Token by token, and what was streamed is what is committed.
+  const std::vector<std::string> pieces = served.Stream("How much does the Heron weigh?");
+  BOOST_TEST(pieces.size() >= 3U);
 }

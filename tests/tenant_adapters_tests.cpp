@@ -461,6 +461,110 @@ BOOST_AUTO_TEST_CASE(what_came_of_a_lesson_and_what_was_said_of_it_can_be_read) 
   BOOST_TEST((!entries.contains({"journal", RowId(2)})));
 }
 
+namespace {
+
+// A learner whose gates say what the test says of each place; it learns nothing itself. It stands
+// for a model's gates alone.
+class Gatekeeper final : public BackendLearner {
+ public:
+  explicit Gatekeeper(const std::map<uint64_t, LessonReport>& reports) : reports_(reports) {}
+  Result<LessonReport> Step(const TextExample& text, const ParallelFor&) override {
+    return reports_.at(text.place);
+  }
+  Result<std::shared_ptr<const AdapterVersion>> Publish(const std::string&,
+                                                        const ParallelFor&) override {
+    return ImportOf(0);
+  }
+  Result<Nothing> Adopt(const AdapterVersion*) override { return Nothing{}; }
+  std::string Save() const override { return "gatekeeper"; }
+
+ private:
+  const std::map<uint64_t, LessonReport>& reports_;
+};
+
+struct GatedTeacher final : Teacher {
+  Result<Nothing> CanLearn() const override { return Nothing{}; }
+  std::unique_ptr<BackendLearner> NewLearner(const TenantId&) override {
+    return std::make_unique<Gatekeeper>(reports);
+  }
+  Result<std::unique_ptr<BackendLearner>> LoadLearner(const TenantId& tenant,
+                                                      std::string_view) override {
+    return NewLearner(tenant);
+  }
+  Result<std::shared_ptr<const AdapterVersion>> LoadVersion(std::string_view, const std::string&,
+                                                            const std::string&,
+                                                            const LearnCounts&) override {
+    return ImportOf(0);
+  }
+  Result<std::shared_ptr<const AdapterVersion>> ImportVersion(const std::string&,
+                                                              const std::string&) override {
+    return ImportOf(0);
+  }
+
+  std::map<uint64_t, LessonReport> reports;  // by place
+};
+
+// What the outcome of each lesson tells, "place end" each; every third lesson writes a snapshot.
+std::vector<std::string> Told(GatedTeacher& teacher, size_t lessons, bool restarts) {
+  CheckpointFile file("");
+  auto adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, file);
+  std::map<std::pair<std::string, std::string>, Change> entries;
+  std::vector<std::string> told;
+  for (uint64_t place = 1; place <= lessons; ++place) {
+    const Lesson lesson{ExampleOf(place), {place, place, place % 3 == 0}, place - 1, {}};
+    const std::string shown = "answer";
+    adapters->Begin(place, lesson, &shown);
+    adapters->LearnNext(kSerial);
+    std::string text;
+    for (const LessonEnd& end : adapters->End(lesson, {}, kSerial).ends) {
+      text += std::to_string(end.event + 1) + " " +
+              std::string(kLessonEndNames[static_cast<size_t>(end.what)]) + "; ";
+    }
+    told.push_back(text);
+    if (!restarts) continue;
+    Changes changes;
+    adapters->Save(changes);
+    for (const Change& change : changes) entries[{change.kind, change.id}] = change;
+    adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, file);
+    for (const auto& [key, entry] : entries) {
+      if (entry.value) BOOST_REQUIRE(adapters->Load(entry).ok());
+    }
+  }
+  return told;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(an_outcome_with_a_snapshot_tells_what_became_of_lessons_since_the_last_one) {
+  GatedTeacher teacher;
+  for (uint64_t place = 1; place <= 9; ++place) teacher.reports[place].accepted = true;
+  for (const uint64_t place : {2, 4, 5}) {
+    teacher.reports[place].accepted = false;
+    teacher.reports[place].verdict = LessonVerdict::kUnfounded;
+  }
+  teacher.reports[6].learnt_after_all = 2;  // told already that it was set aside
+  teacher.reports[7].refused_again = 4;
+  const std::vector<std::string> expected = {
+      "", "", "2 set_aside; ", "", "", "2 learnt_after_all; 4 set_aside; 5 set_aside; ",
+      "", "", "4 refused; "};
+  BOOST_TEST(Told(teacher, 9, false) == expected, boost::test_tools::per_element());
+  BOOST_TEST(Told(teacher, 9, true) == expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(what_is_too_much_for_one_outcome_is_told_by_the_next) {
+  GatedTeacher teacher;
+  for (uint64_t place = 1; place <= 201; ++place) {
+    teacher.reports[place].verdict = LessonVerdict::kDamages;
+  }
+  size_t told = 0;
+  for (const std::string& one : Told(teacher, 201, false)) {
+    const auto count = static_cast<size_t>(std::count(one.begin(), one.end(), ';'));
+    BOOST_TEST(count <= TenantAdapters::kEndsToldMost);
+    told += count;
+  }
+  BOOST_TEST(told == 201U);
+}
+
 BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
   const auto backend = MakeTemplateBackend({});
   CheckpointFile file("");

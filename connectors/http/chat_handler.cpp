@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "connectors/erased_outcomes.h"
 #include "connectors/http/chat_request.h"
 #include "connectors/http/event_draft.h"
 #include "connectors/http/handlers.h"
@@ -70,7 +71,7 @@ std::variant<RecordedOutcome, HttpResponse> Settle(const Asked& asked, const Htt
   if (!ending.outcome) return WithoutOutcome(ending, asked.id);
   const auto kept = door.Outcome(asked.tenant, asked.id);
   for (const auto& line : {ending.outcome, asked.before, kept}) {
-    if (!line) continue;
+    if (!line || DecodeErased(*line)) continue;
     Result<RecordedOutcome> read = DecodeOutcome(*line);
     if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));
     if (read->outcome.source != kHttpSource) continue;  // the same id of another source

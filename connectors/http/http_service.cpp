@@ -50,7 +50,7 @@ std::string_view HostOf(std::string_view host) {
 std::span<const Route> Routes() {
   static const std::vector<Route> kRoutes = {
       {"POST", "/v1/events", true, PostEvents, {200, 202, 400, 403, 413, 415, 429, 503, 504}},
-      {"GET", "/v1/outcomes/{id}", true, GetOutcome, {200, 202, 400, 403, 404}},
+      {"GET", "/v1/outcomes/{id}", true, GetOutcome, {200, 202, 400, 403, 404, 410}},
       {"POST",
        "/v1/chat/completions",
        true,

@@ -1,3 +1,4 @@
+#include "connectors/erased_outcomes.h"
 #include "connectors/http/event_draft.h"
 #include "connectors/http/handlers.h"
 #include "connectors/http/request_target.h"
@@ -11,20 +12,27 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
   const std::string id = PercentDecoded(request.path.substr(request.path.rfind('/') + 1));
   std::optional<std::string> outcome = scene.door.Outcome(name, id);
   std::optional<int64_t> offset;
-  if (outcome) {
+  const auto erased = outcome ? DecodeErased(*outcome) : std::nullopt;
+  if (erased) {
+    offset = erased->offset;
+  } else if (outcome) {
     const Result<RecordedOutcome> read = DecodeOutcome(*outcome);
     if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));
     offset = read->offset;
   }
   const Ownership owned = scene.owned(name, id, offset);
   if (scene.caller.May(Role::kRead) || owned == Ownership::kTheirs) {
+    if (erased) {
+      return ToResponse({410, "erased", "the outcome of " + Quoted(id) + " was erased",
+                         "what the event said was forgotten: ask anew under a new id", ""});
+    }
     if (outcome) return HttpResponse{200, "application/cloudevents+json", *outcome, {}};
     if (owned != Ownership::kUnknown) return Pending(id);
   }
   // The same for one that is not there and one that is not theirs: nobody learns which ids are.
   return ToResponse({404, "no_outcome", "no outcome of " + Quoted(id) + " is here for you",
-                     "it is not there yet, too old, of no event, or another user's: those need a "
-                     "key with the role read",
+                     "it is not there yet, too old, erased, of no event, or another user's: those "
+                     "need a key with the role read",
                      ""});
 }
 

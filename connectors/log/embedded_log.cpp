@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "connectors/bounded_call.h"
@@ -65,7 +67,19 @@ void EmbeddedLog::Lock() {
 
 // ---- Opening ------------------------------------------------------------------------------------
 
+// Files that a kill left before they got their names: copies of records, which nobody would erase.
+void EmbeddedLog::RemoveUnfinished() const {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.folder, error)) {
+    const bool is_unfinished = entry.path().filename().string().starts_with(".tmp-");
+    if (is_unfinished && unlink(entry.path().c_str()) != 0) {
+      throw StartError(entry.path().string() + ": cannot be removed: " + FileError(errno).message);
+    }
+  }
+}
+
 void EmbeddedLog::Open(const std::function<void(const std::string&)>& on_notice) {
+  RemoveUnfinished();
   const MutexLock lock(mutex_);
   for (const auto& [base, path] : SegmentsIn(options_.folder)) {
     segments_[base] = {path, SizeOf(path)};
@@ -382,6 +396,7 @@ Result<Nothing> EmbeddedLog::EraseIn(const std::string& path, int64_t base_offse
   if (!reader.ok()) return reader.error();
   const uint64_t size = SizeOf(path);
   std::string bytes = SegmentHead(base_offset);
+  bytes.reserve(size);  // it is large, and growing would hold it twice
   Frame frame;
   for (int64_t next = base_offset;;) {
     const uint64_t position = reader->position();

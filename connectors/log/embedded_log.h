@@ -96,6 +96,7 @@ class EmbeddedLog {
 
   std::optional<Error> Queue(Waiting& record);
   void Lock();
+  void RemoveUnfinished() const;
   void Open(const std::function<void(const std::string&)>& on_notice);
   void OpenLast(const std::function<void(const std::string&)>& on_notice);
   void Work();

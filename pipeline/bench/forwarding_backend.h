@@ -28,8 +28,9 @@ class ForwardingBackend : public Backend {
   size_t window_tokens() const override { return to_.window_tokens(); }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled) override {
-    return to_.Generate(slot, chat, adapter, decoding, seed, cancelled);
+                             const std::function<bool()>& cancelled,
+                             const TextListener& on_text) override {
+    return to_.Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
   }
   Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,
                                        const std::string& answer,

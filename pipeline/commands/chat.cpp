@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <thread>
 
@@ -61,6 +62,17 @@ class EventLog {
 
   const std::string& path() const { return path_; }
   int64_t lines() const { return lines_; }
+
+  // The lines of a file of events, where the log is empty. Throws StartError.
+  void BeginWith(const std::string& path) {
+    if (lines_ > 0) return;
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw StartError("chat: --begin-with: " + path + " cannot be read");
+    for (std::string line; std::getline(file, line);) {
+      const Result<Nothing> written = Append(line);
+      if (!written.ok()) throw StartError("chat: " + written.error().message);
+    }
+  }
 
   // A whole line or, after an error, none.
   Result<Nothing> Append(const std::string& line) {
@@ -430,6 +442,7 @@ int Chat(const ChatArguments& arguments) {
   MemorySink sink;
   Desk desk;
   Conversation conversation(arguments.tenant, config.processor.graph.limits, log, source, desk);
+  if (!arguments.begin_with.empty()) log.BeginWith(arguments.begin_with);
   conversation.Continue();
   const std::unique_ptr<Backend> backend = MakeBackend(config);
   Processor processor(options,
@@ -438,7 +451,10 @@ int Chat(const ChatArguments& arguments) {
                        [](const std::string& notice) { std::cerr << "nudge: " << notice << "\n"; }},
                       *backend, source, sink);
   std::cerr << backend->description() << "\n" << kHelp;
-  if (log.lines() > 0) std::cerr << "going on after line " << log.lines() << " of the log\n";
+  if (log.lines() > 0) {
+    std::cerr << "going on after line " << log.lines()
+              << " of the log, once these are done again\n";
+  }
 
   Runner runner(processor, source, desk);
   const std::optional<Error> failed = Converse(conversation);

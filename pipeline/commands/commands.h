@@ -76,7 +76,8 @@ int Check(const CheckArguments& arguments);
 struct ChatArguments {
   std::string config_path;
   std::string tenant = "me";
-  std::string log;  // the event log that is written; replay reproduces it
+  std::string log;         // the event log that is written; replay reproduces it
+  std::string begin_with;  // events, one a line, that an empty log begins with; empty: none
 };
 int Chat(const ChatArguments& arguments);
 

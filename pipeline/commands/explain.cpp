@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/file_source.h"
 #include "connectors/json_reader.h"
 #include "pipeline/commands/commands.h"
@@ -134,6 +135,7 @@ Result<Nothing> Finder::Visit(const Record& record) {
   const std::string line = "outcomes.jsonl: line " + std::to_string(record.offset + 1) + ": ";
   const std::string remedy = "replay the events into an empty folder";
   if (record.refusal) return Error{Code::kUnreadableFile, line + "too long", remedy};
+  if (DecodeErased(record.bytes)) return Nothing{};  // it has no id any more
   const Result<RecordedOutcome> read = DecodeOutcome(record.bytes);
   if (!read.ok()) return Error{Code::kUnreadableFile, line + read.error().message, remedy};
   const Outcome& outcome = read->outcome;
@@ -150,6 +152,11 @@ Result<Nothing> Finder::Visit(const Record& record) {
     }
     if (const auto* letter = std::get_if<DeadLetter>(&outcome.what)) PrintDeadLetter(*letter);
     for (const SnapshotRef& snapshot : outcome.snapshots) Line("snapshot", snapshot.uri);
+    for (const LessonEnd& end : outcome.lesson_ends) {
+      Line("lesson", "of event " + std::to_string(end.event) + " " +
+                         std::string(kLessonEndNames[static_cast<size_t>(end.what)]) +
+                         (end.why.empty() ? "" : ": " + end.why));
+    }
   }
   const bool shapes = applied != nullptr &&
                       (applied->step || applied->makes_version || outcome.type == "nudge.adapter");
@@ -202,7 +209,7 @@ int Explain(const ExplainArguments& arguments) {
   return FailWith(
       {Code::kUnreadableFile, path + " has no outcome of an event with id " + Quoted(arguments.id),
        "give the id of the event, not that of the outcome; events stand in the input "
-       "and in each outcome's data.event"},
+       "and in each outcome's data.event. One that was forgotten is not found any more"},
       kExitFailed);
 }
 

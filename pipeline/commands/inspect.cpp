@@ -6,6 +6,7 @@
 #include <map>
 
 #include "connectors/codec.h"
+#include "connectors/erased_outcomes.h"
 #include "connectors/file_source.h"
 #include "connectors/json_reader.h"
 #include "pipeline/commands/commands.h"
@@ -261,6 +262,7 @@ struct OutcomeCounts {
   Counts tenants;
   Counts dead_letters;
   std::map<int32_t, Sha256Digest> chains;
+  uint64_t erased = 0;
   std::string damage;  // the first line that is not what it should be
 };
 
@@ -279,6 +281,13 @@ int InspectOutcomes(const std::string& path) {
   OutcomeCounts counts;
   const int read = ForEachLine(path, kOutcomeLineBytes, [&](const Record& record) {
     const std::string line = "line " + std::to_string(record.offset + 1);
+    if (const auto erased = DecodeErased(record.bytes); erased && !record.refusal) {
+      counts.chains[erased->partition] = FromHex(erased->chain);
+      ++counts.kinds["erased, since what they said was forgotten"];
+      ++counts.lines;
+      ++counts.erased;
+      return true;
+    }
     const Result<RecordedOutcome> outcome = record.refusal
                                                 ? Result<RecordedOutcome>(record.refusal->error)
                                                 : DecodeOutcome(record.bytes);
@@ -305,7 +314,8 @@ int InspectOutcomes(const std::string& path) {
   Table("dead letters, by code", counts.dead_letters);
   for (const auto& [partition, chain] : counts.chains) {
     if (!counts.damage.empty()) break;
-    std::cout << "partition " << partition << ": chain " << Hex(chain) << ", every line checked\n";
+    std::cout << "partition " << partition << ": chain " << Hex(chain) << ", every line checked"
+              << (counts.erased > 0 ? " that was not erased" : "") << "\n";
   }
   if (counts.damage.empty()) return kExitDone;
   std::cerr << "nudge: " << path << ": " << counts.damage << "\n"
@@ -314,13 +324,13 @@ int InspectOutcomes(const std::string& path) {
 }
 
 int InspectLines(const std::string& path) {
-  std::string type;
+  bool are_outcomes = false;
   const int read = ForEachLine(path, kOutcomeLineBytes, [&](const Record& record) {
-    type = PeekHead(record.bytes).type;
+    are_outcomes = IsOutcomeType(PeekHead(record.bytes).type) || DecodeErased(record.bytes);
     return false;
   });
   if (read != kExitDone) return read;
-  return IsOutcomeType(type) ? InspectOutcomes(path) : InspectEvents(path);
+  return are_outcomes ? InspectOutcomes(path) : InspectEvents(path);
 }
 
 // ---- State --------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ void AddChat(CLI::App& app, int& exit_code) {
   command->add_option("config", arguments->config_path, "configuration file")->required();
   command->add_option("--tenant", arguments->tenant, "whose adapter and documents");
   command->add_option("--log", arguments->log, "event log to continue and to write");
+  command->add_option("--begin-with", arguments->begin_with,
+                      "file of events, one a line, that an empty log begins with");
   command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
 }
 

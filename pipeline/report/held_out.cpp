@@ -176,7 +176,7 @@ Result<std::vector<std::string>> AnswerHeldOut(const HeldOut& held_out, Backend&
     while (!failed) {
       const size_t i = next.fetch_add(1);
       if (i >= count) return;
-      done[i] = backend.Generate(slot, chats[i], adapters[i], decoding, 0, cancelled);
+      done[i] = backend.Generate(slot, chats[i], adapters[i], decoding, 0, cancelled, {});
       if (!done[i]->ok()) failed = true;
     }
   };

@@ -60,6 +60,16 @@ std::optional<std::string> EmbeddedDoor::Outcome(std::string_view tenant,
   return outcomes_.Find(tenant, event_id);
 }
 
+void EmbeddedDoor::Tell(int64_t offset, std::string_view added) const {
+  std::function<void(std::string_view)> token;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = stored_.find(offset);
+    if (found != stored_.end()) token = found->second.token;
+  }
+  if (token) token(added);
+}
+
 void EmbeddedDoor::Deliver(const OutcomeLine& line) {
   outcomes_.Add(line.bytes);
   Following following;

@@ -6,7 +6,7 @@
 // It computes nothing and knows nothing that log and outcomes do not hold: a client that is gone,
 // or a process that died, leaves the event to its outcome. Submit, Outcome and Models: any thread.
 // Deliver: the thread that writes outcomes. `stored` is called on the log's thread, `outcome` on
-// that of Deliver, `failed` on either or inside Submit.
+// that of Deliver, `token` on that of Tell, `failed` on either or inside Submit.
 #pragma once
 
 #include <atomic>
@@ -41,6 +41,10 @@ class EmbeddedDoor final : public Door {
   std::optional<std::string> Outcome(std::string_view tenant,
                                      std::string_view event_id) const override;
   std::vector<std::string> Models() const override { return options_.models; }
+
+  // What is added to the answer of the event at `offset`, as it is written. Any thread, before
+  // Deliver of it.
+  void Tell(int64_t offset, std::string_view added) const;
 
   // A committed outcome.
   void Deliver(const OutcomeLine& line);

@@ -5,8 +5,6 @@
 #include <system_error>
 #include <utility>
 
-#include "connectors/codec.h"
-
 namespace nudge {
 namespace {
 
@@ -18,14 +16,14 @@ constexpr uint64_t kEntryBytes = 512;
 void OutcomeIndex::Add(const std::string& line) {
   Result<RecordedOutcome> recorded = DecodeOutcome(line);
   if (!recorded.ok() || recorded->outcome.tenant.empty() || recorded->outcome.id.empty()) return;
-  const bool is_dead_letter = KindOf(recorded->outcome) == OutcomeKind::kDeadLetter;
+  const bool makes_way = KindOf(recorded->outcome) == OutcomeKind::kDeadLetter;
   Key key(recorded->outcome.tenant, std::move(recorded->outcome.id));
   const MutexLock lock(mutex_);
   const auto [entry, is_new] = kept_.try_emplace(key);
   Kept& kept = entry->second;
-  if (!is_new && !kept.is_dead_letter) return;
+  if (!is_new && !kept.makes_way) return;
   if (!is_new) bytes_ -= kept.line.size() + kEntryBytes;
-  kept = {line, is_dead_letter, ++added_};
+  kept = {line, recorded->offset, makes_way, ++added_};
   bytes_ += line.size() + kEntryBytes;
   order_.emplace_back(kept.number, std::move(key));
   while (bytes_ > bytes_max_ && order_.size() > 1) {
@@ -43,6 +41,16 @@ std::optional<std::string> OutcomeIndex::Find(std::string_view tenant,
   const MutexLock lock(mutex_);
   const auto found = kept_.find({std::string(tenant), std::string(event_id)});
   return found == kept_.end() ? std::nullopt : std::optional(found->second.line);
+}
+
+void OutcomeIndex::Erase(const RecordedOutcome& outcome, std::string erased) {
+  const MutexLock lock(mutex_);
+  const auto found = kept_.find({outcome.outcome.tenant, outcome.outcome.id});
+  if (found == kept_.end() || found->second.offset != outcome.offset) return;
+  bytes_ -= found->second.line.size();
+  bytes_ += erased.size();
+  found->second.line = std::move(erased);
+  found->second.makes_way = true;
 }
 
 void OutcomeIndex::AddFile(const std::string& path) {

@@ -2,7 +2,7 @@
 //
 // Bounded in bytes; the oldest go first. Where an id comes again the first outcome stays, since a
 // duplicate's receipt says less, but a dead letter makes way: the event may have been sent again.
-// Any thread.
+// So does a line that was erased, which stands here until the process ends. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/codec.h"
 #include "stages/guarded.h"
 
 namespace nudge {
@@ -24,13 +25,17 @@ class OutcomeIndex {
   void Add(const std::string& line);
   std::optional<std::string> Find(std::string_view tenant, std::string_view event_id) const;
 
+  // The outcome goes, where it is kept; `erased` stands in its place.
+  void Erase(const RecordedOutcome& outcome, std::string erased);
+
   // Adds the newest lines of an outcomes.jsonl, as many as there is room for.
   void AddFile(const std::string& path);
 
  private:
   struct Kept {
     std::string line;
-    bool is_dead_letter = false;
+    int64_t offset = 0;
+    bool makes_way = false;
     uint64_t number = 0;  // of its place in order_
   };
   using Key = std::pair<std::string, std::string>;

@@ -16,16 +16,18 @@ namespace nudge {
 namespace {
 
 constexpr std::chrono::seconds kRetainEvery{1};
-constexpr uint64_t kBeginningAtATime = 256;  // lines that wait for the disk
+constexpr std::chrono::seconds kEraseAgain{10};  // after one that failed: it reads the whole log
+constexpr uint64_t kBeginningAtATime = 256;      // lines that wait for the disk
 
 }  // namespace
 
-// Lets the log's oldest segments go while it lives: those that neither the state nor any of its
-// backups goes on from.
+// Lets go what the log need not keep, while it lives: what was forgotten, and the oldest segments.
+// Nothing that the state or any of its backups goes on from.
 class Serving::Keeper {
  public:
   explicit Keeper(Serving& serving) : serving_(serving), thread_([this] { Work(); }) {}
   ~Keeper() {
+    serving_.eraser_.Stop();
     {
       const MutexLock lock(mutex_);
       done_ = true;
@@ -42,12 +44,36 @@ class Serving::Keeper {
     const MutexLock lock(mutex_);
     bool has_failed = false;
     while (!changed_.WaitFor(mutex_, kRetainEvery, [&]() REQUIRES(mutex_) { return done_; })) {
-      const Result<Nothing> retained = serving_.log_.Retain(NeededOffset());
+      const int64_t needed_offset = NeededOffset();
+      // First what was forgotten: of a record that is gone nobody knows which outcome goes with it.
+      Erase(needed_offset);
+      const Result<Nothing> retained = serving_.log_.Retain(needed_offset);
       if (!retained.ok() && !has_failed) {
         serving_.on_notice_("the oldest files of the event log cannot be removed: " +
                             retained.error().message + "; tried again every second");
       }
       has_failed = !retained.ok();
+    }
+  }
+
+  void Erase(int64_t needed_offset) {
+    const auto now = std::chrono::steady_clock::now();
+    if (erase_failed_at_ && now < *erase_failed_at_ + kEraseAgain) return;
+    const Result<LogEraser::Done> erased = serving_.eraser_.Erase(needed_offset);
+    if (!erased.ok()) {
+      const bool is_news = !erase_failed_at_ && erased.error().code != Code::kUnavailable;
+      erase_failed_at_ = now;
+      if (!is_news) return;
+      serving_.on_notice_("what was forgotten is still in the event log or in the outcomes: " +
+                          erased.error().message + "; tried again every ten seconds");
+      return;
+    }
+    erase_failed_at_.reset();
+    if (erased->forgets > 0) {
+      serving_.on_notice_("what " + std::to_string(erased->forgets) +
+                          " nudge.forget named is gone: " + std::to_string(erased->records) +
+                          " records of the event log and " + std::to_string(erased->outcomes) +
+                          " outcomes were erased");
     }
   }
 
@@ -70,6 +96,7 @@ class Serving::Keeper {
   Mutex mutex_;
   CondVar changed_;
   bool done_ GUARDED_BY(mutex_) = false;
+  std::optional<std::chrono::steady_clock::time_point> erase_failed_at_;  // the thread's own
   std::thread thread_;  // last: it uses the others
 };
 
@@ -83,13 +110,26 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
              .existing = FileSinkOptions::Existing::kResume,
              .sync = true}),
       outcomes_(options_.serve.outcomes_kept_bytes_max),
+      eraser_({.log_folder = options_.event_log.folder,
+               .output_folder = options_.output_folder,
+               .limits = options_.processor.graph.limits,
+               .disk_timeout = options_.event_log.sync_timeout},
+              log_, outcomes_),
       door_({.in_flight_max = options_.serve.in_flight_max,
              .line_bytes = options_.processor.graph.limits.line_bytes,
              .models = options_.models},
             log_, outcomes_, stop_),
       source_(log_, {.line_bytes = options_.processor.graph.limits.line_bytes}),
       processor_(options_.processor,
-                 {[this](const OutcomeLine& line) { door_.Deliver(line); }, {}, on_notice_},
+                 {.on_outcome =
+                      [this](const OutcomeLine& line) {
+                        door_.Deliver(line);
+                        eraser_.Look(line);
+                      },
+                  .on_lesson = {},
+                  .on_notice = on_notice_,
+                  .on_text = [this](int32_t, int64_t offset,
+                                    std::string_view added) { door_.Tell(offset, added); }},
                  backend, source_, sink_) {
   RequireWholeLog();
   outcomes_.AddFile(options_.output_folder + "/outcomes.jsonl");

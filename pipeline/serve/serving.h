@@ -3,8 +3,9 @@
 //   Submit -> [EmbeddedDoor -> EmbeddedLog -> Processor -> FileSink -> EmbeddedDoor] -> Following
 //
 // What was taken before a stop or a kill is finished by the next Serving over the same folders, and
-// every event has one outcome. The outcomes are synced before they count as committed. Run: one
-// thread, once. door(), View() and extent(): any thread, for as long as this lives.
+// every event has one outcome. The outcomes are synced before they count as committed. What was
+// forgotten leaves log and outcomes, too, once no kept state goes on from before (log_eraser.h).
+// Run: one thread, once. door(), View() and extent(): any thread, for as long as this lives.
 #pragma once
 
 #include <memory>
@@ -14,6 +15,7 @@
 #include "connectors/log/embedded_source.h"
 #include "pipeline/processor.h"
 #include "pipeline/serve/embedded_door.h"
+#include "pipeline/serve/log_eraser.h"
 #include "pipeline/serve/outcome_index.h"
 #include "pipeline/serve/serve_options.h"
 
@@ -60,6 +62,7 @@ class Serving {
   EmbeddedLog log_;
   FileSink sink_;
   OutcomeIndex outcomes_;
+  LogEraser eraser_;
   EmbeddedDoor door_;
   EmbeddedSource source_;
   Processor processor_;

@@ -31,6 +31,8 @@ struct Completed {
   FinishReason finish_reason = FinishReason::kUnknown;
 };
 
+using TextListener = std::function<void(std::string_view)>;
+
 class Backend : public Teacher {
  public:
   // Model files, library versions, instruction path: bits repeat only where this is equal.
@@ -50,10 +52,13 @@ class Backend : public Teacher {
   virtual size_t CountTokens(const std::vector<ChatMessage>& chat) const = 0;
   virtual size_t window_tokens() const = 0;
 
-  // `adapter` nullptr is the base. `cancelled` is polled between tokens.
+  // `adapter` nullptr is the base. `cancelled` is polled between tokens. `on_text` (may be empty)
+  // gets what is added to the text, from its beginning, as it is written: whole characters, perhaps
+  // not all of them. Both on the calling thread.
   virtual Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                                      const AdapterVersion* adapter, const Decoding& decoding,
-                                     uint64_t seed, const std::function<bool()>& cancelled) = 0;
+                                     uint64_t seed, const std::function<bool()>& cancelled,
+                                     const TextListener& on_text) = 0;
 
   // -log p(answer | chat) in nats, mean per token of the answer: for reports, on a slot of its own
   // kind (the first), while nothing else runs.

@@ -128,13 +128,14 @@ class LocalBackend final : public Backend {
 
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled) override {
+                             const std::function<bool()>& cancelled,
+                             const TextListener& on_text) override {
     const auto prompt = model_.RenderTokens(chat);
     if (!prompt.ok()) return prompt.error();
     const Sampling sampling{decoding.temperature, decoding.top_p, decoding.top_k,
                             decoding.max_tokens, seed};
     Result<Completion> completion =
-        model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled);
+        model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled, on_text);
     if (!completion.ok()) return completion.error();
     const auto tokens = static_cast<uint32_t>(completion->tokens.size());
     const FinishReason reason = !completion->stopped_by_limit   ? FinishReason::kStop

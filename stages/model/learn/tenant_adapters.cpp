@@ -71,6 +71,7 @@ std::string EncodeResult(const LessonResult& result) {
   out.F64(report.evidence.value_or(0));
   out.F64(report.canary_drop);
   out.U8(result.is_final);
+  out.U8(result.is_told);
   out.Text(result.error);
   return out.Take();
 }
@@ -89,6 +90,7 @@ LessonResult DecodeResult(ByteReader& in) {
   if (has_evidence) report.evidence = evidence;
   report.canary_drop = in.F64();
   result.is_final = in.U8() != 0;
+  result.is_told = in.U8() != 0;
   result.error = in.Text();
   return result;
 }
@@ -131,7 +133,7 @@ struct TenantAdapters::Visitor {
     if (shown == nullptr) {
       self.error_ =
           Error{Code::kModelFailed, "the answer that the exercise speaks of was never given", ""};
-      self.results_.Put(at, {{}, self.error_->message});
+      self.NoteResult(at, {{}, self.error_->message});
       return;
     }
     const bool own = std::holds_alternative<Sequence>(logged.shown);
@@ -160,7 +162,7 @@ void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::st
   for (const LearningPlace place : lesson.dropped) Forget(place);
   if (const Result<Nothing> can = teacher_.CanLearn(); !can.ok()) {
     error_ = can.error();
-    if (std::holds_alternative<LoggedExample>(lesson.what)) results_.Put(at, {{}, error_->message});
+    if (std::holds_alternative<LoggedExample>(lesson.what)) NoteResult(at, {{}, error_->message});
     return;
   }
   if (lesson.behind) Return(*lesson.behind);
@@ -230,16 +232,48 @@ void TenantAdapters::LearnNext(const ParallelFor& parallel_for) {
     Result<LessonReport> report = learner().Step(example, parallel_for);
     if (report.ok()) {
       report_ = *report;
-      results_.Put(place, {*report, {}});
+      NoteResult(place, {*report, {}});
       NoteTrial(*report);
     } else {
       error_ = report.error();
-      results_.Put(place, {{}, error_->message});
+      NoteResult(place, {{}, error_->message});
     }
   }
   if (++since_checkpoint_ < options_.checkpoint_every_lessons) return;
   since_checkpoint_ = 0;
   checkpoints_.Put(place, learnt_, learner().Save());
+}
+
+std::optional<LessonEnd> LessonResult::EndOf(LearningPlace place) const {
+  using enum LessonEnd::What;
+  const uint64_t event = Sequence{place - 1}.ordinal();
+  if (!error.empty()) return LessonEnd{event, kFailed, error};
+  if (report.accepted && !is_final) return std::nullopt;
+  if (report.accepted) return LessonEnd{event, kLearntAfterAll, ""};
+  return LessonEnd{event, is_final ? kRefused : kSetAside, std::string(WhyOf(report.verdict))};
+}
+
+// Learnt again, a lesson may come to the same end: that is no news.
+void TenantAdapters::NoteResult(LearningPlace place, LessonResult result) {
+  const LessonResult* before = results_.Find(place);
+  result.is_told =
+      before != nullptr && before->is_told && before->EndOf(place) == result.EndOf(place);
+  results_.Put(place, std::move(result));
+}
+
+std::vector<LessonEnd> TenantAdapters::TellEnds() {
+  std::vector<LessonEnd> ends;
+  std::vector<LearningPlace> told;
+  for (const auto& [place, row] : results_.rows()) {
+    if (row.value.is_told) continue;
+    std::optional<LessonEnd> end = row.value.EndOf(place);
+    if (!end) continue;
+    ends.push_back(*std::move(end));
+    told.push_back(place);
+    if (ends.size() == kEndsToldMost) break;
+  }
+  for (const LearningPlace place : told) results_.Change(place)->is_told = true;
+  return ends;
 }
 
 // What a later lesson brought to its end.
@@ -250,7 +284,7 @@ void TenantAdapters::NoteTrial(const LessonReport& report) {
     LessonResult ended = *result;
     ended.report.accepted = accepted;
     ended.is_final = true;
-    results_.Put(*place, std::move(ended));
+    NoteResult(*place, std::move(ended));
   };
   note(report.learnt_after_all, true);
   note(report.refused_again, false);
@@ -258,7 +292,8 @@ void TenantAdapters::NoteTrial(const LessonReport& report) {
 
 LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,
                                const ParallelFor& parallel_for) {
-  LessonDone done{std::nullopt, report_, parent, std::nullopt};
+  LessonDone done{std::nullopt, report_, parent, std::nullopt, {}};
+  if (lesson.step.snapshot) done.ends = TellEnds();
   // A lesson that cannot be learnt again is none of a return's errors: a fresh learner refuses it
   // too. So it is with what an example stands behind: the version has that, whatever became of it.
   const bool returns = std::holds_alternative<nudge::Return>(lesson.what) ||

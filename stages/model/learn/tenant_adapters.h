@@ -18,7 +18,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "stages/events.h"
 #include "stages/jobs.h"
 #include "stages/model/learn/checkpoints.h"
 #include "stages/model/learn/teacher.h"
@@ -46,6 +48,10 @@ struct LessonResult {
   LessonReport report;
   std::string error;      // why it could not be learnt; empty: see the report's verdict
   bool is_final = false;  // one that was set aside was tried again: learnt, or refused for good
+  bool is_told = false;   // by an outcome
+
+  // Nothing where it was learnt at once, as its receipt says.
+  std::optional<LessonEnd> EndOf(LearningPlace place) const;
 };
 
 struct LessonDone {
@@ -53,6 +59,8 @@ struct LessonDone {
   LessonReport report;                  // of examples
   Served serves;                        // what the lesson's version, if it makes one, resolves to
   std::optional<SnapshotRef> snapshot;  // of a step that asks for one
+  std::vector<LessonEnd> ends;          // the same: of lessons that no outcome has told of, the
+                                        // earliest first, kEndsToldMost at most
 };
 
 class TenantAdapters {
@@ -61,6 +69,7 @@ class TenantAdapters {
   static constexpr char kResultKind[] = "lesson_result";
   static constexpr char kImportKind[] = "import";
   static constexpr char kLearnerKind[] = "learner";
+  static constexpr size_t kEndsToldMost = 64;
 
   TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options,
                  CheckpointFile& checkpoints);
@@ -88,7 +97,9 @@ class TenantAdapters {
   void Return(const nudge::Return& back);
   Result<Nothing> StartFrom(LearningPlace start);
   void Forget(LearningPlace place);
+  void NoteResult(LearningPlace place, LessonResult result);
   void NoteTrial(const LessonReport& report);
+  std::vector<LessonEnd> TellEnds();
   BackendLearner& learner();
 
   Teacher& teacher_;

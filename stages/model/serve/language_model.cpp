@@ -581,9 +581,21 @@ std::optional<Error> LanguageModel::State::ForLogits(Slot* slot, std::span<const
   return std::nullopt;
 }
 
+namespace {
+
+// A character whose other bytes are still to come stands as U+FFFD at the end.
+std::string_view WithoutHalfCharacters(std::string_view text) {
+  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+  while (text.ends_with(kReplacement)) text.remove_suffix(kReplacement.size());
+  return text;
+}
+
+}  // namespace
+
 Result<Completion> LanguageModel::Generate(size_t slot, std::span<const int32_t> prompt,
                                            const AdapterPointer& adapter, const Sampling& sampling,
-                                           const std::function<bool()>& cancelled) {
+                                           const std::function<bool()>& cancelled,
+                                           const std::function<void(std::string_view)>& on_text) {
   if (prompt.empty() || prompt.size() >= state_->window_tokens) {
     return Failed("a prompt of " + std::to_string(prompt.size()) +
                       " tokens leaves no room in the " + "window of " +
@@ -600,6 +612,7 @@ Result<Completion> LanguageModel::Generate(size_t slot, std::span<const int32_t>
   const size_t most =
       prompt.size() + std::min<size_t>(sampling.max_tokens, state_->window_tokens - prompt.size());
   completion.stopped_by_limit = true;
+  size_t told_bytes = 0;
   while (tokens.size() < most) {
     const float* logits = llama_get_logits_ith(claim.slot()->context.get(), -1);
     if (logits == nullptr) return Failed("a pass through the model gave no logits");
@@ -611,6 +624,12 @@ Result<Completion> LanguageModel::Generate(size_t slot, std::span<const int32_t>
       break;
     }
     tokens.push_back(*token);
+    if (on_text) {
+      const std::string text = Detokenize(std::span(tokens).subspan(prompt.size()));
+      const std::string_view whole = WithoutHalfCharacters(text);
+      if (whole.size() > told_bytes) on_text(whole.substr(told_bytes));
+      told_bytes = std::max(told_bytes, whole.size());
+    }
     if (tokens.size() == most) break;
     if (cancelled && cancelled()) return Failed("cancelled");
     if (auto error = state_->Decode(claim.slot(), tokens, tokens.size() - 1, tokens.size(),

@@ -112,12 +112,14 @@ class LanguageModel {
   // ---- Work on a slot. Each call starts from an empty KV cache.
 
   // `cancelled` (may be empty) is asked often, from the calling thread; cheap, and
-  // never throws.
+  // never throws. So is `on_text`, which gets what was added to the answer, whole characters; what
+  // is told is a part of the answer, from its beginning, and need not be all of it.
   // kModelFailed: empty prompt, no room for one token in the window, cancelled, logits that are not
   // finite (a broken adapter). The slot stays usable.
   Result<Completion> Generate(size_t slot, std::span<const int32_t> prompt,
                               const AdapterPointer& adapter, const Sampling& sampling,
-                              const std::function<bool()>& cancelled = {});
+                              const std::function<bool()>& cancelled = {},
+                              const std::function<void(std::string_view)>& on_text = {});
 
   // Logits after every token, [tokens, vocabulary()]. Rows do not depend on how many tokens follow.
   // Against the passes of one token that Generate makes they differ by rounding, which 8-bit
