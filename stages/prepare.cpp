@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "stages/content.h"
+#include "stages/follow_up.h"
 #include "stages/passages.h"
 #include "stages/text.h"
 
@@ -205,7 +206,7 @@ EmbeddingInput Prepare::TextsToEmbed(const Prepared& prepared) {
     if (!prefix.empty()) prefix += "\n";
     for (const Chunk& chunk : prepared.chunks) input.texts.push_back(prefix + chunk.text);
   } else if (const auto* query = std::get_if<Query>(&prepared.event.data)) {
-    input = {{query->text}, true};
+    input = {{SearchTextOf(*query)}, true};
   } else if (const auto* example = std::get_if<ExampleGiven>(&prepared.event.data)) {
     input = {{example->query}, true};
   }

@@ -380,6 +380,9 @@ BOOST_AUTO_TEST_CASE(what_is_embedded_has_the_title_in_front) {
       Prepare::TextsToEmbed(*prepare.Apply(With(ExampleGiven{"why?", "because"})));
   BOOST_TEST(example.as_query);
   BOOST_TEST(example.texts.at(0) == "why?");
+  Query follow_up{"and it?", {}};
+  follow_up.messages = {{"user", "Where is the pier?"}, {"assistant", "There."}};
+  BOOST_TEST(Prepare::TextsToEmbed(*prepare.Apply(With(follow_up))).texts.at(0) == "pier: and it?");
   Feedback feedback;
   feedback.query_id = "q";
   BOOST_TEST(Prepare::TextsToEmbed(*prepare.Apply(With(feedback))).texts.empty());
