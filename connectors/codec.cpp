@@ -235,10 +235,41 @@ class EventReader {
     });
   }
 
+  // Earlier turns, oldest first.
+  void ReadMessages(const Place& place, std::vector<ChatMessage>& messages) {
+    const Limit most{"limits.messages", limits_.messages};
+    size_t count = 0;
+    json_.Items(place, [&](const Place&) { ++count; });
+    if (json_.ok() && count > most.most) return json_.FailSize(place, count, "messages", most);
+    size_t bytes = 0;
+    json_.Items(place, [&](const Place& at) {
+      ChatMessage& message = messages.emplace_back();
+      json_.Object(at, {{"role", kRequired,
+                         [&](const Place& in) {
+                           json_.Id(in, IdLimit(), message.role);
+                           if (!json_.ok() || message.role == "user" || message.role == "assistant")
+                             return;
+                           json_.FailAt(in, Quoted(message.role) + " is no role of an earlier turn",
+                                        message.role == "system"
+                                            ? "put it in by nudge.prompt.upsert, and name it by "
+                                              "options.prompt_id"
+                                            : "roles are user and assistant");
+                         }},
+                        {"content", kRequired,
+                         [&](const Place& in) { json_.FullText(in, kNoLimit, message.text); }}});
+      bytes += message.text.size();
+      const Limit size{"limits.messages_bytes", limits_.messages_bytes};
+      if (json_.ok() && bytes > size.most) json_.FailSize(place, bytes, "bytes or more", size);
+    });
+  }
+
   void ReadQuery(JsonValue data, Query& query) {
     QueryOptions& options = query.options;
     Data(data, {{"text", kRequired,
                  [&](const Place& at) { json_.FullText(at, QueryLimit(), query.text); }},
+                {"messages", kOptional, [&](const Place& at) { ReadMessages(at, query.messages); }},
+                {"conversation_id", kOptional,
+                 [&](const Place& at) { json_.Id(at, IdLimit(), query.conversation_id); }},
                 {"options", kOptional, [&](const Place& at) {
                    json_.Object(
                        at, {{"max_tokens", kOptional,
@@ -525,6 +556,21 @@ struct DataWriter {
 
   void operator()(const Query& query) const {
     json.Raw(R"("text":)").Text(query.text);
+    if (!query.messages.empty()) {
+      json.Raw(R"(,"messages":[)");
+      for (const ChatMessage& message : query.messages) {
+        json.Raw(&message == &query.messages.front() ? "" : ",");
+        json.Raw(R"({"role":)")
+            .Text(message.role)
+            .Raw(R"(,"content":)")
+            .Text(message.text)
+            .Raw("}");
+      }
+      json.Raw("]");
+    }
+    if (!query.conversation_id.empty()) {
+      json.Raw(R"(,"conversation_id":)").Text(query.conversation_id);
+    }
     const QueryOptions& options = query.options;
     if (!options.max_tokens && !options.temperature && !options.seed && !options.prompt_id) return;
     json.Raw(R"(,"options":{)");

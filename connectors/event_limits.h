@@ -10,12 +10,14 @@ namespace nudge {
 // What an event may weigh at most. Sizes are of the decoded UTF-8.
 struct EventLimits {
   size_t line_bytes = 1 << 20;
-  size_t text_bytes = 256 << 10;   // of a document
-  size_t query_bytes = 8 << 10;    // of a question, given or inline
-  size_t answer_bytes = 32 << 10;  // of an example's answer, a completion, a correction
-  size_t prompt_bytes = 16 << 10;  // of a system prompt
-  size_t comment_bytes = 4 << 10;  // of a comment on an answer
-  size_t id_bytes = 256;           // of id, source, user, document_id, prompt_id, query_id
+  size_t text_bytes = 256 << 10;      // of a document
+  size_t query_bytes = 8 << 10;       // of a question, given or inline
+  size_t messages = 256;              // of the earlier turns of a question
+  size_t messages_bytes = 128 << 10;  // of their contents together
+  size_t answer_bytes = 32 << 10;     // of an example's answer, a completion, a correction
+  size_t prompt_bytes = 16 << 10;     // of a system prompt
+  size_t comment_bytes = 4 << 10;     // of a comment on an answer
+  size_t id_bytes = 256;              // of id, source, user, document_id, prompt_id, query_id
   size_t tenant_bytes = 128;
   size_t title_bytes = 1 << 10;
   size_t uri_bytes = 1 << 10;  // of an import

@@ -62,6 +62,17 @@ uint64_t HashOf(const std::vector<FewShot>& shots) {
   return SeedOf({writer.Take()});
 }
 
+// The question with the turns before it.
+std::string BytesOf(const Query& query) {
+  ByteWriter writer;
+  for (const ChatMessage& message : query.messages) {
+    writer.Text(message.role);
+    writer.Text(message.text);
+  }
+  writer.Text(query.text);
+  return writer.Take();
+}
+
 // The first thing that an answer rests on and that is not as it was; empty: all of it is.
 std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis& today) {
   if (then.adapter != today.adapter) return Moved("adapter", then.adapter, today.adapter);
@@ -105,7 +116,8 @@ CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen) {
   if (chosen.decoding.temperature > 0) variant.U64(*query.options.seed);
   // Keys of older builds were of folded texts without this word in front: none of them is met by
   // another question that folds to the same. They leave the cache unused.
-  const Sha256Digest question = Sha256("exact\n" + query.text);
+  const Sha256Digest question =
+      Sha256(query.messages.empty() ? "exact\n" + query.text : "conversation\n" + BytesOf(query));
   CacheKey key{};
   for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
   key[2] = SeedOf({variant.Take()});

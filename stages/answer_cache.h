@@ -4,13 +4,13 @@
 //   miss
 //
 // By question, prompt, decoding and, where it is sampled, seed. Questions are the same if their
-// texts are, byte for byte, once prepare cleaned them: white space around, line ends, invisible
-// characters and the composition of accents are folded there, and nothing else is, since case,
-// exponents, dots and closing marks can ask for something else. A hit needs the same passages in
-// the same order (document, version, chunk), prompt version, few-shots and adapter version. Answers
-// at temperature 0 are cached whatever the seed, sampled ones only under a seed that the event
-// gave. An answer that is still being generated is a hit. Negative feedback or a correction ends
-// its entry.
+// texts and those of all turns before them are, byte for byte, once prepare cleaned them: white
+// space around, line ends, invisible characters and the composition of accents are folded there,
+// and nothing else is, since case, exponents, dots and closing marks can ask for something else. A
+// hit needs the same passages in the same order (document, version, chunk), prompt version,
+// few-shots and adapter version. Answers at temperature 0 are cached whatever the seed, sampled
+// ones only under a seed that the event gave. An answer that is still being generated is a hit.
+// Negative feedback or a correction ends its entry.
 //
 // respond owns it; one call at a time, in log order. Costs O(log n), Purge a walk over all entries.
 #pragma once

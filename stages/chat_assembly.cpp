@@ -19,17 +19,31 @@ struct Level {
   size_t passages = 0;
   size_t shots = 0;
   size_t first_passage_bytes = 0;
+  size_t exchanges = 0;  // the newest ones
 };
 
-// From everything but one passage down to nothing, each smaller than the one before.
-std::vector<Level> Levels(const Chosen& chosen, const Found& found) {
+// Where the exchanges of a conversation begin: at its begin and at each further turn of the user's.
+std::vector<size_t> ExchangesOf(const std::vector<ChatMessage>& messages) {
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (i == 0 || messages[i].role == "user") begins.push_back(i);
+  }
+  return begins;
+}
+
+// From everything down to nothing, each smaller than the one before.
+std::vector<Level> Levels(const Chosen& chosen, const Found& found, size_t exchanges) {
   std::vector<Level> levels;
   const size_t shots = chosen.shots.size();
+  for (; exchanges > 1; --exchanges) {
+    levels.push_back({found.passages.size(), shots, kWhole, exchanges});
+  }
   for (size_t passages = found.passages.size(); passages > 1; --passages) {
-    levels.push_back({passages, shots, kWhole});
+    levels.push_back({passages, shots, kWhole, exchanges});
   }
   const size_t one = found.passages.empty() ? 0 : 1;
-  for (size_t left = shots + 1; left-- > 0;) levels.push_back({one, left, kWhole});
+  for (size_t left = shots + 1; left-- > 0;) levels.push_back({one, left, kWhole, exchanges});
+  if (exchanges > 0) levels.push_back({one, 0, kWhole});
   if (one == 1) {
     size_t bytes = found.passages.front().text.size();
     const std::vector<std::string_view> units = UnitsOf(found.passages.front().text);
@@ -69,7 +83,9 @@ class Pieces {
   explicit Pieces(const std::vector<ChatMessage>& chat) : chat_(chat) {
     ENSURE(!chat.empty());
     const size_t system = chat.front().role == "system" ? 1 : 0;
-    for (size_t i = system; i + 1 < chat.size(); i += 2) ++shots_;
+    for (size_t i = system + 1; i < chat.size(); ++i) {
+      if (chat[i].role == "user") exchanges_end_.push_back(i);
+    }
     const std::string_view text = chat.back().text;
     const size_t question = QuestionBegin(text);
     for (const std::string_view unit : UnitsOf(text.substr(0, question))) {
@@ -77,17 +93,17 @@ class Pieces {
     }
   }
 
-  size_t size() const { return shots_ + passages_begin_.size(); }
+  size_t size() const { return exchanges_end_.size() + passages_begin_.size(); }
 
   std::vector<ChatMessage> Without(size_t pieces) const {
-    const size_t shots = std::min(pieces, shots_);
+    const size_t exchanges = std::min(pieces, exchanges_end_.size());
     std::vector<ChatMessage> rest;
     if (chat_.size() > 1 && chat_.front().role == "system") rest.push_back(chat_.front());
-    rest.insert(rest.end(), chat_.begin() + static_cast<std::ptrdiff_t>(rest.size() + 2 * shots),
-                chat_.end());
-    if (pieces <= shots) return rest;
+    const size_t begin = exchanges == 0 ? rest.size() : exchanges_end_[exchanges - 1];
+    rest.insert(rest.end(), chat_.begin() + static_cast<std::ptrdiff_t>(begin), chat_.end());
+    if (pieces <= exchanges) return rest;
     std::string& text = rest.back().text;
-    text.erase(0, passages_begin_[pieces - shots - 1]);
+    text.erase(0, passages_begin_[pieces - exchanges - 1]);
     if (pieces < size()) return rest;
     text.erase(0, (text.starts_with(kQuestion) ? kQuestion : kQuestionLine).size());
     return rest;
@@ -95,7 +111,7 @@ class Pieces {
 
  private:
   const std::vector<ChatMessage>& chat_;
-  size_t shots_ = 0;
+  std::vector<size_t> exchanges_end_;   // of few-shots and earlier turns
   std::vector<size_t> passages_begin_;  // without the first piece, the first two, ...
 };
 
@@ -106,6 +122,12 @@ std::vector<ChatMessage> Render(const Query& query, const Chosen& chosen, const 
   for (size_t i = 0; i < level.shots; ++i) {
     chat.push_back({"user", chosen.shots[i].query});
     chat.push_back({"assistant", chosen.shots[i].answer});
+  }
+  const std::vector<size_t> exchanges = ExchangesOf(query.messages);
+  if (level.exchanges > 0) {
+    const size_t begin = exchanges[exchanges.size() - level.exchanges];
+    chat.insert(chat.end(), query.messages.begin() + static_cast<std::ptrdiff_t>(begin),
+                query.messages.end());
   }
   std::string text;
   for (size_t i = 0; i < level.passages; ++i) {
@@ -171,14 +193,15 @@ Result<AssembledChat> ChatAssembly::Apply(const Query& query, const Chosen& chos
   const size_t max_tokens = chosen.decoding.max_tokens;
   const size_t room = format_.window_tokens - std::min(format_.window_tokens, max_tokens);
   const size_t budget = std::min(prompt_tokens_max_, room);
+  const size_t exchanges = ExchangesOf(query.messages).size();
   std::vector<ChatMessage> chat =
-      Render(query, chosen, found, {found.passages.size(), chosen.shots.size(), kWhole});
+      Render(query, chosen, found, {found.passages.size(), chosen.shots.size(), kWhole, exchanges});
   const size_t all_tokens = format_.count_tokens(chat);
   if (all_tokens <= budget) {
     return AssembledChat{std::move(chat), found.passages.size(), chosen.shots.size()};
   }
 
-  const std::vector<Level> levels = Levels(chosen, found);
+  const std::vector<Level> levels = Levels(chosen, found, exchanges);
   const auto bytes = [](const std::vector<ChatMessage>& messages) {
     size_t sum = 1;
     for (const ChatMessage& message : messages) sum += message.text.size();

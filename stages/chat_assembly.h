@@ -1,10 +1,12 @@
 // The chat that a question is answered from: Query, Chosen, Found -> [ChatAssembly] -> chat.
 //
-// The system prompt; few-shots as turns of user and assistant; one user message with the passages,
-// numbered from [1], and the question. It is to fit prompt_tokens_max and to leave max_tokens of
-// the window. What does not fit goes in this order: the last passages down to one, the last
-// few-shots, the end of the one passage by sentences and rows, that passage. System prompt and
-// question stay: with them alone only the window counts.
+// The system prompt; few-shots as turns of user and assistant; the earlier turns of the
+// conversation; one user message with the passages, numbered from [1], and the question. It is to
+// fit prompt_tokens_max and to leave max_tokens of the window. What does not fit goes in this
+// order: the oldest exchanges (a turn of the user's with the answers behind it, never a part of
+// one) down to the newest, the last passages down to one, the last few-shots, the newest exchange,
+// the end of the one passage by sentences and rows, that passage. System prompt and question stay:
+// with them alone only the window counts.
 //
 // A function of its arguments; any thread. Costs a count of tokens, a few where not everything
 // fits.
@@ -47,8 +49,8 @@ class ChatAssembly {
   Result<AssembledChat> Apply(const Query& query, const Chosen& chosen, const Found& found) const;
 
   // What fits the window with this answer behind it: the chat without the head of what stands
-  // before its question, few-shots first, then sentences and rows of the passages. System prompt
-  // and question stay. kTooLarge: they and the answer alone do not fit.
+  // before its question: few-shots first, then exchanges, then sentences and rows of the passages.
+  // System prompt and question stay. kTooLarge: they and the answer alone do not fit.
   Result<ShortenedChat> Shorten(const std::vector<ChatMessage>& chat,
                                 const std::string& answer) const;
 

@@ -17,6 +17,10 @@ struct ContentWriter {
   void Write(uint64_t number) const { out.U64(number); }
   void Write(bool flag) const { out.U8(flag); }
   void Write(const Decoding& decoding) const { WriteDecoding(out, decoding); }
+  void Write(const ChatMessage& message) const {
+    Write(message.role);
+    Write(message.text);
+  }
   void Write(const Feedback::Inline& answer) const {
     Write(answer.query);
     Write(answer.completion);
@@ -39,6 +43,9 @@ struct ContentWriter {
   void operator()(const Query& query) const {
     const QueryOptions& options = query.options;
     All(query.text, options.max_tokens, options.temperature, options.seed, options.prompt_id);
+    if (query.messages.empty() && query.conversation_id.empty()) return;
+    All(query.conversation_id, uint64_t{query.messages.size()});
+    for (const ChatMessage& message : query.messages) Write(message);
   }
   void operator()(const Feedback& feedback) const {
     const Behaviour& seen = feedback.behaviour;

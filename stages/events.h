@@ -79,8 +79,10 @@ struct QueryOptions {
 };
 
 struct Query {
-  std::string text;
+  std::string text;  // the last turn
   QueryOptions options;
+  std::vector<ChatMessage> messages = {};  // earlier turns of user and assistant, oldest first
+  std::string conversation_id = {};        // may be empty; carried, and part of the content
 };
 
 // What a user did with an answer, beyond saying so.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "stages/dense_scan.h"
+#include "stages/follow_up.h"
 
 namespace nudge {
 namespace {
@@ -626,7 +627,8 @@ Result<Found> Index::Apply(Sequence at, const Resolved& resolved) {
   const Event& event = prepared.event;
   if (const auto* query = std::get_if<Query>(&event.data)) {
     const Tenant* tenant = Find(at.partition(), event.tenant);
-    return tenant ? tenant->Search(query->text, prepared.query_vector, *scratch_) : Found{};
+    if (tenant == nullptr) return Found{};
+    return tenant->Search(SearchTextOf(*query), prepared.query_vector, *scratch_);
   }
   if (const auto* upsert = std::get_if<DocumentUpsert>(&event.data)) {
     Tenant& tenant = FindOrMake(at.partition(), event.tenant);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "stages/content.h"
+#include "stages/follow_up.h"
 #include "stages/passages.h"
 #include "stages/text.h"
 
@@ -91,6 +92,19 @@ std::optional<Error> CleanFeedback(Feedback& feedback, const PrepareOptions& opt
   return std::nullopt;
 }
 
+// Cleans earlier turns: a user's as a question, an assistant's as an answer.
+std::optional<Error> CleanMessages(std::vector<ChatMessage>& messages,
+                                   const PrepareOptions& options) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string path = "data.messages." + std::to_string(i) + ".content";
+    const bool asks = messages[i].role == "user";
+    const Field content{path.c_str(), asks ? Layout::kParagraphs : Layout::kKept,
+                        options.answer_chars, true};
+    if (auto error = CleanField(messages[i].text, content)) return error;
+  }
+  return std::nullopt;
+}
+
 // What every embedder reads at least, less its own marks and prefix; and what of that a title has.
 constexpr size_t kEmbeddedTokens = 500;
 constexpr size_t kTitleTokens = 124;
@@ -140,6 +154,7 @@ Result<Prepared> Prepare::Apply(Event event) const {
     prepared.chunks = std::move(*chunks);
   } else if (auto* query = std::get_if<Query>(&data)) {
     if (auto error = CleanField(query->text, query_text)) return *error;
+    if (auto error = CleanMessages(query->messages, options_)) return *error;
   } else if (auto* feedback = std::get_if<Feedback>(&data)) {
     if (auto error = CleanFeedback(*feedback, options_)) return *error;
     prepared.signal = SignalOf(*feedback);
@@ -191,7 +206,7 @@ EmbeddingInput Prepare::TextsToEmbed(const Prepared& prepared) {
     if (!prefix.empty()) prefix += "\n";
     for (const Chunk& chunk : prepared.chunks) input.texts.push_back(prefix + chunk.text);
   } else if (const auto* query = std::get_if<Query>(&prepared.event.data)) {
-    input = {{query->text}, true};
+    input = {{SearchTextOf(*query)}, true};
   } else if (const auto* example = std::get_if<ExampleGiven>(&prepared.event.data)) {
     input = {{example->query}, true};
   }

@@ -18,7 +18,7 @@ Fields OptionsOf(PrepareOptions& options) {
       {"prepare.query_chars", Number{&options.query_chars, 1, 1 << 20}, "", kSemantic,
        "of a question, cleaned"},
       {"prepare.answer_chars", Number{&options.answer_chars, 1, 1 << 20}, "", kSemantic,
-       "of an answer, correction or system prompt in an event, cleaned"},
+       "of an answer, correction, system prompt or earlier turn in an event, cleaned"},
   };
 }
 

@@ -13,7 +13,7 @@ struct PrepareOptions {
   uint32_t chunks_per_document = 256;
   uint32_t title_chars = 512;
   uint32_t query_chars = 4096;    // of a query, and of the query in feedback and examples
-  uint32_t answer_chars = 32768;  // of a completion, correction, example answer, system prompt
+  uint32_t answer_chars = 32768;  // of a completion, correction, system prompt, earlier turn ...
   uint32_t dimension = 0;         // of the embedder's vectors; 0: no embedder
 };
 

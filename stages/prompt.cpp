@@ -231,7 +231,8 @@ Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
     const Example& example = *tenant.examples.Find(shot);
     chosen.shots.push_back({example.question, example.answer, example.people, example.events});
   }
-  if (options_.corrections_as_examples) {
+  // A few-shot shows no turns: what follows on others would make a riddle of it.
+  if (options_.corrections_as_examples && query.messages.empty()) {
     decision.question = query.text;
     decision.vector = prepared.query_vector;
   }

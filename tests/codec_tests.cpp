@@ -70,6 +70,14 @@ std::vector<Event> AllKindsOfEvents() {
   add(DocumentDelete{"d/1"});
   add(Query{"what?", {}});
   add(Query{"what?", {1, 0.1, std::numeric_limits<uint64_t>::max(), "p"}});
+  Query follow_up{"and then?", {}};
+  follow_up.messages = {{"user", "what \"now\"?"}, {"assistant", "wait\n"}, {"user", "?"}};
+  add(follow_up);
+  follow_up.options.seed = 1;
+  follow_up.conversation_id = "c/1";
+  add(follow_up);
+  follow_up.messages.clear();
+  add(follow_up);
   Feedback by_id;
   by_id.query_id = "q-1";
   by_id.query_source = "/other";
@@ -126,7 +134,8 @@ struct SameData {
     const auto& b = Other<Query>();
     return a.text == b.text && a.options.max_tokens == b.options.max_tokens &&
            a.options.temperature == b.options.temperature && a.options.seed == b.options.seed &&
-           a.options.prompt_id == b.options.prompt_id;
+           a.options.prompt_id == b.options.prompt_id && a.messages == b.messages &&
+           a.conversation_id == b.conversation_id;
   }
   bool operator()(const Feedback& a) const {
     const auto& b = Other<Feedback>();
@@ -615,6 +624,40 @@ BOOST_AUTO_TEST_CASE(adapter_commands_and_forget_that_do_not_add_up_are_refused)
                    "data.event_source: it goes with an event_id");
   CheckDataRefused("nudge.forget", R"({"event_id":"e","documents":true})",
                    "data.documents: it goes with a user");
+}
+
+BOOST_AUTO_TEST_CASE(earlier_turns_are_refused_by_their_path) {
+  const auto refused = [](const std::string& messages, const std::string& message) {
+    CheckDataRefused("nudge.query", R"({"text":"x","messages":)" + messages + "}", message);
+  };
+  refused(R"({"role":"user"})", "data.messages: expected an array, found an object");
+  refused(R"(["x"])", "data.messages.0: expected an object, found a string");
+  refused(R"([{"role":"user"}])", "data.messages.0.content: missing");
+  refused(R"([{"content":"x"}])", "data.messages.0.role: missing");
+  refused(R"([{"role":"user","content":"x"},{"role":"assistant","content":""}])",
+          "data.messages.1.content: empty");
+  refused(R"([{"role":"system","content":"x"}])",
+          "data.messages.0.role: system is no role of an earlier turn");
+  refused(R"([{"role":"user","content":"x","name":"y"}])", "data.messages.0.name: unknown field");
+}
+
+BOOST_AUTO_TEST_CASE(earlier_turns_have_limits_of_their_own) {
+  EventLimits limits;
+  limits.messages = 2;
+  limits.messages_bytes = 10;
+  const auto line = [](const std::vector<std::string>& turns) {
+    std::string messages;
+    for (const std::string& turn : turns) {
+      messages +=
+          std::string(messages.empty() ? "" : ",") + R"({"role":"user","content":")" + turn + "\"}";
+    }
+    return EventLine("nudge.query", R"({"text":"x","messages":[)" + messages + "]}");
+  };
+  BOOST_TEST(DecodeEvent(line({"12345", "12345"}), limits).ok());
+  CheckRefused(line({"1", "2", "3"}), Code::kTooLarge,
+               "data.messages: 3 messages are over the limit of 2", limits);
+  CheckRefused(line({"12345", "123456"}), Code::kTooLarge,
+               "data.messages: 11 bytes or more are over the limit of 10", limits);
 }
 
 BOOST_AUTO_TEST_CASE(every_limit_holds_to_the_byte) {

@@ -263,20 +263,36 @@ BOOST_AUTO_TEST_CASE(messages_that_are_no_question_are_refused) {
   BOOST_TEST(world.door.Log().empty());
 }
 
-BOOST_AUTO_TEST_CASE(earlier_turns_are_refused_unless_the_client_says_that_they_may_be_ignored) {
+BOOST_AUTO_TEST_CASE(earlier_turns_go_into_the_event) {
   World world;
   Json body = {{"model", "stand-in"},
                {"messages",
                 {{{"role", "user"}, {"content", "What is it?"}},
-                 {{"role", "assistant"}, {"content", "A bike."}},
-                 {{"role", "user"}, {"content", "How heavy?"}}}}};
-  ExpectError(world.Chat(body), 400, "2 before the last one");
-  body["nudge"] = {{"earlier_messages", "ignore"}};
+                 {{"role", "assistant"}, {"content", nullptr}},
+                 {{"role", "assistant"}, {"content", {{{"type", "text"}, {"text", "A bike."}}}}},
+                 {{"role", "user"}, {"content", "How heavy?"}}}},
+               {"nudge", {{"conversation_id", "c-5"}}}};
   const Answer answer = world.Chat(body);
   BOOST_TEST(answer.status == 200, answer.text);
-  BOOST_TEST(answer.body["nudge"]["earlier_messages_ignored"] == 2);
   BOOST_TEST(answer.body["choices"][0]["message"]["content"] ==
              StandInDoor::AnswerTo("How heavy?"));
+  const Json data = Json::parse(world.door.Log().back())["data"];
+  BOOST_TEST(data["text"] == "How heavy?");
+  BOOST_TEST(data["conversation_id"] == "c-5");
+  BOOST_TEST(data["messages"] == (Json{{{"role", "user"}, {"content", "What is it?"}},
+                                       {{"role", "assistant"}, {"content", "A bike."}}}));
+}
+
+BOOST_AUTO_TEST_CASE(a_conversation_over_the_limits_of_an_event_is_refused) {
+  World world;
+  Json body = Question("Hi?");
+  Json& messages = body["messages"];
+  messages = Json::array();
+  for (int i = 0; i < 258; ++i) messages.push_back({{"role", "user"}, {"content", "Hi?"}});
+  const Answer refused = world.Chat(body);
+  ExpectError(refused, 413, "257 messages are over the limit of 256");
+  BOOST_TEST(refused.body["error"]["param"] == "messages");
+  BOOST_TEST(world.door.Log().empty());
 }
 
 namespace {

@@ -190,6 +190,18 @@ BOOST_AUTO_TEST_CASE(chinese_documents_are_found_by_chinese_words) {
   BOOST_TEST(Names(driver.Apply(Ask("怎么购买高铁票"))).starts_with("train:1/0"));
 }
 
+BOOST_AUTO_TEST_CASE(a_question_that_follows_on_is_looked_for_with_the_turn_before_it) {
+  Driver driver(Lexical());
+  driver.Apply(Upsert("pool", "The swimming pool is heated."));
+  driver.Apply(Upsert("ferry", "The ferry leaves on Sundays."));
+  Query query{"And cold?", {}};
+  BOOST_TEST(Names(driver.Apply(With(query))).find("pool") == std::string::npos);
+  query.messages = {{"user", "Where is the pool?"}, {"assistant", "Beside the ferry."}};
+  BOOST_TEST(Names(driver.Apply(With(query))).starts_with("pool:1/0"));
+  query.text = "Does the ferry leave today?";
+  BOOST_TEST(Names(driver.Apply(With(query))).starts_with("ferry:1/0"));
+}
+
 BOOST_AUTO_TEST_CASE(an_upsert_replaces_the_older_version) {
   Driver driver(Lexical());
   driver.Apply(Upsert("a", {{"apple", {}}, {"banana", {}}}));

@@ -98,6 +98,19 @@ first = client.chat.completions.create(**again)
 second = client.chat.completions.create(**again)
 expect(first.nudge["offset"] == second.nudge["offset"], "a question sent again was asked twice")
 
+turns = [
+    *question,
+    {"role": "assistant", "content": choice.message.content},
+    {"role": "user", "content": "And what does it cost?"},
+]
+follow_up = client.chat.completions.create(
+    model=model, messages=turns, temperature=0, extra_body={"nudge": {"conversation_id": "c-1"}}
+)
+alone = client.chat.completions.create(model=model, messages=turns[-1:], temperature=0)
+expect(follow_up.choices[0].message.content, f"no answer in {follow_up}")
+expect(follow_up.usage.prompt_tokens > alone.usage.prompt_tokens, "the turns were not shown")
+expect(not alone.nudge["cache_hit"], "another question's answer")
+
 image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
 expect(refusal(openai.BadRequestError, messages=image).param == "messages.0.content.0", "param")
 refusal(openai.BadRequestError, max_tokens=-1)

@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -232,6 +233,46 @@ BOOST_AUTO_TEST_CASE(a_text_that_is_empty_once_cleaned_is_refused_with_its_path)
   BOOST_TEST(path_of(With(feedback)) == "data.inline.query");
 }
 
+BOOST_AUTO_TEST_CASE(earlier_turns_are_cleaned_and_refused_by_their_path) {
+  Query query{"why?", {}};
+  query.messages = {{"user", " a   b \n"}, {"assistant", "- c\r\n    - d  \n"}};
+  const auto prepared = Prepare(Small()).Apply(With(query));
+  BOOST_REQUIRE(prepared.ok());
+  const auto& cleaned = std::get<Query>(prepared->event.data).messages;
+  BOOST_TEST(cleaned[0].text == "a b");
+  BOOST_TEST(cleaned[1].text == "- c\n    - d");
+  query.messages.push_back({"user", "\u200b"});
+  const Error empty = ErrorOf(Small(), With(query));
+  BOOST_TEST(empty.message.starts_with("data.messages.2.content: nothing is left"));
+  query.messages[2].text = "longer";
+  PrepareOptions options = Small();
+  options.answer_chars = 5;
+  query.messages.erase(query.messages.begin(), query.messages.begin() + 2);
+  const Error large = ErrorOf(options, With(query));
+  BOOST_TEST(Name(large.code) == Name(Code::kTooLarge));
+  BOOST_TEST(large.message.starts_with("data.messages.0.content: 6 characters"), large.message);
+  BOOST_TEST(large.remedy.ends_with("prepare.answer_chars"), large.remedy);
+}
+
+BOOST_AUTO_TEST_CASE(the_same_text_behind_other_turns_is_another_content) {
+  const Prepare prepare(Small());
+  Query query{"why?", {}};
+  std::set<uint64_t> contents;
+  const auto add = [&] { contents.insert(prepare.Apply(With(query))->content); };
+  add();
+  query.messages = {{"user", "a"}};
+  add();
+  query.messages = {{"assistant", "a"}};
+  add();
+  query.messages = {{"user", "a"}, {"assistant", "b"}};
+  add();
+  query.conversation_id = "c";
+  add();
+  query.messages.clear();
+  add();
+  BOOST_TEST(contents.size() == 6U);
+}
+
 BOOST_AUTO_TEST_CASE(texts_over_their_limits_are_refused) {
   PrepareOptions options = Small();
   options.query_chars = 5;
@@ -339,6 +380,9 @@ BOOST_AUTO_TEST_CASE(what_is_embedded_has_the_title_in_front) {
       Prepare::TextsToEmbed(*prepare.Apply(With(ExampleGiven{"why?", "because"})));
   BOOST_TEST(example.as_query);
   BOOST_TEST(example.texts.at(0) == "why?");
+  Query follow_up{"and it?", {}};
+  follow_up.messages = {{"user", "Where is the pier?"}, {"assistant", "There."}};
+  BOOST_TEST(Prepare::TextsToEmbed(*prepare.Apply(With(follow_up))).texts.at(0) == "pier: and it?");
   Feedback feedback;
   feedback.query_id = "q";
   BOOST_TEST(Prepare::TextsToEmbed(*prepare.Apply(With(feedback))).texts.empty());

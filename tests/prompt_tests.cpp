@@ -427,6 +427,22 @@ BOOST_AUTO_TEST_CASE(forgetting_an_event_drops_the_examples_that_came_of_it) {
   BOOST_TEST(apply("u", Ask("who leads sales")).shots.empty());
 }
 
+BOOST_AUTO_TEST_CASE(a_correction_of_a_question_with_earlier_turns_makes_no_example) {
+  PromptOptions options = Shots(0.9);
+  options.corrections_as_examples = true;
+  for (const bool follows : {false, true}) {
+    Prompt prompt(options);
+    Query query = Ask("chairs in the hall");
+    if (follows) query.messages = {{"user", "who leads sales"}, {"assistant", "eve"}};
+    BOOST_REQUIRE(prompt.Apply(Sequence::Of(0, 0), *Resolve(MakeEvent("q", query))).ok());
+    Feedback correction = About("q");
+    correction.correction = "fifty";
+    const auto resolved = Resolve(MakeEvent("f", correction), Sequence::Of(0, 0));
+    BOOST_TEST(prompt.Apply(Sequence::Of(0, 1), *resolved)->examples_changed ==
+               (follows ? 0U : 1U));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(corrections_become_examples_only_where_that_is_asked_for) {
   for (const bool asked_for : {false, true}) {
     PromptOptions options = Shots(0.9);

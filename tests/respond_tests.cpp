@@ -77,6 +77,17 @@ Input Question(const std::string& text = "How many days?", QueryOptions options 
   return input;
 }
 
+// The same, behind these turns: user, assistant, user, ...
+Input FollowUp(const std::vector<std::string>& turns, const std::string& text = "How many days?") {
+  Query query = Ask(text);
+  for (const std::string& turn : turns) {
+    query.messages.push_back({query.messages.size() % 2 == 0 ? "user" : "assistant", turn});
+  }
+  Input input(MakeEvent("q", query, "acme", "ada"));
+  input.found.passages = {MakePassage("leave", 1, 0), MakePassage("travel", 2, 3)};
+  return input;
+}
+
 Input Thumb(Sequence about, double rating, std::optional<std::string> correction = {},
             const std::string& user = "ada") {
   Feedback feedback = About("q");
@@ -170,6 +181,73 @@ BOOST_AUTO_TEST_CASE(the_chat_holds_system_few_shots_numbered_passages_and_the_q
   BOOST_TEST(plan.outcome.type == "nudge.query");
 }
 
+BOOST_AUTO_TEST_CASE(earlier_turns_stand_between_few_shots_and_the_question) {
+  Desk desk;
+  Input input = FollowUp({"Have I leave?", "Yes.", "Much?", "Much."});
+  input.chosen.shots = {{"Who?", "Eve.", {}}};
+  BOOST_TEST(Text(desk(input).generate->chat) ==
+             "system: Be brief.\n"
+             "user: Who?\n"
+             "assistant: Eve.\n"
+             "user: Have I leave?\n"
+             "assistant: Yes.\n"
+             "user: Much?\n"
+             "assistant: Much.\n"
+             "user: [1] About leave\nSome text.\n\n[2] About travel\nSome text.\n\n"
+             "Question: How many days?\n");
+}
+
+BOOST_AUTO_TEST_CASE(exchanges_are_left_out_whole_the_oldest_first) {
+  Input input = FollowUp({"one", "two", "three", "four", "five", "six"}, "one two three");
+  input.found.passages = {
+      MakePassage("a", 1, 0, "First sentence is here. Second sentence is here."),
+      MakePassage("b", 1, 0, "Bee bee.")};
+  input.chosen.shots = {{"shot one", "answer one"}};
+  const auto shown = [&](size_t prompt_tokens_max) {
+    Desk desk({.prompt_tokens_max = prompt_tokens_max});
+    const std::vector<ChatMessage> chat = desk(input).generate->chat;
+    BOOST_TEST(Words().count_tokens(chat) <= prompt_tokens_max);
+    const std::string text = Text(chat);
+    std::string what;
+    for (const char* part : {": one\n", ": two\n", ": three\n", ": four\n", ": five\n", ": six\n",
+                             "shot one", "First", "Second", "Bee"}) {
+      if (text.find(part) != std::string::npos) what += part[0] == ':' ? part[2] : part[0];
+    }
+    return what;
+  };
+  // Everything is 52 tokens, then 46, 40, 35, 27, 21, 17 and 9.
+  BOOST_TEST(shown(52) == "ottffssFSB");
+  BOOST_TEST(shown(51) == "tffssFSB");
+  BOOST_TEST(shown(46) == "tffssFSB");
+  BOOST_TEST(shown(45) == "fssFSB");
+  BOOST_TEST(shown(40) == "fssFSB");
+  BOOST_TEST(shown(39) == "fssFS");
+  BOOST_TEST(shown(35) == "fssFS");
+  BOOST_TEST(shown(34) == "fsFS");
+  BOOST_TEST(shown(27) == "fsFS");
+  BOOST_TEST(shown(26) == "FS");
+  BOOST_TEST(shown(21) == "FS");
+  BOOST_TEST(shown(20) == "F");
+  BOOST_TEST(shown(17) == "F");
+  BOOST_TEST(shown(16) == "");
+}
+
+BOOST_AUTO_TEST_CASE(an_answer_that_opens_a_conversation_is_an_exchange_of_its_own) {
+  Query query = Ask("How many days?");
+  query.messages = {{"assistant", "Hello."}, {"user", "Hi."}, {"user", "There?"}};
+  Input input(MakeEvent("q", query));
+  const auto shown = [&](size_t prompt_tokens_max) {
+    Desk desk({.prompt_tokens_max = prompt_tokens_max});
+    return Text(desk(input).generate->chat);
+  };
+  const std::string asked = "user: How many days?\n";
+  BOOST_TEST(shown(18) ==
+             "system: Be brief.\nassistant: Hello.\nuser: Hi.\nuser: There?\n" + asked);
+  BOOST_TEST(shown(17) == "system: Be brief.\nuser: Hi.\nuser: There?\n" + asked);
+  BOOST_TEST(shown(14) == "system: Be brief.\nuser: There?\n" + asked);
+  BOOST_TEST(shown(11) == "system: Be brief.\n" + asked);
+}
+
 BOOST_AUTO_TEST_CASE(without_passages_the_question_stands_alone) {
   Desk desk;
   Input input = Question();
@@ -235,7 +313,10 @@ BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
   // Against the obvious way: drop one thing at a time and count.
   std::mt19937 random(7);
   for (int round = 0; round < 300; ++round) {
-    Input input = Question("what is it");
+    std::vector<std::string> turns;
+    for (uint64_t i = 2 * (random() % 4); i > 0; --i)
+      turns.push_back(std::string(i % 7, 'w') + " w");
+    Input input = FollowUp(turns, "what is it");
     input.found.passages.clear();
     for (uint64_t i = random() % 6; i > 0; --i) {
       std::string text;
@@ -254,6 +335,13 @@ BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
     BOOST_TEST(calls <= 9U);
 
     Input twin = input;
+    const auto drop_exchange = [&] {
+      turns.erase(turns.begin(), turns.begin() + 2);
+      Input shorter = FollowUp(turns, "what is it");
+      shorter.found = twin.found;
+      shorter.chosen = twin.chosen;
+      twin = shorter;
+    };
     size_t first = twin.found.passages.empty() ? 0 : twin.found.passages[0].text.size();
     for (;;) {
       if (first > 0) twin.found.passages[0].text.resize(first);
@@ -263,10 +351,14 @@ BOOST_AUTO_TEST_CASE(the_shortening_is_the_least_that_fits_whatever_the_texts) {
         BOOST_TEST(Text(chat) == chosen);
         break;
       }
-      if (twin.found.passages.size() > 1) {
+      if (turns.size() > 2) {
+        drop_exchange();
+      } else if (twin.found.passages.size() > 1) {
         twin.found.passages.pop_back();
       } else if (!twin.chosen.shots.empty()) {
         twin.chosen.shots.pop_back();
+      } else if (!turns.empty()) {
+        drop_exchange();
       } else {
         BOOST_REQUIRE(!twin.found.passages.empty());
         const size_t end = twin.found.passages[0].text.substr(0, first - 1).rfind(". N");
@@ -356,6 +448,51 @@ BOOST_AUTO_TEST_CASE(questions_that_differ_in_any_character_are_other_questions)
     BOOST_TEST(desk.Why(Question(second)) == "first time asked");
     BOOST_TEST(desk.Why(Question(first)) == kHit);
   }
+}
+
+BOOST_AUTO_TEST_CASE(the_same_question_behind_other_turns_is_another_question) {
+  Desk desk;
+  desk(Question());
+  BOOST_TEST(desk.Why(FollowUp({"a", "b"})) == "first time asked");
+  BOOST_TEST(desk.Why(FollowUp({"a", "c"})) == "first time asked");
+  BOOST_TEST(desk.Why(FollowUp({"a", "b", "a", "b"})) == "first time asked");
+  BOOST_TEST(desk.Why(FollowUp({"a", "b"}, "b")) == "first time asked");
+  BOOST_TEST(desk.Why(FollowUp({"a", "b"})) == kHit);
+  BOOST_TEST(desk.Why(Question()) == kHit);
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_about_a_follow_up_has_its_turns) {
+  Desk desk;
+  desk(FollowUp({"Have I leave?", "Yes."}));
+  const Plan plan = desk(Thumb(desk.last, -1, "Thirty."));
+  BOOST_REQUIRE(plan.lesson.has_value());
+  const auto& chat = std::get<LoggedExample>(plan.lesson->what).chat;
+  BOOST_TEST(Text(chat).starts_with(
+      "system: Be brief.\nuser: Have I leave?\nassistant: Yes.\nuser: [1] About leave\n"));
+}
+
+BOOST_AUTO_TEST_CASE(a_lesson_too_long_for_the_window_loses_exchanges_whole) {
+  Input input = FollowUp({"one", "two", "three", "four"}, "one two three");
+  input.found.passages = {MakePassage("a", 1, 0, "First sentence.")};
+  input.chosen.shots = {{"shot one", "answer one"}};
+  const auto learnt = [&](int words) {
+    Desk desk({}, Words(60));
+    desk(input);
+    std::string correction = "It";
+    for (int i = 1; i < words; ++i) correction += " is";
+    const Plan plan = desk(Thumb(desk.last, 0, correction));
+    BOOST_REQUIRE(plan.lesson.has_value());
+    return Text(std::get<LoggedExample>(plan.lesson->what).chat).substr(18);
+  };
+  // All of it is 35 tokens, and the answer takes two more than its words.
+  const std::string one = "user: one\nassistant: two\n";
+  const std::string two = "user: three\nassistant: four\n";
+  const std::string asked = "user: [1] About a\nFirst sentence.\n\nQuestion: one two three\n";
+  BOOST_TEST(learnt(23) == "user: shot one\nassistant: answer one\n" + one + two + asked);
+  BOOST_TEST(learnt(24) == one + two + asked);
+  BOOST_TEST(learnt(31) == one + two + asked);
+  BOOST_TEST(learnt(32) == two + asked);
+  BOOST_TEST(learnt(38) == asked);
 }
 
 BOOST_AUTO_TEST_CASE(a_passage_that_begins_laid_out_stands_on_lines_of_its_own) {

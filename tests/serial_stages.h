@@ -257,7 +257,9 @@ class Stream {
         if (Below(6) == 0) options.temperature = Below(3) * 0.5;
         if (Below(6) == 0) options.max_tokens = 8 + Below(3);
         if (Below(6) == 0) options.seed = Below(2);
-        return Query{Question(), options};
+        Query query{Question(), options};
+        if (Below(4) == 0) query.messages = {{"user", Question()}, {"assistant", "perhaps"}};
+        return query;
       }
     }
   }

@@ -14,7 +14,6 @@ struct Asked {
   std::string tenant;
   std::string model;
   int64_t unix_seconds = 0;
-  uint64_t earlier_messages = 0;  // that were ignored
   bool stream_usage = false;
   std::optional<std::string> before;  // the outcome under this id when it was asked again
 };
@@ -57,9 +56,6 @@ void WriteExtension(const Asked& asked, const RecordedOutcome& outcome, bool dif
   json.Raw(R"(},"prompt":{"prompt_id":)").Text(answer.prompt_id);
   json.Raw(R"(,"version":)").Integer(answer.prompt_version);
   json.Raw(R"(},"cache_hit":)").Bool(answer.cache_hit);
-  if (asked.earlier_messages > 0) {
-    json.Raw(R"(,"earlier_messages_ignored":)").Integer(asked.earlier_messages);
-  }
   if (differs) json.Raw(R"(,"streamed_differs":true,"text":)").Text(answer.text);
   json.Raw("}");
 }
@@ -188,6 +184,14 @@ EventDraft DraftOfQuestion(const ChatRequest& chat, const HttpRequest& request) 
   draft.tenant = chat.tenant;
   JsonWriter json(draft.members);
   json.Raw(R"("specversion":"1.0","type":"nudge.query","data":{"text":)").Text(chat.question);
+  for (size_t i = 0; i < chat.earlier.size(); ++i) {
+    json.Raw(i == 0 ? R"(,"messages":[{"role":)" : R"(,{"role":)").Text(chat.earlier[i].role);
+    json.Raw(R"(,"content":)").Text(chat.earlier[i].text).Raw("}");
+  }
+  if (!chat.earlier.empty()) json.Raw("]");
+  if (!chat.conversation_id.empty()) {
+    json.Raw(R"(,"conversation_id":)").Text(chat.conversation_id);
+  }
   std::string options;
   JsonWriter out(options);
   const auto name = [&](std::string_view key) -> JsonWriter& {
@@ -218,7 +222,8 @@ Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
   const bool named = !draft.id.empty();
   auto admitted = Admit(std::move(draft), scene.caller, request, scene.limits);
   if (auto* refusal = std::get_if<HttpRefusal>(&admitted)) {
-    if (refusal->message.starts_with("data.text")) refusal->param = "messages";
+    if (refusal->message.starts_with("data.text") || refusal->message.starts_with("data.messages"))
+      refusal->param = "messages";
     return ToResponse(*refusal);
   }
   auto& item = std::get<HttpPlan::Item>(admitted);
@@ -226,7 +231,6 @@ Handled PostChatCompletions(const HttpRequest& request, const Scene& scene) {
               .tenant = item.tenant,
               .model = chat.model,
               .unix_seconds = scene.unix_seconds,
-              .earlier_messages = chat.earlier_messages,
               .stream_usage = chat.stream_usage,
               .before = std::nullopt};
   if (named) asked.before = scene.door.Outcome(item.tenant, item.id);

@@ -69,14 +69,8 @@ class ChatReader {
       if (at.key == "prompt_id") return json_.Id(at, kName, chat_.prompt_id);
       if (at.key == "event_id") return json_.Id(at, kName, chat_.event_id);
       if (at.key == "tenant") return json_.Id(at, kName, chat_.tenant);
-      if (at.key != "earlier_messages") {
-        return json_.FailAt(at, "unknown", "known: prompt_id, event_id, tenant, earlier_messages");
-      }
-      const std::string_view word = json_.View(at, kNoLimit);
-      if (json_.ok() && word != "ignore") {
-        return json_.FailAt(at, Quoted(word) + " is not ignore", "send \"ignore\", or nothing");
-      }
-      chat_.ignores_earlier = true;
+      if (at.key == "conversation_id") return json_.Id(at, kName, chat_.conversation_id);
+      json_.FailAt(at, "unknown", "known: prompt_id, event_id, tenant, conversation_id");
     });
   }
 
@@ -155,12 +149,10 @@ class ChatReader {
     }
     if (count == 0) return json_.FailAt(place, "empty", "send the question as a user message");
     uint64_t number = 0;
-    uint64_t turns = 0;
-    json_.Items(place, [&](const Place& at) { Message(at, ++number == count, turns); });
-    chat_.earlier_messages = turns;
+    json_.Items(place, [&](const Place& at) { Message(at, ++number == count); });
   }
 
-  void Message(const Place& place, bool last, uint64_t& turns) {
+  void Message(const Place& place, bool last) {
     std::string role;
     std::string text;
     json_.Members(place, [&](const Place& at) {
@@ -180,7 +172,10 @@ class ChatReader {
       return json_.FailAt(place, role.empty() ? "role: missing" : Quoted(role) + " is no role here",
                           "roles are user and assistant");
     }
-    if (!last) return static_cast<void>(++turns);
+    if (!last) {  // an empty turn, as of an assistant that only called tools, says nothing
+      if (!text.empty()) chat_.earlier.push_back({std::move(role), std::move(text)});
+      return;
+    }
     if (role != "user") {
       return json_.FailAt(place, "the last message is not the user's",
                           "end with the question, as a user message");
@@ -217,12 +212,6 @@ class ChatReader {
     if (!seen_.contains("messages")) {
       return missing("messages", "send the question as a user message");
     }
-    if (chat_.earlier_messages == 0 || chat_.ignores_earlier) return;
-    json_.Fail(Code::kInvalidEvent,
-               "messages: " + std::to_string(chat_.earlier_messages) +
-                   " before the last one, and nudge does not read conversations yet",
-               "send the question alone, or \"nudge\": {\"earlier_messages\": \"ignore\"} to have "
-               "the others ignored");
   }
 
   const size_t messages_max_;

@@ -10,27 +10,29 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "connectors/http/exchange.h"
 #include "connectors/json_reader.h"
+#include "stages/chat.h"
 
 namespace nudge {
 
 struct ChatRequest {
   std::string model;
-  std::string question;  // the last user message
-  uint64_t earlier_messages = 0;
+  std::string question;              // the last user message
+  std::vector<ChatMessage> earlier;  // turns of user and assistant, oldest first
   bool stream = false;
   bool stream_usage = false;  // stream_options.include_usage
   std::optional<uint32_t> max_tokens;
   std::optional<double> temperature;
   std::optional<uint64_t> seed;
   std::string user;
-  // Our extension: {"nudge": {"prompt_id", "event_id", "tenant", "earlier_messages": "ignore"}}
+  // Our extension: {"nudge": {"prompt_id", "event_id", "tenant", "conversation_id"}}
   std::string prompt_id;
   std::string event_id;
   std::string tenant;
-  bool ignores_earlier = false;
+  std::string conversation_id;
 };
 
 std::variant<ChatRequest, HttpRefusal> ReadChat(JsonValue root, size_t messages_max);

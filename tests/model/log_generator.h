@@ -52,6 +52,7 @@ struct LogEvent {
   std::string text;       // a document's, a question, a system prompt
   std::string answer;     // of an example or inline feedback
   std::string query_id;   // what feedback is about; the event that is forgotten
+  std::string turn;       // the user's before a question; empty: none
   std::string prompt_id;  // a prompt's own, or the one that a question wants
   std::string rating;     // as JSON; empty: none
   bool clicked = false;
@@ -165,7 +166,12 @@ inline std::string DataOf(const LogEvent& event) {
       if (!event.prompt_id.empty()) options = Member("prompt_id", event.prompt_id);
       if (event.too_long)
         options += std::string(options.empty() ? "" : ",") + "\"max_tokens\":4096";
-      return "{" + Member("text", event.text) +
+      const std::string turns = event.turn.empty()
+                                    ? ""
+                                    : ",\"messages\":[{\"role\":\"user\"," +
+                                          Member("content", event.turn) +
+                                          "},{\"role\":\"assistant\",\"content\":\"noted\"}]";
+      return "{" + Member("text", event.text) + turns +
              (options.empty() ? "" : ",\"options\":{" + options + "}") + "}";
     }
     case Kind::kFeedback:
@@ -506,6 +512,7 @@ class LogGenerator {
     }
     if (Seldom(6)) event.prompt_id = Seldom(4) ? "default" : "p" + std::to_string(Pick(2));
     event.too_long = Seldom(40);
+    if (Seldom(4)) event.turn = Mark(tenant, event.user) + "of the " + Vocabulary(1);
     tenant.queries.push_back(event.id);
   }
 
