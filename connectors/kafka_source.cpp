@@ -44,6 +44,7 @@ class KafkaSource::Reader {
   bool Deliver(Input& input, const rd_kafka_message_t& message, Record& record);
   void Hear(const rd_kafka_message_t& message);
   void Fail(Error error);
+  void SayIfLeftOut();
   Error PositionGone(int32_t number, int64_t offset, std::string_view where) const;
 
   KafkaClient::Shared& shared_;
@@ -54,6 +55,8 @@ class KafkaSource::Reader {
   std::optional<Error> error_;  // every later Next gives it again
   bool subscribed_ = false;
   bool closing_ = false;
+  // Since when the group owes this process its partitions; nothing: it gave them, or said so.
+  std::optional<Clock::time_point> left_out_since_;
   std::map<int32_t, int64_t> seeks_;  // of partitions that are not fetched yet
   std::vector<std::unique_ptr<Input>> inputs_;
   size_t turn_ = 0;  // whose records are taken now
@@ -167,6 +170,7 @@ bool KafkaSource::Reader::Subscribe() {
   const rd_kafka_resp_err_t code = Bounded(
       "rd_kafka_subscribe", kUntimed, [&] { return rd_kafka_subscribe(consumer(), list.get()); });
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) Fail(Explain("subscribe to topic " + topic_, code));
+  left_out_since_ = Clock::now();
   return subscribed_ = !error_;
 }
 
@@ -178,6 +182,7 @@ Result<Source::Pull> KafkaSource::Reader::Next(Record& record, std::chrono::mill
   while (true) {
     ServeGroup();
     if (error_) return *error_;
+    SayIfLeftOut();
     if (Take(record)) return Pull::kRecord;
     if (error_) return *error_;
     const auto now = Clock::now();
@@ -197,6 +202,19 @@ void KafkaSource::Reader::ServeGroup() {
     if (!message) return;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) Hear(*message);
   }
+}
+
+// librdkafka asks the group on without a limit, and reading nothing looks like an idle topic: the
+// silence is told once, after what a group may take to notice that a member is gone.
+void KafkaSource::Reader::SayIfLeftOut() {
+  const auto limit = shared_.options.session_timeout;
+  if (!left_out_since_ || Clock::now() - *left_out_since_ < limit) return;
+  left_out_since_.reset();
+  shared_.ear.Trouble(
+      "group " + shared_.options.group_id + " has given this process no partitions for " +
+      std::to_string(std::chrono::duration_cast<std::chrono::seconds>(limit).count()) +
+      " s: its coordinator does not answer, or a member that is away holds the others up; nothing "
+      "is read until then, and the group is asked on");
 }
 
 // Of these partitions, or of none.
@@ -239,6 +257,7 @@ void KafkaSource::Reader::Hear(const rd_kafka_message_t& message) {
 // call.
 void KafkaSource::Reader::Rebalance(int code, const rd_kafka_topic_partition_list_t* list) {
   poll_.reset();
+  left_out_since_.reset();
   std::vector<int32_t> numbers;
   for (int i = 0; i < list->cnt; ++i) numbers.push_back(list->elems[i].partition);
   std::sort(numbers.begin(), numbers.end());
@@ -246,6 +265,7 @@ void KafkaSource::Reader::Rebalance(int code, const rd_kafka_topic_partition_lis
     return Assign(std::move(numbers));
   }
   if (code == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS && !closing_) TakeAway(numbers);
+  left_out_since_ = Clock::now();
   shared_.SetMembership(nullptr, {});
   Fetch(nullptr);
 }

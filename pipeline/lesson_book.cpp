@@ -88,7 +88,7 @@ Result<Nothing> ReadFile(const std::string& path, const std::optional<TenantId>&
 
 std::string WhyNot(const LessonResult& result) {
   return "set aside: " + std::string(WhyOf(result.report.verdict)) +
-         (result.is_final ? " (tried again later, in vain)" : "");
+         (result.is_final ? " (refused for good: tried again in vain, or too many waited)" : "");
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ bool TenantModels::NoteEnd(const LessonDone& done) {
   const MutexLock lock(view_mutex_);
   ++view_.ended[end];
   view_.learnt_after_all += report.learnt_after_all ? 1 : 0;
-  view_.refused_again += report.refused_again ? 1 : 0;
+  view_.refused_for_good += report.refused_for_good.size();
   if (!done.error && report.tokens > 0) {
     view_.nll_before = report.nll_before;
     view_.anchors_kl = report.kl;

@@ -205,7 +205,9 @@ BOOST_AUTO_TEST_CASE(a_group_without_a_coordinator_ends_a_commit_in_time) {
                      .publish = false,
                      .session_timeout = Milliseconds(45'000),
                      .commit_timeout = kCommit});
+  Proxy().Arm(KafkaApi::kSyncGroup, kAnswer, kWatch);
   Process process(trial, "one");
+  BOOST_REQUIRE(Proxy().WaitForBites());  // who reads knows its coordinator, who commits does not
   process.WaitUntilItServes();
   Proxy().Arm(KafkaApi::kFindCoordinator, kRequest, kSwallow, 1, KafkaProxy::kForEver);
   trial.Publish(0, 60);  // the first commit has to ask who it is
@@ -214,4 +216,21 @@ BOOST_AUTO_TEST_CASE(a_group_without_a_coordinator_ends_a_commit_in_time) {
   Proxy().CutAll();
   trial.Publish(60, Load().size());
   FinishAndCheck(trial, "one");
+}
+
+// Nobody takes the process into its group: nothing is read, which looks like an idle topic.
+BOOST_AUTO_TEST_CASE(a_group_that_takes_nobody_in_is_told_and_waited_for) {
+  const Trial trial("left-out", Load(), {.behind_proxy = true, .session_timeout = kSession});
+  Proxy().Arm(KafkaApi::kJoinGroup, kRequest, kSwallow, 1, KafkaProxy::kForEver);
+  Process process(trial, "one");
+  process.WaitUntilItServes();
+  const auto deadline = Clock::now() + kSession + kBusy;
+  while (process.Log().find("has given this process no partitions for 6 s") == std::string::npos) {
+    BOOST_REQUIRE_MESSAGE(Clock::now() < deadline, process.Log());
+    std::this_thread::sleep_for(Milliseconds(50));
+  }
+  Proxy().CutAll();
+  trial.WaitUntilAllIsAnswered();
+  BOOST_TEST(process.Stop() == 0);
+  Check(trial);
 }

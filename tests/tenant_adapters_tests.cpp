@@ -543,7 +543,7 @@ BOOST_AUTO_TEST_CASE(an_outcome_with_a_snapshot_tells_what_became_of_lessons_sin
     teacher.reports[place].verdict = LessonVerdict::kUnfounded;
   }
   teacher.reports[6].learnt_after_all = 2;  // told already that it was set aside
-  teacher.reports[7].refused_again = 4;
+  teacher.reports[7].refused_for_good = {4};
   const std::vector<std::string> expected = {
       "", "", "2 set_aside; ", "", "", "2 learnt_after_all; 4 set_aside; 5 set_aside; ",
       "", "", "4 refused; "};

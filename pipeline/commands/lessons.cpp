@@ -69,7 +69,9 @@ void PrintResult(const LessonResult& result) {
          "passed when it was tried again; before that " + std::string(WhyOf(report.verdict)));
   } else if (!report.accepted) {
     Line("gate", "set aside: " + std::string(WhyOf(report.verdict)) +
-                     (result.is_final ? "; so, too, when it was tried again" : ""));
+                     (result.is_final
+                          ? "; refused for good: tried again in vain, or more waited than are kept"
+                          : ""));
   } else {
     Line("gate",
          moved ? "passed" : "nothing to pass: a dislike moves nothing without likes beside it");
@@ -169,7 +171,7 @@ void WriteResult(const LessonResult& result, JsonWriter& json) {
   const LessonReport& report = result.report;
   json.Raw(R"(,"accepted":)").Bool(report.accepted);
   json.Raw(R"(,"set_aside":)").Text(WhyOf(report.verdict));
-  json.Raw(R"(,"tried_again":)").Bool(result.is_final);
+  json.Raw(R"(,"final":)").Bool(result.is_final);
   json.Raw(R"(,"evidence":)");
   OrNull(report.evidence, json, [&](double evidence) { json.Number(evidence); });
   json.Raw(R"(,"canary_drop":)").Number(report.canary_drop);

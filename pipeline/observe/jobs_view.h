@@ -28,10 +28,10 @@ inline constexpr std::array<std::string_view, 5> kLessonEnds = {"learnt", "drift
 struct LessonsView {
   std::array<uint64_t, kLessonEnds.size()> ended{};
   uint64_t learnt_after_all = 0;  // of those that were set aside
-  uint64_t refused_again = 0;
-  double nll_before = 0;   // nats per token
-  double anchors_kl = 0;   // the same
-  double canary_drop = 0;  // the same
+  uint64_t refused_for_good = 0;  // the same
+  double nll_before = 0;          // nats per token
+  double anchors_kl = 0;          // the same
+  double canary_drop = 0;         // the same
 };
 
 struct TenantView {

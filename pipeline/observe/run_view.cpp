@@ -187,7 +187,7 @@ void AddLessons(Families& out, const RunView& view) {
       const LessonsView& lessons = tenant.lessons;
       for (size_t end = 0; end < sum.ended.size(); ++end) sum.ended[end] += lessons.ended[end];
       sum.learnt_after_all += lessons.learnt_after_all;
-      sum.refused_again += lessons.refused_again;
+      sum.refused_for_good += lessons.refused_for_good;
       sum.nll_before = lessons.nll_before;
       sum.anchors_kl = lessons.anchors_kl;
       sum.canary_drop = lessons.canary_drop;
@@ -200,10 +200,10 @@ void AddLessons(Families& out, const RunView& view) {
     }
   }
   out.Begin("nudge_lessons_tried_again_total", MetricType::Counter,
-            "lessons that were set aside and tried again");
+            "lessons that were set aside before, by how they ended");
   for (const auto& [tenant, lessons] : tenants) {
     out.Add({{"tenant", tenant}, {"end", "learnt"}}, lessons.learnt_after_all);
-    out.Add({{"tenant", tenant}, {"end", "refused"}}, lessons.refused_again);
+    out.Add({{"tenant", tenant}, {"end", "refused"}}, lessons.refused_for_good);
   }
   const auto add = [&](const char* name, const char* help, double LessonsView::*figure) {
     out.Begin(name, MetricType::Gauge, help);
@@ -318,7 +318,7 @@ OrderedJson PartitionJson(const RunView& view, int32_t number,
         lessons[std::string(kLessonEnds[end])] = tenant.lessons.ended[end];
       }
       lessons["learnt_after_all"] = tenant.lessons.learnt_after_all;
-      lessons["refused_again"] = tenant.lessons.refused_again;
+      lessons["refused_for_good"] = tenant.lessons.refused_for_good;
       adapters[tenant.tenant] = {{"newest", tenant.newest},
                                  {"kept", tenant.versions},
                                  {"lessons", std::move(lessons)},

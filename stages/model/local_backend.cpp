@@ -302,7 +302,7 @@ class LocalLearner final : public BackendLearner {
     report.evidence = step->evidence;
     report.canary_drop = step->canary_drop;
     report.learnt_after_all = step->learnt_after_all;
-    report.refused_again = step->refused_again;
+    report.refused_for_good = step->refused_for_good;
     return report;
   }
 

@@ -223,12 +223,15 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& b
 }
 
 // Of whoever has most of them, the earliest goes.
-void Learner::DropOneOfMost(std::deque<ReplayItem>& items) {
+Learner::ReplayItem Learner::DropOneOfMost(std::deque<ReplayItem>& items) {
   std::map<Voice, size_t> counts;
   for (const ReplayItem& one : items) ++counts[one.voice];
   const auto most = std::ranges::max_element(
       counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
-  items.erase(std::ranges::find(items, most->first, &ReplayItem::voice));
+  const auto earliest = std::ranges::find(items, most->first, &ReplayItem::voice);
+  ReplayItem dropped = std::move(*earliest);
+  items.erase(earliest);
+  return dropped;
 }
 
 // Who says what the model has come to expect less than what was said of late has changed their
@@ -377,11 +380,11 @@ Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
   return std::optional<double>(*own - elsewhere);
 }
 
-void Learner::SetAside(ReplayItem item) {
+void Learner::SetAside(ReplayItem item, StepReport& report) {
   ++counts_.set_aside;
   set_aside_.push_back(std::move(item));
   if (set_aside_.size() <= kSetAsideMost) return;
-  DropOneOfMost(set_aside_);
+  report.refused_for_good.push_back(DropOneOfMost(set_aside_).place);
   ++counts_.refused;
 }
 
@@ -423,7 +426,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   if (is_founded) {
     auto learnt = Learn(item, again, tally, means, report);
     if (learnt && !report.accepted && again != nullptr) {  // it may be that one's fault
-      report.refused_again = again->place;
+      report.refused_for_good.push_back(again->place);
       learnt = Learn(item, nullptr, tally, means, report);
     }
     if (!learnt) {
@@ -441,7 +444,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   }
   if (report.verdict == LessonVerdict::kDamages) canaries_.Refused();
   if (!report.accepted) {
-    SetAside(std::move(item));
+    SetAside(std::move(item), report);
     return report;
   }
   ++counts_.steps;
@@ -452,7 +455,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
 // What was tried again is one of the earlier lessons now, or gone.
 void Learner::EndTrial(const Voice& voice, StepReport& report) {
   const auto tried = std::ranges::find(set_aside_, voice, &ReplayItem::voice);
-  if (report.refused_again) {
+  if (!report.refused_for_good.empty()) {
     ++counts_.refused;
   } else if (report.accepted) {
     report.learnt_after_all = tried->place;
@@ -490,11 +493,13 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
   report.left_out.anchors = batch.left_out.anchors;
   report.left_out.replayed = batch.left_out.replayed;
   const auto anchored = std::span(batch.sequences).subspan(batch.anchors_begin);
-  auto verdict = Move(gradient, batch.strength, anchored, means, report);
+  auto verdict = Move(gradient, stride_ * batch.strength, anchored, means, report);
   if (!verdict) return verdict.error();
   report.verdict = *verdict;
   report.accepted = *verdict == LessonVerdict::kLearnt;
+  if (*verdict == LessonVerdict::kDrifts) FollowCap();
   if (!report.accepted) return Nothing{};
+  stride_ = std::min(1.0, 2 * stride_);
   if (!anchored.empty()) FollowBudget(report.kl);
   influence_.Book(batch.shares, batch.voices, options_.influence_lessons);
   return Nothing{};
@@ -545,6 +550,14 @@ void Learner::FollowBudget(double kl) {
   lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
 }
 
+// A step of full length from where weights stand can be over the cap whatever is taught: so what
+// follows is half as long, as in a trust region (Levenberg 1944), and anchors pull harder. A short
+// enough one passes, since behind it the KL is what it was; full length comes back by doubling.
+void Learner::FollowCap() {
+  stride_ /= 2;
+  if (options_.kl_budget > 0) lambda_ = std::min(lambda_ * std::exp(0.4), kMostLambda);
+}
+
 void Learner::Count(const TokenExample& example, const Tally& tally) {
   tally_ = tally;
   ++events_;
@@ -572,6 +585,7 @@ Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
   weights_ = weights != nullptr ? *weights : InitialWeights();
   optimizer_ = AdamW(weights_.values.size());
   lambda_ = options_.kl_budget > 0 ? kBudgetStart : options_.anchor_lambda;
+  stride_ = 1;
   kl_ema_ = 0;
   return Nothing{};
 }

@@ -105,7 +105,7 @@ struct StepReport {
   std::optional<double> evidence;  // nats, see credit.h; none: nothing to compare with
   double canary_drop = 0;          // nats per token, see canaries.h: behind the step, taken or not
   std::optional<uint64_t> learnt_after_all;  // a lesson set aside before: its place
-  std::optional<uint64_t> refused_again;     // the same, tried for the last time
+  std::vector<uint64_t> refused_for_good;    // such, tried for the last time or one too many
   size_t tokens = 0;  // rows through the model; 0 where there was nothing to learn
   LeftOut left_out;   // 0 where there was nothing to learn
 };
@@ -129,7 +129,8 @@ class Learner {
 
   // One step. Errors: kInvalidEvent (reward outside -1..1, or 0 without correction; nothing was
   // shown), kModelFailed and kWrongAdapter as Trainer::Gradients. After an error everything is as
-  // before; after a refused step weights, moments and replay are, and only counts have moved.
+  // before; after a refused step weights, moments and replay are; counts have moved, and where it
+  // went over kl_cap the next one is shorter and nearer to the anchors.
   Result<StepReport> Step(const TokenExample& example, Trainer& trainer, const AnchorPool& anchors,
                           const ParallelFor& parallel);
 
@@ -203,9 +204,9 @@ class Learner {
                                              const std::set<Voice>& voices, double share,
                                              size_t count) const;
   std::set<Voice> VoicesWith(const Voice& voice) const;
-  static void DropOneOfMost(std::deque<ReplayItem>& items);
+  static ReplayItem DropOneOfMost(std::deque<ReplayItem>& items);
   void Keep(ReplayItem item, double nll_before);
-  void SetAside(ReplayItem item);
+  void SetAside(ReplayItem item, StepReport& report);
   const ReplayItem* ToTryAgain(const Voice& voice, Credit& credit) const;
   void EndTrial(const Voice& voice, StepReport& report);
   Result<Nothing> Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
@@ -214,6 +215,7 @@ class Learner {
                              std::span<const TrainSequence> anchors, const Means& means,
                              StepReport& report);
   void FollowBudget(double kl);
+  void FollowCap();
   void Count(const TokenExample& example, const Tally& tally);
   void SaveItem(const ReplayItem& item, ByteWriter& out) const;
   ReplayItem LoadItem(ByteReader& in) const;
@@ -230,6 +232,7 @@ class Learner {
   Tally tally_;
   double nll_ema_ = 0;  // of the texts of late, before their steps
   double lambda_ = 0;   // of the next step
+  double stride_ = 1;   // share of a step that is taken, see FollowCap
   double kl_ema_ = 0;
   uint64_t events_ = 0;  // the counter behind every choice
   LearnerCounts counts_;

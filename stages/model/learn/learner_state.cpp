@@ -10,7 +10,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 set nothing aside, 1 knew no voices
+constexpr uint8_t kFormat = 4;  // 3 took full steps alone, 2 set nothing aside, 1 knew no voices
 constexpr size_t kChecksumBytes = 32;
 
 }  // namespace
@@ -58,7 +58,9 @@ std::string Learner::Save() const {
   influence_.Save(out);
   credit_.Save(out);
   canaries_.Save(out);
-  for (const double value : {tally_.ups, tally_.downs, nll_ema_, lambda_, kl_ema_}) out.F64(value);
+  for (const double value : {tally_.ups, tally_.downs, nll_ema_, lambda_, stride_, kl_ema_}) {
+    out.F64(value);
+  }
   for (const uint64_t value : {events_, counts_.steps, counts_.corrections, counts_.ups,
                                counts_.downs, counts_.refused, counts_.set_aside}) {
     out.U64(value);
@@ -111,7 +113,7 @@ Result<Learner> Learner::Load(std::string_view bytes, const FrozenWeights& weigh
   learner.credit_.Load(in);
   learner.canaries_.Load(in);
   for (double* value : {&learner.tally_.ups, &learner.tally_.downs, &learner.nll_ema_,
-                        &learner.lambda_, &learner.kl_ema_}) {
+                        &learner.lambda_, &learner.stride_, &learner.kl_ema_}) {
     *value = in.F64();
   }
   LearnerCounts& counts = learner.counts_;

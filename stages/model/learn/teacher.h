@@ -72,9 +72,9 @@ struct LessonReport {
   LessonVerdict verdict = LessonVerdict::kLearnt;
   std::optional<double> evidence;  // nats: see credit.h
   double canary_drop = 0;          // nats per token: see canaries.h
-  // Of lessons that were set aside before, and tried again with this one: their places.
+  // Of lessons that were set aside before, and came to their end with this one: their places.
   std::optional<uint64_t> learnt_after_all;
-  std::optional<uint64_t> refused_again;
+  std::vector<uint64_t> refused_for_good;
   LeftOut left_out;
 };
 

@@ -278,16 +278,16 @@ std::vector<LessonEnd> TenantAdapters::TellEnds() {
 
 // What a later lesson brought to its end.
 void TenantAdapters::NoteTrial(const LessonReport& report) {
-  const auto note = [&](const std::optional<uint64_t>& place, bool accepted) {
-    const LessonResult* result = place ? results_.Find(*place) : nullptr;
+  const auto note = [&](uint64_t place, bool accepted) {
+    const LessonResult* result = results_.Find(place);
     if (result == nullptr) return;
     LessonResult ended = *result;
     ended.report.accepted = accepted;
     ended.is_final = true;
-    NoteResult(*place, std::move(ended));
+    NoteResult(place, std::move(ended));
   };
-  note(report.learnt_after_all, true);
-  note(report.refused_again, false);
+  if (report.learnt_after_all) note(*report.learnt_after_all, true);
+  for (const uint64_t place : report.refused_for_good) note(place, false);
 }
 
 LessonDone TenantAdapters::End(const Lesson& lesson, const Served& parent,

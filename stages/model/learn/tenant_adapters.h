@@ -47,7 +47,7 @@ struct KeptLesson {
 struct LessonResult {
   LessonReport report;
   std::string error;      // why it could not be learnt; empty: see the report's verdict
-  bool is_final = false;  // one that was set aside was tried again: learnt, or refused for good
+  bool is_final = false;  // one that was set aside: learnt after all, or refused for good
   bool is_told = false;   // by an outcome
 
   // Nothing where it was learnt at once, as its receipt says.
