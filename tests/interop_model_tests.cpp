@@ -18,6 +18,7 @@
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/processor.h"
 #include "stages/model/adapters/snapshot_folder.h"
+#include "stages/model/local_backend.h"
 #include "stages/model/serve/language_model.h"
 #include "stages/model/trainer/trainer.h"
 #include "tests/run_command.h"
@@ -115,8 +116,9 @@ std::vector<std::string> Events(const std::string& path, const EventLimits& limi
 
 struct FirstCorrections {
   TempFolder folder;
-  std::string base;   // GGUF
-  std::string cache;  // of scripts/setup
+  std::string base;       // GGUF
+  std::string answering;  // the form of it that answers
+  std::string cache;      // of scripts/setup
   SnapshotRef snapshot;
   std::string snapshot_path;
   std::vector<Spoken> after;   // with the adapter of the snapshot
@@ -132,6 +134,7 @@ struct FirstCorrections {
     config.processor.graph.threads = kThreads;
     config.processor.executor.threads = kThreads;
     base = config.model.local.language_model;
+    answering = AnsweringFile(config.model.local);
     cache = std::filesystem::path(base).parent_path().parent_path().string();
 
     const std::unique_ptr<Backend> backend = MakeBackend(config);
@@ -222,11 +225,11 @@ Continued ContinueElsewhere(const FirstCorrections& run, const std::string& prom
   BOOST_REQUIRE_MESSAGE(std::filesystem::exists(program),
                         program + " is missing: run scripts/setup --tools");
   // Flash attention off, one thread, one pass over the prompt: as nudge's own contexts.
-  std::string command = Quoted(program) + " -m " + Quoted(run.base) + " -f " + Quoted(prompt_path) +
-                        " -no-cnv --no-escape --special --no-warmup -fit off --temp 0" +
-                        " -fa off -c 1024 -b 512 -ub 512 -t 1 -tb 1 -n " +
-                        std::to_string(max_tokens) + " -v --no-log-prefix --no-log-timestamps" +
-                        " --log-file " + Quoted(log_path);
+  std::string command =
+      Quoted(program) + " -m " + Quoted(run.answering) + " -f " + Quoted(prompt_path) +
+      " -no-cnv --no-escape --special --no-warmup -fit off --temp 0" +
+      " -fa off -c 1024 -b 512 -ub 512 -t 1 -tb 1 -n " + std::to_string(max_tokens) +
+      " -v --no-log-prefix --no-log-timestamps" + " --log-file " + Quoted(log_path);
   if (with_adapter) command += " --lora " + Quoted(run.snapshot_path + "/adapter.gguf");
   const auto [code, output] = RunCommand(command);
   BOOST_REQUIRE_MESSAGE(code == 0, command + ": " + output);
@@ -238,7 +241,7 @@ Continued ContinueElsewhere(const FirstCorrections& run, const std::string& prom
 
 // What the run said, nudge's own model with the adapter as a file says, and so does llama.cpp.
 void CheckTheSame(const FirstCorrections& run, const Spoken& spoken, bool with_adapter) {
-  LanguageModel model(run.base, {.slots = 1, .window_tokens = 1024});
+  LanguageModel model(run.answering, {.slots = 1, .window_tokens = 1024});
   const auto prompt = model.RenderTokens(spoken.chat);
   const auto rendered = model.Render(spoken.chat);
   const std::string bytes = ReadFile(run.snapshot_path + "/adapter.gguf");

@@ -13,6 +13,7 @@
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
+#include "stages/model/local_backend.h"
 #include "stages/model/serve/embedder.h"
 #include "stages/model/serve/gguf_info.h"
 
@@ -79,7 +80,7 @@ Rate PromptRate(const Config& config, const ServeLimits& limits, Backend& backen
   rate.tokens = static_cast<double>(tokens);
   rate.limit = limits.gflops_one_thread * 1e9 / (2.0 * static_cast<double>(limits.layer_weights));
   rate.nudge_ms = [&backend, chat] { return MsOf([&] { Answer(backend, chat, nullptr, 1); }); };
-  rate.task = LlamaBenchTask{.model = config.model.local.language_model,
+  rate.task = LlamaBenchTask{.model = AnsweringFile(config.model.local),
                              .prompt_tokens = tokens,
                              .threads = config.model.local.threads_per_answer};
   return rate;
@@ -91,20 +92,20 @@ Rate DrawnRate(const Config& config, double bandwidth, Backend& backend,
   const std::vector<ChatMessage> chat = {{"user", kQuestion}};
   // The first token is the prompt's; one that ends the turn is drawn too.
   const uint32_t passes = std::min(Answer(backend, chat, adapter, 1 + kDrawn), kDrawn);
-  if (passes == 0) throw StartError(config.model.local.language_model + ": answers nothing");
+  if (passes == 0) throw StartError(AnsweringFile(config.model.local) + ": answers nothing");
   Rate rate;
   rate.what = "generate: " + std::to_string(passes) + " tokens, one by one";
   if (adapter != nullptr) rate.what += ", an adapter";
   rate.tokens = passes;
   rate.limit =
-      bandwidth * 1e9 / static_cast<double>(InfoOf(config.model.local.language_model).file_bytes);
+      bandwidth * 1e9 / static_cast<double>(InfoOf(AnsweringFile(config.model.local)).file_bytes);
   rate.nudge_ms = [&backend, chat, adapter] {
     Answer(backend, chat, adapter, 1);  // plugs the adapter in
     const double brief_ms = MsOf([&] { Answer(backend, chat, adapter, 1); });
     return MsOf([&] { Answer(backend, chat, adapter, 1 + kDrawn); }) - brief_ms;
   };
   if (adapter != nullptr) return rate;
-  rate.task = LlamaBenchTask{.model = config.model.local.language_model,
+  rate.task = LlamaBenchTask{.model = AnsweringFile(config.model.local),
                              .drawn_tokens = passes,
                              .depth_tokens = backend.CountTokens(chat),
                              .threads = config.model.local.threads_per_answer};

@@ -57,6 +57,12 @@ struct LogArguments {
 };
 int DumpLog(const LogArguments& arguments);
 
+struct FormArguments {
+  std::string model_path;
+  std::string as = "auto";  // or the Name of a FormType
+};
+int MakeForm(const FormArguments& arguments);
+
 struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin

@@ -15,6 +15,7 @@
 #include "stages/hash.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/serve/gguf_info.h"
+#include "stages/model/serve/served_form.h"
 #include "stages/model/trainer/frozen_weights.h"
 
 namespace nudge {
@@ -155,6 +156,18 @@ std::string WithoutPath(const std::string& message, const std::string& path) {
   return message.starts_with(path + ": ") ? message.substr(path.size() + 2) : message;
 }
 
+// Which form of the weights answers, and which would here.
+std::string ServedAs(const std::string& path, const GgufInfo& info, const std::string& sha256) {
+  if (info.form_of_sha256) return "the form of the model with SHA-256 " + *info.form_of_sha256;
+  const auto found = FindServedForm(path, sha256);
+  if (!found.ok()) return found.error().message;
+  if (*found) return "its form in " + **found;
+  const FormChoice choice = ChooseForm(info, ServingMachine::Here());
+  if (choice.type == FormType::kFile) return "itself: " + choice.why;
+  return "itself; faster in " + std::string(Name(choice.type)) +
+         ", see `nudge form`: " + choice.why;
+}
+
 int InspectGguf(const std::string& path) {
   const Result<GgufInfo> info = ReadGgufInfo(path);
   if (!info.ok()) return Refused(path, info.error());
@@ -183,6 +196,7 @@ int InspectGguf(const std::string& path) {
                  "  trains: no: an embedder is never trained\n";
     return kExitDone;
   }
+  Row("served as", ServedAs(path, *info, *sha256));
   const Result<LlamaShape> trainable = FrozenWeights::Check(path);
   std::cout << "  serves: "
             << (info->type != "model"     ? "no: not a model"

@@ -120,6 +120,16 @@ void AddKeys(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::AddApiKey(*arguments); });
 }
 
+void AddForm(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::FormArguments>();
+  auto* command = app.add_subcommand(
+      "form", "make the form of a model's weights that answers fastest here, beside its file");
+  command->add_option("model", arguments->model_path, "GGUF file")->required();
+  command->add_option("--as", arguments->as, "auto chooses; file takes the form away")
+      ->check(CLI::IsMember({"auto", "bf16", "q8_0", "file"}));
+  command->callback([arguments, &exit_code] { exit_code = nudge::MakeForm(*arguments); });
+}
+
 void AddSimulate(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::SimulateArguments>();
   auto* command =
@@ -259,6 +269,7 @@ int Run(int argc, char** argv) {
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
   AddKeys(app, exit_code);
+  AddForm(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);

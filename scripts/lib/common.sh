@@ -10,6 +10,13 @@ CACHE=${NUDGE_CACHE:-$ROOT/.cache}
 export CCACHE_DIR=$CACHE/ccache CCACHE_MAXSIZE=2G CCACHE_COMPILERCHECK=content
 export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 
+# The form of the language model that answers fastest on this machine, once it was built.
+serve_fast() {
+  # shellcheck source=scripts/lib/pins.sh
+  source "$ROOT/scripts/lib/pins.sh"
+  "$ROOT/build/release/nudge" form "$CACHE/models/$SMOLLM2_FILE"
+}
+
 say() { printf '%s\n' "$*"; }
 die() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2

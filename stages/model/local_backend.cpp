@@ -17,6 +17,7 @@
 #include "stages/model/serve/gguf_info.h"
 #include "stages/model/serve/language_model.h"
 #include "stages/model/serve/llama_runtime.h"
+#include "stages/model/serve/served_form.h"
 #include "stages/model/trainer/gemm.h"
 #include "stages/state.h"
 
@@ -50,6 +51,21 @@ Result<LoraWeights> DecodeWeights(std::string_view bytes) {
   return weights;
 }
 
+std::string Sha256Of(const std::string& path) {
+  const Result<GgufInfo> info = ReadGgufInfo(path);  // what is wrong is said better by it
+  if (!info.ok()) throw StartError(info.error().message + "; " + info.error().remedy);
+  Result<std::string> sha256 = FileSha256(path);
+  if (!sha256.ok()) throw StartError(sha256.error().message);
+  return *std::move(sha256);
+}
+
+std::string ServedPath(const LocalBackendOptions& options, const std::string& source_sha256) {
+  if (options.served_form == "file") return options.language_model;
+  const auto form = FindServedForm(options.language_model, source_sha256);
+  if (!form.ok()) throw StartError(form.error().message + "; " + form.error().remedy);
+  return form->value_or(options.language_model);
+}
+
 // The training side of the model: loaded once, shared by all learners, one step at a time.
 struct Training {
   std::shared_ptr<const FrozenWeights> weights;
@@ -64,7 +80,8 @@ class LocalBackend final : public Backend {
   explicit LocalBackend(const LocalBackendOptions& options)
       : options_(options),
         base_form_(options.learn ? BaseFormOf(options) : BaseForm{}),
-        model_(options.language_model,
+        source_sha256_(Sha256Of(options.language_model)),
+        model_(ServedPath(options, source_sha256_),
                {options.slots, options.threads_per_answer, options.window_tokens}),
         shelf_(options.learners_in_memory, options.spill_folder) {
     if (!options_.embedder.empty()) {
@@ -92,10 +109,13 @@ class LocalBackend final : public Backend {
   }
 
   std::string Fingerprint() const override {
-    return LlamaFingerprint() + " model " + model_.sha256() + " embedder " + embedder_identity() +
-           " scan " + std::string(DenseScanPath()) + " train " + GemmPath(base_form_.bf16);
+    const std::string form =
+        model_.sha256() == source_sha256_ ? "" : " served as " + model_.sha256();
+    return LlamaFingerprint() + " model " + source_sha256_ + form + " embedder " +
+           embedder_identity() + " scan " + std::string(DenseScanPath()) + " train " +
+           GemmPath(base_form_.bf16);
   }
-  std::string base_sha256() const override { return model_.sha256(); }
+  std::string base_sha256() const override { return source_sha256_; }
   std::string description() const override {
     const Result<Nothing> can = CanLearn();
     if (!can.ok()) return model_.description() + "; it answers only: " + can.error().message;
@@ -227,7 +247,7 @@ class LocalBackend final : public Backend {
     manifest.version = number;
     manifest.digest = version.digest;
     manifest.parent_digest = version.parent_digest;
-    manifest.base_sha256 = model_.sha256();
+    manifest.base_sha256 = source_sha256_;
     manifest.base_architecture = architecture_;
     manifest.steps = version.counts.steps;
     manifest.examples = version.counts.examples;
@@ -254,11 +274,12 @@ class LocalBackend final : public Backend {
     return error;
   }
   AdapterExpectation Expected(const LoraShape& shape) const {
-    return {model_.sha256(), architecture_, shape, head_size_};
+    return {source_sha256_, architecture_, shape, head_size_};
   }
 
   const LocalBackendOptions options_;
   const BaseForm base_form_;
+  const std::string source_sha256_;  // of the model file, whatever form of it answers
   LanguageModel model_;
   std::unique_ptr<Embedder> embedder_;
   std::string architecture_;
@@ -440,7 +461,7 @@ Result<Training*> LocalBackend::Learning(const ParallelFor& parallel_for) {
   // The model that answers was read at the start: the one that learns must be the same.
   const Result<std::string> sha256 = FileSha256(options_.language_model);
   if (!sha256.ok()) return WithoutFolder(sha256.error());
-  if (*sha256 != model_.sha256()) {
+  if (*sha256 != source_sha256_) {
     return WithoutFolder({Code::kUnreadableFile,
                           options_.language_model + " has changed since it was loaded",
                           "put the file back, or start nudge anew with an empty state"});
@@ -558,6 +579,10 @@ std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {
   auto backend = std::make_unique<LocalBackend>(options);
   std::set_new_handler(StopWithoutMemory);
   return backend;
+}
+
+std::string AnsweringFile(const LocalBackendOptions& options) {
+  return ServedPath(options, Sha256Of(options.language_model));
 }
 
 }  // namespace nudge

@@ -12,6 +12,9 @@ Fields OptionsOf(LocalBackendOptions& options) {
        Fields{
            {"model.language_model", Path{&options.language_model, kConfigFolder}, "", kOperational,
             "GGUF file that answers and learns; needed by the local backend"},
+           {"model.served_form", Choice{&options.served_form, {"auto", "file"}}, "", kSemantic,
+            "of the weights that answer; auto: the one that `nudge form` made beside the file, "
+            "where there is one, else the file itself; file: the file itself"},
            {"model.embedder", Path{&options.embedder, kConfigFolder}, "", kOperational,
             "GGUF file that makes vectors; empty: none, search is by words only"},
            {"model.query_prefix", Text{&options.query_prefix, 0, 256}, "bytes", kSemantic,

@@ -11,9 +11,10 @@
 namespace nudge {
 
 struct LocalBackendOptions {
-  std::string language_model;  // GGUF
-  std::string embedder;        // GGUF; empty: none
-  std::string query_prefix;    // empty: as the embedder's file says
+  std::string language_model;        // GGUF
+  std::string served_form = "auto";  // or "file": see serve/served_form.h
+  std::string embedder;              // GGUF; empty: none
+  std::string query_prefix;          // empty: as the embedder's file says
   std::string passage_prefix;
   uint32_t window_tokens = 2048;
   uint32_t threads_per_answer = 1;

@@ -101,6 +101,8 @@ std::optional<std::string> ReadTensors(const gguf_context* file, GgufInfo* info)
     }
     const std::string type = ggml_type_name(gguf_get_tensor_type(file, id));
     ++info->tensors_of[type];
+    const int64_t* sizes = gguf_get_tensor_ne(file, id);
+    info->weights += static_cast<uint64_t>(sizes[0] * sizes[1] * sizes[2] * sizes[3]);
     if (gguf_get_tensor_ne(file, id)[1] > 1) ++matrices_of[type];
   }
   uint32_t most = 0;
@@ -144,6 +146,7 @@ Result<GgufInfo> ReadGgufInfo(const std::string& path) {
   info.has_chat_template = Text(file.get(), "tokenizer.chat_template").has_value();
   info.query_prefix = Text(file.get(), "nudge.query_prefix");
   info.passage_prefix = Text(file.get(), "nudge.passage_prefix");
+  info.form_of_sha256 = Text(file.get(), "nudge.served_form.source_sha256");
   if (info.type == "model") {
     if (auto wrong = WrongTokenizer(file.get(), &info.vocabulary)) return Damaged(path, *wrong);
   }

@@ -30,6 +30,8 @@ struct GgufInfo {
   std::map<std::string, uint32_t> tensors_of;  // quantisation type ("q4_1", "f32") -> tensors
   std::optional<std::string> query_prefix;     // nudge.query_prefix, written at conversion
   std::optional<std::string> passage_prefix;   // nudge.passage_prefix
+  std::optional<std::string> form_of_sha256;   // of the model that it is a form of: served_form.h
+  uint64_t weights = 0;                        // numbers in all tensors
 
   // Made for vectors, not for text: it pools, or attends both ways.
   bool IsEmbedder() const { return (pooling && *pooling != 0) || !causal; }
