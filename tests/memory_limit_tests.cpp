@@ -59,6 +59,7 @@ void WriteRun(const std::string& folder, bool embedder, const std::string& adapt
 // From too little for anything up to enough: never a crash, and each thing named on the way.
 BOOST_AUTO_TEST_CASE(a_model_that_does_not_fit_in_memory_is_refused_by_name_with_exit_code_2) {
   const testing::TempFolder folder;
+  const std::string stem = std::filesystem::path(kSmolLmName).stem();  // whatever form
   bool language_model = false, embedder = false, trainer = false;
   WriteRun(folder.path(), true, R"({"enabled": true})");
   for (size_t megabytes = 200; megabytes < 3600; megabytes += megabytes < 1000 ? 40 : 400) {
@@ -70,7 +71,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_fit_in_memory_is_refused_by_name_with
     const bool trains = ended.said.find("no memory to train it") != std::string::npos;
     trainer = trainer || trains;
     language_model =
-        language_model || (!trains && ended.said.find(kSmolLmName) != std::string::npos);
+        language_model || (!trains && ended.said.find(stem) != std::string::npos);
     embedder = embedder || ended.said.find(kE5Name) != std::string::npos;
   }
   BOOST_TEST(language_model);
