@@ -70,8 +70,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_fit_in_memory_is_refused_by_name_with
     BOOST_TEST(ended.said.starts_with("nudge: "), ended.said);
     const bool trains = ended.said.find("no memory to train it") != std::string::npos;
     trainer = trainer || trains;
-    language_model =
-        language_model || (!trains && ended.said.find(stem) != std::string::npos);
+    language_model = language_model || (!trains && ended.said.find(stem) != std::string::npos);
     embedder = embedder || ended.said.find(kE5Name) != std::string::npos;
   }
   BOOST_TEST(language_model);

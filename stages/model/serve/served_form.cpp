@@ -89,8 +89,8 @@ Result<std::optional<std::string>> FindServedForm(const std::string& model_path,
   const std::string path = ServedFormPath(model_path);
   std::error_code failure;
   if (!std::filesystem::exists(path, failure)) return std::optional<std::string>();
-  const std::string remedy = "make it again with `nudge form " + model_path +
-                             "`, or set model.served_form to file";
+  const std::string remedy =
+      "make it again with `nudge form " + model_path + "`, or set model.served_form to file";
   const Result<GgufInfo> info = ReadGgufInfo(path);
   if (!info.ok()) return Error{info.error().code, info.error().message, remedy};
   if (info->form_of_sha256 != model_sha256) {
