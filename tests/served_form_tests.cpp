@@ -37,6 +37,18 @@ BOOST_AUTO_TEST_CASE(without_bf16_in_the_processor_it_is_q8_0_and_without_avx2_t
   BOOST_TEST((Chosen("q4_1", 135'000'000, {false, false, 16 * kGigabyte}) == FormType::kFile));
 }
 
+BOOST_AUTO_TEST_CASE(the_reason_that_is_given_is_the_one_that_decides) {
+  const auto why = [](const char* format, const ServingMachine& machine) {
+    return ChooseForm(Model(format, 135'000'000), machine).why;
+  };
+  BOOST_TEST(why("q4_1", {false, false, 16 * kGigabyte}) ==
+             "this processor has neither bf16 nor AVX2");
+  BOOST_TEST(why("q5_1", {true, true, kGigabyte / 10}) ==
+             "a faster form takes more than an eighth of the memory");
+  BOOST_TEST(why("q5_1", {false, true, 16 * kGigabyte}) ==
+             "this processor does not multiply bf16, q8_0 takes 143 MB");
+}
+
 BOOST_AUTO_TEST_CASE(a_form_takes_at_most_an_eighth_of_the_memory) {
   constexpr uint64_t kWeights = kGigabyte;  // 2 GB in bf16, 1.06 GB in Q8_0
   BOOST_TEST((Chosen("q4_1", kWeights, {true, true, 16 * kGigabyte}) == FormType::kBf16));

@@ -335,14 +335,8 @@ BOOST_AUTO_TEST_CASE(without_the_state_that_knows_a_forget_the_start_says_what_i
     WaitUntilErased(folder.path(), kForget);
   }
   fs::remove_all(folder.path() + "/out/state");
-  const std::unique_ptr<Backend> backend = MakeBackend(config);
-  const std::atomic<bool> stop{false};
-  Serving serving(
-      ToServingOptions(config), *backend, [](const std::string&) {}, stop);
-  const auto done = serving.Run();
-  BOOST_REQUIRE(!done.ok());
-  BOOST_TEST(done.error().message.find("was erased, since") != std::string::npos,
-             done.error().message);
+  const std::string why = WhyItEnds(config);
+  BOOST_TEST(why.find("was erased, since") != std::string::npos, why);
 }
 
 // ---- Kills --------------------------------------------------------------------------------------

@@ -154,6 +154,17 @@ inline Config ConfigIn(const std::string& folder, const std::string& more = "") 
   return ParseConfig(ConfigText(folder, more), "");
 }
 
+// Why a run over these folders ends with an error at once; requires that it does.
+inline std::string WhyItEnds(const Config& config) {
+  const std::unique_ptr<Backend> backend = MakeBackend(config);
+  const std::atomic<bool> stop{false};
+  Serving serving(
+      ToServingOptions(config), *backend, [](const std::string&) {}, stop);
+  const auto done = serving.Run();
+  BOOST_REQUIRE(!done.ok());
+  return done.error().message;
+}
+
 // The log as `nudge log` writes it, replayed from nothing: the chain.
 inline std::string ReplayOfLog(const std::string& folder) {
   const TempFolder elsewhere;

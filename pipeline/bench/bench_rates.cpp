@@ -92,20 +92,20 @@ Rate DrawnRate(const Config& config, double bandwidth, Backend& backend,
   const std::vector<ChatMessage> chat = {{"user", kQuestion}};
   // The first token is the prompt's; one that ends the turn is drawn too.
   const uint32_t passes = std::min(Answer(backend, chat, adapter, 1 + kDrawn), kDrawn);
-  if (passes == 0) throw StartError(AnsweringFile(config.model.local) + ": answers nothing");
+  const std::string file = AnsweringFile(config.model.local);
+  if (passes == 0) throw StartError(file + ": answers nothing");
   Rate rate;
   rate.what = "generate: " + std::to_string(passes) + " tokens, one by one";
   if (adapter != nullptr) rate.what += ", an adapter";
   rate.tokens = passes;
-  rate.limit =
-      bandwidth * 1e9 / static_cast<double>(InfoOf(AnsweringFile(config.model.local)).file_bytes);
+  rate.limit = bandwidth * 1e9 / static_cast<double>(InfoOf(file).file_bytes);
   rate.nudge_ms = [&backend, chat, adapter] {
     Answer(backend, chat, adapter, 1);  // plugs the adapter in
     const double brief_ms = MsOf([&] { Answer(backend, chat, adapter, 1); });
     return MsOf([&] { Answer(backend, chat, adapter, 1 + kDrawn); }) - brief_ms;
   };
   if (adapter != nullptr) return rate;
-  rate.task = LlamaBenchTask{.model = AnsweringFile(config.model.local),
+  rate.task = LlamaBenchTask{.model = file,
                              .drawn_tokens = passes,
                              .depth_tokens = backend.CountTokens(chat),
                              .threads = config.model.local.threads_per_answer};

@@ -443,6 +443,7 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
     ++events_;
   }
   if (report.verdict == LessonVerdict::kDamages) canaries_.Refused();
+  if (report.verdict == LessonVerdict::kDrifts) FollowCap();
   if (!report.accepted) {
     SetAside(std::move(item), report);
     return report;
@@ -497,7 +498,6 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
   if (!verdict) return verdict.error();
   report.verdict = *verdict;
   report.accepted = *verdict == LessonVerdict::kLearnt;
-  if (*verdict == LessonVerdict::kDrifts) FollowCap();
   if (!report.accepted) return Nothing{};
   stride_ = std::min(1.0, 2 * stride_);
   if (!anchored.empty()) FollowBudget(report.kl);

@@ -146,7 +146,7 @@ Result<GgufInfo> ReadGgufInfo(const std::string& path) {
   info.has_chat_template = Text(file.get(), "tokenizer.chat_template").has_value();
   info.query_prefix = Text(file.get(), "nudge.query_prefix");
   info.passage_prefix = Text(file.get(), "nudge.passage_prefix");
-  info.form_of_sha256 = Text(file.get(), "nudge.served_form.source_sha256");
+  info.form_of_sha256 = Text(file.get(), kFormOfKey);
   if (info.type == "model") {
     if (auto wrong = WrongTokenizer(file.get(), &info.vocabulary)) return Damaged(path, *wrong);
   }

@@ -14,6 +14,9 @@
 
 namespace nudge {
 
+// Written into a form of a model: the SHA-256 of the model's file, in hex (served_form.h).
+inline constexpr char kFormOfKey[] = "nudge.served_form.source_sha256";
+
 struct GgufInfo {
   std::string architecture;  // "llama", "bert", ...
   std::string name;          // general.name; may be empty
@@ -30,7 +33,7 @@ struct GgufInfo {
   std::map<std::string, uint32_t> tensors_of;  // quantisation type ("q4_1", "f32") -> tensors
   std::optional<std::string> query_prefix;     // nudge.query_prefix, written at conversion
   std::optional<std::string> passage_prefix;   // nudge.passage_prefix
-  std::optional<std::string> form_of_sha256;   // of the model that it is a form of: served_form.h
+  std::optional<std::string> form_of_sha256;   // kFormOfKey
   uint64_t weights = 0;                        // numbers in all tensors
 
   // Made for vectors, not for text: it pools, or attends both ways.

@@ -17,9 +17,8 @@ namespace nudge {
 
 namespace {
 
-constexpr char kSourceKey[] = "nudge.served_form.source_sha256";
 constexpr uint64_t kShareOfMemory = 8;
-// Formats whose products llama.cpp takes row by row on x86, or that are larger than what they hold.
+// Formats whose products llama.cpp takes row by row on x86 (measured of q4_1), or of wide numbers.
 constexpr std::string_view kSlowFormats[] = {"q4_1", "q5_0", "q5_1", "f32", "f16"};
 
 // Bytes of the weights in that form.
@@ -69,8 +68,10 @@ FormChoice ChooseForm(const GgufInfo& info, const ServingMachine& machine) {
     return {FormType::kBf16, "this processor multiplies bf16, and it takes " +
                                  Megabytes(BytesOf(FormType::kBf16, info.weights))};
   }
-  if (machine.has_avx2 && info.quantisation != "q5_0" && info.quantisation != "q5_1" &&
-      BytesOf(FormType::kQ8_0, info.weights) <= most) {
+  if (!machine.has_bf16 && !machine.has_avx2) {
+    return {FormType::kFile, "this processor has neither bf16 nor AVX2"};
+  }
+  if (machine.has_avx2 && BytesOf(FormType::kQ8_0, info.weights) <= most) {
     return {FormType::kQ8_0, (machine.has_bf16 ? "bf16 takes more than an eighth of the memory"
                                                : "this processor does not multiply bf16") +
                                  std::string(", q8_0 takes ") +
@@ -127,7 +128,7 @@ Result<Nothing> MakeServedForm(const std::string& model_path, std::string_view m
   params.pure = true;
   std::array<llama_model_kv_override, 2> named{};  // the second, without a key, ends the list
   named[0].tag = LLAMA_KV_OVERRIDE_TYPE_STR;
-  std::strncpy(named[0].key, kSourceKey, sizeof named[0].key - 1);
+  std::strncpy(named[0].key, kFormOfKey, sizeof named[0].key - 1);
   const std::string source(model_sha256);
   std::strncpy(named[0].val_str, source.c_str(), sizeof named[0].val_str - 1);
   params.kv_overrides = named.data();

@@ -33,8 +33,8 @@ struct ServingMachine {
 };
 
 // The fastest form that has room: bf16 where the processor multiplies it and the form takes at most
-// an eighth of the memory, else Q8_0 under the same bound; the file where its own format has a fast
-// path or neither fits.
+// an eighth of the memory, else Q8_0 by AVX2 under the same bound; the file where its own format
+// has a fast path or neither fits.
 struct FormChoice {
   FormType type = FormType::kFile;
   std::string why;  // for people, as in "bf16: <why>"
