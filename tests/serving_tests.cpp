@@ -339,6 +339,13 @@ BOOST_AUTO_TEST_CASE(a_child_that_serves, *boost::unit_test::disabled()) {
     following.failed = [](const Error&) { ENSURE(false); };
     life.door().Submit(PeekHead(lines[number]).tenant, lines[number], std::move(following));
   }
+  // What earlier lives stored has its outcome before what this one stores last.
+  std::promise<void> last;
+  Following following;
+  following.outcome = [&](const std::string&) { last.set_value(); };
+  following.failed = [](const Error&) { ENSURE(false); };
+  life.door().Submit(PeekHead(lines.back()).tenant, lines.back(), std::move(following));
+  BOOST_REQUIRE((last.get_future().wait_for(kPatience) == std::future_status::ready));
   const MutexLock lock(mutex);
   BOOST_REQUIRE(changed.WaitFor(mutex, kPatience, [&]() REQUIRES(mutex) { return waiting == 0; }));
   Say(file, "end\n");
