@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "stages/model/local_backend.h"
 #include "tests/models.h"
@@ -97,6 +98,37 @@ BOOST_AUTO_TEST_CASE(tenants_in_turns_learn_the_same_whatever_is_kept_in_memory_
   BOOST_TEST((learn(1, true) == expected));
   BOOST_TEST((learn(10, true) == expected));
   BOOST_TEST(expected[3] != expected[4]);
+}
+
+// Where the processor has AMX, the libraries below share each thread's tiles.
+BOOST_AUTO_TEST_CASE(vectors_answers_and_lessons_on_one_thread_leave_each_other_alone) {
+  LocalBackendOptions options;
+  options.language_model = ModelPath();
+  options.embedder = ModelFolder() + kE5Name;
+  options.slots = 1;
+  options.window_tokens = 256;
+  const std::unique_ptr<Backend> backend = MakeLocalBackend(options);
+  const std::vector<ChatMessage> chat = {{"user", "When do you open on a Sunday in the winter?"}};
+  const std::string text = "The harbour office opens at eight and closes when the last boat is in.";
+  const auto vector_and_answer = [&] {
+    const auto vector = backend->Embed(0, text, false);
+    BOOST_REQUIRE(vector.ok());
+    const auto answer = backend->Generate(0, chat, nullptr, {.max_tokens = 12}, 1, {}, {});
+    BOOST_REQUIRE(answer.ok());
+    return std::pair(*vector, answer->text);
+  };
+  const auto before = vector_and_answer();
+  std::set<std::string> learnt;
+  for (int round = 0; round < 2; ++round) {
+    const std::unique_ptr<BackendLearner> learner = backend->NewLearner("tenant");
+    for (int lesson = 0; lesson < 2; ++lesson) {
+      const auto step = learner->Step(AStudy(), SerialFor());
+      BOOST_REQUIRE((step.ok() && step->accepted));
+      BOOST_TEST((vector_and_answer() == before));
+    }
+    learnt.insert(learner->Save());
+  }
+  BOOST_TEST(learnt.size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(a_learner_of_another_rank_learns_again_once_it_is_reset) {
