@@ -85,7 +85,8 @@ void PrintResult(const LessonResult& result) {
                        " nats a token less likely behind this step than to the base model");
   }
   if (report.nll_before == 0 || !moved) return;  // no likelihoods, or no step
-  Line("loss", Short(report.nll_before) + " nats a token of the target before the step; " +
+  Line("loss", Short(report.nll_before) + " nats a token of the target before the step" +
+                   (report.nll_after ? ", " + Short(*report.nll_after) + " behind it" : "") + "; " +
                    Short(report.loss) + " minimised in all, KL of the anchors " + Short(report.kl));
 }
 
@@ -176,6 +177,8 @@ void WriteResult(const LessonResult& result, JsonWriter& json) {
   OrNull(report.evidence, json, [&](double evidence) { json.Number(evidence); });
   json.Raw(R"(,"canary_drop":)").Number(report.canary_drop);
   json.Raw(R"(,"nll_before":)").Number(report.nll_before);
+  json.Raw(R"(,"nll_after":)");
+  OrNull(report.nll_after, json, [&](double nll) { json.Number(nll); });
   json.Raw(R"(,"loss":)").Number(report.loss);
   json.Raw(R"(,"kl":)").Number(report.kl);
   json.Raw(R"(,"tokens":)").Integer(report.tokens);

@@ -313,6 +313,7 @@ class LocalLearner final : public BackendLearner {
     if (!step.ok()) return step.error();
     LessonReport report;
     report.nll_before = step->nll_before;
+    report.nll_after = step->nll_after;
     report.loss = step->loss;
     report.kl = step->kl;
     report.gradient_norm = step->gradient_norm;

@@ -6,6 +6,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapters/peft_file.h"
+#include "stages/model/learn/quorum.h"
 #include "stages/model/trainer/kernels.h"
 
 namespace nudge {
@@ -155,6 +156,10 @@ double Learner::OwnUpWeight(const Tally& tally) {
   return tally.ups <= tally.downs ? 1 : tally.downs / tally.ups;
 }
 
+bool Learner::MovesNothing(const ReplayItem& item, const Tally& tally) const {
+  return item.up ? item.own_answer && OwnUpWeight(tally) == 0 : DownWeight(tally) == 0;
+}
+
 // `count` different numbers below `below`, or all of them.
 std::vector<uint64_t> Learner::Draw(uint64_t purpose, size_t count, size_t below) const {
   const uint64_t stream = RandomAt(RandomAt(options_.seed, purpose), events_);
@@ -243,8 +248,7 @@ void Learner::Keep(ReplayItem item, double nll_before) {
     if (earlier.voice == item.voice) earlier.age += 1 + kSurpriseLessons * surprise;
   }
   const auto prompt = [](const ReplayItem& one) {
-    const TrainSequence& sequence = one.up ? *one.up : *one.down;
-    return std::span(sequence.tokens).first(sequence.completion_begin);
+    return std::span(MainOf(one).tokens).first(MainOf(one).completion_begin);
   };
   std::erase_if(replay_, [&](const ReplayItem& earlier) {
     return earlier.voice == item.voice && std::ranges::equal(prompt(earlier), prompt(item));
@@ -380,6 +384,25 @@ Result<std::optional<double>> Learner::EvidenceOf(const ReplayItem& item,
   return std::optional<double>(*own - elsewhere);
 }
 
+// Of each other person who has credit, the latest lesson is asked; of more than kAskedMost people
+// those of the latest. What waits for agreement itself is asked too, or nobody could begin.
+Result<bool> Learner::IsAgreedOn(const ReplayItem& item, const Means& means) const {
+  if (options_.quorum_people <= 1) return true;
+  std::set<uint64_t> people = {item.voice.person};
+  std::vector<const TrainSequence*> others;
+  for (const auto* items : {&set_aside_, &replay_}) {
+    for (auto one = items->rbegin(); one != items->rend() && others.size() < kAskedMost; ++one) {
+      if (options_.evidence_nats > 0 && credit_.Of(one->voice) <= 0) continue;
+      if (people.insert(one->voice.person).second) others.push_back(&MainOf(*one));
+    }
+  }
+  const size_t enough = options_.quorum_people - 1;
+  auto agreeing =
+      CountAgreeing(weights_, MainOf(item), others, enough, means.trainer, means.parallel);
+  if (!agreeing) return agreeing.error();
+  return *agreeing >= enough;
+}
+
 void Learner::SetAside(ReplayItem item, StepReport& report) {
   ++counts_.set_aside;
   set_aside_.push_back(std::move(item));
@@ -420,10 +443,22 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   if (item.evidence) credit.Book(item.voice, *item.evidence, options_.evidence_nats);
   const bool is_founded = !item.evidence || credit.Of(item.voice) > 0;
   const Tally tally = TallyAfter(example);
-  const ReplayItem* again = is_founded && item.up ? ToTryAgain(item.voice, credit) : nullptr;
+  auto agreed = is_founded && !MovesNothing(item, tally) ? IsAgreedOn(item, means) : true;
+  if (!agreed) return agreed.error();
+  const bool may_learn = is_founded && *agreed;
+  const ReplayItem* again = may_learn && item.up ? ToTryAgain(item.voice, credit) : nullptr;
+  const bool tries_again = again != nullptr;
+  if (tries_again) {
+    auto still = IsAgreedOn(*again, means);
+    if (!still) return still.error();
+    if (!*still) {
+      report.refused_for_good.push_back(again->place);
+      again = nullptr;
+    }
+  }
   std::swap(canaries, canaries_);
-  report.verdict = LessonVerdict::kUnfounded;
-  if (is_founded) {
+  report.verdict = is_founded ? LessonVerdict::kAlone : LessonVerdict::kUnfounded;
+  if (may_learn) {
     auto learnt = Learn(item, again, tally, means, report);
     if (learnt && !report.accepted && again != nullptr) {  // it may be that one's fault
       report.refused_for_good.push_back(again->place);
@@ -436,8 +471,8 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
   }
   credit_ = std::move(credit);
   prompts_.Know(example.prompt);
-  if (again != nullptr) EndTrial(item.voice, report);
-  if (is_founded) {
+  if (tries_again) EndTrial(item.voice, report);
+  if (may_learn) {
     Count(example, tally);
   } else {
     ++events_;
@@ -468,8 +503,8 @@ void Learner::EndTrial(const Voice& voice, StepReport& report) {
 // Sets all of the report that comes of the step; verdict and accepted say whether it was taken.
 Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                                const Means& means, StepReport& report) {
-  const TrainSequence& target = item.up ? *item.up : *item.down;
-  if (item.up ? item.own_answer && OwnUpWeight(tally) == 0 : DownWeight(tally) == 0) {
+  const TrainSequence& target = MainOf(item);
+  if (MovesNothing(item, tally)) {
     auto nll = means.trainer.NegativeLogLikelihood(target.tokens, target.completion_begin,
                                                    &weights_, means.parallel);
     if (!nll) return nll.error();
@@ -501,6 +536,10 @@ Result<Nothing> Learner::Learn(const ReplayItem& item, const ReplayItem* again, 
   if (!report.accepted) return Nothing{};
   stride_ = std::min(1.0, 2 * stride_);
   if (!anchored.empty()) FollowBudget(report.kl);
+  if (auto nll = means.trainer.NegativeLogLikelihood(target.tokens, target.completion_begin,
+                                                     &weights_, means.parallel)) {
+    report.nll_after = *nll;
+  }
   influence_.Book(batch.shares, batch.voices, options_.influence_lessons);
   return Nothing{};
 }

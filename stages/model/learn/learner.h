@@ -18,6 +18,8 @@
 // before a step is taken whether documents are still read (canaries.h). What does not pass is set
 // aside, and tried once more with a later lesson of the same voice, as soon as that has credit.
 //
+// Where adapt.quorum_people asks for it, so is what too few people agree on (quorum.h).
+//
 // Who teaches more often than others has no more say: see influence.h. Earlier lessons are kept
 // for each voice alike, and repeated the more seldom the older they are, by replay_decay a lesson
 // of the same voice; a lesson takes the place of earlier ones of its voice to the same prompt. So
@@ -96,6 +98,7 @@ struct TokenExample {
 struct StepReport {
   double nll_before = 0;  // nats per token of the correction, else of the shown completion, before
                           // this step: the prequential score
+  std::optional<double> nll_after;  // the same behind it, of a step that was taken
   double loss = 0;        // what the step minimised
   double kl = 0;          // mean of the step's anchors, before the step
   double lambda = 0;
@@ -189,14 +192,20 @@ class Learner {
   static constexpr double kSurpriseLessons = 8;  // by which a nat of it ages earlier lessons
   static constexpr double kUsualSurprise = 0.5;  // nats
 
+  // What an item is about: the text that is liked, if there is one.
+  static const TrainSequence& MainOf(const ReplayItem& item) {
+    return item.up ? *item.up : *item.down;
+  }
   LoraWeights InitialWeights() const;
   Tally TallyAfter(const TokenExample& example) const;
   static double Balance(const Tally& tally);  // min(1, U / D)
   double DownWeight(const Tally& tally) const;
   static double OwnUpWeight(const Tally& tally);
+  bool MovesNothing(const ReplayItem& item, const Tally& tally) const;
   Result<ReplayItem> MakeItem(const TokenExample& example, StepReport& report,
                               const Means& means) const;
   Result<std::optional<double>> EvidenceOf(const ReplayItem& item, const Means& means) const;
+  Result<bool> IsAgreedOn(const ReplayItem& item, const Means& means) const;
   StepBatch Pack(const ReplayItem& item, const ReplayItem* again, const Tally& tally,
                  const AnchorPool& anchors, size_t max_tokens) const;
   std::vector<uint64_t> Draw(uint64_t purpose, size_t count, size_t below) const;

@@ -63,6 +63,9 @@ Fields OptionsOf(LearnerOptions& options) {
        kSemantic,
        "by which quotes from the tenant's documents may become less likely; a step beyond is "
        "taken back. 0: this is not looked at"},
+      {"adapt.quorum_people", Number{&options.quorum_people, 1, 8}, "", kSemantic,
+       "of the tenant who have to agree on what is learnt, who teaches it among them; until then "
+       "lessons are set aside. 1: who teaches is enough"},
       {"adapt.seed", Number{&options.seed, 0, kMaxSeed}, "", kSemantic,
        "of the adapter's first values and of what is repeated when"},
   };

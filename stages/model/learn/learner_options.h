@@ -45,6 +45,9 @@ struct LearnerOptions {
   // no likelier than they were, is taken back.
   double canary_drop_max = 0.5;  // nats per token; 0: no canaries
 
+  // People who have to agree on a lesson, who teaches it among them (quorum.h). 1: nobody is asked.
+  uint32_t quorum_people = 1;
+
   uint64_t seed = 1;
 };
 

@@ -64,6 +64,7 @@ struct TextExample {
 // outcome's bytes.
 struct LessonReport {
   double nll_before = 0;  // nats per token of the target, scored before the step: prequential
+  std::optional<double> nll_after;  // the same behind a step that was taken
   double loss = 0;
   double kl = 0;  // of the anchors: nats per token
   double gradient_norm = 0;

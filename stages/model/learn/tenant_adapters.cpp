@@ -6,8 +6,9 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat =
-    4;  // 3 knew no verdicts, 2 kept no teacher, no comment and no result, 1 no places
+// 4 knew no loss behind a step, 3 no verdicts, 2 kept no teacher, no comment and no result, 1 no
+// places.
+constexpr uint8_t kFormat = 5;
 
 std::string EncodeVersion(const std::shared_ptr<const AdapterVersion>& version) {
   ByteWriter out;
@@ -65,6 +66,8 @@ std::string EncodeResult(const LessonResult& result) {
   for (const double value : {report.nll_before, report.loss, report.kl, report.gradient_norm}) {
     out.F64(value);
   }
+  out.U8(report.nll_after.has_value());
+  out.F64(report.nll_after.value_or(0));
   out.U32(report.tokens);
   out.U8(static_cast<uint8_t>(report.verdict));
   out.U8(report.evidence.has_value());
@@ -83,8 +86,11 @@ LessonResult DecodeResult(ByteReader& in) {
   for (double* value : {&report.nll_before, &report.loss, &report.kl, &report.gradient_norm}) {
     *value = in.F64();
   }
+  const bool has_after = in.U8() != 0;
+  const double after = in.F64();
+  if (has_after) report.nll_after = after;
   report.tokens = in.U32();
-  report.verdict = static_cast<LessonVerdict>(std::min<uint8_t>(in.U8(), 3));
+  report.verdict = static_cast<LessonVerdict>(std::min<uint8_t>(in.U8(), 4));
   const bool has_evidence = in.U8() != 0;
   const double evidence = in.F64();
   if (has_evidence) report.evidence = evidence;
