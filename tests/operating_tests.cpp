@@ -170,10 +170,10 @@ BOOST_AUTO_TEST_CASE(every_exit_code_is_in_the_guide) {
 BOOST_AUTO_TEST_CASE(lessons_are_counted_by_tenant_as_far_as_tenants_have_names) {
   RunView view;
   TenantView acme{"acme", 2, 2};
-  acme.lessons.ended = {5, 0, 1, 2, 0};
+  acme.lessons.ended = {5, 0, 1, 2, 0, 0};
   acme.lessons.canary_drop = 0.25;
   TenantView other{"tenant-101", 1, 1};
-  other.lessons.ended = {3, 0, 0, 0, 1};
+  other.lessons.ended = {3, 0, 0, 0, 0, 1};
   other.is_named = false;
   TenantView another = other;
   another.tenant = "tenant-102";

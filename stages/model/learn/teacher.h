@@ -64,7 +64,6 @@ struct TextExample {
 // outcome's bytes.
 struct LessonReport {
   double nll_before = 0;  // nats per token of the target, scored before the step: prequential
-  std::optional<double> nll_after;  // the same behind a step that was taken
   double loss = 0;
   double kl = 0;  // of the anchors: nats per token
   double gradient_norm = 0;
@@ -73,6 +72,7 @@ struct LessonReport {
   LessonVerdict verdict = LessonVerdict::kLearnt;
   std::optional<double> evidence;  // nats: see credit.h
   double canary_drop = 0;          // nats per token: see canaries.h
+  std::optional<double> nll_after;  // nll_before's text behind the step, where that was taken
   // Of lessons that were set aside before, and came to their end with this one: their places.
   std::optional<uint64_t> learnt_after_all;
   std::vector<uint64_t> refused_for_good;
