@@ -39,7 +39,7 @@ const std::vector<Layer> kLayers = {
       "pipeline/observe", "pipeline/state"}},
     {"pipeline/report", {"stages", "stages/model", "connectors", "pipeline"}},
     {"pipeline/serve",
-     {"stages", "connectors", "connectors/log", "connectors/http", "pipeline/observe",
+     {"stages", "stages/model/adapters", "connectors", "connectors/log", "connectors/http", "pipeline/observe",
       "pipeline/state", "pipeline"}},
     {"pipeline/config",
      {"stages", "stages/model", "connectors", "connectors/log", "connectors/http",

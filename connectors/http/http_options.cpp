@@ -38,6 +38,8 @@ Fields OptionsOf(HttpOptions& options) {
        "for a client to take a piece of its answer, until it is cut off"},
       {"http.answer_timeout_ms", Number{&options.answer_timeout, 10, 3'600'000}, "", kOperational,
        "for an outcome; then 202 with the place where it will be"},
+      {"http.beat_ms", Number{&options.beat, 10, 3'600'000}, "", kOperational,
+       "between signs of life on a stream of news, by which clients that are gone are found"},
   };
 }
 

@@ -30,6 +30,7 @@ struct HttpOptions {
   std::chrono::milliseconds idle_timeout{60'000};     // of a connection between requests
   std::chrono::milliseconds write_timeout{30'000};    // for each piece of an answer
   std::chrono::milliseconds answer_timeout{120'000};  // for an outcome; then 202
+  std::chrono::milliseconds beat{15'000};             // of a stream without an end
 };
 
 keys::Fields OptionsOf(HttpOptions& options);

@@ -2,6 +2,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <thread>
 #include <vector>
@@ -19,6 +20,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kAcceptPause{50};
+constexpr size_t kErrandThreads = 2;  // which wait for the disk
 // How long the server's end waits for answers that are on their way.
 constexpr milliseconds kEndWait{1'000};
 constexpr milliseconds kEndStep{2};
@@ -28,7 +30,7 @@ constexpr milliseconds kEndStep{2};
 struct HttpServer::Core {
   Core(const HttpOptions& options, Door& door, const EventLimits& limits)
       : service(options, door, limits),
-        shop{options, service, door},
+        shop{options, service, door, errands},
         acceptor(net::make_strand(context)),
         retry(acceptor.get_executor()) {
     Listen(options);
@@ -45,6 +47,8 @@ struct HttpServer::Core {
     mailbox->Close();
     context.stop();
     for (std::thread& thread : threads) thread.join();
+    errands.stop();  // what has not begun does not begin
+    errands.join();
   }
 
   // A defect ends the connection that it shows on, not the process.
@@ -98,6 +102,7 @@ struct HttpServer::Core {
   // Sessions lie in the context's queues, and go before what they use.
   const std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();
   HttpService service;
+  net::thread_pool errands{kErrandThreads};
   Shop shop;
   net::io_context context;
   tcp::acceptor acceptor;

@@ -1,8 +1,11 @@
 #include "connectors/http/session.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
+#include <cerrno>
 
 #include "connectors/http/request_target.h"
 
@@ -21,6 +24,21 @@ constexpr size_t kReadBytes = 4 << 10;
 // connection that is closed with bytes unread loses the answer on its way.
 constexpr milliseconds kLinger{1'000};
 constexpr size_t kLingerBytes = 8 << 20;
+constexpr uint64_t kFilePieceBytes = 256 << 10;
+constexpr size_t kFeedPiecesMost = 64;  // that wait for a client
+
+// So many bytes at an offset; nothing where they are not there.
+std::optional<std::string> ReadAt(const Descriptor& file, uint64_t offset, uint64_t bytes) {
+  std::string read(bytes, '\0');
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t got =
+        pread(*file, read.data() + done, bytes - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return std::nullopt;
+    done += static_cast<size_t>(got);
+  }
+  return read;
+}
 
 }  // namespace
 
@@ -126,7 +144,7 @@ void Session::Serve() {
   HttpRequest request;
   request.method = std::string(message.method_string());
   head_only_ = request.method == "HEAD";
-  if (head_only_) request.method = "GET";
+  if (head_only_) request.method = "GET";  // ranges are of GET alone: below
   const auto target = message.target();
   ReadTarget({target.data(), target.size()}, request);
   for (const auto& field : message) {
@@ -138,6 +156,7 @@ void Session::Serve() {
     if (!value.empty()) value += ", ";
     value.append(field.value().data(), field.value().size());
   }
+  if (head_only_) request.headers.erase("range");
   request.body = std::move(message.body());
   const auto unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
@@ -145,21 +164,18 @@ void Session::Serve() {
       shop_.service.Take(request, std::chrono::steady_clock::now(), unix_seconds.count());
   headers_ = std::move(served.headers);
   if (auto* plan = std::get_if<HttpPlan>(&served.handled)) return Follow(std::move(*plan));
+  if (auto* errand = std::get_if<HttpErrand>(&served.handled)) return Run(std::move(*errand));
+  if (auto* feed = std::get_if<HttpFeed>(&served.handled)) return SendFeed(std::move(*feed));
   Respond(std::get<HttpResponse>(std::move(served.handled)));
 }
 
-// ---- Waiting for outcomes -----------------------------------------------------------------------
+// ---- Waiting for outcomes, and for the disk
+// ----------------------------------------------------------------------
 
 void Session::Follow(HttpPlan plan) {
   plan_ = std::move(plan);
   endings_.assign(plan_.events.size(), {});
-  follows_ = true;
-  ++deadline_;  // nothing is read or written meanwhile
-  timer_.cancel();
-  answer_timer_.expires_after(shop_.options.answer_timeout);
-  answer_timer_.async_wait([self = shared_from_this(), turn = turn_](error_code aborted) {
-    if (!aborted && turn == self->turn_) self->OnAnswerTimeout();
-  });
+  AwaitAnswer();
   // A door that answers on this thread changes nothing here before all are submitted: what it tells
   // is posted.
   for (size_t i = 0; i < plan_.events.size(); ++i) {
@@ -167,6 +183,46 @@ void Session::Follow(HttpPlan plan) {
     HttpPlan::Item& event = plan_.events[i];
     shop_.door.Submit(event.tenant, std::move(event.json), std::move(following));
   }
+}
+
+void Session::AwaitAnswer() {
+  follows_ = true;
+  ++deadline_;  // nothing is read or written meanwhile
+  timer_.cancel();
+  answer_timer_.expires_after(shop_.options.answer_timeout);
+  answer_timer_.async_wait([self = shared_from_this(), turn = turn_](error_code aborted) {
+    if (!aborted && turn == self->turn_) self->OnAnswerTimeout();
+  });
+}
+
+void Session::Run(HttpErrand errand) {
+  plan_.answer = [](const std::vector<HttpEnding>&) {
+    HttpResponse response =
+        ToResponse({503, "busy", "the disk did not answer in time",
+                    "try again later; http.answer_timeout_ms is the limit", ""});
+    response.headers.emplace_back("Retry-After", "1");
+    return response;
+  };
+  AwaitAnswer();
+  net::post(shop_.errands, [weak = weak_from_this(), mailbox = mailbox_, turn = turn_,
+                            run = std::move(errand.run)] {
+    std::variant<HttpResponse, HttpFile> answer;
+    try {
+      answer = run();
+    } catch (const std::exception& error) {
+      answer = ToResponse({500, "internal", error.what(), "report it as a defect", ""});
+    }
+    mailbox->Post(weak, [turn, answer = std::move(answer)](Session& session) mutable {
+      session.OnErrand(turn, std::move(answer));
+    });
+  });
+}
+
+void Session::OnErrand(uint64_t turn, std::variant<HttpResponse, HttpFile> answer) {
+  if (turn != turn_ || !follows_) return;
+  EndTurn();
+  if (auto* file = std::get_if<HttpFile>(&answer)) return SendFile(std::move(*file));
+  Respond(std::get<HttpResponse>(std::move(answer)));
 }
 
 Following Session::FollowingOf(size_t at) {
@@ -280,14 +336,22 @@ void Session::WriteHead(const HttpResponse& answer, http::response<Body>& respon
 }
 
 void Session::Respond(HttpResponse answer) {
+  if (head_only_) return RespondHead(answer, answer.body.size());
   response_ = {};
   WriteHead(answer, response_);
-  if (head_only_) {
-    response_.content_length(answer.body.size());
-  } else {
-    response_.body() = std::move(answer.body);
-    response_.prepare_payload();
-  }
+  response_.body() = std::move(answer.body);
+  response_.prepare_payload();
+  WriteResponse();
+}
+
+void Session::RespondHead(const HttpResponse& answer, uint64_t body_bytes) {
+  response_ = {};
+  WriteHead(answer, response_);
+  response_.content_length(body_bytes);
+  WriteResponse();
+}
+
+void Session::WriteResponse() {
   Within(shop_.options.write_timeout);
   http::async_write(socket_, response_, [self = shared_from_this()](error_code error, size_t) {
     if (error) return self->Close();
@@ -296,15 +360,19 @@ void Session::Respond(HttpResponse answer) {
 }
 
 void Session::BeginStream() {
-  if (streams_) return;
+  if (!streams_) BeginBody(plan_.stream->Begin(), std::nullopt);
+}
+
+// A body in pieces, of so many bytes, or without an end that is known yet.
+void Session::BeginBody(const HttpResponse& head, std::optional<uint64_t> bytes) {
   streams_ = true;
   is_last_queued_ = false;
-  const bool chunked = version_ >= 11;
-  if (!chunked) keeps_alive_ = false;  // the connection's end is the answer's
-  const HttpResponse head = plan_.stream->Begin();
+  is_chunked_ = !bytes && version_ >= 11;
+  if (!bytes && !is_chunked_) keeps_alive_ = false;  // the connection's end is the body's
   stream_head_ = {};
   WriteHead(head, stream_head_);
-  if (chunked) stream_head_.chunked(true);
+  if (bytes) stream_head_.content_length(*bytes);
+  if (is_chunked_) stream_head_.chunked(true);
   serializer_.emplace(stream_head_);
   is_writing_ = true;
   if (!head.body.empty()) Send(head.body, false);
@@ -318,7 +386,7 @@ void Session::BeginStream() {
 }
 
 void Session::Send(std::string piece, bool is_last) {
-  if (version_ >= 11) {
+  if (is_chunked_) {
     char size[24];
     std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
     piece = size + piece + "\r\n";
@@ -334,6 +402,7 @@ void Session::Pump() {
   if (pieces_.empty()) {
     ++deadline_;  // nothing to write, nothing to be late with
     timer_.cancel();
+    if (file_) return ReadPiece();
     if (!is_last_queued_) return;
     streams_ = false;
     return Finish();
@@ -347,6 +416,76 @@ void Session::Pump() {
                      self->pieces_.pop_front();
                      self->Pump();
                    });
+}
+
+// ---- Files and feeds ----------------------------------------------------------------------------
+
+void Session::SendFile(HttpFile file) {
+  const uint64_t bytes = file.end - file.begin;
+  if (head_only_ || bytes == 0) return RespondHead(file.head, bytes);
+  file_ = std::move(file);
+  BeginBody(file_->head, bytes);
+}
+
+void Session::ReadPiece() {
+  const uint64_t bytes = std::min<uint64_t>(kFilePieceBytes, file_->end - file_->begin);
+  net::post(shop_.errands, [weak = weak_from_this(), mailbox = mailbox_, turn = turn_,
+                            file = file_->file, begin = file_->begin, bytes] {
+    std::optional<std::string> piece = ReadAt(*file, begin, bytes);
+    mailbox->Post(weak, [turn, piece = std::move(piece)](Session& session) mutable {
+      session.OnRead(turn, std::move(piece));
+    });
+  });
+}
+
+void Session::OnRead(uint64_t turn, std::optional<std::string> piece) {
+  if (turn != turn_ || !file_) return;
+  if (!piece) return Close();  // the head has promised more: a body that ends early says so
+  file_->begin += piece->size();
+  const bool is_last = file_->begin == file_->end;
+  if (is_last) file_.reset();
+  Send(*std::move(piece), is_last);
+}
+
+// Nothing else is answered on this connection, so that nothing but the feed is kept for it.
+void Session::SendFeed(HttpFeed feed) {
+  keeps_alive_ = false;
+  if (head_only_) return RespondHead(feed.head, 0);
+  SetAnswering(false);  // the server's end waits for no feed
+  parser_.reset();
+  buffer_ = {};
+  beat_ = std::move(feed.beat);
+  BeginBody(feed.head, std::nullopt);
+  feed_ = feed.open([weak = weak_from_this(), mailbox = mailbox_, turn = turn_](std::string piece) {
+    mailbox->Post(weak, [turn, piece = std::move(piece)](Session& session) mutable {
+      session.OnNews(turn, std::move(piece));
+    });
+  });
+  Beat();
+  AwaitEnd();
+}
+
+void Session::OnNews(uint64_t turn, std::string piece) {
+  if (turn != turn_ || !feed_) return;
+  if (pieces_.size() >= kFeedPiecesMost) return Close();  // it takes none
+  Send(std::move(piece), false);
+}
+
+void Session::Beat() {
+  answer_timer_.expires_after(shop_.options.beat);
+  answer_timer_.async_wait([weak = weak_from_this(), turn = turn_](error_code aborted) {
+    const auto self = weak.lock();
+    if (aborted || self == nullptr || turn != self->turn_) return;
+    self->OnNews(turn, self->beat_);
+    if (turn == self->turn_) self->Beat();
+  });
+}
+
+// A client has nothing more to say on a feed; that it goes away is seen here.
+void Session::AwaitEnd() {
+  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
+    if (!error) self->Close();
+  });
 }
 
 void Session::Finish() {
@@ -371,6 +510,8 @@ void Session::Linger(size_t bytes) {
 void Session::Close() {
   SetAnswering(false);
   EndTurn();
+  feed_.reset();
+  file_.reset();
   ++deadline_;
   timer_.cancel();
   error_code ignored;

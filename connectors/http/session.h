@@ -11,11 +11,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,7 @@ struct Shop {
   HttpOptions options;
   HttpService& service;
   Door& door;
+  boost::asio::thread_pool& errands;  // waits for the disk
   std::atomic<uint32_t> connections{0};
   std::atomic<uint32_t> answering{0};  // requests that are read and not yet answered to their end
   std::atomic<bool> is_ending{false};  // no further request is read
@@ -97,6 +99,11 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnToken(uint64_t turn, const std::string& text);
   void OnOutcome(uint64_t turn, size_t at, std::string line);
   void OnFailed(uint64_t turn, size_t at, Error error);
+  // What came of the errand of the request `turn`; the next piece of its file, nothing where it
+  // cannot be read; a piece of its feed.
+  void OnErrand(uint64_t turn, std::variant<HttpResponse, HttpFile> answer);
+  void OnRead(uint64_t turn, std::optional<std::string> piece);
+  void OnNews(uint64_t turn, std::string piece);
 
  private:
   // ---- Reading ----
@@ -108,8 +115,10 @@ class Session : public std::enable_shared_from_this<Session> {
   void RefuseRead(boost::system::error_code error, std::string_view what);
   void Serve();
 
-  // ---- Waiting for outcomes ----
+  // ---- Waiting for outcomes, and for the disk ----
   void Follow(HttpPlan plan);
+  void Run(HttpErrand errand);
+  void AwaitAnswer();
   Following FollowingOf(size_t at);
   bool IsSettled() const;
   void Settle();
@@ -119,9 +128,17 @@ class Session : public std::enable_shared_from_this<Session> {
   // ---- Writing ----
   void Refuse(const HttpRefusal& refusal);
   void Respond(HttpResponse answer);
+  void WriteResponse();
+  void RespondHead(const HttpResponse& answer, uint64_t body_bytes);
   template <class Body>
   void WriteHead(const HttpResponse& answer, boost::beast::http::response<Body>& response);
   void BeginStream();
+  void BeginBody(const HttpResponse& head, std::optional<uint64_t> bytes);
+  void SendFile(HttpFile file);
+  void ReadPiece();
+  void SendFeed(HttpFeed feed);
+  void Beat();
+  void AwaitEnd();
   void Send(std::string piece, bool is_last);
   void Pump();
   void Finish();
@@ -159,9 +176,13 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<boost::beast::http::response_serializer<boost::beast::http::empty_body>>
       serializer_;
   bool streams_ = false;
+  bool is_chunked_ = false;
   bool is_writing_ = false;
   bool is_last_queued_ = false;
-  std::deque<std::string> pieces_;
+  std::list<std::string> pieces_;
+  std::optional<HttpFile> file_;  // whose bytes from its `begin` on are still to be read
+  std::string beat_;              // of the feed
+  std::shared_ptr<void> feed_;    // while it lives, pieces come
 };
 
 template <class Call>
