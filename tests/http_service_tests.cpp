@@ -47,7 +47,9 @@ class KeyedWorld {
     ReadTarget(path, request);
     HttpServed served = service_->Take(request, now, 1'700'000'000);
     sent_headers = served.headers;
-    if (auto* errand = std::get_if<HttpErrand>(&served.handled)) return errand->run();
+    if (auto* errand = std::get_if<HttpErrand>(&served.handled)) {
+      return std::get<HttpResponse>(errand->run());
+    }
     auto* plan = std::get_if<HttpPlan>(&served.handled);
     if (plan == nullptr) return std::get<HttpResponse>(served.handled);
     std::vector<HttpEnding> endings(1);
@@ -180,7 +182,7 @@ BOOST_AUTO_TEST_CASE(a_file_of_keys_that_is_wrong_is_refused_with_its_line) {
 }
 
 BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
-  const StandInDoor door;
+  StandInDoor door;
   HttpOptions options;
   for (const char* address : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com"}) {
     options.address = address;

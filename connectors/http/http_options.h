@@ -15,7 +15,9 @@ struct HttpOptions {
   uint32_t port = 8080;  // 0: any that is free
   uint32_t threads = 1;
   uint32_t connections_max = 10'000;
-  std::string keys_file;     // empty: no keys, loopback only
+  std::string keys_file;             // empty: no keys, loopback only
+  std::string tls_certificate_file;  // both or none: without them no TLS
+  std::string tls_key_file;
   std::string cors_origins;  // "https://shop.example,https://help.example"
 
   size_t header_bytes_max = 16 << 10;

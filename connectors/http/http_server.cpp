@@ -4,10 +4,12 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "connectors/http/session.h"
+#include "connectors/http/tls_files.h"
 #include "stages/log.h"
 
 namespace nudge {
@@ -20,6 +22,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kAcceptPause{50};
+constexpr milliseconds kLookEvery{1'000};
 constexpr size_t kErrandThreads = 2;  // which wait for the disk
 // How long the server's end waits for answers that are on their way.
 constexpr milliseconds kEndWait{1'000};
@@ -32,7 +35,12 @@ struct HttpServer::Core {
       : service(options, door, limits),
         shop{options, service, door, errands},
         acceptor(net::make_strand(context)),
-        retry(acceptor.get_executor()) {
+        retry(acceptor.get_executor()),
+        look(acceptor.get_executor()) {
+    if (!options.tls_certificate_file.empty()) {
+      tls.emplace(options.tls_certificate_file, options.tls_key_file);
+      LookAtFiles();
+    }
     Listen(options);
     Accept();
     for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { Work(); });
@@ -88,7 +96,8 @@ struct HttpServer::Core {
       if (!error) {
         Accept();
         socket.set_option(tcp::no_delay(true), error);  // a small piece goes at once
-        std::make_shared<Session>(std::move(socket), shop, mailbox)->Start();
+        std::make_shared<Session>(std::move(socket), tls ? tls->context() : nullptr, shop, mailbox)
+            ->Start();
         return;
       }
       // Out of descriptors, say: it goes on once some are given back.
@@ -96,6 +105,21 @@ struct HttpServer::Core {
       retry.async_wait([this](error_code aborted) {
         if (!aborted) Accept();
       });
+    });
+  }
+
+  void LookAtFiles() {
+    look.expires_after(kLookEvery);
+    look.async_wait([this](error_code aborted) {
+      if (aborted) return;
+      const auto news = tls->Look();
+      if (news && news->ok()) {
+        Log(LogLevel::kInfo, "http: the certificate was read anew, for new connections");
+      } else if (news) {
+        Log(LogLevel::kWarning, "http: the new certificate is not used, the one before stays: " +
+                                    news->error().message);
+      }
+      LookAtFiles();
     });
   }
 
@@ -107,6 +131,8 @@ struct HttpServer::Core {
   net::io_context context;
   tcp::acceptor acceptor;
   net::steady_timer retry;
+  net::steady_timer look;  // for files of TLS that change
+  std::optional<TlsFiles> tls;
   uint16_t port = 0;
   std::vector<std::thread> threads;
 };

@@ -73,7 +73,7 @@ std::span<const Route> Routes() {
        true,
        PostDocuments,
        {200, 202, 400, 403, 409, 413, 415, 429, 500, 503, 504}},
-      {"GET", "/v1/adapters/{tenant}", true, GetAdapters, {200, 400, 403, 500}},
+      {"GET", "/v1/adapters/{tenant}", true, GetAdapters, {200, 400, 403, 500, 503}},
       {"GET", "/v1/adapters/{tenant}/events", true, GetAdapterEvents, {200, 400, 403}},
       {"GET",
        "/v1/adapters/{tenant}/{snapshot}/{file}",
@@ -107,6 +107,9 @@ HttpService::HttpService(const HttpOptions& options, Door& door, const EventLimi
       throw StartError("http.cors_origins: " + origin +
                        " is no origin: write it as https://shop.example");
     }
+  }
+  if (options_.tls_certificate_file.empty() != options_.tls_key_file.empty()) {
+    throw StartError("http.tls_certificate_file and http.tls_key_file: give both, or neither");
   }
   if (!options_.keys_file.empty()) {
     keys_.emplace(options_.keys_file);

@@ -53,19 +53,38 @@ void Session::Within(milliseconds limit) {
     if (aborted || self == nullptr || deadline != self->deadline_) return;
     self->timed_out_ = true;
     error_code ignored;
-    self->socket_.cancel(ignored);
+    self->wire_.socket().cancel(ignored);
+  });
+}
+
+void Session::Start() {
+  net::dispatch(Executor(), [self = shared_from_this()] { self->Begin(); });
+}
+
+void Session::Begin() {
+  const bool has_room = shop_.connections <= shop_.options.connections_max;
+  if (!wire_.is_tls()) {
+    if (has_room) return AwaitRequest();
+    return Refuse(
+        {503, "too_many_connections", "http.connections_max are open", "try again later", ""});
+  }
+  if (!has_room) return Close();  // a handshake costs more than a refusal is worth
+  Within(shop_.options.header_timeout);
+  wire_.AsyncHandshake([self = shared_from_this()](error_code error) {
+    if (error) return self->Close();
+    self->AwaitRequest();
   });
 }
 
 void Session::AwaitRequest() {
   if (buffer_.size() > 0) return ReadHead();  // sent ahead
   Within(shop_.options.idle_timeout);
-  socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](error_code error, size_t bytes) {
-                            if (error) return self->Close();
-                            self->buffer_.commit(bytes);
-                            self->ReadHead();
-                          });
+  wire_.async_read_some(buffer_.prepare(kReadBytes),
+                        [self = shared_from_this()](error_code error, size_t bytes) {
+                          if (error) return self->Close();
+                          self->buffer_.commit(bytes);
+                          self->ReadHead();
+                        });
 }
 
 void Session::ReadHead() {
@@ -77,7 +96,7 @@ void Session::ReadHead() {
   head_only_ = false;
   Within(shop_.options.header_timeout);
   http::async_read_header(
-      socket_, buffer_, *parser_,
+      wire_, buffer_, *parser_,
       [self = shared_from_this()](error_code error, size_t) { self->OnHead(error); });
 }
 
@@ -89,7 +108,7 @@ void Session::OnHead(error_code error) {
   }
   Within(shop_.options.write_timeout);
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  net::async_write(socket_, net::buffer(kContinue.data(), kContinue.size()),
+  net::async_write(wire_, net::buffer(kContinue.data(), kContinue.size()),
                    [self = shared_from_this()](error_code failed, size_t) {
                      if (failed) return self->Close();
                      self->ReadBody();
@@ -98,9 +117,9 @@ void Session::OnHead(error_code error) {
 
 void Session::ReadBody() {
   Within(shop_.options.body_timeout);
-  http::async_read(
-      socket_, buffer_, *parser_,
-      [self = shared_from_this()](error_code error, size_t) { self->OnRequest(error); });
+  http::async_read(wire_, buffer_, *parser_, [self = shared_from_this()](error_code error, size_t) {
+    self->OnRequest(error);
+  });
 }
 
 void Session::OnRequest(error_code error) {
@@ -353,7 +372,7 @@ void Session::RespondHead(const HttpResponse& answer, uint64_t body_bytes) {
 
 void Session::WriteResponse() {
   Within(shop_.options.write_timeout);
-  http::async_write(socket_, response_, [self = shared_from_this()](error_code error, size_t) {
+  http::async_write(wire_, response_, [self = shared_from_this()](error_code error, size_t) {
     if (error) return self->Close();
     self->Finish();
   });
@@ -377,7 +396,7 @@ void Session::BeginBody(const HttpResponse& head, std::optional<uint64_t> bytes)
   is_writing_ = true;
   if (!head.body.empty()) Send(head.body, false);
   Within(shop_.options.write_timeout);
-  http::async_write_header(socket_, *serializer_,
+  http::async_write_header(wire_, *serializer_,
                            [self = shared_from_this()](error_code error, size_t) {
                              self->is_writing_ = false;
                              if (error) return self->Close();
@@ -409,7 +428,7 @@ void Session::Pump() {
   }
   is_writing_ = true;
   Within(shop_.options.write_timeout);
-  net::async_write(socket_, net::buffer(pieces_.front()),
+  net::async_write(wire_, net::buffer(pieces_.front()),
                    [self = shared_from_this()](error_code error, size_t) {
                      self->is_writing_ = false;
                      if (error) return self->Close();
@@ -483,7 +502,7 @@ void Session::Beat() {
 
 // A client has nothing more to say on a feed; that it goes away is seen here.
 void Session::AwaitEnd() {
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
+  wire_.socket().async_wait(tcp::socket::wait_read, [self = shared_from_this()](error_code error) {
     if (!error) self->Close();
   });
 }
@@ -491,19 +510,22 @@ void Session::AwaitEnd() {
 void Session::Finish() {
   SetAnswering(false);
   if (keeps_alive_ && !shop_.is_ending) return AwaitRequest();
-  error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
   Within(kLinger);
+  if (wire_.is_tls()) {
+    return wire_.AsyncShutdown([self = shared_from_this()](error_code) { self->Close(); });
+  }
+  error_code ignored;
+  wire_.socket().shutdown(tcp::socket::shutdown_send, ignored);
   Linger(kLingerBytes);
 }
 
 void Session::Linger(size_t bytes) {
   buffer_.clear();
-  socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this(), bytes](error_code error, size_t got) {
-                            if (error || got >= bytes) return self->Close();
-                            self->Linger(bytes - got);
-                          });
+  wire_.async_read_some(buffer_.prepare(kReadBytes),
+                        [self = shared_from_this(), bytes](error_code error, size_t got) {
+                          if (error || got >= bytes) return self->Close();
+                          self->Linger(bytes - got);
+                        });
 }
 
 // The last that holds it lets it go: what the door still tells finds nobody.
@@ -515,7 +537,7 @@ void Session::Close() {
   ++deadline_;
   timer_.cancel();
   error_code ignored;
-  socket_.close(ignored);
+  wire_.socket().close(ignored);
 }
 
 }  // namespace nudge

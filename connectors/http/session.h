@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -25,6 +24,7 @@
 
 #include "connectors/http/http_options.h"
 #include "connectors/http/http_service.h"
+#include "connectors/http/wire.h"
 #include "stages/guarded.h"
 
 namespace nudge {
@@ -67,10 +67,12 @@ class Mailbox {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(boost::asio::ip::tcp::socket socket, Shop& shop, std::shared_ptr<Mailbox> mailbox)
-      : socket_(std::move(socket)),
-        timer_(socket_.get_executor()),
-        answer_timer_(socket_.get_executor()),
+  // Without a context: no TLS.
+  Session(Wire::Socket socket, std::shared_ptr<boost::asio::ssl::context> context, Shop& shop,
+          std::shared_ptr<Mailbox> mailbox)
+      : wire_(std::move(socket), std::move(context)),
+        timer_(wire_.get_executor()),
+        answer_timer_(wire_.get_executor()),
         shop_(shop),
         mailbox_(std::move(mailbox)) {
     ++shop_.connections;
@@ -82,17 +84,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  boost::asio::ip::tcp::socket::executor_type Executor() { return socket_.get_executor(); }
+  Wire::executor_type Executor() { return wire_.get_executor(); }
 
-  void Start() {
-    boost::asio::dispatch(Executor(), [self = shared_from_this()] {
-      if (self->shop_.connections <= self->shop_.options.connections_max) {
-        return self->AwaitRequest();
-      }
-      self->Refuse(
-          {503, "too_many_connections", "http.connections_max are open", "try again later", ""});
-    });
-  }
+  void Start();
 
   // What the door tells, of the event `at` of the request `turn`.
   void OnStored(uint64_t turn, size_t at);
@@ -107,6 +101,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   // ---- Reading ----
+  void Begin();
   void AwaitRequest();
   void ReadHead();
   void OnHead(boost::system::error_code error);
@@ -150,7 +145,7 @@ class Session : public std::enable_shared_from_this<Session> {
     if (answers != std::exchange(is_answering_, answers)) shop_.answering += answers ? 1 : -1u;
   }
 
-  boost::asio::ip::tcp::socket socket_;
+  Wire wire_;
   boost::asio::steady_timer timer_;         // of what is read or written
   boost::asio::steady_timer answer_timer_;  // of the outcomes
   Shop& shop_;
