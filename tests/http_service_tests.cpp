@@ -327,6 +327,20 @@ BOOST_AUTO_TEST_CASE(an_outcome_is_seen_by_whose_it_is_and_by_read_and_admin) {
              world.Send("GET", "/v1/outcomes/q-2", ben).body.size());
 }
 
+BOOST_AUTO_TEST_CASE(a_key_is_told_who_it_is_and_what_it_may) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk, Role::kFeedback}, "ann");
+  const std::string admin = world.Add({Role::kAdmin}, "adam", true);
+  world.Open();
+  BOOST_TEST(Json::parse(world.Send("GET", "/v1/caller", ann).body) ==
+             Json::parse(R"({"tenant": "acme", "user": "ann", "names_users": false,
+                             "roles": ["ask", "feedback"]})"));
+  BOOST_TEST(Json::parse(world.Send("GET", "/v1/caller", admin).body) ==
+             Json::parse(R"({"tenant": "acme", "user": "adam", "names_users": true,
+                             "roles": ["ask", "feedback", "ingest", "read", "admin"]})"));
+  BOOST_TEST(world.Send("GET", "/v1/caller", "").status == 401);
+}
+
 BOOST_AUTO_TEST_CASE(lessons_are_seen_by_whose_they_are_and_all_of_them_by_read_and_admin) {
   KeyedWorld world;
   const std::string ann = world.Add({Role::kAsk}, "ann");
@@ -416,7 +430,8 @@ BOOST_AUTO_TEST_CASE(openapi_has_the_routes_their_methods_and_their_statuses) {
       std::set<int> statuses;
       for (const auto& [status, response] : operation["responses"].items()) {
         statuses.insert(std::stoi(status));
-        for (const auto& [type, content] : response["content"].items()) {
+        const Json contents = response.value("content", Json::object());
+        for (const auto& [type, content] : contents.items()) {
           if (!content["schema"].contains("$ref")) continue;
           const std::string name = content["schema"]["$ref"];
           BOOST_TEST(api["components"]["schemas"].contains(name.substr(name.rfind('/') + 1)), name);

@@ -154,6 +154,25 @@ Handled GetOpenApi(const HttpRequest&, const Scene&) {
   return HttpResponse{200, "application/json", std::string(OpenApiText()), {}};
 }
 
+Handled GetCaller(const HttpRequest&, const Scene& scene) {
+  const Caller& caller = scene.caller;
+  HttpResponse response;
+  JsonWriter json(response.body);
+  json.Raw(R"({"tenant":)");
+  if (caller.open) {
+    json.Raw(R"(null,"user":null)");  // whatever a request says
+  } else {
+    json.Text(caller.tenant).Raw(R"(,"user":)").Text(caller.user);
+  }
+  json.Raw(R"(,"names_users":)").Bool(caller.open || caller.names_users).Raw(R"(,"roles":[)");
+  bool first = true;
+  for (const Role role : kRoles) {
+    if (caller.May(role)) json.Raw(std::exchange(first, false) ? "" : ",").Text(Name(role));
+  }
+  json.Raw("]}");
+  return response;
+}
+
 Handled GetModels(const HttpRequest&, const Scene& scene) {
   HttpResponse response;
   JsonWriter json(response.body);

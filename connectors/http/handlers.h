@@ -40,6 +40,8 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene);
 // As OpenAI's clients speak it.
 Handled PostChatCompletions(const HttpRequest& request, const Scene& scene);
 Handled GetModels(const HttpRequest& request, const Scene& scene);
+// Who the key is, and what it may do.
+Handled GetCaller(const HttpRequest& request, const Scene& scene);
 Handled PostFeedback(const HttpRequest& request, const Scene& scene);
 // What the tenant's model was taught: all of it for read and admin, else the caller's own.
 Handled GetLessons(const HttpRequest& request, const Scene& scene);

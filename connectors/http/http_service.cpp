@@ -63,6 +63,7 @@ std::span<const Route> Routes() {
        PostChatCompletions,
        {200, 202, 400, 403, 404, 409, 413, 415, 429, 500, 503, 504}},
       {"GET", "/v1/models", true, GetModels, {200}},
+      {"GET", "/v1/caller", true, GetCaller, {200}},
       {"POST",
        "/v1/feedback",
        true,
@@ -85,6 +86,7 @@ std::span<const Route> Routes() {
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
       {"GET", "/", false, GetPage, {200}},
       {"GET", "/page.js", false, GetPage, {200}},
+      {"GET", "/lessons.js", false, GetPage, {200}},
       {"GET", "/page.css", false, GetPage, {200}},
   };
   return kRoutes;
