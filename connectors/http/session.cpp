@@ -448,6 +448,10 @@ void Session::SendFile(HttpFile file) {
 
 void Session::ReadPiece() {
   const uint64_t bytes = std::min<uint64_t>(kFilePieceBytes, file_->end - file_->begin);
+  answer_timer_.expires_after(shop_.options.answer_timeout);
+  answer_timer_.async_wait([self = shared_from_this(), turn = turn_](error_code aborted) {
+    if (!aborted && turn == self->turn_ && self->file_) self->Close();
+  });
   net::post(shop_.errands, [weak = weak_from_this(), mailbox = mailbox_, turn = turn_,
                             file = file_->file, begin = file_->begin, bytes] {
     std::optional<std::string> piece = ReadAt(*file, begin, bytes);
@@ -459,6 +463,7 @@ void Session::ReadPiece() {
 
 void Session::OnRead(uint64_t turn, std::optional<std::string> piece) {
   if (turn != turn_ || !file_) return;
+  answer_timer_.cancel();
   if (!piece) return Close();  // the head has promised more: a body that ends early says so
   file_->begin += piece->size();
   const bool is_last = file_->begin == file_->end;
