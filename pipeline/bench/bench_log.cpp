@@ -1,4 +1,7 @@
 // `nudge bench log`: how fast events become durable, beside the disk's own syncs.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <optional>
 
@@ -58,6 +61,23 @@ class Clients {
   bool refused_ GUARDED_BY(mutex_) = false;
   size_t waiting_ GUARDED_BY(mutex_) = 0;
 };
+
+// Median milliseconds of a write of so many bytes and its fdatasync, at the end of a file.
+double DiskSyncMs(const std::string& folder, size_t bytes) {
+  constexpr int kRounds = 200;
+  Result<Descriptor> file = OpenFile(folder + "/plain", O_RDWR | O_CREAT | O_TRUNC);
+  if (!file.ok()) throw StartError(folder + ": " + file.error().message);
+  const std::string block(bytes, 'x');
+  std::vector<double> ms;
+  for (int round = 0; round < kRounds; ++round) {
+    ms.push_back(MsOf([&] {
+      if (!WriteAll(*file, block).ok() || fdatasync(**file) != 0) {
+        throw StartError(folder + ": cannot be written: make room there");
+      }
+    }));
+  }
+  return Median(std::move(ms));
+}
 
 }  // namespace
 

@@ -1,8 +1,6 @@
 #include "pipeline/bench/bench_tools.h"
 
-#include <fcntl.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -10,7 +8,6 @@
 #include <filesystem>
 #include <iterator>
 
-#include "stages/files.h"
 #include "stages/hash.h"
 
 namespace nudge {
@@ -40,22 +37,6 @@ double Quantile(std::vector<double> values, double of) {
   std::sort(values.begin(), values.end());
   return values[std::min(values.size() - 1,
                          static_cast<size_t>(of * static_cast<double>(values.size())))];
-}
-
-double DiskSyncMs(const std::string& folder, size_t bytes) {
-  constexpr int kRounds = 200;
-  Result<Descriptor> file = OpenFile(folder + "/plain", O_RDWR | O_CREAT | O_TRUNC);
-  if (!file.ok()) throw StartError(folder + ": " + file.error().message);
-  const std::string block(bytes, 'x');
-  std::vector<double> ms;
-  for (int round = 0; round < kRounds; ++round) {
-    ms.push_back(MsOf([&] {
-      if (!WriteAll(*file, block).ok() || fdatasync(**file) != 0) {
-        throw StartError(folder + ": cannot be written: make room there");
-      }
-    }));
-  }
-  return Median(std::move(ms));
 }
 
 std::string RandomWords(size_t count, uint64_t seed) {

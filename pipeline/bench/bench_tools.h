@@ -27,9 +27,6 @@ double MsOf(Body&& body) {
       .count();
 }
 
-// Median milliseconds of a write of so many bytes and its fdatasync, at the end of a file.
-double DiskSyncMs(const std::string& folder, size_t bytes);
-
 // Words that `seed` draws, and a chat that asks them.
 std::string RandomWords(size_t count, uint64_t seed);
 std::vector<ChatMessage> RandomChat(size_t words, uint64_t seed);

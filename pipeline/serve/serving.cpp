@@ -127,8 +127,9 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
       processor_(options_.processor,
                  {.on_outcome =
                       [this](const OutcomeLine& line) {
-                        door_.Deliver(line);
+                        // First what is told of snapshots: whoever has the answer finds it there.
                         snapshots_.Add(line.offset, line.bytes);
+                        door_.Deliver(line);
                         eraser_.Look(line);
                       },
                   .on_lesson = {},
