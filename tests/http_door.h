@@ -51,7 +51,8 @@ class StandInDoor final : public Door {
 
   // What was asked for, and nothing else.
   Result<std::string> Lessons(const LessonsAsked& asked) const override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !holds_disk_; });
     if (failure_) return *failure_;
     return "{\"of\":\"" + asked.tenant + "/" + asked.user.value_or("*") + "/" +
            (asked.after ? std::to_string(*asked.after) : "-") + "/" +
@@ -94,6 +95,10 @@ class StandInDoor final : public Door {
   }
   void Withhold(bool withholds) {
     Set([&] { withholds_ = withholds; });
+  }
+  // Whoever reads the disk waits for as long.
+  void HoldDisk(bool holds) {
+    Set([&] { holds_disk_ = holds; });
   }
   void Stream(std::vector<std::string> tokens) {
     Set([&] { tokens_ = std::move(tokens); });
@@ -199,7 +204,8 @@ class StandInDoor final : public Door {
   std::optional<SnapshotShelf> shelf_{""};
   SnapshotBoard board_{3};
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  mutable std::condition_variable changed_;
+  bool holds_disk_ = false;
   bool done_ = false;
   bool stalls_ = false;
   bool withholds_ = false;
