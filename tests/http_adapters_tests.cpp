@@ -53,6 +53,8 @@ class Shelf {
   const HttpServer server;
 };
 
+constexpr uint32_t kManyLayers = 128;
+
 std::string NameOf(const SnapshotRef& snapshot) {
   return snapshot.uri.substr(snapshot.uri.rfind('/') + 1);
 }
@@ -142,11 +144,12 @@ BOOST_AUTO_TEST_CASE(a_long_list_comes_page_by_page) {
 
 BOOST_AUTO_TEST_CASE(a_file_comes_in_ranges_and_not_again_to_whom_has_it) {
   Shelf shelf;
-  const SnapshotRef snapshot = WriteSample(shelf.folder(), "acme", 7);
+  const SnapshotRef snapshot = WriteSample(shelf.folder(), "acme", 7, 1, kManyLayers);
   const std::string path = "/v1/adapters/acme/" + NameOf(snapshot) + "/adapter.gguf";
   const std::string whole = FileBytes(shelf.folder() + "/" + snapshot.uri + "/adapter.gguf");
   const std::string tag = "\"" + snapshot.sha256 + "\"";
   const size_t size = whole.size();
+  BOOST_TEST(size > 512'000);  // more than one piece
   const auto get = [&](const std::string& headers) { return shelf.Get(path, headers); };
   BOOST_TEST((get("").body == whole));
   BOOST_TEST((shelf.Get("/v1/adapters/acme/7/adapter.gguf").body == whole));
@@ -188,6 +191,33 @@ BOOST_AUTO_TEST_CASE(a_file_comes_in_ranges_and_not_again_to_whom_has_it) {
   connection.Send(Request("GET", path) + Request("GET", path, "", "Range: bytes=0-0\r\n"));
   BOOST_TEST((connection.Receive().body == whole));
   BOOST_TEST((connection.Receive().body == whole.substr(0, 1)));
+}
+
+BOOST_AUTO_TEST_CASE(a_file_that_somebody_stops_taking_keeps_no_place) {
+  HttpOptions options = AnyPort();
+  options.write_timeout = milliseconds(200);
+  options.connections_max = 2;
+  Shelf shelf(options);
+  WriteSample(shelf.folder(), "acme", 7, 1, kManyLayers);
+  const std::string request = Request("GET", "/v1/adapters/acme/7/adapter.gguf");
+  std::string many;
+  for (int i = 0; i < 50; ++i) many += request;
+  Connection stuck(shelf.server.port());  // takes nothing
+  stuck.Send(many);
+  {
+    Connection gone(shelf.server.port());
+    gone.Send(request);
+    gone.ReadTo("\r\n\r\n");
+  }
+  bool both = false;
+  for (int i = 0; i < 600 && !both; ++i) {
+    Connection first(shelf.server.port()), second(shelf.server.port());
+    first.Send(Request("GET", "/v1/models"));
+    second.Send(Request("GET", "/v1/models"));
+    both = first.Receive().status == 200 && second.Receive().status == 200;
+    if (!both) std::this_thread::sleep_for(milliseconds(10));
+  }
+  BOOST_TEST(both);
 }
 
 BOOST_AUTO_TEST_CASE(nothing_but_a_manifests_files_is_opened_however_it_is_called) {

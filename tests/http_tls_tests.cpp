@@ -108,7 +108,7 @@ BOOST_AUTO_TEST_CASE(requests_are_answered_through_tls_1_2_and_1_3_and_through_n
 
 BOOST_AUTO_TEST_CASE(a_large_file_comes_whole_through_tls) {
   Secured world;
-  const SnapshotRef snapshot = WriteSample(world.folder.path() + "/snapshots", "acme", 7);
+  const SnapshotRef snapshot = WriteSample(world.folder.path() + "/snapshots", "acme", 7, 1, 128);
   world.door.ServeSnapshots(world.folder.path() + "/snapshots");
   const HttpServer server(world.options, world.door);
   const Seen seen = Ask(server.port(), Request("GET", "/v1/adapters/acme/7/adapter.gguf", "",

@@ -9,11 +9,12 @@
 
 namespace nudge::testing {
 
-// Writes one of the tenant's version into the snapshot folder; other seeds are other weights.
+// Writes one of the tenant's version into the snapshot folder; other seeds are other weights, a
+// layer has some 5 KB.
 inline SnapshotRef WriteSample(const std::string& folder, const std::string& tenant,
-                               uint32_t version, uint64_t seed = 1) {
+                               uint32_t version, uint64_t seed = 1, uint32_t layers = 2) {
   LoraWeights weights;
-  weights.shape.layers = 2;
+  weights.shape.layers = layers;
   weights.shape.rank = 4;
   weights.shape.alpha = 8;
   weights.shape.in = {32, 32, 32, 32, 32, 32, 48};
