@@ -1,10 +1,11 @@
 // What a tenant's model was taught: the list, its curve, the version that answers, and the way back.
 //
-//   /v1/lessons every kLookEveryMs, while the page is seen -> list, curve
+//   /v1/lessons, while the page is seen -> list, curve
 //   rollback, where /v1/caller may -> /v1/events
 "use strict";
 
-const kLookEveryMs = 2000;
+const kLookEveryS = 10;      // each look is one of the key's requests
+const kSoonLooks = 8;        // one a second, once something was taught
 const kPageLessons = 200;
 const kLessonsKept = 1000;   // that the curve shows
 const kLessonsListed = 30;
@@ -16,6 +17,8 @@ let serving = null;   // the version that answers; null: not known yet
 let matching = 0;
 let drawn = "";        // what the page shows
 let looking = false;
+let soon = 0;         // looks that follow each other quickly
+let waitS = 0;        // until the next look
 let started = 0;      // counts keys: what another one's request brings comes too late
 
 // What became of a lesson, as TEXTS has it.
@@ -117,6 +120,12 @@ async function showLessons() {
   }
 }
 
+// What was just said shows once the state has it.
+function lookSoon() {
+  soon = kSoonLooks;
+  waitS = 0;
+}
+
 // For the key that is there now.
 async function startLessons() {
   const of = ++started;
@@ -145,7 +154,7 @@ async function rollBack() {
     const said = outcome.data;
     if (said.code) throw new Error(`${said.message}. ${said.remedy}`);
     told.textContent = text().taught + said.summary;
-    showLessons();
+    lookSoon();
   } catch (error) {
     told.textContent = text().failed + error.message;
   }
@@ -165,8 +174,11 @@ element("rollback-yes").addEventListener("click", () => {
   rollBack();
 });
 setInterval(() => {
-  if (!document.hidden && !element("rollback-dialog").open) showLessons();
-}, kLookEveryMs);
+  if (document.hidden || element("rollback-dialog").open || --waitS > 0) return;
+  waitS = soon > 0 ? 1 : kLookEveryS;
+  soon = Math.max(0, soon - 1);
+  showLessons();
+}, 1000);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) showLessons();
 });

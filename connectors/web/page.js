@@ -204,7 +204,7 @@ async function teach(item, feedback) {
   try {
     const receipt = await call("/v1/feedback", { answer_id: item.dataset.event, ...feedback });
     told.textContent = text().taught + receipt.summary;
-    showLessons();
+    lookSoon();
     return true;
   } catch (error) {
     told.textContent = text().failed + error.message;
