@@ -1,10 +1,16 @@
 #include "pipeline/lesson_book.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <map>
+#include <set>
 #include <utility>
 
+#include "connectors/json_writer.h"
+#include "pipeline/state/state_database.h"
 #include "pipeline/state/state_store.h"
+#include "stages/table.h"
 
 namespace nudge {
 namespace {
@@ -57,14 +63,18 @@ struct Book {
   std::vector<TaughtLesson> Lessons() {
     std::vector<TaughtLesson> lessons;
     for (Lineage::LessonView& view : lineage.Lessons()) {
-      TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt};
-      const auto text = kept.find(lesson.view.place);
-      if (text != kept.end()) lesson.kept = std::move(text->second);
-      const auto result = results.find(lesson.view.place);
-      if (result != results.end()) lesson.result = std::move(result->second);
-      lessons.push_back(std::move(lesson));
+      lessons.push_back({std::move(view), std::nullopt, std::nullopt});
+      Complete(lessons.back());
     }
     return lessons;
+  }
+
+  // Moves what was read of its text and its result into the lesson.
+  void Complete(TaughtLesson& lesson) {
+    const auto text = kept.find(lesson.view.place);
+    if (text != kept.end()) lesson.kept = std::move(text->second);
+    const auto result = results.find(lesson.view.place);
+    if (result != results.end()) lesson.result = std::move(result->second);
   }
 };
 
@@ -89,6 +99,90 @@ Result<Nothing> ReadFile(const std::string& path, const std::optional<TenantId>&
 std::string WhyNot(const LessonResult& result) {
   return "set aside: " + std::string(WhyOf(result.report.verdict)) +
          (result.is_final ? " (refused for good: tried again in vain, or too many waited)" : "");
+}
+
+void WriteNames(const std::set<std::string>& names, JsonWriter& json) {
+  json.Raw("[");
+  bool first = true;
+  for (const std::string& name : names) {
+    if (!std::exchange(first, false)) json.Raw(",");
+    json.Text(name);
+  }
+  json.Raw("]");
+}
+
+template <class Value, class Write>
+void OrNull(const Value& value, JsonWriter& json, const Write& write) {
+  if (value) {
+    write(*value);
+  } else {
+    json.Raw("null");
+  }
+}
+
+std::string_view Name(Lineage::Standing standing) {
+  constexpr std::string_view kNames[] = {"serves",       "comes",     "set_aside",
+                                         "not_admitted", "forgotten", "dropped",
+                                         "too_old",      "replaced",  "taken_back"};
+  return kNames[static_cast<size_t>(standing)];
+}
+
+void WriteKept(const TaughtLesson& lesson, JsonWriter& json) {
+  const KeptLesson& kept = *lesson.kept;
+  json.Raw(R"(,"question":)").Text(lesson.question());
+  json.Raw(R"(,"answer":)").Text(kept.example.shown);
+  json.Raw(R"(,"correction":)");
+  OrNull(kept.example.correction, json, [&](const std::string& text) { json.Text(text); });
+  json.Raw(R"(,"reward":)").Number(kept.example.reward);
+  json.Raw(R"(,"comment":)").Text(kept.comment);
+}
+
+void WriteResult(const LessonResult& result, JsonWriter& json) {
+  const LessonReport& report = result.report;
+  json.Raw(R"(,"accepted":)").Bool(report.accepted);
+  json.Raw(R"(,"set_aside":)").Text(WhyOf(report.verdict));
+  json.Raw(R"(,"final":)").Bool(result.is_final);
+  json.Raw(R"(,"evidence":)");
+  OrNull(report.evidence, json, [&](double evidence) { json.Number(evidence); });
+  json.Raw(R"(,"canary_drop":)").Number(report.canary_drop);
+  json.Raw(R"(,"nll_before":)").Number(report.nll_before);
+  json.Raw(R"(,"nll_after":)");
+  OrNull(report.nll_after, json, [&](double nll) { json.Number(nll); });
+  json.Raw(R"(,"loss":)").Number(report.loss);
+  json.Raw(R"(,"kl":)").Number(report.kl);
+  json.Raw(R"(,"tokens":)").Integer(report.tokens);
+  json.Raw(R"(,"error":)").Text(result.error);
+}
+
+// Adds the rows of a kind with an id in [first, last] to the tenant's book.
+Result<Nothing> AddRows(StateDatabase& database, Book& book, const TenantId& tenant,
+                        const std::string& kind, const std::string& first,
+                        const std::string& last) {
+  Result<Changes> rows = database.ReadRows(kind, tenant, first, last);
+  if (!rows.ok()) return rows.error();
+  for (Change& row : *rows) {
+    if (Result<Nothing> added = book.Add(std::move(row)); !added.ok()) return added;
+  }
+  return Nothing{};
+}
+
+// All that a lineage is saved as.
+Result<Nothing> AddLineage(StateDatabase& database, Book& book, const TenantId& tenant) {
+  const std::string last = RowId(std::numeric_limits<uint64_t>::max());
+  for (const std::string_view kind :
+       {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind}) {
+    Result<Nothing> added =
+        AddRows(database, book, tenant, std::string(kOfRespond) + std::string(kind), "", last);
+    if (!added.ok()) return added;
+  }
+  return Nothing{};
+}
+
+uint64_t BytesOf(const KeptLesson& kept) {
+  uint64_t bytes =
+      kept.example.shown.size() + kept.comment.size() + kept.example.correction.value_or("").size();
+  if (!kept.example.chat.empty()) bytes += kept.example.question_bytes;
+  return bytes;
 }
 
 }  // namespace
@@ -129,6 +223,73 @@ Result<std::vector<TenantLessons>> ReadLessons(const std::string& path,
     if (Result<Nothing> read = ReadFile(file, tenant, all); !read.ok()) return read.error();
   }
   return all;
+}
+
+Result<LessonsPage> ReadLessonsPage(const std::string& path, const LessonsWanted& wanted) {
+  StateDatabase database(path);
+  if (auto opened = database.Open(StateDatabase::Access::kBeside); !opened.ok()) {
+    return opened.error();
+  }
+  if (auto begun = database.Begin(); !begun.ok()) return begun.error();
+  const Result<StateMeta> meta = database.ReadMeta();
+  if (!meta.ok()) return meta.error();
+  Book book;
+  if (auto added = AddLineage(database, book, wanted.tenant); !added.ok()) return added.error();
+  LessonsPage page;
+  page.events = meta->events;
+  page.tenant = {wanted.tenant, meta->partition, book.lineage.serving(), {}};
+  uint64_t bytes = 0;
+  for (Lineage::LessonView& view : book.lineage.Lessons()) {
+    if (wanted.user && view.taught.user != *wanted.user) continue;
+    ++page.matching;
+    TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt};
+    if (page.after || (wanted.after && lesson.event() <= *wanted.after)) continue;
+    auto& lessons = page.tenant.lessons;
+    if (lessons.size() == wanted.lessons_max) {
+      page.after = lessons.back().event();
+      continue;
+    }
+    const std::string id = RowId(lesson.view.place);
+    for (const char* kind : {TenantAdapters::kJournalKind, TenantAdapters::kResultKind}) {
+      Result<Nothing> added =
+          AddRows(database, book, wanted.tenant, std::string(kOfExecutor) + kind, id, id);
+      if (!added.ok()) return added.error();
+    }
+    book.Complete(lesson);
+    const uint64_t more = lesson.kept ? BytesOf(*lesson.kept) : 0;
+    if (!lessons.empty() && bytes + more > wanted.bytes_max) {
+      page.after = lessons.back().event();
+      continue;
+    }
+    bytes += more;
+    lessons.push_back(std::move(lesson));
+  }
+  return page;
+}
+
+std::string LessonJson(const TenantLessons& tenant, const TaughtLesson& lesson) {
+  const Lineage::LessonView& view = lesson.view;
+  std::string out;
+  JsonWriter json(out);
+  json.Raw(R"({"tenant":)").Text(tenant.tenant);
+  json.Raw(R"(,"partition":)").Integer(tenant.partition);
+  json.Raw(R"(,"event":)").Integer(lesson.event());
+  json.Raw(R"(,"event_source":)").Text(view.taught.source);
+  json.Raw(R"(,"event_id":)").Text(view.taught.id);
+  json.Raw(R"(,"query_source":)").Text(view.taught.query_source);
+  json.Raw(R"(,"query_id":)").Text(view.taught.query_id);
+  json.Raw(R"(,"user":)").Text(view.taught.user);
+  json.Raw(R"(,"people":)");
+  WriteNames(view.people, json);
+  json.Raw(R"(,"step":)").Integer(view.step);
+  json.Raw(R"(,"makes_version":)");
+  OrNull(view.makes, json, [&](Version version) { json.Integer(version); });
+  json.Raw(R"(,"standing":)").Text(Name(view.standing));
+  json.Raw(R"(,"in_effect":)").Text(InEffect(lesson));
+  if (lesson.kept) WriteKept(lesson, json);
+  if (lesson.result) WriteResult(*lesson.result, json);
+  json.Raw("}");
+  return out;
 }
 
 std::string InEffect(const TaughtLesson& lesson) {

@@ -1,8 +1,9 @@
 // What tenants' models were taught, read out of a saved state:
-// state folder, file or output folder -> [ReadLessons] -> Lessons of each tenant.
+//   state folder, file or output folder -> [ReadLessons] -> lessons of each tenant
+//   state file of this process, a place in it -> [ReadLessonsPage] -> some lessons of one tenant
 //
-// For commands. Reads while a process writes, and changes nothing. Blocking calls, any thread; the
-// texts of a tenant's lessons are in memory at once.
+// Reads while a process writes, and changes nothing. Blocking calls, any thread. ReadLessons is for
+// commands: it checks the whole file, and has the texts of a tenant's lessons in memory at once.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,30 @@ struct TenantLessons {
 // kUnreadableFile, where there is no state, or one that is damaged or of another build.
 Result<std::vector<TenantLessons>> ReadLessons(const std::string& path,
                                                const std::optional<TenantId>& tenant);
+
+// Which lessons a page has.
+struct LessonsWanted {
+  TenantId tenant;
+  std::optional<std::string> user;  // of this one alone; one that has left has no user
+  std::optional<uint64_t> after;    // only those of later events
+  size_t lessons_max = 100;
+  uint64_t bytes_max = 1 << 20;  // of their texts; one lesson comes however long it is
+};
+
+struct LessonsPage {
+  uint64_t events = 0;            // that the state has applied
+  TenantLessons tenant;           // with the page's lessons
+  size_t matching = 0;            // of the user, on all pages
+  std::optional<uint64_t> after;  // of the next page; nothing: this was the last one
+};
+
+// For the process that writes the state alone: `path` is its file. Reads the tenant's tree and the
+// texts of the page, and checks what it reads. Without lessons the page is empty. Errors as
+// ReadLessons.
+Result<LessonsPage> ReadLessonsPage(const std::string& path, const LessonsWanted& wanted);
+
+// A lesson as one JSON object, as docs/HTTP.md lists its members.
+std::string LessonJson(const TenantLessons& tenant, const TaughtLesson& lesson);
 
 // Whether a lesson is in effect, and if not why: a phrase for people that begins with "yes" where
 // it is.

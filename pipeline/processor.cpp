@@ -186,6 +186,22 @@ std::shared_ptr<Barrier> Processor::NextBarrier(Partition& partition) {
   return std::make_shared<Barrier>(Graph::kBarrierParts, follows, add);
 }
 
+// By the clock, which decides when the state is saved, never what is in it.
+bool Processor::IsCutDue(const Partition& partition) const {
+  return state_ && options_.checkpoint_every.count() > 0 &&
+         partition.next_ordinal > partition.last_barrier &&
+         std::chrono::steady_clock::now() >= partition.uncut_since + options_.checkpoint_every;
+}
+
+// Where no event comes on which a barrier could ride.
+void Processor::TakeDueCuts() {
+  for (auto& [number, partition] : partitions_) {
+    if (IsCutDue(partition) && credits_.WaitUntilIdle(std::chrono::milliseconds(0), number)) {
+      graph_.AddTo(number, NextBarrier(partition));
+    }
+  }
+}
+
 Result<Nothing> Processor::Restore(int32_t number) {
   ENSURE(!partitions_.contains(number));
   Partition& partition = partitions_[number];
@@ -287,6 +303,7 @@ Result<Nothing> Processor::Pump(const std::atomic<bool>& stop) {
       continue;
     }
     PushGathered();
+    TakeDueCuts();
     if (*pull == Source::Pull::kEnd && blocked_.empty()) break;
   }
   PushGathered();
@@ -378,6 +395,9 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
         std::memory_order_relaxed);
   }
   auto origin = std::make_shared<Origin>();
+  if (partition.next_ordinal == partition.last_barrier) {
+    partition.uncut_since = std::chrono::steady_clock::now();
+  }
   origin->sequence = Sequence::Of(record.partition, partition.next_ordinal++);
   origin->stay = partition.stay;
   origin->offset = record.offset;
@@ -388,7 +408,8 @@ Result<Nothing> Processor::PushRecord(Partition& partition, Record& record) {
     origin->bytes_total = record.refusal->bytes_total;
   }
   std::shared_ptr<Barrier> barrier;
-  if (state_ && partition.next_ordinal % options_.checkpoint_every_events == 0) {
+  if (state_ &&
+      (partition.next_ordinal % options_.checkpoint_every_events == 0 || IsCutDue(partition))) {
     barrier = NextBarrier(partition);
   }
   partition.facts->next_offset.store(record.offset + 1, std::memory_order_relaxed);

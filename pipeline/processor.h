@@ -16,7 +16,8 @@
 //   8. Emit::Apply compares each chain with the recorded one
 //   9. from the committed offset on, outcomes are written
 // A cut:
-//   1. PushRecord lets a Barrier ride on an event (TakeCut, with nothing inside: Graph::AddTo)
+//   1. PushRecord lets a Barrier ride on an event (TakeCut and TakeDueCuts, with nothing inside:
+//      Graph::AddTo)
 //   2. recall, index, adapt, prompt, respond add what changed, having applied the event
 //   3. Executor::AddBarrier adds versions, answers, learners, once the jobs before it are done
 //   4. Emit::AddPosition adds where the outcome log stands
@@ -87,7 +88,8 @@ class Processor final : private PartitionListener {
  private:
   struct Partition {
     uint64_t next_ordinal = 0;
-    uint64_t last_barrier = 0;  // ordinal after the event that carried it
+    uint64_t last_barrier = 0;                          // ordinal after the event that carried it
+    std::chrono::steady_clock::time_point uncut_since;  // of the first event behind last_barrier
     std::map<int64_t, std::shared_ptr<const RecordedOutcome>> recorded;  // still to be replayed
     int64_t recorded_until = 0;  // the outcomes from here to the committed ones are not read yet
     int64_t committed_offset = 0;
@@ -106,6 +108,8 @@ class Processor final : private PartitionListener {
   Result<std::shared_ptr<const RecordedOutcome>> RecordedFor(Partition& partition,
                                                              const Record& record);
   std::shared_ptr<Barrier> NextBarrier(Partition& partition);
+  bool IsCutDue(const Partition& partition) const;
+  void TakeDueCuts();
   bool TakeCut(int32_t number, Partition& partition, std::chrono::milliseconds timeout);
   void Forget(int32_t number);
   Result<Nothing> Pump(const std::atomic<bool>& stop);

@@ -34,6 +34,8 @@ struct ProcessorOptions {
   std::string configuration_sha256;         // of the semantic configuration
   std::optional<int32_t> partition_count;   // of the input, where it has a number of them
   uint64_t checkpoint_every_events = 1000;  // per partition, 1..
+  // After an event, in which the state has it, unless lessons hold up the cut; 0: no such limit.
+  std::chrono::milliseconds checkpoint_every{0};
   bool checkpoint_at_end = true;
   // Outcomes that a restore reads back at once, to repeat the events after its state; 1..
   uint64_t read_back_bytes = 128ull << 20;

@@ -16,6 +16,8 @@
 #include "connectors/codec.h"
 #include "connectors/erased_outcomes.h"
 #include "connectors/http/door.h"
+#include "pipeline/serve/snapshot_board.h"
+#include "pipeline/serve/snapshot_shelf.h"
 
 namespace nudge::testing {
 
@@ -47,6 +49,33 @@ class StandInDoor final : public Door {
 
   std::vector<std::string> Models() const override { return {"stand-in"}; }
 
+  // What was asked for, and nothing else.
+  Result<std::string> Lessons(const LessonsAsked& asked) const override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !holds_disk_; });
+    if (failure_) return *failure_;
+    return "{\"of\":\"" + asked.tenant + "/" + asked.user.value_or("*") + "/" +
+           (asked.after ? std::to_string(*asked.after) : "-") + "/" +
+           std::to_string(asked.lessons_max) + "\"}";
+  }
+
+  // What lies in a folder of snapshots, and news that a test tells.
+  Result<std::vector<PublishedSnapshot>> Snapshots(const SnapshotsAsked& asked) const override {
+    return shelf_->List(asked);
+  }
+  Result<std::optional<SnapshotFile>> OpenSnapshotFile(const std::string& tenant,
+                                                       const std::string& snapshot,
+                                                       const std::string& file) const override {
+    return shelf_->Open(tenant, snapshot, file);
+  }
+  std::shared_ptr<void> WatchSnapshots(
+      const std::string& tenant, std::optional<int64_t> after,
+      std::function<void(const SnapshotNews& news)> tell) override {
+    return board_.Watch(tenant, after, std::move(tell));
+  }
+  void ServeSnapshots(const std::string& folder) { shelf_.emplace(folder); }
+  SnapshotBoard& board() { return board_; }
+
   // The outcome is gone, as after a nudge.forget.
   void Erase(const std::string& tenant, const std::string& id) {
     Set([&] {
@@ -66,6 +95,10 @@ class StandInDoor final : public Door {
   }
   void Withhold(bool withholds) {
     Set([&] { withholds_ = withholds; });
+  }
+  // Whoever reads the disk waits for as long.
+  void HoldDisk(bool holds) {
+    Set([&] { holds_disk_ = holds; });
   }
   void Stream(std::vector<std::string> tokens) {
     Set([&] { tokens_ = std::move(tokens); });
@@ -168,8 +201,11 @@ class StandInDoor final : public Door {
     return answer;
   }
 
+  std::optional<SnapshotShelf> shelf_{""};
+  SnapshotBoard board_{3};
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  mutable std::condition_variable changed_;
+  bool holds_disk_ = false;
   bool done_ = false;
   bool stalls_ = false;
   bool withholds_ = false;

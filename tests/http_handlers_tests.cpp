@@ -629,6 +629,7 @@ BOOST_AUTO_TEST_CASE(the_page_is_served_as_it_stands_in_the_sources) {
   for (const auto& [path, file] :
        std::map<std::string, std::string>{{"/", "web/index.html"},
                                           {"/page.js", "web/page.js"},
+                                          {"/lessons.js", "web/lessons.js"},
                                           {"/page.css", "web/page.css"},
                                           {"/openapi.json", "http/openapi.json"}}) {
     const Answer answer = world.Get(path);
@@ -638,7 +639,7 @@ BOOST_AUTO_TEST_CASE(the_page_is_served_as_it_stands_in_the_sources) {
   const std::string policy = world.Get("/").headers.at("Content-Security-Policy");
   BOOST_TEST(policy.starts_with("default-src 'none'"));
   // Nothing of the page comes from elsewhere, and nothing is set as HTML.
-  for (const char* file : {"web/index.html", "web/page.js", "web/page.css"}) {
+  for (const char* file : {"web/index.html", "web/page.js", "web/lessons.js", "web/page.css"}) {
     for (const char* foreign : {"http://", "https://", "innerHTML", "insertAdjacent", "eval("}) {
       BOOST_TEST(source(file).find(foreign) == std::string::npos, file << ": " << foreign);
     }

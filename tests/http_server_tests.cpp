@@ -237,6 +237,29 @@ BOOST_AUTO_TEST_CASE(a_client_that_goes_away_cancels_nothing) {
   BOOST_TEST(door.Log().size() == 2);
 }
 
+BOOST_AUTO_TEST_CASE(a_disk_that_does_not_answer_holds_nobody_for_ever_and_no_other_request) {
+  StandInDoor door;
+  HttpOptions options = Patient();
+  options.answer_timeout = milliseconds(100);
+  auto server = std::make_unique<HttpServer>(options, door);
+  door.HoldDisk(true);
+  Connection waits(server->port());
+  waits.Send(Request("GET", "/v1/lessons"));
+  BOOST_TEST(Call(server->port(), Request("POST", "/v1/chat/completions", ChatBody())).status ==
+             200);
+  const Reply reply = waits.Receive();
+  BOOST_TEST(reply.status == 503);
+  BOOST_TEST(CodeOf(reply) == "busy");
+  waits.Send(kModels);  // the connection is still good
+  BOOST_TEST(waits.Receive().status == 200);
+  Connection goes(server->port());
+  goes.Send(Request("GET", "/v1/lessons"));
+  std::this_thread::sleep_for(milliseconds(20));
+  door.HoldDisk(false);
+  BOOST_TEST(Call(server->port(), Request("GET", "/v1/lessons")).status == 200);
+  server.reset();
+}
+
 BOOST_AUTO_TEST_CASE(connections_beyond_the_most_are_told_so) {
   StandInDoor door;
   HttpOptions options = Patient();

@@ -11,6 +11,7 @@
 
 #include "connectors/http/embedded.h"
 #include "connectors/http/http_service.h"
+#include "connectors/http/request_target.h"
 #include "tests/http_door.h"
 #include "tests/temp_folder.h"
 
@@ -42,9 +43,13 @@ class KeyedWorld {
                     const std::string& body = "", Headers headers = {}) {
     headers.try_emplace("content-type", "application/json");
     if (!key.empty()) headers.emplace("authorization", "Bearer " + key);
-    HttpServed served =
-        service_->Take({method, path, {}, std::move(headers), body}, now, 1'700'000'000);
+    HttpRequest request{method, "", {}, std::move(headers), body};
+    ReadTarget(path, request);
+    HttpServed served = service_->Take(request, now, 1'700'000'000);
     sent_headers = served.headers;
+    if (auto* errand = std::get_if<HttpErrand>(&served.handled)) {
+      return std::get<HttpResponse>(errand->run());
+    }
     auto* plan = std::get_if<HttpPlan>(&served.handled);
     if (plan == nullptr) return std::get<HttpResponse>(served.handled);
     std::vector<HttpEnding> endings(1);
@@ -177,7 +182,7 @@ BOOST_AUTO_TEST_CASE(a_file_of_keys_that_is_wrong_is_refused_with_its_line) {
 }
 
 BOOST_AUTO_TEST_CASE(without_keys_only_this_machine_is_served) {
-  const StandInDoor door;
+  StandInDoor door;
   HttpOptions options;
   for (const char* address : {"0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com"}) {
     options.address = address;
@@ -322,6 +327,50 @@ BOOST_AUTO_TEST_CASE(an_outcome_is_seen_by_whose_it_is_and_by_read_and_admin) {
              world.Send("GET", "/v1/outcomes/q-2", ben).body.size());
 }
 
+BOOST_AUTO_TEST_CASE(a_key_is_told_who_it_is_and_what_it_may) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk, Role::kFeedback}, "ann");
+  const std::string admin = world.Add({Role::kAdmin}, "adam", true);
+  world.Open();
+  BOOST_TEST(Json::parse(world.Send("GET", "/v1/caller", ann).body) ==
+             Json::parse(R"({"tenant": "acme", "user": "ann", "names_users": false,
+                             "roles": ["ask", "feedback"]})"));
+  BOOST_TEST(Json::parse(world.Send("GET", "/v1/caller", admin).body) ==
+             Json::parse(R"({"tenant": "acme", "user": "adam", "names_users": true,
+                             "roles": ["ask", "feedback", "ingest", "read", "admin"]})"));
+  BOOST_TEST(world.Send("GET", "/v1/caller", "").status == 401);
+}
+
+BOOST_AUTO_TEST_CASE(lessons_are_seen_by_whose_they_are_and_all_of_them_by_read_and_admin) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk}, "ann");
+  const std::string shop = world.Add({Role::kFeedback}, "shop", true);
+  const std::string reader = world.Add({Role::kRead}, "rita");
+  const std::string admin = world.Add({Role::kAdmin}, "adam");
+  world.Open();
+  const auto get = [&](const std::string& key, const std::string& query = "") {
+    const HttpResponse response = world.Send("GET", "/v1/lessons" + query, key);
+    return response.status == 200 ? Json::parse(response.body)["of"].get<std::string>()
+                                  : std::to_string(response.status);
+  };
+  BOOST_TEST(get("") == "401");
+  BOOST_TEST(get(ann) == "acme/ann/-/50");
+  BOOST_TEST(get(ann, "?user=ann&limit=7&after=3") == "acme/ann/3/7");
+  BOOST_TEST(get(ann, "?user=ben") == "403");
+  BOOST_TEST(get(ann, "?tenant=other") == "403");
+  BOOST_TEST(get(shop) == "acme/shop/-/50");
+  BOOST_TEST(get(shop, "?user=ben") == "acme/ben/-/50");
+  for (const std::string& key : {reader, admin}) {
+    BOOST_TEST(get(key) == "acme/*/-/50");
+    BOOST_TEST(get(key, "?user=ben") == "acme/ben/-/50");
+    BOOST_TEST(get(key, "?tenant=other") == "403");
+  }
+  world.door.Fail(Error{Code::kUnavailable, "there is no state yet", "ask again"});
+  const HttpResponse none = world.Send("GET", "/v1/lessons", ann);
+  BOOST_TEST(none.status == 503);
+  BOOST_TEST(ValueOf(none.headers, "Retry-After") == "1");
+}
+
 BOOST_AUTO_TEST_CASE(a_key_over_its_rate_is_told_when_to_come_again) {
   KeyedWorld world;
   const std::string slow = world.Add({Role::kAsk}, "", false, 2);
@@ -381,7 +430,8 @@ BOOST_AUTO_TEST_CASE(openapi_has_the_routes_their_methods_and_their_statuses) {
       std::set<int> statuses;
       for (const auto& [status, response] : operation["responses"].items()) {
         statuses.insert(std::stoi(status));
-        for (const auto& [type, content] : response["content"].items()) {
+        const Json contents = response.value("content", Json::object());
+        for (const auto& [type, content] : contents.items()) {
           if (!content["schema"].contains("$ref")) continue;
           const std::string name = content["schema"]["$ref"];
           BOOST_TEST(api["components"]["schemas"].contains(name.substr(name.rfind('/') + 1)), name);

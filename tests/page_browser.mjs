@@ -35,6 +35,40 @@ async function answered(page) {
   return (await page.locator(".answer .now .text").first().textContent()).trim();
 }
 
+// What was learnt shows itself; with the keyboard somebody goes back, once not and once after all.
+async function useLessons(page, corrections) {
+  await page.locator("#lessons li").nth(corrections - 1).waitFor();
+  const newest = page.locator("#lessons li").first();
+  expect((await newest.locator(".asked").textContent()) === kQuestion, "the lesson's question");
+  expect((await newest.locator(".said").textContent()) === kWanted, "the lesson's correction");
+  await newest.locator(".stands", { hasText: "in effect" }).waitFor();
+  await page.locator("#serving", { hasText: `version ${corrections}` }).waitFor();
+  console.log(await page.locator("#serving").textContent());
+  if (corrections > 1 && learns) {
+    const points = await page.locator("#curve-line").getAttribute("points");
+    expect(points.split(" ").length === corrections, `a curve of ${points}`);
+    console.log(await page.locator("#curve-caption").textContent());
+  }
+  await checkAccess(page, "lessons");
+
+  await page.locator("#rollback-to").focus();
+  await page.locator("#rollback-to").selectOption("0");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator("#rollback-question", { hasText: "the base model" }).waitFor();
+  await checkAccess(page, "asking whether to go back");
+  await page.keyboard.press("Escape");
+  expect(!(await page.locator("#rollback-dialog").isVisible()), "Escape leaves the question");
+  expect((await page.locator("#lessons-told").textContent()) === "", "it went back unasked");
+  await page.keyboard.press("Enter");  // the focus is where it was
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator("#lessons-told", { hasText: "Taken: " }).waitFor();
+  await page.locator("#serving", { hasText: "the base model" }).waitFor();
+  await newest.locator(".stands", { hasText: "left behind" }).waitFor();
+  console.log(await page.locator("#lessons-told").textContent());
+}
+
 async function use(page) {
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
@@ -78,7 +112,10 @@ async function use(page) {
   if (learns) expect(answer === kWanted, `after ${corrections} corrections: ${answer}`);
   await checkAccess(page, "used");
 
+  await useLessons(page, corrections);
+
   await page.locator("#language").selectOption("zh");
+  expect(/[\u4e00-\u9fff]/.test(await page.locator("#serving").textContent()), "no Chinese");
   expect(await page.locator("html").getAttribute("lang") === "zh", "the page's language");
   expect(/[\u4e00-\u9fff]/.test(await page.locator("#ask button").textContent()), "no Chinese");
   await checkAccess(page, "Chinese");

@@ -5,9 +5,10 @@
 
 namespace nudge {
 
-std::string_view OpenApiText();  // connectors/http/openapi.json
-std::string_view PageHtml();     // connectors/web/index.html
-std::string_view PageScript();   // connectors/web/page.js
-std::string_view PageStyle();    // connectors/web/page.css
+std::string_view OpenApiText();    // connectors/http/openapi.json
+std::string_view PageHtml();       // connectors/web/index.html
+std::string_view PageScript();     // connectors/web/page.js
+std::string_view LessonsScript();  // connectors/web/lessons.js
+std::string_view PageStyle();      // connectors/web/page.css
 
 }  // namespace nudge

@@ -25,15 +25,6 @@ Role NeededFor(const Event& event) {
   return std::visit(Needed{}, event.data);
 }
 
-std::variant<std::string, HttpRefusal> UserOf(const Caller& caller, const std::string& named) {
-  if (caller.open) return named;
-  if (named.empty() || named == caller.user) return caller.user;
-  if (caller.names_users) return named;
-  return HttpRefusal{
-      403, "wrong_user", "the key is not that user's: " + Quoted(named),
-      "leave user out, or use a key that may name users (nudge key add --names-users)", "user"};
-}
-
 std::string Whole(const EventDraft& draft) {
   std::string text;
   JsonWriter json(text);
@@ -59,6 +50,15 @@ std::variant<std::string, HttpRefusal> TenantOf(const Caller& caller, const Http
   if (tenant.empty() || tenant == caller.tenant) return caller.tenant;
   return HttpRefusal{403, "wrong_tenant", "the key is not for the tenant " + Quoted(tenant),
                      "leave the tenant out, or use a key of that tenant", "tenant"};
+}
+
+std::variant<std::string, HttpRefusal> UserOf(const Caller& caller, const std::string& named) {
+  if (caller.open) return named;
+  if (named.empty() || named == caller.user) return caller.user;
+  if (caller.names_users) return named;
+  return HttpRefusal{
+      403, "wrong_user", "the key is not that user's: " + Quoted(named),
+      "leave user out, or use a key that may name users (nudge key add --names-users)", "user"};
 }
 
 std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& caller,

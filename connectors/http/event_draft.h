@@ -41,6 +41,9 @@ EventDraft DraftOf(JsonReader& json, const Place& place);
 std::variant<std::string, HttpRefusal> TenantOf(const Caller& caller, const HttpRequest& request,
                                                 const std::string& named);
 
+// Whom the request speaks for; an HttpRefusal if the key is another's and may name nobody.
+std::variant<std::string, HttpRefusal> UserOf(const Caller& caller, const std::string& named);
+
 // Writes a value as it is.
 void CopyJson(JsonReader& json, const Place& place, JsonWriter& out);
 

@@ -41,6 +41,17 @@ std::string HttpRequest::MediaType() const {
   return media;
 }
 
+std::vector<std::string_view> HttpRequest::Parts() const {
+  std::vector<std::string_view> parts;
+  std::string_view rest = path;
+  while (rest.starts_with('/')) {
+    rest.remove_prefix(1);
+    parts.push_back(rest.substr(0, rest.find('/')));
+    rest.remove_prefix(parts.back().size());
+  }
+  return parts;
+}
+
 std::string ErrorJson(const HttpRefusal& refusal) {
   std::string body;
   JsonWriter json(body);

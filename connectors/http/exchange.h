@@ -1,10 +1,12 @@
 // Requests and answers as plain values, so that handlers know no sockets.
 //
-//   HttpRequest -> [handler] -> HttpResponse, or an HttpPlan whose end is one
+//   HttpRequest -> [handler] -> HttpResponse, or an HttpPlan or HttpErrand whose end is one, or an
+//   HttpFeed
 //
 // Values; any thread.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "stages/files.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -31,6 +34,8 @@ struct HttpRequest {
   std::string_view Query(std::string_view name) const;
   // Content-Type without parameters, in lower case.
   std::string MediaType() const;
+  // The path's parts as sent, "/v1/adapters/a%2Fb" -> "v1", "adapters", "a%2Fb".
+  std::vector<std::string_view> Parts() const;
 };
 
 struct HttpResponse {
@@ -83,6 +88,27 @@ struct HttpPlan {
   std::shared_ptr<Streamed> stream;  // of one event: once it is stored, instead of `answer`
 };
 
-using Handled = std::variant<HttpResponse, HttpPlan>;
+// Bytes of a file as a body, read and sent piece by piece.
+struct HttpFile {
+  HttpResponse head;  // has no body
+  std::shared_ptr<const Descriptor> file;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+// What has to wait for the disk: `run` is called once, on a thread that may.
+struct HttpErrand {
+  std::function<std::variant<HttpResponse, HttpFile>()> run;
+};
+
+// A body without an end. `open` is called once; from then on `send` may be called by any thread,
+// each time with a piece of the body, until what `open` returned is gone.
+struct HttpFeed {
+  HttpResponse head;  // its body is the first piece
+  std::string beat;   // a piece that says nothing, for when there is nothing to say
+  std::function<std::shared_ptr<void>(std::function<void(std::string piece)> send)> open;
+};
+
+using Handled = std::variant<HttpResponse, HttpPlan, HttpErrand, HttpFeed>;
 
 }  // namespace nudge

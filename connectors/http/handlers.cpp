@@ -1,6 +1,7 @@
 #include "connectors/http/handlers.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "connectors/http/embedded.h"
 #include "connectors/json_writer.h"
@@ -43,6 +44,22 @@ std::variant<JsonValue, HttpRefusal> BodyOf(const HttpRequest& request, const Sc
   const Result<JsonValue> root = ParseJson(request.body, scene.limits.json_depth);
   if (!root.ok()) return ToRefusal(root.error());
   return *root;
+}
+
+std::variant<uint64_t, HttpRefusal> NumberOf(const HttpRequest& request, std::string_view name,
+                                             uint64_t least, uint64_t most, uint64_t otherwise) {
+  const std::string_view text = request.Query(name);
+  if (text.empty()) return otherwise;
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= least &&
+      number <= most) {
+    return number;
+  }
+  return HttpRefusal{400, "invalid_parameter",
+                     std::string(name) + ": " + Quoted(text) + " is no whole number in " +
+                         std::to_string(least) + ".." + std::to_string(most),
+                     "", std::string(name)};
 }
 
 bool RespondsAsync(const HttpRequest& request) {
@@ -135,6 +152,25 @@ Handled GetHealth(const HttpRequest&, const Scene&) {
 
 Handled GetOpenApi(const HttpRequest&, const Scene&) {
   return HttpResponse{200, "application/json", std::string(OpenApiText()), {}};
+}
+
+Handled GetCaller(const HttpRequest&, const Scene& scene) {
+  const Caller& caller = scene.caller;
+  HttpResponse response;
+  JsonWriter json(response.body);
+  json.Raw(R"({"tenant":)");
+  if (caller.open) {
+    json.Raw(R"(null,"user":null)");  // whatever a request says
+  } else {
+    json.Text(caller.tenant).Raw(R"(,"user":)").Text(caller.user);
+  }
+  json.Raw(R"(,"names_users":)").Bool(caller.open || caller.names_users).Raw(R"(,"roles":[)");
+  bool first = true;
+  for (const Role role : kRoles) {
+    if (caller.May(role)) json.Raw(std::exchange(first, false) ? "" : ",").Text(Name(role));
+  }
+  json.Raw("]}");
+  return response;
 }
 
 Handled GetModels(const HttpRequest&, const Scene& scene) {

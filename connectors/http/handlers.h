@@ -1,7 +1,7 @@
-// What each path does: HttpRequest, Scene -> [handler] -> HttpResponse | HttpPlan.
+// What each path does: HttpRequest, Scene -> [handler] -> Handled.
 //
-// Plain functions without sockets or waiting, each in a file of its own; any thread. What a
-// HttpPlan holds lives on after the call, so it keeps copies, and the door.
+// Plain functions without sockets or waiting, by topic in files of their own; any thread. What an
+// HttpPlan, HttpErrand or HttpFeed holds lives on after the call, so it keeps copies, and the door.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Scene {
   const Caller& caller;
   const HttpOptions& options;
   const EventLimits& limits;
-  const Door& door;
+  Door& door;
   int64_t unix_seconds = 0;  // for `created`, which OpenAI's clients read
   // Of the event whose outcome has this offset; without one, of the newest with this id.
   std::function<Ownership(const std::string& tenant, const std::string& id,
@@ -40,7 +40,15 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene);
 // As OpenAI's clients speak it.
 Handled PostChatCompletions(const HttpRequest& request, const Scene& scene);
 Handled GetModels(const HttpRequest& request, const Scene& scene);
+// Who the key is, and what it may do.
+Handled GetCaller(const HttpRequest& request, const Scene& scene);
 Handled PostFeedback(const HttpRequest& request, const Scene& scene);
+// What the tenant's model was taught: all of it for read and admin, else the caller's own.
+Handled GetLessons(const HttpRequest& request, const Scene& scene);
+// The snapshots of a tenant's adapter, one of their files, and news of further ones.
+Handled GetAdapters(const HttpRequest& request, const Scene& scene);
+Handled GetAdapterFile(const HttpRequest& request, const Scene& scene);
+Handled GetAdapterEvents(const HttpRequest& request, const Scene& scene);
 Handled PostDocuments(const HttpRequest& request, const Scene& scene);
 Handled GetHealth(const HttpRequest& request, const Scene& scene);
 Handled GetOpenApi(const HttpRequest& request, const Scene& scene);
@@ -51,6 +59,10 @@ Handled GetPage(const HttpRequest& request, const Scene& scene);
 
 // The body as JSON, UTF-8 throughout; it lives until the thread's next ParseJson or DecodeEvent.
 std::variant<JsonValue, HttpRefusal> BodyOf(const HttpRequest& request, const Scene& scene);
+
+// A whole number of the query in [least, most]; `otherwise` where it is not given.
+std::variant<uint64_t, HttpRefusal> NumberOf(const HttpRequest& request, std::string_view name,
+                                             uint64_t least, uint64_t most, uint64_t otherwise);
 
 // Whether the client wants no more than to know that its event is stored (Prefer: respond-async).
 bool RespondsAsync(const HttpRequest& request);

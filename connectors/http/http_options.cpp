@@ -16,6 +16,11 @@ Fields OptionsOf(HttpOptions& options) {
        "open at a time; further ones are answered 503"},
       {"http.keys_file", Path{&options.keys_file, Path::Base::kConfigFolder}, "", kOperational,
        "of API keys, as `nudge key add` writes it; empty: no keys, loopback only"},
+      {"http.tls_certificate_file", Path{&options.tls_certificate_file, Path::Base::kConfigFolder},
+       "", kOperational,
+       "in PEM, with those between it and the root; read anew when it changes; empty: no TLS"},
+      {"http.tls_key_file", Path{&options.tls_key_file, Path::Base::kConfigFolder}, "",
+       kOperational, "of the certificate, in PEM, without a passphrase"},
       {"http.cors_origins", Text{&options.cors_origins, 0, 4096}, "bytes", kOperational,
        "ORIGIN,ORIGIN of pages elsewhere that may call from a browser"},
       {"http.header_bytes_max", Number{&options.header_bytes_max, 1 << 10, 1 << 20}, "",
@@ -38,6 +43,8 @@ Fields OptionsOf(HttpOptions& options) {
        "for a client to take a piece of its answer, until it is cut off"},
       {"http.answer_timeout_ms", Number{&options.answer_timeout, 10, 3'600'000}, "", kOperational,
        "for an outcome; then 202 with the place where it will be"},
+      {"http.beat_ms", Number{&options.beat, 10, 3'600'000}, "", kOperational,
+       "between signs of life on a stream of news, by which clients that are gone are found"},
   };
 }
 

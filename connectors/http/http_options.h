@@ -15,7 +15,9 @@ struct HttpOptions {
   uint32_t port = 8080;  // 0: any that is free
   uint32_t threads = 1;
   uint32_t connections_max = 10'000;
-  std::string keys_file;     // empty: no keys, loopback only
+  std::string keys_file;             // empty: no keys, loopback only
+  std::string tls_certificate_file;  // both or none: without them no TLS
+  std::string tls_key_file;
   std::string cors_origins;  // "https://shop.example,https://help.example"
 
   size_t header_bytes_max = 16 << 10;
@@ -30,6 +32,7 @@ struct HttpOptions {
   std::chrono::milliseconds idle_timeout{60'000};     // of a connection between requests
   std::chrono::milliseconds write_timeout{30'000};    // for each piece of an answer
   std::chrono::milliseconds answer_timeout{120'000};  // for an outcome; then 202
+  std::chrono::milliseconds beat{15'000};             // of a stream without an end
 };
 
 keys::Fields OptionsOf(HttpOptions& options);

@@ -1,558 +1,46 @@
 #include "connectors/http/http_server.h"
 
-#include <algorithm>
-#include <atomic>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <chrono>
-#include <deque>
 #include <optional>
 #include <thread>
-#include <utility>
 #include <vector>
 
-#include "connectors/http/http_service.h"
-#include "connectors/http/request_target.h"
+#include "connectors/http/session.h"
+#include "connectors/http/tls_files.h"
 #include "stages/log.h"
 
 namespace nudge {
-namespace {
 
 namespace net = boost::asio;
-namespace http = boost::beast::http;
 using boost::system::error_code;
 using net::ip::tcp;
 using std::chrono::milliseconds;
 
-constexpr size_t kReadBytes = 4 << 10;
-// How long, and for how much, a client that is refused may go on sending before it is cut off: a
-// connection that is closed with bytes unread loses the answer on its way.
-constexpr milliseconds kLinger{1'000};
-constexpr size_t kLingerBytes = 8 << 20;
+namespace {
+
 constexpr milliseconds kAcceptPause{50};
+constexpr milliseconds kLookEvery{1'000};
+constexpr size_t kErrandThreads = 2;  // which wait for the disk
 // How long the server's end waits for answers that are on their way.
 constexpr milliseconds kEndWait{1'000};
 constexpr milliseconds kEndStep{2};
 
-class Session;
-
-// What all sessions share; it outlives them.
-struct Shop {
-  HttpOptions options;
-  HttpService& service;
-  Door& door;
-  std::atomic<uint32_t> connections{0};
-  std::atomic<uint32_t> answering{0};  // requests that are read and not yet answered to their end
-  std::atomic<bool> is_ending{false};  // no further request is read
-};
-
-// Where the door's threads hand over what they tell. It outlives the server, and then takes
-// nothing.
-class Mailbox {
- public:
-  template <class Call>
-  void Post(const std::weak_ptr<Session>& to, Call call);
-
-  template <class Call>
-  void WhileOpen(Call call) {
-    const MutexLock lock(mutex_);
-    if (is_open_) call();
-  }
-
-  void Close() {
-    const MutexLock lock(mutex_);
-    is_open_ = false;
-  }
-
- private:
-  Mutex mutex_;
-  bool is_open_ GUARDED_BY(mutex_) = true;
-};
-
-// One connection: request by request, each answered before the next is read. All of it runs on its
-// strand.
-class Session : public std::enable_shared_from_this<Session> {
- public:
-  Session(tcp::socket socket, Shop& shop, std::shared_ptr<Mailbox> mailbox)
-      : socket_(std::move(socket)),
-        timer_(socket_.get_executor()),
-        answer_timer_(socket_.get_executor()),
-        shop_(shop),
-        mailbox_(std::move(mailbox)) {
-    ++shop_.connections;
-  }
-  ~Session() {
-    SetAnswering(false);
-    --shop_.connections;
-  }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-
-  tcp::socket::executor_type Executor() { return socket_.get_executor(); }
-
-  void Start() {
-    net::dispatch(Executor(), [self = shared_from_this()] {
-      if (self->shop_.connections <= self->shop_.options.connections_max) {
-        return self->AwaitRequest();
-      }
-      self->Refuse(
-          {503, "too_many_connections", "http.connections_max are open", "try again later", ""});
-    });
-  }
-
-  // What the door tells, of the event `at` of the request `turn`.
-  void OnStored(uint64_t turn, size_t at);
-  void OnToken(uint64_t turn, const std::string& text);
-  void OnOutcome(uint64_t turn, size_t at, std::string line);
-  void OnFailed(uint64_t turn, size_t at, Error error);
-
- private:
-  // ---- Reading ----
-  void AwaitRequest();
-  void ReadHead();
-  void OnHead(error_code error);
-  void ReadBody();
-  void OnRequest(error_code error);
-  void RefuseRead(error_code error, std::string_view what);
-  void Serve();
-
-  // ---- Waiting for outcomes ----
-  void Follow(HttpPlan plan);
-  Following FollowingOf(size_t at);
-  bool IsSettled() const;
-  void Settle();
-  void OnAnswerTimeout();
-  void EndTurn();
-
-  // ---- Writing ----
-  void Refuse(const HttpRefusal& refusal);
-  void Respond(HttpResponse answer);
-  template <class Body>
-  void WriteHead(const HttpResponse& answer, http::response<Body>& response);
-  void BeginStream();
-  void Send(std::string piece, bool is_last);
-  void Pump();
-  void Finish();
-  void Linger(size_t bytes);
-  void Close();
-
-  void Within(milliseconds limit);
-  void SetAnswering(bool answers) {
-    if (answers != std::exchange(is_answering_, answers)) shop_.answering += answers ? 1 : -1u;
-  }
-
-  tcp::socket socket_;
-  net::steady_timer timer_;         // of what is read or written
-  net::steady_timer answer_timer_;  // of the outcomes
-  Shop& shop_;
-  const std::shared_ptr<Mailbox> mailbox_;
-  uint64_t deadline_ = 0;  // counts, so that a timer that fires late does nothing
-  bool timed_out_ = false;
-  bool is_answering_ = false;
-
-  boost::beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
-  bool keeps_alive_ = false;
-  bool head_only_ = false;
-  unsigned version_ = 11;
-
-  uint64_t turn_ = 0;  // counts requests: what the door tells of an earlier one comes too late
-  bool follows_ = false;
-  HttpPlan plan_;
-  std::vector<HttpEnding> endings_;
-  std::vector<std::pair<std::string, std::string>> headers_;  // of this request's answer
-
-  http::response<http::string_body> response_;
-  http::response<http::empty_body> stream_head_;
-  std::optional<http::response_serializer<http::empty_body>> serializer_;
-  bool streams_ = false;
-  bool is_writing_ = false;
-  bool is_last_queued_ = false;
-  std::deque<std::string> pieces_;
-};
-
-template <class Call>
-void Mailbox::Post(const std::weak_ptr<Session>& to, Call call) {
-  const MutexLock lock(mutex_);
-  if (!is_open_) return;
-  std::shared_ptr<Session> session = to.lock();
-  if (session == nullptr) return;
-  const auto executor = session->Executor();
-  net::post(executor,
-            [session = std::move(session), call = std::move(call)]() mutable { call(*session); });
-}
-
-// ---- Reading ------------------------------------------------------------------------------------
-
-// What is read or written from now on has so long; then it ends with an error.
-void Session::Within(milliseconds limit) {
-  timed_out_ = false;
-  timer_.expires_after(limit);
-  timer_.async_wait([weak = weak_from_this(), deadline = ++deadline_](error_code aborted) {
-    const auto self = weak.lock();
-    if (aborted || self == nullptr || deadline != self->deadline_) return;
-    self->timed_out_ = true;
-    error_code ignored;
-    self->socket_.cancel(ignored);
-  });
-}
-
-void Session::AwaitRequest() {
-  if (buffer_.size() > 0) return ReadHead();  // sent ahead
-  Within(shop_.options.idle_timeout);
-  socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](error_code error, size_t bytes) {
-                            if (error) return self->Close();
-                            self->buffer_.commit(bytes);
-                            self->ReadHead();
-                          });
-}
-
-void Session::ReadHead() {
-  parser_.emplace();
-  parser_->header_limit(static_cast<uint32_t>(shop_.options.header_bytes_max));
-  parser_->body_limit(shop_.options.body_bytes_max);
-  headers_.clear();
-  keeps_alive_ = false;  // unless the request is read to its end
-  head_only_ = false;
-  Within(shop_.options.header_timeout);
-  http::async_read_header(
-      socket_, buffer_, *parser_,
-      [self = shared_from_this()](error_code error, size_t) { self->OnHead(error); });
-}
-
-void Session::OnHead(error_code error) {
-  if (error) return RefuseRead(error, "head");
-  version_ = parser_->get().version();
-  if (!boost::beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
-    return ReadBody();
-  }
-  Within(shop_.options.write_timeout);
-  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  net::async_write(socket_, net::buffer(kContinue.data(), kContinue.size()),
-                   [self = shared_from_this()](error_code failed, size_t) {
-                     if (failed) return self->Close();
-                     self->ReadBody();
-                   });
-}
-
-void Session::ReadBody() {
-  Within(shop_.options.body_timeout);
-  http::async_read(
-      socket_, buffer_, *parser_,
-      [self = shared_from_this()](error_code error, size_t) { self->OnRequest(error); });
-}
-
-void Session::OnRequest(error_code error) {
-  if (error) return RefuseRead(error, "body");
-  Serve();
-}
-
-void Session::RefuseRead(error_code error, std::string_view what) {
-  const auto& options = shop_.options;
-  if (timed_out_) {
-    return Refuse({408, "too_slow", "the request's " + std::string(what) + " did not come in time",
-                   "send it at once; http." + std::string(what == "head" ? "header" : "body") +
-                       "_timeout_ms is the limit",
-                   ""});
-  }
-  if (error == http::error::body_limit) {
-    return Refuse({413, "too_large",
-                   "the body is over " + std::to_string(options.body_bytes_max) + " bytes",
-                   "send less, or raise http.body_bytes_max", ""});
-  }
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-    return Refuse({431, "too_large",
-                   "the head is over " + std::to_string(options.header_bytes_max) + " bytes",
-                   "send less, or raise http.header_bytes_max", ""});
-  }
-  if (error == http::error::partial_message) {
-    return Refuse({400, "half_a_request", "the request's " + std::string(what) + " ends too early",
-                   "send all bytes that Content-Length says", ""});
-  }
-  if (error == http::error::end_of_stream ||
-      error.category() != make_error_code(http::error::bad_version).category()) {
-    return Close();
-  }
-  Refuse({400, "invalid_http", error.message(), "send HTTP/1.1", ""});
-}
-
-void Session::Serve() {
-  SetAnswering(true);
-  auto& message = parser_->get();
-  keeps_alive_ = message.keep_alive();
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  head_only_ = request.method == "HEAD";
-  if (head_only_) request.method = "GET";
-  const auto target = message.target();
-  ReadTarget({target.data(), target.size()}, request);
-  for (const auto& field : message) {
-    std::string name(field.name_string());
-    for (char& c : name) {
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-    }
-    std::string& value = request.headers[std::move(name)];
-    if (!value.empty()) value += ", ";
-    value.append(field.value().data(), field.value().size());
-  }
-  request.body = std::move(message.body());
-  const auto unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(
-      std::chrono::system_clock::now().time_since_epoch());
-  HttpServed served =
-      shop_.service.Take(request, std::chrono::steady_clock::now(), unix_seconds.count());
-  headers_ = std::move(served.headers);
-  if (auto* plan = std::get_if<HttpPlan>(&served.handled)) return Follow(std::move(*plan));
-  Respond(std::get<HttpResponse>(std::move(served.handled)));
-}
-
-// ---- Waiting for outcomes -----------------------------------------------------------------------
-
-void Session::Follow(HttpPlan plan) {
-  plan_ = std::move(plan);
-  endings_.assign(plan_.events.size(), {});
-  follows_ = true;
-  ++deadline_;  // nothing is read or written meanwhile
-  timer_.cancel();
-  answer_timer_.expires_after(shop_.options.answer_timeout);
-  answer_timer_.async_wait([self = shared_from_this(), turn = turn_](error_code aborted) {
-    if (!aborted && turn == self->turn_) self->OnAnswerTimeout();
-  });
-  // A door that answers on this thread changes nothing here before all are submitted: what it tells
-  // is posted.
-  for (size_t i = 0; i < plan_.events.size(); ++i) {
-    Following following = FollowingOf(i);
-    HttpPlan::Item& event = plan_.events[i];
-    shop_.door.Submit(event.tenant, std::move(event.json), std::move(following));
-  }
-}
-
-Following Session::FollowingOf(size_t at) {
-  const auto to = [weak = weak_from_this(), mailbox = mailbox_](auto call) {
-    mailbox->Post(weak, std::move(call));
-  };
-  HttpPlan::Item event = plan_.events[at];
-  event.json.clear();
-  const uint64_t turn = turn_;
-  Following following;
-  following.stored = [=, mailbox = mailbox_, &service = shop_.service](int64_t offset) {
-    mailbox->WhileOpen(
-        [&] { service.Stored(event, offset); });  // whether or not its client is still there
-    to([=](Session& session) { session.OnStored(turn, at); });
-  };
-  following.token = [=](std::string_view text) {
-    to([=, text = std::string(text)](Session& session) { session.OnToken(turn, text); });
-  };
-  following.outcome = [=](const std::string& line) {
-    to([=](Session& session) { session.OnOutcome(turn, at, line); });
-  };
-  following.failed = [=](const Error& error) {
-    to([=](Session& session) { session.OnFailed(turn, at, error); });
-  };
-  return following;
-}
-
-void Session::OnStored(uint64_t turn, size_t at) {
-  if (turn != turn_ || !follows_) return;
-  endings_[at].stored = true;
-  if (plan_.stream) return BeginStream();
-  Settle();
-}
-
-void Session::OnToken(uint64_t turn, const std::string& text) {
-  if (turn != turn_ || !follows_ || !plan_.stream || text.empty()) return;
-  BeginStream();
-  Send(plan_.stream->Token(text), false);
-}
-
-void Session::OnOutcome(uint64_t turn, size_t at, std::string line) {
-  if (turn != turn_ || !follows_) return;
-  endings_[at].stored = true;
-  endings_[at].outcome = std::move(line);
-  if (plan_.stream) BeginStream();
-  Settle();
-}
-
-void Session::OnFailed(uint64_t turn, size_t at, Error error) {
-  if (turn != turn_ || !follows_) return;
-  endings_[at].failure = std::move(error);
-  Settle();
-}
-
-bool Session::IsSettled() const {
-  return std::all_of(endings_.begin(), endings_.end(), [this](const HttpEnding& ending) {
-    return ending.failure || ending.outcome || (!plan_.waits && ending.stored);
-  });
-}
-
-void Session::Settle() {
-  if (!IsSettled()) return;
-  if (!streams_) {
-    HttpResponse answer = plan_.answer(endings_);
-    EndTurn();
-    return Respond(std::move(answer));
-  }
-  std::string last = plan_.stream->End(endings_.front());
-  EndTurn();
-  Send(std::move(last), true);
-}
-
-void Session::OnAnswerTimeout() {
-  if (!follows_) return;
-  if (streams_) {
-    std::string last = plan_.stream->End(endings_.front());
-    EndTurn();
-    return Send(std::move(last), true);
-  }
-  HttpResponse answer = plan_.answer(endings_);
-  EndTurn();
-  Respond(std::move(answer));
-}
-
-void Session::EndTurn() {
-  follows_ = false;
-  ++turn_;
-  answer_timer_.cancel();
-  plan_ = {};
-  endings_.clear();
-}
-
-// ---- Writing ------------------------------------------------------------------------------------
-
-// Ends the connection: the rest of the request is not read.
-void Session::Refuse(const HttpRefusal& refusal) {
-  keeps_alive_ = false;
-  Respond(ToResponse(refusal));
-}
-
-template <class Body>
-void Session::WriteHead(const HttpResponse& answer, http::response<Body>& response) {
-  response.version(version_);
-  response.result(answer.status);
-  response.set(http::field::server, "nudge");
-  if (!answer.type.empty()) response.set(http::field::content_type, answer.type);
-  response.set("X-Content-Type-Options", "nosniff");
-  for (const auto& [name, value] : answer.headers) response.set(name, value);
-  for (const auto& [name, value] : headers_) response.set(name, value);
-  response.keep_alive(keeps_alive_);
-}
-
-void Session::Respond(HttpResponse answer) {
-  response_ = {};
-  WriteHead(answer, response_);
-  if (head_only_) {
-    response_.content_length(answer.body.size());
-  } else {
-    response_.body() = std::move(answer.body);
-    response_.prepare_payload();
-  }
-  Within(shop_.options.write_timeout);
-  http::async_write(socket_, response_, [self = shared_from_this()](error_code error, size_t) {
-    if (error) return self->Close();
-    self->Finish();
-  });
-}
-
-void Session::BeginStream() {
-  if (streams_) return;
-  streams_ = true;
-  is_last_queued_ = false;
-  const bool chunked = version_ >= 11;
-  if (!chunked) keeps_alive_ = false;  // the connection's end is the answer's
-  const HttpResponse head = plan_.stream->Begin();
-  stream_head_ = {};
-  WriteHead(head, stream_head_);
-  if (chunked) stream_head_.chunked(true);
-  serializer_.emplace(stream_head_);
-  is_writing_ = true;
-  if (!head.body.empty()) Send(head.body, false);
-  Within(shop_.options.write_timeout);
-  http::async_write_header(socket_, *serializer_,
-                           [self = shared_from_this()](error_code error, size_t) {
-                             self->is_writing_ = false;
-                             if (error) return self->Close();
-                             self->Pump();
-                           });
-}
-
-void Session::Send(std::string piece, bool is_last) {
-  if (version_ >= 11) {
-    char size[24];
-    std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
-    piece = size + piece + "\r\n";
-    if (is_last) piece += "0\r\n\r\n";
-  }
-  pieces_.push_back(std::move(piece));
-  is_last_queued_ = is_last;
-  Pump();
-}
-
-void Session::Pump() {
-  if (is_writing_) return;
-  if (pieces_.empty()) {
-    ++deadline_;  // nothing to write, nothing to be late with
-    timer_.cancel();
-    if (!is_last_queued_) return;
-    streams_ = false;
-    return Finish();
-  }
-  is_writing_ = true;
-  Within(shop_.options.write_timeout);
-  net::async_write(socket_, net::buffer(pieces_.front()),
-                   [self = shared_from_this()](error_code error, size_t) {
-                     self->is_writing_ = false;
-                     if (error) return self->Close();
-                     self->pieces_.pop_front();
-                     self->Pump();
-                   });
-}
-
-void Session::Finish() {
-  SetAnswering(false);
-  if (keeps_alive_ && !shop_.is_ending) return AwaitRequest();
-  error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
-  Within(kLinger);
-  Linger(kLingerBytes);
-}
-
-void Session::Linger(size_t bytes) {
-  buffer_.clear();
-  socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this(), bytes](error_code error, size_t got) {
-                            if (error || got >= bytes) return self->Close();
-                            self->Linger(bytes - got);
-                          });
-}
-
-// The last that holds it lets it go: what the door still tells finds nobody.
-void Session::Close() {
-  SetAnswering(false);
-  EndTurn();
-  ++deadline_;
-  timer_.cancel();
-  error_code ignored;
-  socket_.close(ignored);
-}
-
 }  // namespace
-
-// ---- The server ---------------------------------------------------------------------------------
 
 struct HttpServer::Core {
   Core(const HttpOptions& options, Door& door, const EventLimits& limits)
       : service(options, door, limits),
-        shop{options, service, door},
+        shop{options, service, door, errands},
         acceptor(net::make_strand(context)),
-        retry(acceptor.get_executor()) {
+        retry(acceptor.get_executor()),
+        look(acceptor.get_executor()) {
+    if (!options.tls_certificate_file.empty()) {
+      tls.emplace(options.tls_certificate_file, options.tls_key_file);
+      LookAtFiles();
+    }
     Listen(options);
     Accept();
     for (uint32_t i = 0; i < options.threads; ++i) threads.emplace_back([this] { Work(); });
@@ -567,6 +55,8 @@ struct HttpServer::Core {
     mailbox->Close();
     context.stop();
     for (std::thread& thread : threads) thread.join();
+    errands.stop();  // what has not begun does not begin
+    errands.join();
   }
 
   // A defect ends the connection that it shows on, not the process.
@@ -606,7 +96,8 @@ struct HttpServer::Core {
       if (!error) {
         Accept();
         socket.set_option(tcp::no_delay(true), error);  // a small piece goes at once
-        std::make_shared<Session>(std::move(socket), shop, mailbox)->Start();
+        std::make_shared<Session>(std::move(socket), tls ? tls->context() : nullptr, shop, mailbox)
+            ->Start();
         return;
       }
       // Out of descriptors, say: it goes on once some are given back.
@@ -617,13 +108,31 @@ struct HttpServer::Core {
     });
   }
 
+  void LookAtFiles() {
+    look.expires_after(kLookEvery);
+    look.async_wait([this](error_code aborted) {
+      if (aborted) return;
+      const auto news = tls->Look();
+      if (news && news->ok()) {
+        Log(LogLevel::kInfo, "http: the certificate was read anew, for new connections");
+      } else if (news) {
+        Log(LogLevel::kWarning, "http: the new certificate is not used, the one before stays: " +
+                                    news->error().message);
+      }
+      LookAtFiles();
+    });
+  }
+
   // Sessions lie in the context's queues, and go before what they use.
   const std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();
   HttpService service;
+  net::thread_pool errands{kErrandThreads};
   Shop shop;
   net::io_context context;
   tcp::acceptor acceptor;
   net::steady_timer retry;
+  net::steady_timer look;  // for files of TLS that change
+  std::optional<TlsFiles> tls;
   uint16_t port = 0;
   std::vector<std::thread> threads;
 };

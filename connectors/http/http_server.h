@@ -20,7 +20,7 @@ namespace nudge {
 class HttpServer {
  public:
   // Listens from now on. Throws StartError: the address is not to be had, others reach it and
-  // there are no keys, the keys cannot be read.
+  // there are no keys, the keys or the certificate cannot be read.
   HttpServer(const HttpOptions& options, Door& door, const EventLimits& limits = {});
   ~HttpServer();  // after a second for answers on their way; then whoever is still there is cut off
   HttpServer(const HttpServer&) = delete;

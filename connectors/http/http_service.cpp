@@ -17,10 +17,16 @@ std::string_view BearerOf(std::string_view header) {
 }
 
 bool Matches(const Route& route, std::string_view path) {
-  const size_t brace = route.path.find('{');
-  if (brace == route.path.npos) return route.path == path;
-  return path.size() > brace && path.starts_with(route.path.substr(0, brace)) &&
-         path.find('/', brace) == path.npos;
+  std::string_view pattern = route.path;
+  while (!pattern.empty() && !path.empty()) {
+    const std::string_view wanted = pattern.substr(0, pattern.find('/', 1));
+    const std::string_view part = path.substr(0, path.find('/', 1));
+    const bool is_any = wanted.starts_with("/{") && part.size() > 1;
+    if (!is_any && wanted != part) return false;
+    pattern.remove_prefix(wanted.size());
+    path.remove_prefix(part.size());
+  }
+  return pattern.empty() && path.empty();
 }
 
 std::vector<std::string> SplitAtCommas(std::string_view text) {
@@ -57,6 +63,7 @@ std::span<const Route> Routes() {
        PostChatCompletions,
        {200, 202, 400, 403, 404, 409, 413, 415, 429, 500, 503, 504}},
       {"GET", "/v1/models", true, GetModels, {200}},
+      {"GET", "/v1/caller", true, GetCaller, {200}},
       {"POST",
        "/v1/feedback",
        true,
@@ -67,10 +74,19 @@ std::span<const Route> Routes() {
        true,
        PostDocuments,
        {200, 202, 400, 403, 409, 413, 415, 429, 500, 503, 504}},
+      {"GET", "/v1/adapters/{tenant}", true, GetAdapters, {200, 400, 403, 500, 503}},
+      {"GET", "/v1/adapters/{tenant}/events", true, GetAdapterEvents, {200, 400, 403}},
+      {"GET",
+       "/v1/adapters/{tenant}/{snapshot}/{file}",
+       true,
+       GetAdapterFile,
+       {200, 206, 304, 400, 403, 404, 416, 500, 503}},
+      {"GET", "/v1/lessons", true, GetLessons, {200, 400, 403, 503}},
       {"GET", "/healthz", false, GetHealth, {200}},
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
       {"GET", "/", false, GetPage, {200}},
       {"GET", "/page.js", false, GetPage, {200}},
+      {"GET", "/lessons.js", false, GetPage, {200}},
       {"GET", "/page.css", false, GetPage, {200}},
   };
   return kRoutes;
@@ -82,7 +98,7 @@ std::span<const unsigned> CommonStatuses() {
   return kStatuses;
 }
 
-HttpService::HttpService(const HttpOptions& options, const Door& door, const EventLimits& limits)
+HttpService::HttpService(const HttpOptions& options, Door& door, const EventLimits& limits)
     : options_(options),
       door_(door),
       limits_(limits),
@@ -93,6 +109,9 @@ HttpService::HttpService(const HttpOptions& options, const Door& door, const Eve
       throw StartError("http.cors_origins: " + origin +
                        " is no origin: write it as https://shop.example");
     }
+  }
+  if (options_.tls_certificate_file.empty() != options_.tls_key_file.empty()) {
+    throw StartError("http.tls_certificate_file and http.tls_key_file: give both, or neither");
   }
   if (!options_.keys_file.empty()) {
     keys_.emplace(options_.keys_file);
@@ -178,7 +197,7 @@ HttpService::Refused HttpService::CheckOrigin(const HttpRequest& request,
   }
   served.headers.emplace_back("Access-Control-Allow-Origin", origin);
   served.headers.emplace_back("Access-Control-Expose-Headers",
-                              "x-nudge-event-id, Location, Retry-After");
+                              "x-nudge-event-id, Location, Retry-After, ETag, Content-Range");
   if (request.method != "OPTIONS" || request.Header("access-control-request-method").empty()) {
     return std::nullopt;
   }

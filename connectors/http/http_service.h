@@ -1,7 +1,7 @@
 // What the server does with a request: who sends it, whether they may, which handler has it.
 //
-//   HttpRequest -> [HttpService::Take] -> HttpServed: an answer at once, or an HttpPlan for the
-//   door
+//   HttpRequest -> [HttpService::Take] -> HttpServed: an answer at once, an HttpPlan for the door,
+//   an HttpErrand for the disk, or an HttpFeed
 //
 // It knows no sockets. Any thread; the door outlives it.
 #pragma once
@@ -24,7 +24,7 @@ namespace nudge {
 // A path, and what may come of it: openapi.json says the same (http_service_tests).
 struct Route {
   std::string_view method;
-  std::string_view path;  // a last part in braces stands for any
+  std::string_view path;  // a part in braces stands for any that is not empty
   bool needs_key;         // where there are keys
   Handled (*handler)(const HttpRequest& request, const Scene& scene);
   std::vector<unsigned> statuses;
@@ -45,7 +45,7 @@ class HttpService {
 
   // Throws StartError: others reach the address and there are no keys, the keys cannot be read, an
   // origin is none.
-  HttpService(const HttpOptions& options, const Door& door, const EventLimits& limits);
+  HttpService(const HttpOptions& options, Door& door, const EventLimits& limits);
 
   HttpServed Take(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
 
@@ -73,7 +73,7 @@ class HttpService {
   Ownership Owned(const Caller& caller, const EventKey& event, std::optional<int64_t> offset);
 
   const HttpOptions options_;
-  const Door& door_;
+  Door& door_;
   const EventLimits limits_;
   std::vector<std::string> origins_;
   std::optional<KeyRing> keys_;

@@ -5,9 +5,9 @@ namespace nudge {
 
 Handled GetPage(const HttpRequest& request, const Scene&) {
   HttpResponse response;
-  if (request.path == "/page.js") {
+  if (request.path == "/page.js" || request.path == "/lessons.js") {
     response.type = "text/javascript; charset=utf-8";
-    response.body = PageScript();
+    response.body = request.path == "/page.js" ? PageScript() : LessonsScript();
   } else if (request.path == "/page.css") {
     response.type = "text/css; charset=utf-8";
     response.body = PageStyle();

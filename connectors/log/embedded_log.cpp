@@ -210,7 +210,9 @@ void EmbeddedLog::WriteGroup(std::vector<Waiting> group) {
     return;
   }
   FaultPoint("log-written");
+  const auto begun = std::chrono::steady_clock::now();
   Sync();
+  const auto sync_time = std::chrono::steady_clock::now() - begun;
   FaultPoint("log-synced");
   file_bytes_ += buffer_.size();
   for (const Waiting& record : group) record.done(next_offset_++);
@@ -218,6 +220,7 @@ void EmbeddedLog::WriteGroup(std::vector<Waiting> group) {
   durable_end_ = next_offset_;
   std::prev(segments_.end())->second.bytes = file_bytes_;
   ++syncs_;
+  sync_time_ += sync_time;
   changed_.NotifyAll();
 }
 
@@ -282,7 +285,7 @@ void EmbeddedLog::WriteMark() {
 
 EmbeddedLog::Extent EmbeddedLog::extent() const {
   const MutexLock lock(mutex_);
-  Extent extent{segments_.begin()->first, durable_end_, 0, syncs_};
+  Extent extent{segments_.begin()->first, durable_end_, 0, syncs_, sync_time_};
   for (const auto& [base, segment] : segments_) extent.bytes += segment.bytes;
   return extent;
 }

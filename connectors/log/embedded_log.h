@@ -54,7 +54,8 @@ class EmbeddedLog {
     int64_t first = 0;
     int64_t end = 0;  // after the last record that is durable
     uint64_t bytes = 0;
-    uint64_t syncs = 0;  // since the start
+    uint64_t syncs = 0;                     // of groups, since the start
+    std::chrono::nanoseconds sync_time{0};  // that they took
   };
   Extent extent() const;
 
@@ -128,6 +129,7 @@ class EmbeddedLog {
   std::map<int64_t, Segment> segments_ GUARDED_BY(mutex_);
   int64_t durable_end_ GUARDED_BY(mutex_) = 0;
   uint64_t syncs_ GUARDED_BY(mutex_) = 0;
+  std::chrono::nanoseconds sync_time_ GUARDED_BY(mutex_){0};
   bool roll_wanted_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   Mutex files_mutex_;  // taken before mutex_, by who removes or replaces files

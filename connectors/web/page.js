@@ -1,4 +1,5 @@
-// The page of `nudge serve`: ask, see what an answer rests on, say what was wrong, ask again.
+// The page of `nudge serve`: ask, see what an answer rests on, say what was wrong, ask again; and
+// in lessons.js what was learnt of it.
 //
 //   questions -> /v1/chat/completions   thumbs, corrections -> /v1/feedback   texts -> /v1/documents
 //
@@ -22,6 +23,23 @@ const TEXTS = {
     passage: (id, version) => `${id}, version ${version}`,
     noText: "This page does not have the document's text: it was added elsewhere.",
     none: "No document was used.",
+    lessons: "What it has learnt", rollbackTo: "Go back to", rollback: "Go back …",
+    rollbackNo: "Leave it as it is", rollbackYes: "Go back",
+    serving: (name, inEffect, all) => `Now answering: ${name}. ${inEffect} of ${all} lessons in effect.`,
+    noLessons: "No lesson yet: correct an answer.",
+    curve: (first, last) => "How much each lesson surprised the model before it was taught, in nats a " +
+      `token: ${first} at first, ${last} at last.`,
+    lessonLeft: "(what it said is gone)", liked: "liked", disliked: "disliked",
+    step: (step, version) => `step ${step}` + (version ? `, made version ${version}` : ""),
+    before1: "the version before", base: "the base model", version: (version) => `version ${version}`,
+    rollbackQuestion: (name) => `Go back to ${name}? Answers change at once for everybody; lessons ` +
+      "that are left behind count no more.",
+    standing: {
+      serves: "in effect", comes: "learnt, takes over soon", gate: "set aside by a gate",
+      unlearnt: "not learnt", set_aside: "left behind by a return", not_admitted: "not admitted",
+      forgotten: "forgotten", dropped: "left behind by a return", too_old: "too old to be known",
+      replaced: "replaced by a later word", taken_back: "taken back",
+    },
   },
   zh: {
     skip: "跳到问题",
@@ -39,6 +57,21 @@ const TEXTS = {
     passage: (id, version) => `${id}，版本 ${version}`,
     noText: "本页没有这份文档的内容：它是在别处添加的。",
     none: "没有用到文档。",
+    lessons: "它学到了什么", rollbackTo: "退回到", rollback: "退回……",
+    rollbackNo: "保持不变", rollbackYes: "退回",
+    serving: (name, inEffect, all) => `当前回答者：${name}。${all} 课中有 ${inEffect} 课生效。`,
+    noLessons: "还没有课：请更正一个回答。",
+    curve: (first, last) => `每一课在教之前让模型感到的意外（每个词元的奈特数）：最初 ${first}，最近 ${last}。`,
+    lessonLeft: "（内容已不在）", liked: "赞", disliked: "踩",
+    step: (step, version) => `第 ${step} 步` + (version ? `，产生版本 ${version}` : ""),
+    before1: "前一个版本", base: "基础模型", version: (version) => `版本 ${version}`,
+    rollbackQuestion: (name) => `退回到${name}？所有人的回答会立即改变，被留下的课不再生效。`,
+    standing: {
+      serves: "生效中", comes: "已学会，即将接替", gate: "被检查关口搁置",
+      unlearnt: "未学会", set_aside: "因退回而搁置", not_admitted: "未被采纳",
+      forgotten: "已遗忘", dropped: "因退回而搁置", too_old: "太旧，情况不明",
+      replaced: "被后来的话取代", taken_back: "已撤回",
+    },
   },
 };
 
@@ -171,6 +204,7 @@ async function teach(item, feedback) {
   try {
     const receipt = await call("/v1/feedback", { answer_id: item.dataset.event, ...feedback });
     told.textContent = text().taught + receipt.summary;
+    lookSoon();
     return true;
   } catch (error) {
     told.textContent = text().failed + error.message;
@@ -231,6 +265,7 @@ function speak(chosen) {
   document.documentElement.lang = language;
   element("language").value = language;
   translate(document);
+  drawLessons();
 }
 
 element("ask").addEventListener("submit", (event) => {
@@ -259,8 +294,15 @@ element("document").addEventListener("submit", async (event) => {
     element("status").textContent = text().failed + error.message;
   }
 });
-element("key").addEventListener("change", loadModels);
+element("key").addEventListener("change", () => {
+  loadModels();
+  startLessons();
+});
 element("language").addEventListener("change", (event) => speak(event.target.value));
 
-speak(language);
-loadModels();
+// Once lessons.js is there, too.
+document.addEventListener("DOMContentLoaded", () => {
+  speak(language);
+  loadModels();
+  startLessons();
+});

@@ -42,6 +42,15 @@ struct BenchLogArguments {
 };
 int BenchLog(const BenchLogArguments& arguments);
 
+// The door of `nudge serve` with the template backend, beside a bare loop of the library under it.
+struct BenchHttpArguments {
+  std::string folder;       // on the disk to measure; empty: where temporary files go
+  size_t requests = 3'000;  // of each run
+  std::vector<size_t> connections = {1, 16, 256};
+  size_t streams = 10'000;  // of news that idle; 0: not measured
+};
+int BenchHttp(const BenchHttpArguments& arguments);
+
 // A gradient step of the configured language model, and what a feedback costs while it serves.
 struct BenchTrainArguments {
   std::string config_path;

@@ -130,86 +130,6 @@ void Print(const TenantLessons& tenant) {
   }
 }
 
-// ---- As JSON, one lesson a line -----------------------------------------------------------------
-
-void WriteNames(const std::set<std::string>& names, JsonWriter& json) {
-  json.Raw("[");
-  bool first = true;
-  for (const std::string& name : names) {
-    if (!std::exchange(first, false)) json.Raw(",");
-    json.Text(name);
-  }
-  json.Raw("]");
-}
-
-template <class Value, class Write>
-void OrNull(const Value& value, JsonWriter& json, const Write& write) {
-  if (value) {
-    write(*value);
-  } else {
-    json.Raw("null");
-  }
-}
-
-std::string_view Name(Lineage::Standing standing) {
-  constexpr std::string_view kNames[] = {"serves",       "comes",     "set_aside",
-                                         "not_admitted", "forgotten", "dropped",
-                                         "too_old",      "replaced",  "taken_back"};
-  return kNames[static_cast<size_t>(standing)];
-}
-
-void WriteKept(const TaughtLesson& lesson, JsonWriter& json) {
-  const KeptLesson& kept = *lesson.kept;
-  json.Raw(R"(,"question":)").Text(lesson.question());
-  json.Raw(R"(,"answer":)").Text(kept.example.shown);
-  json.Raw(R"(,"correction":)");
-  OrNull(kept.example.correction, json, [&](const std::string& text) { json.Text(text); });
-  json.Raw(R"(,"reward":)").Number(kept.example.reward);
-  json.Raw(R"(,"comment":)").Text(kept.comment);
-}
-
-void WriteResult(const LessonResult& result, JsonWriter& json) {
-  const LessonReport& report = result.report;
-  json.Raw(R"(,"accepted":)").Bool(report.accepted);
-  json.Raw(R"(,"set_aside":)").Text(WhyOf(report.verdict));
-  json.Raw(R"(,"final":)").Bool(result.is_final);
-  json.Raw(R"(,"evidence":)");
-  OrNull(report.evidence, json, [&](double evidence) { json.Number(evidence); });
-  json.Raw(R"(,"canary_drop":)").Number(report.canary_drop);
-  json.Raw(R"(,"nll_before":)").Number(report.nll_before);
-  json.Raw(R"(,"nll_after":)");
-  OrNull(report.nll_after, json, [&](double nll) { json.Number(nll); });
-  json.Raw(R"(,"loss":)").Number(report.loss);
-  json.Raw(R"(,"kl":)").Number(report.kl);
-  json.Raw(R"(,"tokens":)").Integer(report.tokens);
-  json.Raw(R"(,"error":)").Text(result.error);
-}
-
-std::string AsJson(const TenantLessons& tenant, const TaughtLesson& lesson) {
-  const Lineage::LessonView& view = lesson.view;
-  std::string out;
-  JsonWriter json(out);
-  json.Raw(R"({"tenant":)").Text(tenant.tenant);
-  json.Raw(R"(,"partition":)").Integer(tenant.partition);
-  json.Raw(R"(,"event":)").Integer(lesson.event());
-  json.Raw(R"(,"event_source":)").Text(view.taught.source);
-  json.Raw(R"(,"event_id":)").Text(view.taught.id);
-  json.Raw(R"(,"query_source":)").Text(view.taught.query_source);
-  json.Raw(R"(,"query_id":)").Text(view.taught.query_id);
-  json.Raw(R"(,"user":)").Text(view.taught.user);
-  json.Raw(R"(,"people":)");
-  WriteNames(view.people, json);
-  json.Raw(R"(,"step":)").Integer(view.step);
-  json.Raw(R"(,"makes_version":)");
-  OrNull(view.makes, json, [&](Version version) { json.Integer(version); });
-  json.Raw(R"(,"standing":)").Text(Name(view.standing));
-  json.Raw(R"(,"in_effect":)").Text(InEffect(lesson));
-  if (lesson.kept) WriteKept(lesson, json);
-  if (lesson.result) WriteResult(*lesson.result, json);
-  json.Raw("}");
-  return out;
-}
-
 // ---- Export -------------------------------------------------------------------------------------
 
 void WriteMessages(const std::vector<ChatMessage>& chat, JsonWriter& json, std::string_view role,
@@ -279,7 +199,7 @@ int Lessons(const LessonsArguments& arguments) {
   bool first = true;
   for (const TenantLessons& each : *read) {
     if (arguments.json) {
-      for (const TaughtLesson& lesson : each.lessons) std::cout << AsJson(each, lesson) << "\n";
+      for (const TaughtLesson& lesson : each.lessons) std::cout << LessonJson(each, lesson) << "\n";
       continue;
     }
     if (!std::exchange(first, false)) std::cout << "\n";

@@ -203,6 +203,20 @@ void AddBenchEngine(CLI::App& bench, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::BenchEngine(*arguments); });
 }
 
+void AddBenchHttp(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchHttpArguments>();
+  auto* command = bench.add_subcommand("http", "the door, beside a bare loop of its library");
+  command->add_option("--folder", arguments->folder, "on the disk to measure; it stays there");
+  command->add_option("--requests", arguments->requests, "of each run")
+      ->check(CLI::Range(1, 10'000'000));
+  command->add_option("--connections", arguments->connections, "at a time, one run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 10'000));
+  command->add_option("--streams", arguments->streams, "that idle; 0: not measured")
+      ->check(CLI::Range(0, 100'000));
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchHttp(*arguments); });
+}
+
 void AddBenchKafka(CLI::App& bench, int& exit_code) {
   const auto arguments = std::make_shared<nudge::BenchKafkaArguments>();
   auto* command = bench.add_subcommand(
@@ -278,6 +292,7 @@ int Run(int argc, char** argv) {
   CLI::App& bench = *app.add_subcommand("bench", "measure parts beside what bounds them");
   bench.require_subcommand(1);
   AddBenchEngine(bench, exit_code);
+  AddBenchHttp(bench, exit_code);
   AddBenchKafka(bench, exit_code);
   AddBenchLog(bench, exit_code);
   AddBenchTrain(bench, exit_code);

@@ -15,9 +15,10 @@ void Say(const std::string& line) {
 }
 
 // "http://[::1]:8080" and the like.
-std::string UrlOf(const std::string& address, uint16_t port) {
+std::string UrlOf(const std::string& address, uint16_t port, bool has_tls = false) {
   const bool is_v6 = address.find(':') != std::string::npos;
-  return "http://" + (is_v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+  return (has_tls ? "https://" : "http://") + (is_v6 ? "[" + address + "]" : address) + ":" +
+         std::to_string(port);
 }
 
 void SayWhatWasDone(const Serving& serving) {
@@ -52,9 +53,9 @@ int Serve(const ServeArguments& arguments) {
   }
   // From here on clients are heard; what they send waits in the log until the run begins.
   const HttpServer server(config.http, serving.door(), config.processor.graph.limits);
-  Say("serving at " + UrlOf(config.http.address, server.port()) + "; events from offset " +
-      std::to_string(serving.extent().end) + " in " + config.event_log.folder + "; " +
-      backend->description());
+  Say("serving at " + UrlOf(config.http.address, server.port(), !config.http.tls_key_file.empty()) +
+      "; events from offset " + std::to_string(serving.extent().end) + " in " +
+      config.event_log.folder + "; " + backend->description());
   std::optional<Monitor::Watch> watch;
   if (monitor) watch.emplace(*monitor, [&] { return serving.View(); });
   const auto done = serving.Run();

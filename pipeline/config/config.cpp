@@ -503,8 +503,10 @@ ServingOptions ToServingOptions(const Config& config) {
     throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
   }
   const bool is_template = config.model.backend == "template";
+  ProcessorOptions processor = ToProcessorOptions(config);
+  processor.checkpoint_every = config.serve.checkpoint;
   return {
-      .processor = ToProcessorOptions(config),
+      .processor = std::move(processor),
       .event_log = config.event_log,
       .serve = config.serve,
       .output_folder = config.output.folder,

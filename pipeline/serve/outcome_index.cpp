@@ -1,8 +1,5 @@
 #include "pipeline/serve/outcome_index.h"
 
-#include <filesystem>
-#include <fstream>
-#include <system_error>
 #include <utility>
 
 namespace nudge {
@@ -13,17 +10,19 @@ constexpr uint64_t kEntryBytes = 512;
 
 }  // namespace
 
-void OutcomeIndex::Add(const std::string& line) {
+std::optional<int64_t> OutcomeIndex::Add(const std::string& line) {
   Result<RecordedOutcome> recorded = DecodeOutcome(line);
-  if (!recorded.ok() || recorded->outcome.tenant.empty() || recorded->outcome.id.empty()) return;
+  if (!recorded.ok()) return std::nullopt;
+  const int64_t offset = recorded->offset;
+  if (recorded->outcome.tenant.empty() || recorded->outcome.id.empty()) return offset;
   const bool makes_way = KindOf(recorded->outcome) == OutcomeKind::kDeadLetter;
   Key key(recorded->outcome.tenant, std::move(recorded->outcome.id));
   const MutexLock lock(mutex_);
   const auto [entry, is_new] = kept_.try_emplace(key);
   Kept& kept = entry->second;
-  if (!is_new && !kept.makes_way) return;
+  if (!is_new && !kept.makes_way) return offset;
   if (!is_new) bytes_ -= kept.line.size() + kEntryBytes;
-  kept = {line, recorded->offset, makes_way, ++added_};
+  kept = {line, offset, makes_way, ++added_};
   bytes_ += line.size() + kEntryBytes;
   order_.emplace_back(kept.number, std::move(key));
   while (bytes_ > bytes_max_ && order_.size() > 1) {
@@ -34,6 +33,7 @@ void OutcomeIndex::Add(const std::string& line) {
     }
     order_.pop_front();
   }
+  return offset;
 }
 
 std::optional<std::string> OutcomeIndex::Find(std::string_view tenant,
@@ -51,19 +51,6 @@ void OutcomeIndex::Erase(const RecordedOutcome& outcome, std::string erased) {
   bytes_ += erased.size();
   found->second.line = std::move(erased);
   found->second.makes_way = true;
-}
-
-void OutcomeIndex::AddFile(const std::string& path) {
-  std::error_code error;
-  const uint64_t size = std::filesystem::file_size(path, error);
-  std::ifstream file(path, std::ios::binary);
-  if (error || !file) return;
-  std::string line;
-  if (size > bytes_max_) {
-    file.seekg(static_cast<std::streamoff>(size - bytes_max_));
-    std::getline(file, line);  // the rest of one
-  }
-  while (std::getline(file, line)) Add(line);
 }
 
 }  // namespace nudge

@@ -21,15 +21,13 @@ class OutcomeIndex {
  public:
   explicit OutcomeIndex(uint64_t bytes_max) : bytes_max_(bytes_max) {}
 
-  // A line as the outcome log has it. One whose event could not be read has no id, and is left out.
-  void Add(const std::string& line);
+  // A line as the outcome log has it; its offset, or nothing if it is no outcome. One whose event
+  // could not be read has no id, and is left out.
+  std::optional<int64_t> Add(const std::string& line);
   std::optional<std::string> Find(std::string_view tenant, std::string_view event_id) const;
 
   // The outcome goes, where it is kept; `erased` stands in its place.
   void Erase(const RecordedOutcome& outcome, std::string erased);
-
-  // Adds the newest lines of an outcomes.jsonl, as many as there is room for.
-  void AddFile(const std::string& path);
 
  private:
   struct Kept {

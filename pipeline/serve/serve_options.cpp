@@ -12,6 +12,11 @@ Fields OptionsOf(ServeOptions& options) {
       {"serve.outcomes_kept_bytes_max",
        Number{&options.outcomes_kept_bytes_max, 1 << 20, 1ll << 40}, "", kOperational,
        "of the newest outcomes, kept in memory: those that can be asked for by id"},
+      {"serve.snapshot_news_max", Number{&options.snapshot_news_max, 1, 10'000'000}, "",
+       kOperational, "newest adapter snapshots that a stream of news can go on from"},
+      {"serve.checkpoint_ms", Number{&options.checkpoint, 0, 3'600'000}, "", kOperational,
+       "after an event until the state has it, and its lessons can be seen; 0: only as checkpoint "
+       "says"},
   };
 }
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <thread>
@@ -110,6 +111,7 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
              .existing = FileSinkOptions::Existing::kResume,
              .sync = true}),
       outcomes_(options_.serve.outcomes_kept_bytes_max),
+      snapshots_(options_.serve.snapshot_news_max),
       eraser_({.log_folder = options_.event_log.folder,
                .output_folder = options_.output_folder,
                .limits = options_.processor.graph.limits,
@@ -117,12 +119,16 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
               log_, outcomes_),
       door_({.in_flight_max = options_.serve.in_flight_max,
              .line_bytes = options_.processor.graph.limits.line_bytes,
-             .models = options_.models},
-            log_, outcomes_, stop_),
+             .models = options_.models,
+             .state_folder = options_.processor.state_folder,
+             .snapshot_folder = options_.processor.executor.snapshot_folder},
+            log_, outcomes_, snapshots_, stop_),
       source_(log_, {.line_bytes = options_.processor.graph.limits.line_bytes}),
       processor_(options_.processor,
                  {.on_outcome =
                       [this](const OutcomeLine& line) {
+                        // First what is told of snapshots: whoever has the answer finds it there.
+                        snapshots_.Add(line.offset, line.bytes);
                         door_.Deliver(line);
                         eraser_.Look(line);
                       },
@@ -132,7 +138,26 @@ Serving::Serving(const ServingOptions& options, Backend& backend,
                                     std::string_view added) { door_.Tell(offset, added); }},
                  backend, source_, sink_) {
   RequireWholeLog();
-  outcomes_.AddFile(options_.output_folder + "/outcomes.jsonl");
+  ReadOutcomes();
+}
+
+// The newest lines of outcomes.jsonl, as many as are kept: what earlier processes made.
+void Serving::ReadOutcomes() {
+  const std::string path = options_.output_folder + "/outcomes.jsonl";
+  const uint64_t bytes_max = options_.serve.outcomes_kept_bytes_max;
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file) return;
+  std::string line;
+  if (size > bytes_max) {
+    file.seekg(static_cast<std::streamoff>(size - bytes_max));
+    std::getline(file, line);  // the rest of one
+  }
+  while (std::getline(file, line)) {
+    const std::optional<int64_t> offset = outcomes_.Add(line);
+    if (offset) snapshots_.Add(*offset, line);
+  }
 }
 
 // New events would otherwise take the offsets of those whose outcomes stand.

@@ -18,6 +18,7 @@
 #include "pipeline/serve/log_eraser.h"
 #include "pipeline/serve/outcome_index.h"
 #include "pipeline/serve/serve_options.h"
+#include "pipeline/serve/snapshot_board.h"
 
 namespace nudge {
 
@@ -55,6 +56,7 @@ class Serving {
   class Keeper;
 
   void RequireWholeLog();
+  void ReadOutcomes();
 
   const ServingOptions options_;
   const std::function<void(const std::string&)> on_notice_;
@@ -62,6 +64,7 @@ class Serving {
   EmbeddedLog log_;
   FileSink sink_;
   OutcomeIndex outcomes_;
+  SnapshotBoard snapshots_;
   LogEraser eraser_;
   EmbeddedDoor door_;
   EmbeddedSource source_;

@@ -270,7 +270,8 @@ Result<Nothing> StateDatabase::OpenHandle(Access access) {
   std::string name = path_;
   // A name that SQLite would take for something else: ":memory:", "file:..."
   if (name.starts_with(':') || name.starts_with("file:")) name = "./" + name;
-  if (access != Access::kWrite) {
+  if (access == Access::kBeside) flags = SQLITE_OPEN_READONLY;
+  if (access == Access::kRead || access == Access::kBackup) {
     std::error_code error;
     const auto log_bytes = std::filesystem::file_size(path_ + "-wal", error);
     const bool is_still = access == Access::kBackup || error || log_bytes == 0;
@@ -442,6 +443,24 @@ Result<Changes> StateDatabase::ReadSome(const StateMeta& meta,
   entries.reserve(found.size());
   for (const auto& [position, at] : order) entries.push_back(std::move(found[at]));
   return entries;
+}
+
+Result<Changes> StateDatabase::ReadRows(std::string_view kind, std::string_view tenant,
+                                        std::string_view first, std::string_view last) {
+  Statement rows(*this,
+                 "SELECT id, position, seal, value FROM entries "
+                 "WHERE kind = ?1 AND tenant = ?2 AND id >= ?3 AND id <= ?4 ORDER BY id");
+  rows.Bind(1, kind).Bind(2, tenant).Bind(3, first).Bind(4, last);
+  Changes found;
+  while (rows.Step()) {
+    Change entry{std::string(tenant), std::string(kind), rows.Text(0), rows.Text(3)};
+    if (static_cast<uint64_t>(rows.Number(2)) != SealOf(rows.Number(1), entry)) {
+      return Damaged("an entry of kind " + entry.kind + " does not have its seal");
+    }
+    found.push_back(std::move(entry));
+  }
+  if (!rows.ok()) return Failed("read");
+  return found;
 }
 
 Result<Nothing> StateDatabase::Verify(const StateMeta& meta) {

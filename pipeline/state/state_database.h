@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,7 @@ class StateDatabase {
     kWrite,   // creates what is missing, and raises an older format to this one
     kRead,    // changes nothing, not even beside the file; sees what was committed last
     kBackup,  // as kRead, of a file that nobody writes
+    kBeside,  // as kRead, in the process that writes it: shares its locks, which kRead would drop
   };
   struct Group {
     std::string tenant;
@@ -86,7 +88,11 @@ class StateDatabase {
   Result<Changes> ReadEntries(const StateMeta& meta);
   // The same checks, keeping what `wanted` wants.
   Result<Changes> ReadSome(const StateMeta& meta, const std::function<bool(const Change&)>& wanted);
-  // The same checks without keeping anything.
+  // The entries of one kind and tenant with an id in [first, last], by id. Their seals alone are
+  // checked: what is not read may be damaged.
+  Result<Changes> ReadRows(std::string_view kind, std::string_view tenant, std::string_view first,
+                           std::string_view last);
+  // ReadEntries' checks without keeping anything.
   Result<Nothing> Verify(const StateMeta& meta);
 
   // The state is ours from now on: generation + 1, and another identity is noted in `history`.
