@@ -9,6 +9,7 @@
 #include "connectors/json_faults.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
+#include "connectors/rights_reader.h"
 
 namespace nudge {
 namespace {
@@ -34,7 +35,7 @@ constexpr std::string_view kRatings =
 
 constexpr std::string_view kEventTypes =
     "nudge.document.upsert, nudge.document.delete, nudge.query, nudge.feedback, nudge.example, "
-    "nudge.prompt.upsert, nudge.prompt.delete, nudge.adapter, nudge.forget";
+    "nudge.prompt.upsert, nudge.prompt.delete, nudge.adapter, nudge.forget, nudge.source.sync";
 
 class EventReader {
  public:
@@ -184,6 +185,7 @@ class EventReader {
     }
     if (type == "nudge.adapter") return ReadAdapter(data, event.data.emplace<AdapterCommand>());
     if (type == "nudge.forget") return ReadForget(data, event.data.emplace<Forget>());
+    if (type == "nudge.source.sync") return ReadSync(data, event.data.emplace<SourceSync>());
     json_.Fail(Code::kUnknownType, "type: " + Quoted(type) + " is unknown",
                "known types: " + std::string(kEventTypes));
   }
@@ -208,31 +210,11 @@ class EventReader {
            [&](const Place& at) {
              json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
            }},
-          {"metadata", kOptional, [&](const Place& at) { ReadMetadata(at, document.metadata); }}});
-  }
-
-  void ReadMetadata(const Place& place, std::map<std::string, std::string>& metadata) {
-    size_t bytes = 0;
-    json_.Members(place, [&](const Place& at) {
-      if (at.value.type() == JsonType::kNull) return;
-      std::string value;
-      json_.Word(at, kNoLimit, value);
-      if (!json_.ok()) return;
-      if (at.key.empty()) return json_.FailAt(at, "empty name", "give each entry a name");
-      if (HasControl(at.key)) {
-        return json_.FailAt(at, "name has a control character", "a name must be printable");
-      }
-      bytes += at.key.size() + value.size();
-      if (!metadata.emplace(at.key, std::move(value)).second) {
-        return json_.FailAt(at, "given twice", "give it once");
-      }
-      const Limit entries{"limits.metadata_entries", limits_.metadata_entries};
-      if (metadata.size() > entries.most) {
-        return json_.FailSize(place, metadata.size(), "entries or more", entries);
-      }
-      const Limit size{"limits.metadata_bytes", limits_.metadata_bytes};
-      if (bytes > size.most) json_.FailSize(place, bytes, "bytes or more", size);
-    });
+          {"metadata", kOptional,
+           [&](const Place& at) { ReadMetadata(json_, at, limits_, document.metadata); }},
+          {"access", kOptional, [&](const Place& at) {
+             ReadGroups(json_, at, limits_, document.access.emplace());
+           }}});
   }
 
   // Earlier turns, oldest first.
@@ -270,6 +252,10 @@ class EventReader {
                 {"messages", kOptional, [&](const Place& at) { ReadMessages(at, query.messages); }},
                 {"conversation_id", kOptional,
                  [&](const Place& at) { json_.Id(at, IdLimit(), query.conversation_id); }},
+                {"groups", kOptional,
+                 [&](const Place& at) { ReadGroups(json_, at, limits_, query.groups); }},
+                {"filter", kOptional,
+                 [&](const Place& at) { ReadFilter(json_, at, limits_, query.filter.emplace()); }},
                 {"options", kOptional, [&](const Place& at) {
                    json_.Object(
                        at, {{"max_tokens", kOptional,
@@ -482,6 +468,25 @@ class EventReader {
     }
   }
 
+  void ReadSync(JsonValue data, SourceSync& sync) {
+    const Limit most{"limits.sync_documents", limits_.sync_documents};
+    const auto id_into = [&](const Place& at) {
+      std::string id;
+      json_.Id(at, IdLimit(), id);
+      if (json_.ok()) sync.document_ids.insert(std::move(id));
+    };
+    Data(data, {{"source", kOptional,
+                 [&](const Place& at) { json_.Id(at, IdLimit(), sync.source); }},
+                {"document_ids", kRequired, [&](const Place& at) {
+                   size_t count = 0;
+                   json_.Items(at, [&](const Place&) { ++count; });
+                   if (json_.ok() && count > most.most) {
+                     return json_.FailSize(at, count, "documents", most);
+                   }
+                   json_.Items(at, id_into);
+                 }}});
+  }
+
   void ReadForget(JsonValue data, Forget& forget) {
     Data(data,
          {{"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), forget.user); }},
@@ -491,7 +496,9 @@ class EventReader {
           {"event_id", kOptional,
            [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_id); }},
           {"event_source", kOptional,
-           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_source); }}});
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_source); }},
+          {"conversation_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.conversation_id); }}});
     const auto refuse = [this](std::string_view message, std::string_view remedy) {
       if (json_.ok()) json_.Fail(Code::kInvalidEvent, std::string(message), std::string(remedy));
     };
@@ -503,9 +510,10 @@ class EventReader {
       refuse("data.event_source: it goes with an event_id",
              "leave it out, or name the event that is forgotten");
     }
-    const int named = !forget.user.empty() + !forget.document_id.empty() + !forget.event_id.empty();
+    const int named = !forget.user.empty() + !forget.document_id.empty() +
+                      !forget.event_id.empty() + !forget.conversation_id.empty();
     if (named != 1) {
-      refuse("data: exactly one of user, document_id and event_id is needed",
+      refuse("data: exactly one of user, document_id, event_id and conversation_id is needed",
              "send an event for each");
     }
   }
@@ -540,14 +548,14 @@ struct DataWriter {
     json.Raw(R"("document_id":)").Text(document.document_id);
     json.Raw(R"(,"text":)").Text(document.text);
     if (!document.title.empty()) json.Raw(R"(,"title":)").Text(document.title);
-    if (document.metadata.empty()) return;
-    json.Raw(R"(,"metadata":)");
-    char separator = '{';
-    for (const auto& [name, value] : document.metadata) {
-      json.Raw({&separator, 1}).Text(name).Raw(":").Text(value);
-      separator = ',';
+    if (!document.metadata.empty()) {
+      json.Raw(R"(,"metadata":)");
+      WriteMetadata(document.metadata, json);
     }
-    json.Raw("}");
+    if (document.access) {
+      json.Raw(R"(,"access":)");
+      WriteGroups(*document.access, json);
+    }
   }
 
   void operator()(const DocumentDelete& document) const {
@@ -570,6 +578,14 @@ struct DataWriter {
     }
     if (!query.conversation_id.empty()) {
       json.Raw(R"(,"conversation_id":)").Text(query.conversation_id);
+    }
+    if (!query.groups.empty()) {
+      json.Raw(R"(,"groups":)");
+      WriteGroups(query.groups, json);
+    }
+    if (query.filter) {
+      json.Raw(R"(,"filter":)");
+      WriteFilter(*query.filter, json);
     }
     const QueryOptions& options = query.options;
     if (!options.max_tokens && !options.temperature && !options.seed && !options.prompt_id) return;
@@ -637,6 +653,13 @@ struct DataWriter {
     if (forget.documents) member("documents").Bool(true);
     if (!forget.event_id.empty()) member("event_id").Text(forget.event_id);
     if (!forget.event_source.empty()) member("event_source").Text(forget.event_source);
+    if (!forget.conversation_id.empty()) member("conversation_id").Text(forget.conversation_id);
+  }
+
+  void operator()(const SourceSync& sync) const {
+    Members member(json);
+    if (!sync.source.empty()) member("source").Text(sync.source);
+    WriteGroups(sync.document_ids, member("document_ids"));
   }
 };
 

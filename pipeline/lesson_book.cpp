@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "pipeline/state/state_store.h"
+#include "stages/respond.h"
 
 namespace nudge {
 namespace {
@@ -20,7 +21,8 @@ std::string KindWanted(const Change& entry) {
   if (kind.starts_with(kOfRespond)) {
     const std::string_view name = kind.substr(kOfRespond.size());
     for (const std::string_view wanted :
-         {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind}) {
+         {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind,
+          Respond::kRestrictedKind}) {
       if (name == wanted) return std::string(name);
     }
   } else if (kind.starts_with(kOfExecutor)) {
@@ -36,6 +38,7 @@ struct Book {
   Lineage lineage;
   std::map<LearningPlace, KeptLesson> kept;
   std::map<LearningPlace, LessonResult> results;
+  RestrictedDocuments restricted;
 
   Result<Nothing> Add(Change entry) {
     entry.kind = KindWanted(entry);
@@ -48,6 +51,8 @@ struct Book {
       std::optional<LessonResult> result = TenantAdapters::ReadResult(entry);
       if (!result) return UnreadableEntry(entry);
       results[place] = *std::move(result);
+    } else if (entry.kind == Respond::kRestrictedKind) {
+      return restricted.Load(entry);
     } else {
       return lineage.Load(entry);
     }
@@ -57,7 +62,8 @@ struct Book {
   std::vector<TaughtLesson> Lessons() {
     std::vector<TaughtLesson> lessons;
     for (Lineage::LessonView& view : lineage.Lessons()) {
-      TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt};
+      TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt, false};
+      lesson.is_restricted = restricted.HasAnyOf(lesson.view.rests_on);
       const auto text = kept.find(lesson.view.place);
       if (text != kept.end()) lesson.kept = std::move(text->second);
       const auto result = results.find(lesson.view.place);
