@@ -251,9 +251,10 @@ Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared, const Found
     decision.rests_on = RestOf(found.passages);
     for (const FewShot& shot : chosen.shots) decision.rests_on.Add(shot.rests_on);
   }
+  Rest(tenant, at.value, decision.rests_on);
   tenant.decisions.Put(at.value, std::move(decision));
   if (tenant.decisions.size() > options_.decisions_per_tenant) {
-    tenant.decisions.Erase(tenant.decisions.rows().begin()->first);
+    EraseDecision(tenant, tenant.decisions.rows().begin()->first);
   }
   return chosen;
 }
@@ -450,6 +451,7 @@ void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Chosen& ch
   }
   tenant.example_of[{example.question, example.rests_on.lists}] = at.value;
   tenant.by_helpfulness.insert({Helpfulness(example), at.value});
+  Rest(tenant, at.value, example.rests_on);
   tenant.examples.Put(at.value, std::move(example));
 }
 
@@ -457,34 +459,45 @@ void Prompt::RemoveExample(Tenant& tenant, uint64_t sequence) const {
   const Example& example = *tenant.examples.Find(sequence);
   tenant.example_of.erase({example.question, example.rests_on.lists});
   tenant.by_helpfulness.erase({Helpfulness(example), sequence});
+  for (const std::string& id : example.rests_on.documents) tenant.resting.erase({id, sequence});
   tenant.examples.Erase(sequence);
 }
 
-// What came of documents that are gone is shown to nobody.
+void Prompt::Rest(Tenant& tenant, uint64_t sequence, const RestsOn& rests_on) {
+  for (const std::string& id : rests_on.documents) tenant.resting.emplace(id, sequence);
+}
+
+void Prompt::EraseDecision(Tenant& tenant, uint64_t sequence) {
+  for (const std::string& id : tenant.decisions.Find(sequence)->rests_on.documents) {
+    tenant.resting.erase({id, sequence});
+  }
+  tenant.decisions.Erase(sequence);
+}
+
+// What came of documents that are gone is shown to nobody, and made no example of.
 void Prompt::RemoveDocuments(Tenant& tenant, const std::vector<std::string>& removed,
                              Chosen& chosen) const {
-  if (removed.empty()) return;
-  for (const std::string& document_id : removed) tenant.restricted.Remove(document_id);
-  const auto rests = [&](const RestsOn& rests_on) {
-    return std::any_of(removed.begin(), removed.end(), [&](const std::string& document_id) {
-      return rests_on.documents.contains(document_id);
-    });
-  };
-  std::vector<uint64_t> examples, decisions;
-  for (const auto& [sequence, row] : tenant.examples.rows()) {
-    if (rests(row.value.rests_on)) examples.push_back(sequence);
+  std::set<uint64_t> concerned;
+  for (const std::string& id : removed) {
+    tenant.restricted.Remove(id);
+    for (auto row = tenant.resting.lower_bound({id, 0});
+         row != tenant.resting.end() && row->first == id; ++row) {
+      concerned.insert(row->second);
+    }
   }
-  for (const auto& [sequence, row] : tenant.decisions.rows()) {
-    if (rests(row.value.rests_on)) decisions.push_back(sequence);
-  }
-  for (const uint64_t sequence : examples) RemoveExample(tenant, sequence);
-  for (const uint64_t sequence : decisions) {
-    Decision& decision = *tenant.decisions.Change(sequence);
+  for (const uint64_t sequence : concerned) {
+    if (tenant.examples.Find(sequence) != nullptr) {
+      RemoveExample(tenant, sequence);
+      ++chosen.examples_changed;
+      continue;
+    }
+    Decision decision = *tenant.decisions.Find(sequence);
+    EraseDecision(tenant, sequence);
     decision.question.clear();
     decision.vector.clear();
     decision.rests_on = {};
+    tenant.decisions.Put(sequence, std::move(decision));
   }
-  chosen.examples_changed = static_cast<uint32_t>(examples.size());
 }
 
 // All that holds words of the user or event.
@@ -506,7 +519,7 @@ void Prompt::Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen)
     if (named || theirs) decisions.push_back(sequence);
   }
   for (const uint64_t sequence : examples) RemoveExample(tenant, sequence);
-  for (const uint64_t sequence : decisions) tenant.decisions.Erase(sequence);
+  for (const uint64_t sequence : decisions) EraseDecision(tenant, sequence);
   chosen.examples_changed += static_cast<uint32_t>(examples.size());
   chosen.decisions_removed = static_cast<uint32_t>(decisions.size());
 }
@@ -627,6 +640,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     if (!reader.complete()) return UnreadableEntry(entry);
     tenant.example_of[{example.question, example.rests_on.lists}] = *number;
     tenant.by_helpfulness.insert({Helpfulness(example), *number});
+    Rest(tenant, *number, example.rests_on);
     tenant.examples.Restore(*number, std::move(example));
   } else if (entry.kind == kDecisionKind && number) {
     Decision decision;
@@ -642,6 +656,7 @@ Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
     decision.vector = reader.Floats();
     if (has_rights) decision.rests_on = RestsOn::Read(reader);
     if (!reader.complete()) return UnreadableEntry(entry);
+    Rest(tenant, *number, decision.rests_on);
     tenant.decisions.Restore(*number, std::move(decision));
   } else if (entry.kind == kCreditKind && number) {
     Credit credit;

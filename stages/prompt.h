@@ -118,6 +118,8 @@ class Prompt {
     Table<uint64_t, Decision> decisions;
     Table<uint64_t, Credit> credits;  // by the sequence of the first word
     RestrictedDocuments restricted;
+    // Derived: what rests on a document, by the sequences of examples and decisions.
+    std::set<std::pair<std::string, uint64_t>> resting;
     // Derived from examples.
     std::map<std::pair<std::string, std::set<Groups>>, uint64_t> example_of;  // question and lists
     std::set<std::pair<double, uint64_t>> by_helpfulness;  // least helpful, oldest first
@@ -149,6 +151,8 @@ class Prompt {
   void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
   void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
+  static void Rest(Tenant& tenant, uint64_t sequence, const RestsOn& rests_on);
+  static void EraseDecision(Tenant& tenant, uint64_t sequence);
   void RemoveDocuments(Tenant& tenant, const std::vector<std::string>& removed,
                        Chosen& chosen) const;
   void Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen) const;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "connectors/http/http_server.h"
+#include "connectors/http/keys.h"
 #include "http_client.h"
 #include "serving_life.h"
 

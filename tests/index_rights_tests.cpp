@@ -2,6 +2,7 @@
 // Access lists and filters in the search, against a slow and obvious twin: an index of nothing but
 // the documents that the question may see.
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>

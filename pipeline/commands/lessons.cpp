@@ -107,6 +107,7 @@ void PrintLesson(const TaughtLesson& lesson) {
                      (view.makes ? ", made version " + std::to_string(*view.makes) : ""));
   }
   if (lesson.result) PrintResult(*lesson.result);
+  if (lesson.is_restricted) Line("rights", "rests on a document that is not for everybody");
   Line("in effect", InEffect(lesson));
 }
 
@@ -201,6 +202,7 @@ std::string AsJson(const TenantLessons& tenant, const TaughtLesson& lesson) {
   OrNull(view.makes, json, [&](Version version) { json.Integer(version); });
   json.Raw(R"(,"standing":)").Text(Name(view.standing));
   json.Raw(R"(,"in_effect":)").Text(InEffect(lesson));
+  json.Raw(R"(,"restricted":)").Bool(lesson.is_restricted);
   if (lesson.kept) WriteKept(lesson, json);
   if (lesson.result) WriteResult(*lesson.result, json);
   json.Raw("}");
