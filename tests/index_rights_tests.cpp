@@ -118,7 +118,7 @@ Vector Coarse(uint64_t seed, uint32_t dimension) {
 Groups SomeGroups(uint64_t seed, size_t most) {
   Groups groups;
   for (uint64_t i = 0; i < RandomAt(seed, 50) % (most + 1); ++i) {
-    groups.insert("g" + std::to_string(RandomAt(seed, 60 + i) % 4));
+    groups.insert(std::string("g") + std::to_string(RandomAt(seed, 60 + i) % 4));
   }
   return groups;
 }

@@ -1190,7 +1190,8 @@ struct Chain {
     const auto of = [&](auto& stage, const std::set<std::string>& kinds) {
       store.Only(kinds).LoadInto(stage, 1);
     };
-    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer"});
+    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer",
+                "conversation_question"});
     of(adapt, {"offer", "adapter_frozen"});
     of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit",
                 "prompt_restricted"});
