@@ -199,22 +199,21 @@ class EventReader {
   }
 
   void ReadDocument(JsonValue data, DocumentUpsert& document) {
-    Data(data,
-         {{"document_id", kRequired,
-           [&](const Place& at) { json_.Id(at, IdLimit(), document.document_id); }},
-          {"text", kRequired,
-           [&](const Place& at) {
-             json_.FullText(at, {"limits.text_bytes", limits_.text_bytes}, document.text);
-           }},
-          {"title", kOptional,
-           [&](const Place& at) {
-             json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
-           }},
-          {"metadata", kOptional,
-           [&](const Place& at) { ReadMetadata(json_, at, limits_, document.metadata); }},
-          {"access", kOptional, [&](const Place& at) {
-             ReadGroups(json_, at, limits_, document.access.emplace());
-           }}});
+    Data(data, {{"document_id", kRequired,
+                 [&](const Place& at) { json_.Id(at, IdLimit(), document.document_id); }},
+                {"text", kRequired,
+                 [&](const Place& at) {
+                   json_.FullText(at, {"limits.text_bytes", limits_.text_bytes}, document.text);
+                 }},
+                {"title", kOptional,
+                 [&](const Place& at) {
+                   json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
+                 }},
+                {"metadata", kOptional,
+                 [&](const Place& at) { ReadMetadata(json_, at, limits_, document.metadata); }},
+                {"access", kOptional, [&](const Place& at) {
+                   ReadGroups(json_, at, limits_, document.access.emplace());
+                 }}});
   }
 
   // Earlier turns, oldest first.
@@ -475,16 +474,16 @@ class EventReader {
       json_.Id(at, IdLimit(), id);
       if (json_.ok()) sync.document_ids.insert(std::move(id));
     };
-    Data(data, {{"source", kOptional,
-                 [&](const Place& at) { json_.Id(at, IdLimit(), sync.source); }},
-                {"document_ids", kRequired, [&](const Place& at) {
-                   size_t count = 0;
-                   json_.Items(at, [&](const Place&) { ++count; });
-                   if (json_.ok() && count > most.most) {
-                     return json_.FailSize(at, count, "documents", most);
-                   }
-                   json_.Items(at, id_into);
-                 }}});
+    Data(data,
+         {{"source", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), sync.source); }},
+          {"document_ids", kRequired, [&](const Place& at) {
+             size_t count = 0;
+             json_.Items(at, [&](const Place&) { ++count; });
+             if (json_.ok() && count > most.most) {
+               return json_.FailSize(at, count, "documents", most);
+             }
+             json_.Items(at, id_into);
+           }}});
   }
 
   void ReadForget(JsonValue data, Forget& forget) {

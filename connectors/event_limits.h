@@ -20,7 +20,7 @@ struct EventLimits {
   size_t id_bytes = 256;              // of id, source, user, document_id, prompt_id, query_id
   size_t tenant_bytes = 128;
   size_t title_bytes = 1 << 10;
-  size_t uri_bytes = 1 << 10;  // of an import
+  size_t uri_bytes = 1 << 10;       // of an import
   size_t metadata_entries = 64;     // items of lists counted
   size_t metadata_bytes = 8 << 10;  // keys and values together
   size_t groups = 64;               // of an access list, of who asks

@@ -70,8 +70,8 @@ Weight WeightOf(const MetadataValue& value) {
 using Kind = Filter::Kind;
 
 constexpr std::pair<std::string_view, Kind> kComparisons[] = {
-    {"eq", Kind::kEqual}, {"in", Kind::kIn},     {"gt", Kind::kGreater}, {"gte", Kind::kGreaterOrEqual},
-    {"lt", Kind::kLess},  {"lte", Kind::kLessOrEqual}};
+    {"eq", Kind::kEqual},           {"in", Kind::kIn},   {"gt", Kind::kGreater},
+    {"gte", Kind::kGreaterOrEqual}, {"lt", Kind::kLess}, {"lte", Kind::kLessOrEqual}};
 constexpr std::pair<std::string_view, Kind> kOperators[] = {
     {"and", Kind::kAnd}, {"or", Kind::kOr}, {"not", Kind::kNot}};
 
@@ -108,16 +108,18 @@ class FilterReader {
         return Count(filter.field.size());
       }
       for (const auto& [name, of] : kComparisons) is_comparison = is_comparison || name == at.key;
-      if (kind) return json_.FailAt(at, "one condition more than " + std::string(NameOf(*kind)),
-                                    "put several into the list of an and");
+      if (kind)
+        return json_.FailAt(at, "one condition more than " + std::string(NameOf(*kind)),
+                            "put several into the list of an and");
       kind = KindOf(at);
       operand = at.value;
     });
     if (!json_.ok()) return;
     if (!kind || is_comparison == filter.field.empty()) {
-      return json_.FailAt(place, !kind           ? "no condition"
-                                 : is_comparison ? "field: missing"
-                                                 : "field: it goes with a comparison",
+      return json_.FailAt(place,
+                          !kind           ? "no condition"
+                          : is_comparison ? "field: missing"
+                                          : "field: it goes with a comparison",
                           std::string(kShape));
     }
     filter.kind = *kind;

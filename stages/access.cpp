@@ -43,8 +43,7 @@ RestsOn RestsOn::Read(ByteReader& reader) {
 
 // ---- Restricted documents -----------------------------------------------------------------------
 
-void RestrictedDocuments::Put(const std::string& document_id,
-                              const std::optional<Groups>& access) {
+void RestrictedDocuments::Put(const std::string& document_id, const std::optional<Groups>& access) {
   if (access) {
     lists_.Put(document_id, *access);
   } else {

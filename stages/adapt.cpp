@@ -93,15 +93,17 @@ std::optional<Adapt::Replaced> Adapt::TakeOut(Adapt::Offers& offers,
   return std::nullopt;
 }
 
-// Events go one after the other, as if each were forgotten by an event of its own; what was admitted
-// after all and goes with a later one is not admitted.
+// Events go one after the other, as if each were forgotten by an event of its own; what was
+// admitted after all and goes with a later one is not admitted.
 std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& forget) const {
   std::set<uint64_t> admitted;
   for (const EventName event : forget.Events()) {
-    Remove(offers, [&](const Offer& offer) { return offer.events.contains(event); }, admitted);
+    Remove(
+        offers, [&](const Offer& offer) { return offer.events.contains(event); }, admitted);
   }
   if (!forget.user.empty()) {
-    Remove(offers, [&](const Offer& offer) { return offer.user == forget.user; }, admitted);
+    Remove(
+        offers, [&](const Offer& offer) { return offer.user == forget.user; }, admitted);
   }
   std::vector<Sequence> lessons;
   for (const uint64_t at : admitted) {

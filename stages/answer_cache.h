@@ -12,9 +12,9 @@
 // ones only under a seed that the event gave. An answer that is still being generated is a hit.
 // Negative feedback or a correction ends its entry.
 //
-// Rights: a hit rests on what this asker was found alone, so whoever gets it may see all of it. What
-// was found of documents that are not for everybody, and the filter, is part of the question: those
-// who see other ones have places of their own, and hear nothing of each other's.
+// Rights: a hit rests on what this asker was found alone, so whoever gets it may see all of it.
+// What was found of documents that are not for everybody, and the filter, is part of the question:
+// those who see other ones have places of their own, and hear nothing of each other's.
 //
 // respond owns it; one call at a time, in log order. Costs O(log n), Purge a walk over all entries.
 #pragma once

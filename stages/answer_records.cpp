@@ -122,9 +122,8 @@ size_t AnswerRecords::Purge(const std::set<AnswerId>& answers, const Forget& for
   const std::vector<EventName> events = forget.Events();
   std::vector<uint64_t> gone;
   for (const auto& [query, row] : records_.rows()) {
-    const bool theirs =
-        (!forget.user.empty() && row.value.user == forget.user) ||
-        std::find(events.begin(), events.end(), row.value.event) != events.end();
+    const bool theirs = (!forget.user.empty() && row.value.user == forget.user) ||
+                        std::find(events.begin(), events.end(), row.value.event) != events.end();
     if (theirs || answers.contains(row.value.answer)) gone.push_back(query);
   }
   for (const uint64_t query : gone) {

@@ -266,7 +266,8 @@ struct Passage {
   double dense = 0;          // cosine
   double lexical = 0;        // BM25
   std::vector<Copy> copies;  // other chunks that hold the same, by id and chunk
-  // Of all these documents those that are not for everybody, by their lists, which let the asker in.
+  // Of all these documents those that are not for everybody, by their lists, which let the asker
+  // in.
   std::set<Groups> access = {};
 };
 

@@ -19,9 +19,9 @@ using namespace index_parts;
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr uint8_t kOwnedFormat = 2;     // without metadata and access; 1 is without the owner, too
+constexpr uint8_t kOwnedFormat = 2;  // without metadata and access; 1 is without the owner, too
 constexpr uint8_t kDocumentFormat = 3;
-constexpr size_t kCopiesNamed = 15;     // of a passage, beside its first owner
+constexpr size_t kCopiesNamed = 15;  // of a passage, beside its first owner
 
 Error Unreadable(const Change& entry, const std::string& what) {
   return {Code::kUnreadableFile,
@@ -145,7 +145,7 @@ class Index::Tenant {
   std::vector<uint32_t> row_slots_;  // by row
   uint64_t live_documents_ = 0;
   uint64_t restricted_documents_ = 0;  // live ones with an access list
-  uint32_t forgotten_version_ = 0;  // the highest whose tombstone was forgotten
+  uint32_t forgotten_version_ = 0;     // the highest whose tombstone was forgotten
 
   std::vector<std::string> changed_documents_;  // since the last Save
   bool meta_changed_ = true;

@@ -223,9 +223,9 @@ void LexicalIndex::Search(const std::vector<std::string>& terms, LexicalScores& 
   const double discount =
       total_length == 0 ? 0 : options_.b * n / static_cast<double>(total_length);
   for (const Term* term : Find(terms)) {
-    const auto count = seen == nullptr ? static_cast<ptrdiff_t>(term->postings.size())
-                                       : std::count_if(term->postings.begin(),
-                                                       term->postings.end(), is_seen);
+    const auto count = seen == nullptr
+                           ? static_cast<ptrdiff_t>(term->postings.size())
+                           : std::count_if(term->postings.begin(), term->postings.end(), is_seen);
     const double df = static_cast<double>(count);
     const double gain = std::log(1 + (n - df + .5) / (df + .5)) * (options_.k1 + 1);
     for (const Posting& posting : term->postings) {

@@ -6,7 +6,7 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 marked no place, 1 did not say where a lesson comes from
+constexpr uint8_t kFormat = 3;       // 2 marked no place, 1 did not say where a lesson comes from
 constexpr uint8_t kPlaceFormat = 4;  // 3 is the same without rights
 constexpr size_t kSnapshotsKnown = 1000;
 constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named

@@ -185,7 +185,11 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved, const Found&
   } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
     Tenant& tenant = Make(at.partition(), event.tenant);
     AddExample(tenant, at,
-               {example->query, example->answer, People({event.user}), EventsBehind(event), {},
+               {example->query,
+                example->answer,
+                People({event.user}),
+                EventsBehind(event),
+                {},
                 prepared.query_vector},
                chosen);
   } else if (feedback != nullptr) {
@@ -295,9 +299,12 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen
   const Decision* decision = tenant.decisions.Find(resolved.about->value);
   if (options_.corrections_as_examples && signal->correction && decision != nullptr &&
       !decision->vector.empty()) {
-    Example example{decision->question, *signal->correction,
+    Example example{decision->question,
+                    *signal->correction,
                     People({decision->user, resolved.prepared->event.user}),
-                    EventsBehind(resolved.prepared->event), decision->rests_on, decision->vector};
+                    EventsBehind(resolved.prepared->event),
+                    decision->rests_on,
+                    decision->vector};
     AddExample(tenant, at, std::move(example), chosen);
   }
   if (withdrawn > 0) note += note.empty() ? "" : "; ";
@@ -507,9 +514,8 @@ void Prompt::Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen)
   std::vector<uint64_t> examples, decisions;
   for (const auto& [sequence, row] : tenant.examples.rows()) {
     const Example& example = row.value;
-    const bool named = std::any_of(events.begin(), events.end(), [&](EventName event) {
-      return example.events.contains(event);
-    });
+    const bool named = std::any_of(events.begin(), events.end(),
+                                   [&](EventName event) { return example.events.contains(event); });
     if (named || example.people.contains(forget.user)) examples.push_back(sequence);
   }
   for (const auto& [sequence, row] : tenant.decisions.rows()) {

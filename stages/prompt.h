@@ -24,9 +24,9 @@
 // least helpful goes, the oldest of equals first.
 //
 // Rights: a correction that is kept as an example rests on the documents that were found for its
-// question (access.h). Those alone get it who may see all of these, by the lists of then and of now;
-// for whoever else it is as if it were not there. It replaces no example under other lists, and goes
-// with any of its documents.
+// question (access.h). Those alone get it who may see all of these, by the lists of then and of
+// now; for whoever else it is as if it were not there. It replaces no example under other lists,
+// and goes with any of its documents.
 //
 // Versions of a prompt_id are never used twice: one that is created after another was deleted
 // starts above the highest version deleted. An upsert that changes nothing makes no version.

@@ -10,8 +10,8 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr uint8_t kRunFormat = 2;       // 1 is the same without content
-constexpr uint8_t kOwnedFormat = 2;     // without the source; 1 is without the owner, too
+constexpr uint8_t kRunFormat = 2;    // 1 is the same without content
+constexpr uint8_t kOwnedFormat = 2;  // without the source; 1 is without the owner, too
 constexpr uint8_t kDocumentFormat = 3;
 constexpr uint64_t kEventsPerRun = 4096;
 
@@ -175,8 +175,8 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
                      options_.identities_per_tenant);
   if (const auto* query = std::get_if<Query>(&event.data);
       query != nullptr && !query->conversation_id.empty()) {
-    tenant->questions.Put(
-        at.value, {query->conversation_id, event.user, NameOf(event.source, event.id)});
+    tenant->questions.Put(at.value,
+                          {query->conversation_id, event.user, NameOf(event.source, event.id)});
   }
   if (const auto* forget = std::get_if<Forget>(&event.data);
       forget != nullptr && !forget->conversation_id.empty()) {

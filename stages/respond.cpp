@@ -253,11 +253,11 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
     response.cache_why = "first time asked";
   } else {
     const CacheKey key = AnswerCache::KeyOf(query, chosen, *gathered.found);
-    response.cache_why = tenant->cache.WhyNot(
-        key, AnswerCache::BasisOf(gathered, response.adapter_version),
-        [&](const std::string& document_id) {
-          return tenant->restricted.MaySee({{document_id}, {}}, query.groups);
-        });
+    response.cache_why =
+        tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered, response.adapter_version),
+                             [&](const std::string& document_id) {
+                               return tenant->restricted.MaySee({{document_id}, {}}, query.groups);
+                             });
     response.cache_hit = response.cache_why.empty();
     if (response.cache_hit) {
       const AnswerCache::Hit hit = tenant->cache.Use(key, at);

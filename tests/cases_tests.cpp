@@ -273,12 +273,9 @@ BOOST_AUTO_TEST_CASE(metadata_keeps_its_types_and_leaves_null_out) {
       Page("d", R"({"page":3,"draft":false,"score":0.5,"whole":4.0,"author":null,"name":"x",)"
                 R"("tags":["b","a"]})"));
   BOOST_REQUIRE(event.ok());
-  const Metadata expected = {{"page", 3.0},
-                             {"draft", false},
-                             {"score", 0.5},
-                             {"whole", 4.0},
-                             {"name", "x"},
-                             {"tags", std::vector<std::string>{"b", "a"}}};
+  const Metadata expected = {{"page", 3.0},  {"draft", false},
+                             {"score", 0.5}, {"whole", 4.0},
+                             {"name", "x"},  {"tags", std::vector<std::string>{"b", "a"}}};
   BOOST_TEST((std::get<DocumentUpsert>(event->data).metadata == expected));
   const Run run(Page("a", R"({"page":3})") + Page("l", R"({"tags":["a",1]})") +
                 Page("o", R"({"inner":{"a":"b"}})") + Page("b", R"({"id":1e30})") +

@@ -620,7 +620,8 @@ BOOST_AUTO_TEST_CASE(adapter_commands_and_forget_that_do_not_add_up_are_refused)
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x"})", "data.sha256: missing");
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x","sha256":"AB"})",
                    "data.sha256: expected 64 lower-case hex digits");
-  const std::string one = "data: exactly one of user, document_id, event_id and conversation_id is needed";
+  const std::string one =
+      "data: exactly one of user, document_id, event_id and conversation_id is needed";
   CheckDataRefused("nudge.forget", "{}", one);
   CheckDataRefused("nudge.forget", R"({"user":"u","document_id":"d"})", one);
   CheckDataRefused("nudge.forget", R"({"user":"u","event_id":"e"})", one);

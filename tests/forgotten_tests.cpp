@@ -119,8 +119,8 @@ BOOST_AUTO_TEST_CASE(of_a_conversation_its_questions_go_with_the_feedback_about_
   BOOST_TEST(forgotten.Concerns(50, feedback));
   BOOST_TEST(!forgotten.Concerns(kForget + 1, question));
   BOOST_TEST(!forgotten.Concerns(1, Line("q", "query", "ann", R"("text":"what?")")));
-  BOOST_TEST(!forgotten.Concerns(
-      1, Line("r", "query", "ann", R"("text":"what?","conversation_id":"d")")));
+  BOOST_TEST(
+      !forgotten.Concerns(1, Line("r", "query", "ann", R"("text":"what?","conversation_id":"d")")));
   BOOST_TEST(!forgotten.Concerns(
       1, Line("q", "query", "ann", R"("text":"what?","conversation_id":"c")", "other")));
 }

@@ -92,8 +92,8 @@ BOOST_AUTO_TEST_CASE(a_restricted_document_comes_through_no_part_of_the_door) {
   BOOST_TEST(reply.status == 404);
   shows_nothing(reply);
   BOOST_TEST(office.Send(office.board, "GET", "/v1/outcomes/q-board").status == 200);
-  reply = office.Send(office.ann, "POST", "/v1/feedback",
-                      {{"answer_id", "q-board"}, {"rating", "up"}});
+  reply =
+      office.Send(office.ann, "POST", "/v1/feedback", {{"answer_id", "q-board"}, {"rating", "up"}});
   shows_nothing(reply);
   reply = office.Send(office.ann, "GET", "/v1/outcomes/q-ann");
   BOOST_TEST(reply.status == 200);

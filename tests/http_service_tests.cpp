@@ -279,8 +279,7 @@ BOOST_AUTO_TEST_CASE(the_key_decides_the_groups_of_who_asks) {
   BOOST_TEST(world.Post(ann, ask("3", {"sales"})) == 403);
   BOOST_TEST(world.Post(bob, ask("4", nullptr)) == 200);
   BOOST_TEST(logged().empty());
-  const HttpResponse refused =
-      world.Send("POST", "/v1/events", bob, ask("5", {"board"}).dump());
+  const HttpResponse refused = world.Send("POST", "/v1/events", bob, ask("5", {"board"}).dump());
   BOOST_TEST(refused.status == 403);
   BOOST_TEST(CodeOf(refused) == "wrong_groups");
   // A back end's own groups are for its own questions.
@@ -298,8 +297,7 @@ BOOST_AUTO_TEST_CASE(the_key_decides_the_groups_of_who_asks) {
   chat["user"] = "cem";
   BOOST_TEST(world.Send("POST", "/v1/chat/completions", shop, chat.dump()).status == 200);
   BOOST_TEST((logged() == Groups{"board"}));
-  BOOST_TEST(std::get<Query>(DecodeEvent(world.door.Log().back()).value().data)
-                 .filter.has_value());
+  BOOST_TEST(std::get<Query>(DecodeEvent(world.door.Log().back()).value().data).filter.has_value());
   BOOST_TEST(KeyRing(world.file()).Find(ann)->groups.size() == 2);
 }
 

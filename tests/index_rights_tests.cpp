@@ -36,9 +36,7 @@ class Documents {
     stored_.erase(id);
   }
 
-  Found Ask(const Query& query, const Vector& vector) {
-    return Send(index_, query, {}, vector);
-  }
+  Found Ask(const Query& query, const Vector& vector) { return Send(index_, query, {}, vector); }
   // Of an index that was never told of a hidden document.
   Found AskTwin(const Query& query, const Vector& vector) const {
     Index twin(options_);
@@ -132,8 +130,8 @@ Stored SomeDocument(uint64_t seed, uint32_t dimension) {
   if (RandomAt(seed, 4) % 2 == 0) upsert.access = SomeGroups(seed, 2);
   for (uint64_t c = 0; c < 1 + RandomAt(seed, 5) % 3; ++c) {
     const uint64_t of = RandomAt(seed + c, 7) % 2 == 0 ? RandomAt(seed + c, 8) % 4 : seed + c;
-    document.chunks.push_back({Words(of, 3 + RandomAt(of, 5) % 6),
-                               dimension > 0 ? Coarse(of, dimension) : Vector()});
+    document.chunks.push_back(
+        {Words(of, 3 + RandomAt(of, 5) % 6), dimension > 0 ? Coarse(of, dimension) : Vector()});
   }
   return document;
 }
@@ -147,8 +145,8 @@ void CheckSame(const Documents& documents, const Found& found, const Found& twin
     const bool same = x.document_id == y.document_id && x.chunk == y.chunk && x.title == y.title &&
                       x.text == y.text && x.score == y.score && x.dense == y.dense &&
                       x.lexical == y.lexical && x.copies.size() == y.copies.size();
-    BOOST_REQUIRE_MESSAGE(same, what << ", passage " << i << ": " << x.document_id << "/"
-                                     << x.chunk << " and " << y.document_id << "/" << y.chunk);
+    BOOST_REQUIRE_MESSAGE(same, what << ", passage " << i << ": " << x.document_id << "/" << x.chunk
+                                     << " and " << y.document_id << "/" << y.chunk);
     BOOST_TEST(x.version == documents.VersionOf(x.document_id));
     std::set<Groups> lists;
     if (const auto& access = documents.AccessOf(x.document_id)) lists.insert(*access);

@@ -479,7 +479,8 @@ BOOST_AUTO_TEST_CASE(the_branches_hear_which_documents_an_event_takes_away) {
     return event;
   };
   for (const std::string id : {"a", "b", "c"}) {
-    gate.Passes(of(MakeEvent("put-" + id, Document(id), "acme", id == "c" ? "bob" : "ada"), "/one"));
+    gate.Passes(
+        of(MakeEvent("put-" + id, Document(id), "acme", id == "c" ? "bob" : "ada"), "/one"));
   }
   gate.Passes(of(MakeEvent("put-d", Document("d")), "/two"));
   gate.Passes(of(MakeEvent("put-b2", Document("b", "again")), "/two"));  // it is of /two now

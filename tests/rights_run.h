@@ -19,19 +19,21 @@ using Json = nlohmann::json;
 
 inline std::string EventLine(const std::string& id, const std::string& type,
                              const std::string& user, const Json& data) {
-  return Json{{"specversion", "1.0"}, {"id", id},      {"source", "/s"}, {"type", "nudge." + type},
+  return Json{{"specversion", "1.0"}, {"id", id},     {"source", "/s"}, {"type", "nudge." + type},
               {"tenant", "acme"},     {"user", user}, {"data", data}}
       .dump();
 }
 
 inline std::string Question(const std::string& id, const std::string& user, const std::string& text,
-                            const std::vector<std::string>& groups = {}, Json more = Json::object()) {
+                            const std::vector<std::string>& groups = {},
+                            Json more = Json::object()) {
   more["text"] = text;
   if (!groups.empty()) more["groups"] = groups;
   return EventLine(id, "query", user, more);
 }
 
-inline std::string Page(const std::string& id, const std::string& text, Json more = Json::object()) {
+inline std::string Page(const std::string& id, const std::string& text,
+                        Json more = Json::object()) {
   more["document_id"] = id;
   more["text"] = text;
   return EventLine("put-" + id + "-" + Sha256Hex(text + more.dump()).substr(0, 8),

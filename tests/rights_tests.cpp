@@ -13,10 +13,10 @@ const std::string kPlans = "The name of the merger project is " + kSecret + ".";
 const std::string kAsked = "What is the name of the merger project?";
 
 std::vector<std::string> Documents() {
-  return {Page("plans", kPlans, {{"access", {"board"}}}),
-          Page("faq", "The merger project has a name that is not told here."),
-          Page("nobody", "The merger project was once called osprey.",
-               {{"access", Json::array()}})};
+  return {
+      Page("plans", kPlans, {{"access", {"board"}}}),
+      Page("faq", "The merger project has a name that is not told here."),
+      Page("nobody", "The merger project was once called osprey.", {{"access", Json::array()}})};
 }
 
 std::vector<std::string> With(std::vector<std::string> lines,
@@ -42,12 +42,12 @@ BOOST_AUTO_TEST_CASE(search_and_citations_know_just_what_the_asker_may_see) {
 }
 
 BOOST_AUTO_TEST_CASE(receipts_say_for_whom_a_document_is) {
-  const RightsRun run({EventLine("a", "document.upsert", "ops",
-                                 {{"document_id", "d"}, {"text", "t"}, {"access", Json::array()}}),
-                       EventLine("b", "document.upsert", "ops",
-                                 {{"document_id", "e"}, {"text", "t"}, {"access", {"x", "y"}}}),
-                       EventLine("c", "document.upsert", "ops",
-                                 {{"document_id", "f"}, {"text", "t"}})});
+  const RightsRun run(
+      {EventLine("a", "document.upsert", "ops",
+                 {{"document_id", "d"}, {"text", "t"}, {"access", Json::array()}}),
+       EventLine("b", "document.upsert", "ops",
+                 {{"document_id", "e"}, {"text", "t"}, {"access", {"x", "y"}}}),
+       EventLine("c", "document.upsert", "ops", {{"document_id", "f"}, {"text", "t"}})});
   BOOST_TEST(run.Summary("a") ==
              "1 chunk indexed as version 1 of d, for nobody: its access list is empty");
   BOOST_TEST(run.Summary("b") == "1 chunk indexed as version 1 of e, for 2 groups");
@@ -56,12 +56,12 @@ BOOST_AUTO_TEST_CASE(receipts_say_for_whom_a_document_is) {
 
 BOOST_AUTO_TEST_CASE(the_cache_gives_nothing_to_those_who_may_not_see_what_it_rests_on) {
   const RightsRun run(With(
-      Documents(),
-      {Question("board", "cem", kAsked, {"board"}), Question("none", "ann", kAsked),
-       Question("board2", "dot", kAsked, {"board", "sales"}), Question("none2", "bob", kAsked, {"x"}),
-       Page("plans", kPlans + " It is secret."), Question("open", "ann", kAsked),
-       Page("plans", kPlans + " It is secret.", {{"access", {"board"}}}),
-       Question("shut", "ann", kAsked)}));
+      Documents(), {Question("board", "cem", kAsked, {"board"}), Question("none", "ann", kAsked),
+                    Question("board2", "dot", kAsked, {"board", "sales"}),
+                    Question("none2", "bob", kAsked, {"x"}),
+                    Page("plans", kPlans + " It is secret."), Question("open", "ann", kAsked),
+                    Page("plans", kPlans + " It is secret.", {{"access", {"board"}}}),
+                    Question("shut", "ann", kAsked)}));
   BOOST_TEST(run.CacheWhy("none") == "first time asked");
   BOOST_TEST(!run.Sees("none", kSecret));
   BOOST_TEST(run.Hits("board2"));
@@ -94,8 +94,9 @@ BOOST_AUTO_TEST_CASE(few_shots_of_restricted_answers_are_shown_to_those_who_may_
   const std::string again = "What is the name of the merger project today?";
   const RightsRun run(With(
       Documents(),
-      {Question("q", "cem", kAsked, {"board"}), Corrected("f", "cem", "q", "It is " + kSecret + "."),
-       Question("none", "ann", again), Question("board", "dot", again, {"board"}),
+      {Question("q", "cem", kAsked, {"board"}),
+       Corrected("f", "cem", "q", "It is " + kSecret + "."), Question("none", "ann", again),
+       Question("board", "dot", again, {"board"}),
        // Opened with another text: what was made of the old one is not open.
        Page("plans", "The merger project has no name now."), Question("open", "ann", again),
        Page("faq", "The merger project is secret.", {{"access", {"law"}}}),
@@ -123,8 +124,8 @@ BOOST_AUTO_TEST_CASE(a_few_shot_that_is_not_for_everybody_replaces_none_that_is)
 
 BOOST_AUTO_TEST_CASE(what_came_of_a_forgotten_document_is_shown_to_nobody) {
   const std::string again = "What is the name of the merger project today?";
-  for (const Json& forget : {Json{{"document_id", "plans"}},
-                             Json{{"user", "ops"}, {"documents", true}}}) {
+  for (const Json& forget :
+       {Json{{"document_id", "plans"}}, Json{{"user", "ops"}, {"documents", true}}}) {
     const RightsRun run(With(
         Documents(),
         {Question("q", "cem", kAsked, {"board"}), Question("late", "cem", kAsked + " ", {"board"}),
@@ -175,19 +176,19 @@ BOOST_AUTO_TEST_CASE(a_restricted_answer_teaches_no_adapter_unless_the_configura
 
 BOOST_AUTO_TEST_CASE(a_conversation_of_others_shows_nothing) {
   const Json in_conversation = {{"conversation_id", "c"}};
-  const RightsRun run(With(
-      Documents(), {Question("q", "cem", kAsked, {"board"}, in_conversation),
-                    Question("none", "ann", "And what is its name?", {},
-                             {{"conversation_id", "c"},
-                              {"messages", {{{"role", "user"}, {"content", kAsked}}}}})}));
+  const RightsRun run(
+      With(Documents(), {Question("q", "cem", kAsked, {"board"}, in_conversation),
+                         Question("none", "ann", "And what is its name?", {},
+                                  {{"conversation_id", "c"},
+                                   {"messages", {{{"role", "user"}, {"content", kAsked}}}}})}));
   BOOST_TEST(run.Sees("q", kSecret));
   BOOST_TEST(!run.Sees("none", kSecret));
   BOOST_TEST(!run.Sees("none", "plans"));
 }
 
 BOOST_AUTO_TEST_CASE(an_event_that_is_sent_again_with_other_groups_is_another_one) {
-  const RightsRun run(With(Documents(), {Question("q", "cem", kAsked, {"board"}),
-                                         Question("q", "cem", kAsked)}));
+  const RightsRun run(
+      With(Documents(), {Question("q", "cem", kAsked, {"board"}), Question("q", "cem", kAsked)}));
   BOOST_TEST(run.Message("q").find("had other content") != std::string::npos, run.Message("q"));
   BOOST_TEST(!run.Sees("q", kSecret));
 }
@@ -225,8 +226,8 @@ BOOST_AUTO_TEST_CASE(a_source_that_says_what_it_holds_loses_its_other_documents_
   std::string other = Page("c", "The merger is in July.");
   other.replace(other.find("\"/s\""), 4, "\"/o\"");
   const std::string asked = "When is the merger?";
-  const RightsRun run({Page("a", "The merger is in May."), Page("b", "The merger is in June."), other,
-                       Question("before", "ann", asked),
+  const RightsRun run({Page("a", "The merger is in May."), Page("b", "The merger is in June."),
+                       other, Question("before", "ann", asked),
                        sync("s", {{"document_ids", {"a", "c", "a"}}}),
                        Question("after", "ann", asked), sync("s", {{"document_ids", {"a", "c"}}}),
                        sync("t", {{"source", "/o"}, {"document_ids", Json::array()}}),
@@ -252,8 +253,9 @@ BOOST_AUTO_TEST_CASE(forgetting_a_conversation_is_forgetting_its_questions_one_b
     for (int i = 0; i < 24; ++i) {
       const std::string n = std::to_string(i);
       const std::string& who = people[static_cast<size_t>(i) % 3];
-      lines.push_back(Question("q" + n, who, "When is the merger number " + std::to_string(i % 5) + "?",
-                               {}, in(i % 4 == 0 ? "mine" : "c" + std::to_string(i % 3))));
+      lines.push_back(Question("q" + n, who,
+                               "When is the merger number " + std::to_string(i % 5) + "?", {},
+                               in(i % 4 == 0 ? "mine" : "c" + std::to_string(i % 3))));
       const std::string& teacher = people[static_cast<size_t>(i * 7) % 3];
       lines.push_back(Corrected("f" + n, teacher, "q" + n, "In May, word" + n + "."));
     }
@@ -274,8 +276,9 @@ BOOST_AUTO_TEST_CASE(forgetting_a_conversation_is_forgetting_its_questions_one_b
                              {EventLine("g2", "forget", "ops", {{"conversation_id", "mine"}})}),
                         config);
     BOOST_TEST(all.Summary("g").starts_with("forgot conversation mine: "), all.Summary("g"));
-    BOOST_TEST(all.Summary("g2") == "nothing forgotten: no lesson, question or example on record is "
-                                    "of conversation mine");
+    BOOST_TEST(all.Summary("g2") ==
+               "nothing forgotten: no lesson, question or example on record is "
+               "of conversation mine");
     for (const char* id : {"x", "y", "z"}) {
       BOOST_TEST(all.At(id)["data"]["adapter"]["digest"] ==
                  some.At(id)["data"]["adapter"]["digest"]);

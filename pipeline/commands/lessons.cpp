@@ -319,7 +319,8 @@ int Export(const ExportArguments& arguments) {
             << arguments.format << "; " << left_out << " that count "
             << (is_chat ? "name no good answer" : "do not compare two answers");
   if (restricted > 0) {
-    std::cerr << "; " << restricted << " left out: they rest on documents that are not for everybody"
+    std::cerr << "; " << restricted
+              << " left out: they rest on documents that are not for everybody"
               << " (--with-restricted)";
   }
   std::cerr << "\n";

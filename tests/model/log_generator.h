@@ -41,23 +41,36 @@ enum class Kind : uint8_t {
   kGarbage,
 };
 inline constexpr size_t kKinds = 18;
-inline constexpr const char* kKindNames[kKinds] = {
-    "upsert",          "delete",        "query",    "feedback",        "inline",
-    "example",         "prompt",        "prompt_delete", "rollback",   "reset",
-    "freeze",          "unfreeze",      "import",   "forget_user",     "forget_document",
-    "forget_event",    "forget_conversation", "garbage"};
+inline constexpr const char* kKindNames[kKinds] = {"upsert",
+                                                   "delete",
+                                                   "query",
+                                                   "feedback",
+                                                   "inline",
+                                                   "example",
+                                                   "prompt",
+                                                   "prompt_delete",
+                                                   "rollback",
+                                                   "reset",
+                                                   "freeze",
+                                                   "unfreeze",
+                                                   "import",
+                                                   "forget_user",
+                                                   "forget_document",
+                                                   "forget_event",
+                                                   "forget_conversation",
+                                                   "garbage"};
 
 struct LogEvent {
   Kind kind = Kind::kGarbage;
   std::string id, tenant, user;
   std::string document_id;
-  std::string text;       // a document's, a question, a system prompt
-  std::string answer;     // of an example or inline feedback
-  std::string query_id;   // what feedback is about; the event that is forgotten
-  std::string turn;       // the user's before a question; empty: none
+  std::string text;          // a document's, a question, a system prompt
+  std::string answer;        // of an example or inline feedback
+  std::string query_id;      // what feedback is about; the event that is forgotten
+  std::string turn;          // the user's before a question; empty: none
   std::string conversation;  // a question's, or the one that is forgotten; may be empty
-  std::string prompt_id;  // a prompt's own, or the one that a question wants
-  std::string rating;     // as JSON; empty: none
+  std::string prompt_id;     // a prompt's own, or the one that a question wants
+  std::string rating;        // as JSON; empty: none
   bool clicked = false;
   std::string correction;
   std::string comment;
@@ -321,8 +334,7 @@ class LogGenerator {
     world.cut_every = OneOf<uint32_t>({1, 3, 7, 1000});
     world.replace_lessons_max = OneOf<uint32_t>({32, 32, 4, 1, 0});
     world.replacements_max = OneOf<uint32_t>({8, 8, 2, 1, 0});
-    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6,
-                                     1,  1, 2,  4,  5, 3, 5, 3, 2};
+    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 5, 3, 2};
     for (size_t kind = 0; kind < kKinds; ++kind) {
       const bool needed =
           kind == static_cast<size_t>(Kind::kQuery) || kind == static_cast<size_t>(Kind::kFeedback);

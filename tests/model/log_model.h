@@ -762,9 +762,8 @@ class LogModel {
     }
     ForgetRecords(tenant, user, documents);
     for (auto& [conversation, questions] : tenant.conversations) {
-      std::erase_if(questions, [&](const auto& question) {
-        return !user.empty() && question.second == user;
-      });
+      std::erase_if(questions,
+                    [&](const auto& question) { return !user.empty() && question.second == user; });
     }
     ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), {}, applied);
   }
@@ -803,8 +802,8 @@ class LogModel {
   }
 
   void ForgetLessons(Tenant& tenant, const std::string& user,
-                     const std::set<std::string>& documents,
-                     const std::vector<std::string>& events, const Applied& applied) {
+                     const std::set<std::string>& documents, const std::vector<std::string>& events,
+                     const Applied& applied) {
     const PathIds head_before = PathOf(tenant, tenant.head);
     std::set<size_t> leaving;
     for (size_t i = 1; i < tenant.places.size(); ++i) {
