@@ -318,6 +318,7 @@ BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_a
       {Role::kFeedback, EventOf("", "nudge.example", {{"query", "a"}, {"answer", "b"}})},
       {Role::kIngest, EventOf("", "nudge.document.upsert", {{"document_id", "d"}, {"text", "t"}})},
       {Role::kIngest, EventOf("", "nudge.document.delete", {{"document_id", "d"}})},
+      {Role::kIngest, EventOf("", "nudge.source.sync", {{"document_ids", {"d"}}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.upsert", {{"prompt_id", "p"}, {"system", "s"}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.delete", {{"prompt_id", "p"}})},
       {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "reset"}})},

@@ -1,5 +1,6 @@
 // labels: graph
 // Somebody tries to see a document that is not for them, by every way there is.
+#include "pipeline/commands/commands.h"
 #include "tests/rights_run.h"
 
 using namespace nudge;
@@ -172,6 +173,13 @@ BOOST_AUTO_TEST_CASE(a_restricted_answer_teaches_no_adapter_unless_the_configura
   BOOST_TEST((restricted(folder.path()) == std::map<std::string, bool>{{"g", true}}));
   BOOST_TEST((restricted(folder.path() + "/all") ==
               std::map<std::string, bool>{{"f", true}, {"up", true}, {"g", true}, {"late", true}}));
+  const auto exported = [&](bool with_restricted) {
+    const std::string file = folder.path() + "/exported.jsonl";
+    BOOST_TEST(Export({folder.path() + "/all", "acme", "chat", file, with_restricted}) == 0);
+    return FileBytes(file);
+  };
+  BOOST_TEST(exported(false).empty());
+  BOOST_TEST(exported(true).find("It is " + kSecret) != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(a_conversation_of_others_shows_nothing) {
