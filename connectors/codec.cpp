@@ -9,6 +9,7 @@
 #include "connectors/json_faults.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
+#include "connectors/rights_reader.h"
 
 namespace nudge {
 namespace {
@@ -34,7 +35,7 @@ constexpr std::string_view kRatings =
 
 constexpr std::string_view kEventTypes =
     "nudge.document.upsert, nudge.document.delete, nudge.query, nudge.feedback, nudge.example, "
-    "nudge.prompt.upsert, nudge.prompt.delete, nudge.adapter, nudge.forget";
+    "nudge.prompt.upsert, nudge.prompt.delete, nudge.adapter, nudge.forget, nudge.source.sync";
 
 class EventReader {
  public:
@@ -184,6 +185,7 @@ class EventReader {
     }
     if (type == "nudge.adapter") return ReadAdapter(data, event.data.emplace<AdapterCommand>());
     if (type == "nudge.forget") return ReadForget(data, event.data.emplace<Forget>());
+    if (type == "nudge.source.sync") return ReadSync(data, event.data.emplace<SourceSync>());
     json_.Fail(Code::kUnknownType, "type: " + Quoted(type) + " is unknown",
                "known types: " + std::string(kEventTypes));
   }
@@ -197,42 +199,21 @@ class EventReader {
   }
 
   void ReadDocument(JsonValue data, DocumentUpsert& document) {
-    Data(data,
-         {{"document_id", kRequired,
-           [&](const Place& at) { json_.Id(at, IdLimit(), document.document_id); }},
-          {"text", kRequired,
-           [&](const Place& at) {
-             json_.FullText(at, {"limits.text_bytes", limits_.text_bytes}, document.text);
-           }},
-          {"title", kOptional,
-           [&](const Place& at) {
-             json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
-           }},
-          {"metadata", kOptional, [&](const Place& at) { ReadMetadata(at, document.metadata); }}});
-  }
-
-  void ReadMetadata(const Place& place, std::map<std::string, std::string>& metadata) {
-    size_t bytes = 0;
-    json_.Members(place, [&](const Place& at) {
-      if (at.value.type() == JsonType::kNull) return;
-      std::string value;
-      json_.Word(at, kNoLimit, value);
-      if (!json_.ok()) return;
-      if (at.key.empty()) return json_.FailAt(at, "empty name", "give each entry a name");
-      if (HasControl(at.key)) {
-        return json_.FailAt(at, "name has a control character", "a name must be printable");
-      }
-      bytes += at.key.size() + value.size();
-      if (!metadata.emplace(at.key, std::move(value)).second) {
-        return json_.FailAt(at, "given twice", "give it once");
-      }
-      const Limit entries{"limits.metadata_entries", limits_.metadata_entries};
-      if (metadata.size() > entries.most) {
-        return json_.FailSize(place, metadata.size(), "entries or more", entries);
-      }
-      const Limit size{"limits.metadata_bytes", limits_.metadata_bytes};
-      if (bytes > size.most) json_.FailSize(place, bytes, "bytes or more", size);
-    });
+    Data(data, {{"document_id", kRequired,
+                 [&](const Place& at) { json_.Id(at, IdLimit(), document.document_id); }},
+                {"text", kRequired,
+                 [&](const Place& at) {
+                   json_.FullText(at, {"limits.text_bytes", limits_.text_bytes}, document.text);
+                 }},
+                {"title", kOptional,
+                 [&](const Place& at) {
+                   json_.Text(at, {"limits.title_bytes", limits_.title_bytes}, document.title);
+                 }},
+                {"metadata", kOptional,
+                 [&](const Place& at) { ReadMetadata(json_, at, limits_, document.metadata); }},
+                {"access", kOptional, [&](const Place& at) {
+                   ReadGroups(json_, at, limits_, document.access.emplace());
+                 }}});
   }
 
   // Earlier turns, oldest first.
@@ -270,6 +251,10 @@ class EventReader {
                 {"messages", kOptional, [&](const Place& at) { ReadMessages(at, query.messages); }},
                 {"conversation_id", kOptional,
                  [&](const Place& at) { json_.Id(at, IdLimit(), query.conversation_id); }},
+                {"groups", kOptional,
+                 [&](const Place& at) { ReadGroups(json_, at, limits_, query.groups); }},
+                {"filter", kOptional,
+                 [&](const Place& at) { ReadFilter(json_, at, limits_, query.filter.emplace()); }},
                 {"options", kOptional, [&](const Place& at) {
                    json_.Object(
                        at, {{"max_tokens", kOptional,
@@ -482,6 +467,25 @@ class EventReader {
     }
   }
 
+  void ReadSync(JsonValue data, SourceSync& sync) {
+    const Limit most{"limits.sync_documents", limits_.sync_documents};
+    const auto id_into = [&](const Place& at) {
+      std::string id;
+      json_.Id(at, IdLimit(), id);
+      if (json_.ok()) sync.document_ids.insert(std::move(id));
+    };
+    Data(data,
+         {{"source", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), sync.source); }},
+          {"document_ids", kRequired, [&](const Place& at) {
+             size_t count = 0;
+             json_.Items(at, [&](const Place&) { ++count; });
+             if (json_.ok() && count > most.most) {
+               return json_.FailSize(at, count, "documents", most);
+             }
+             json_.Items(at, id_into);
+           }}});
+  }
+
   void ReadForget(JsonValue data, Forget& forget) {
     Data(data,
          {{"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), forget.user); }},
@@ -491,7 +495,9 @@ class EventReader {
           {"event_id", kOptional,
            [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_id); }},
           {"event_source", kOptional,
-           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_source); }}});
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.event_source); }},
+          {"conversation_id", kOptional,
+           [&](const Place& at) { json_.Id(at, IdLimit(), forget.conversation_id); }}});
     const auto refuse = [this](std::string_view message, std::string_view remedy) {
       if (json_.ok()) json_.Fail(Code::kInvalidEvent, std::string(message), std::string(remedy));
     };
@@ -503,9 +509,10 @@ class EventReader {
       refuse("data.event_source: it goes with an event_id",
              "leave it out, or name the event that is forgotten");
     }
-    const int named = !forget.user.empty() + !forget.document_id.empty() + !forget.event_id.empty();
+    const int named = !forget.user.empty() + !forget.document_id.empty() +
+                      !forget.event_id.empty() + !forget.conversation_id.empty();
     if (named != 1) {
-      refuse("data: exactly one of user, document_id and event_id is needed",
+      refuse("data: exactly one of user, document_id, event_id and conversation_id is needed",
              "send an event for each");
     }
   }
@@ -514,144 +521,11 @@ class EventReader {
   JsonReader json_;
 };
 
-// ---- Writing ------------------------------------------------------------------------------------
-
-// Commas between members of which any may be absent.
-class Members {
- public:
-  explicit Members(JsonWriter& json) : json_(json) {}
-
-  // Writes `"name":` and hands the writer over for the value.
-  JsonWriter& operator()(std::string_view name) {
-    json_.Raw(first_ ? "\"" : ",\"").Raw(name).Raw("\":");
-    first_ = false;
-    return json_;
-  }
-
- private:
-  JsonWriter& json_;
-  bool first_ = true;
-};
-
-struct DataWriter {
-  JsonWriter& json;
-
-  void operator()(const DocumentUpsert& document) const {
-    json.Raw(R"("document_id":)").Text(document.document_id);
-    json.Raw(R"(,"text":)").Text(document.text);
-    if (!document.title.empty()) json.Raw(R"(,"title":)").Text(document.title);
-    if (document.metadata.empty()) return;
-    json.Raw(R"(,"metadata":)");
-    char separator = '{';
-    for (const auto& [name, value] : document.metadata) {
-      json.Raw({&separator, 1}).Text(name).Raw(":").Text(value);
-      separator = ',';
-    }
-    json.Raw("}");
-  }
-
-  void operator()(const DocumentDelete& document) const {
-    json.Raw(R"("document_id":)").Text(document.document_id);
-  }
-
-  void operator()(const Query& query) const {
-    json.Raw(R"("text":)").Text(query.text);
-    if (!query.messages.empty()) {
-      json.Raw(R"(,"messages":[)");
-      for (const ChatMessage& message : query.messages) {
-        json.Raw(&message == &query.messages.front() ? "" : ",");
-        json.Raw(R"({"role":)")
-            .Text(message.role)
-            .Raw(R"(,"content":)")
-            .Text(message.text)
-            .Raw("}");
-      }
-      json.Raw("]");
-    }
-    if (!query.conversation_id.empty()) {
-      json.Raw(R"(,"conversation_id":)").Text(query.conversation_id);
-    }
-    const QueryOptions& options = query.options;
-    if (!options.max_tokens && !options.temperature && !options.seed && !options.prompt_id) return;
-    json.Raw(R"(,"options":{)");
-    Members member(json);
-    if (options.max_tokens) member("max_tokens").Integer(*options.max_tokens);
-    if (options.temperature) member("temperature").Number(*options.temperature);
-    if (options.seed) member("seed").Integer(*options.seed);
-    if (options.prompt_id) member("prompt_id").Text(*options.prompt_id);
-    json.Raw("}");
-  }
-
-  void operator()(const Feedback& feedback) const {
-    Members member(json);
-    if (!feedback.query_id.empty()) member("query_id").Text(feedback.query_id);
-    if (!feedback.query_source.empty()) member("query_source").Text(feedback.query_source);
-    if (feedback.inline_answer) {
-      member("inline").Raw(R"({"query":)").Text(feedback.inline_answer->query);
-      json.Raw(R"(,"completion":)").Text(feedback.inline_answer->completion).Raw("}");
-    }
-    if (feedback.rating) member("rating").Number(*feedback.rating);
-    if (feedback.takes_back) member("rating").Raw("null");
-    if (feedback.correction) member("correction").Text(*feedback.correction);
-    if (!feedback.comment.empty()) member("comment").Text(feedback.comment);
-    const Behaviour& seen = feedback.behaviour;
-    const bool any = seen.clicked || seen.copied || seen.regenerated || seen.dwell_ms;
-    if (!any && (feedback.rating || feedback.takes_back || feedback.correction)) return;
-    member("signals").Raw(R"({"clicked":)").Bool(seen.clicked);
-    json.Raw(R"(,"copied":)").Bool(seen.copied);
-    json.Raw(R"(,"regenerated":)").Bool(seen.regenerated);
-    if (seen.dwell_ms) json.Raw(R"(,"dwell_ms":)").Integer(*seen.dwell_ms);
-    json.Raw("}");
-  }
-
-  void operator()(const ExampleGiven& example) const {
-    json.Raw(R"("query":)").Text(example.query).Raw(R"(,"answer":)").Text(example.answer);
-  }
-
-  void operator()(const PromptUpsert& prompt) const {
-    json.Raw(R"("prompt_id":)").Text(prompt.prompt_id);
-    json.Raw(R"(,"system":)").Text(prompt.system);
-    if (!prompt.decoding) return;
-    json.Raw(R"(,"decoding":{)");
-    WriteDecoding(*prompt.decoding, json);
-    json.Raw("}");
-  }
-
-  void operator()(const PromptDelete& prompt) const {
-    json.Raw(R"("prompt_id":)").Text(prompt.prompt_id);
-  }
-
-  void operator()(const AdapterCommand& command) const {
-    static constexpr std::string_view kActions[] = {"rollback", "reset", "freeze", "unfreeze",
-                                                    "import"};
-    json.Raw(R"("action":)").Text(kActions[static_cast<size_t>(command.action)]);
-    if (command.version) json.Raw(R"(,"version":)").Integer(*command.version);
-    if (!command.uri.empty()) json.Raw(R"(,"uri":)").Text(command.uri);
-    if (!command.sha256.empty()) json.Raw(R"(,"sha256":)").Text(command.sha256);
-  }
-
-  void operator()(const Forget& forget) const {
-    Members member(json);
-    if (!forget.user.empty()) member("user").Text(forget.user);
-    if (!forget.document_id.empty()) member("document_id").Text(forget.document_id);
-    if (forget.documents) member("documents").Bool(true);
-    if (!forget.event_id.empty()) member("event_id").Text(forget.event_id);
-    if (!forget.event_source.empty()) member("event_source").Text(forget.event_source);
-  }
-};
-
 }  // namespace
 
 bool IsSha256Hex(std::string_view text) {
   const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
   return text.size() == 64 && std::all_of(text.begin(), text.end(), is_digit);
-}
-
-void WriteDecoding(const Decoding& decoding, JsonWriter& json) {
-  json.Raw(R"("temperature":)").Number(decoding.temperature);
-  json.Raw(R"(,"top_p":)").Number(decoding.top_p);
-  json.Raw(R"(,"top_k":)").Integer(decoding.top_k);
-  json.Raw(R"(,"max_tokens":)").Integer(decoding.max_tokens);
 }
 
 Result<Event> DecodeEvent(std::string_view bytes, const EventLimits& limits) {
@@ -665,21 +539,6 @@ Result<Event> DecodeEvent(std::string_view bytes, const EventLimits& limits) {
   const Result<JsonValue> root = ParseJson(bytes, limits.json_depth);
   if (!root) return root.error();
   return EventReader(limits).Read(*root);
-}
-
-std::string EncodeEvent(const Event& event) {
-  std::string out;
-  JsonWriter json(out);
-  json.Raw(R"({"specversion":"1.0","id":)").Text(event.id);
-  json.Raw(R"(,"source":)").Text(event.source);
-  json.Raw(R"(,"type":)").Text(TypeName(event));
-  if (!event.time.empty()) json.Raw(R"(,"time":)").Text(event.time);
-  json.Raw(R"(,"tenant":)").Text(event.tenant);
-  if (!event.user.empty()) json.Raw(R"(,"user":)").Text(event.user);
-  json.Raw(R"(,"datacontenttype":"application/json","data":{)");
-  std::visit(DataWriter{json}, event.data);
-  json.Raw("}}");
-  return out;
 }
 
 }  // namespace nudge

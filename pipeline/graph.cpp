@@ -143,7 +143,7 @@ struct ByNumber {
 struct Join : flow::join_node<Branches, flow::key_matching<uint64_t>> {
   explicit Join(flow::graph& graph)
       : flow::join_node<Branches, flow::key_matching<uint64_t>>(graph, ByNumber{}, ByNumber{},
-                                                                ByNumber{}, ByNumber{}) {}
+                                                                ByNumber{}) {}
 };
 struct Gatherer : flow::function_node<Branches, Batch<Gathered>> {
   explicit Gatherer(flow::graph& graph)
@@ -227,12 +227,11 @@ struct Graph::Wiring {
 
     Edge(recall, index);
     Edge(recall, adapt);
-    Edge(recall, prompt);
+    Edge(index, prompt);
 
-    Edge(recall, flow::input_port<0>(join));
-    Edge(index, flow::input_port<1>(join));
-    Edge(adapt, flow::input_port<2>(join));
-    Edge(prompt, flow::input_port<3>(join));
+    Edge(index, flow::input_port<0>(join));
+    Edge(adapt, flow::input_port<1>(join));
+    Edge(prompt, flow::input_port<2>(join));
 
     Edge(join, gather);
     Edge(gather, gather_order);

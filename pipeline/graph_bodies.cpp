@@ -124,19 +124,29 @@ Result<Prepared> GraphBodies::WithVectors(Prepared prepared, Executor::Vectors v
 
 // ---- Gather, respond ----------------------------------------------------------------------------
 
+Batch<Searched> GraphBodies::Index(const Batch<Resolved>& in) {
+  const Batch<Found> found = Run<nudge::Index, Found>(in);
+  size_t i = 0;
+  return ForEach<Searched>(in, [&](const Message<Resolved>& event) {
+    const Message<Found>& second = (*found.messages)[i++];
+    Message<Searched> out = second.WithoutBody<Searched>();
+    if (!out.fault) out.body = std::make_shared<const Searched>(Searched{event.body, second.body});
+    return out;
+  });
+}
+
 Batch<Gathered> GraphBodies::Gather(const Branches& in) {
   size_t i = 0;
-  return ForEach<Gathered>(std::get<0>(in), [&](const Message<Resolved>& first) {
-    const Message<Found>& second = (*std::get<1>(in).messages)[i];
-    const Message<Admission>& third = (*std::get<2>(in).messages)[i];
-    const Message<Chosen>& fourth = (*std::get<3>(in).messages)[i++];
+  return ForEach<Gathered>(std::get<0>(in), [&](const Message<Searched>& first) {
+    const Message<Admission>& second = (*std::get<1>(in).messages)[i];
+    const Message<Chosen>& third = (*std::get<2>(in).messages)[i++];
     Message<Gathered> out = first.WithoutBody<Gathered>();
-    for (const auto& fault : {first.fault, second.fault, third.fault, fourth.fault}) {
+    for (const auto& fault : {first.fault, second.fault, third.fault}) {
       if (fault && !out.fault) out.fault = fault;
     }
     if (!out.fault) {
       out.body = std::make_shared<const Gathered>(
-          Gathered{first.body, second.body, third.body, fourth.body});
+          Gathered{first.body->resolved, first.body->found, second.body, third.body});
     }
     return out;
   });

@@ -28,7 +28,13 @@ namespace nudge {
 // What decode gets: the bytes are in the origin.
 struct Received {};
 
-using Branches = std::tuple<Batch<Resolved>, Batch<Found>, Batch<Admission>, Batch<Chosen>>;
+// What index hands on: the event, and what was found for it.
+struct Searched {
+  std::shared_ptr<const Resolved> resolved;
+  std::shared_ptr<const Found> found;
+};
+
+using Branches = std::tuple<Batch<Searched>, Batch<Admission>, Batch<Chosen>>;
 
 // Puts one message behind the node, from any thread. The graph lives as long as a copy of it does.
 template <class T>
@@ -42,9 +48,9 @@ class GraphBodies {
   // Those whose vectors are there; the others come later.
   Batch<Prepared> Prepare(const Batch<Event>& in, const PutLater<Prepared>& later);
   Batch<Resolved> Recall(const Batch<Prepared>& in) { return Run<nudge::Recall, Resolved>(in); }
-  Batch<Found> Index(const Batch<Resolved>& in) { return Run<nudge::Index, Found>(in); }
+  Batch<Searched> Index(const Batch<Resolved>& in);
   Batch<Admission> Adapt(const Batch<Resolved>& in) { return Run<nudge::Adapt, Admission>(in); }
-  Batch<Chosen> Prompt(const Batch<Resolved>& in) { return Run<nudge::Prompt, Chosen>(in); }
+  Batch<Chosen> Prompt(const Batch<Searched>& in) { return Run<nudge::Prompt, Chosen>(in); }
   static Batch<Gathered> Gather(const Branches& in);
   // Those that need no model; the others come later, or never, since their partition is gone.
   Batch<Outcome> Respond(const Batch<Gathered>& in, const PutLater<Outcome>& later);
@@ -125,6 +131,8 @@ Batch<Out> GraphBodies::Run(const Batch<In>& in) {
       if constexpr (std::is_same_v<State,
                                    nudge::Recall>) {  // it shares the event that it passes on
         return guarded.stage.Apply(message.sequence(), message.body);
+      } else if constexpr (std::is_same_v<In, Searched>) {
+        return guarded.stage.Apply(message.sequence(), *body.resolved, *body.found);
       } else {
         return guarded.stage.Apply(message.sequence(), body);
       }

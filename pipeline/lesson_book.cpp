@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "connectors/json_writer.h"
 #include "pipeline/state/state_database.h"
 #include "pipeline/state/state_store.h"
+#include "stages/respond.h"
 #include "stages/table.h"
 
 namespace nudge {
@@ -26,7 +26,8 @@ std::string KindWanted(const Change& entry) {
   if (kind.starts_with(kOfRespond)) {
     const std::string_view name = kind.substr(kOfRespond.size());
     for (const std::string_view wanted :
-         {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind}) {
+         {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind,
+          Respond::kRestrictedKind}) {
       if (name == wanted) return std::string(name);
     }
   } else if (kind.starts_with(kOfExecutor)) {
@@ -42,6 +43,7 @@ struct Book {
   Lineage lineage;
   std::map<LearningPlace, KeptLesson> kept;
   std::map<LearningPlace, LessonResult> results;
+  RestrictedDocuments restricted;
 
   Result<Nothing> Add(Change entry) {
     entry.kind = KindWanted(entry);
@@ -54,6 +56,8 @@ struct Book {
       std::optional<LessonResult> result = TenantAdapters::ReadResult(entry);
       if (!result) return UnreadableEntry(entry);
       results[place] = *std::move(result);
+    } else if (entry.kind == Respond::kRestrictedKind) {
+      return restricted.Load(entry);
     } else {
       return lineage.Load(entry);
     }
@@ -63,7 +67,7 @@ struct Book {
   std::vector<TaughtLesson> Lessons() {
     std::vector<TaughtLesson> lessons;
     for (Lineage::LessonView& view : lineage.Lessons()) {
-      lessons.push_back({std::move(view), std::nullopt, std::nullopt});
+      lessons.push_back({std::move(view), std::nullopt, std::nullopt, false});
       Complete(lessons.back());
     }
     return lessons;
@@ -71,6 +75,7 @@ struct Book {
 
   // Moves what was read of its text and its result into the lesson.
   void Complete(TaughtLesson& lesson) {
+    lesson.is_restricted = restricted.HasAnyOf(lesson.view.rests_on);
     const auto text = kept.find(lesson.view.place);
     if (text != kept.end()) lesson.kept = std::move(text->second);
     const auto result = results.find(lesson.view.place);
@@ -166,11 +171,12 @@ Result<Nothing> AddRows(StateDatabase& database, Book& book, const TenantId& ten
   return Nothing{};
 }
 
-// All that a lineage is saved as.
+// All that a lineage is saved as, and which documents are not for everybody.
 Result<Nothing> AddLineage(StateDatabase& database, Book& book, const TenantId& tenant) {
-  const std::string last = RowId(std::numeric_limits<uint64_t>::max());
+  const std::string last = "\xff";  // behind all that is UTF-8
   for (const std::string_view kind :
-       {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind}) {
+       {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind,
+        Respond::kRestrictedKind}) {
     Result<Nothing> added =
         AddRows(database, book, tenant, std::string(kOfRespond) + std::string(kind), "", last);
     if (!added.ok()) return added;
@@ -242,7 +248,7 @@ Result<LessonsPage> ReadLessonsPage(const std::string& path, const LessonsWanted
   for (Lineage::LessonView& view : book.lineage.Lessons()) {
     if (wanted.user && view.taught.user != *wanted.user) continue;
     ++page.matching;
-    TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt};
+    TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt, false};
     if (page.after || (wanted.after && lesson.event() <= *wanted.after)) continue;
     auto& lessons = page.tenant.lessons;
     if (lessons.size() == wanted.lessons_max) {
@@ -286,6 +292,7 @@ std::string LessonJson(const TenantLessons& tenant, const TaughtLesson& lesson) 
   OrNull(view.makes, json, [&](Version version) { json.Integer(version); });
   json.Raw(R"(,"standing":)").Text(Name(view.standing));
   json.Raw(R"(,"in_effect":)").Text(InEffect(lesson));
+  json.Raw(R"(,"restricted":)").Bool(lesson.is_restricted);
   if (lesson.kept) WriteKept(lesson, json);
   if (lesson.result) WriteResult(*lesson.result, json);
   json.Raw("}");

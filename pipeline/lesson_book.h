@@ -23,6 +23,7 @@ struct TaughtLesson {
   Lineage::LessonView view;
   std::optional<KeptLesson> kept;      // nothing of one that has left
   std::optional<LessonResult> result;  // nothing of one that was not learnt, or has left
+  bool is_restricted = false;  // it rests on a document that is not for everybody, then or now
 
   uint64_t event() const { return Sequence{view.place - 1}.ordinal(); }
   // The question, without passages; empty where nothing is kept.

@@ -93,25 +93,39 @@ std::optional<Adapt::Replaced> Adapt::TakeOut(Adapt::Offers& offers,
   return std::nullopt;
 }
 
+// Events go one after the other, as if each were forgotten by an event of its own; what was
+// admitted after all and goes with a later one is not admitted.
 std::vector<Sequence> Adapt::Forget(Adapt::Offers& offers, const nudge::Forget& forget) const {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
-  std::vector<uint64_t> theirs;
-  for (const auto& [at, row] : offers.rows()) {
-    const bool gone = forget.event_id.empty()
-                          ? !forget.user.empty() && row.value.user == forget.user
-                          : row.value.events.contains(event);
-    if (gone) theirs.push_back(at);
+  std::set<uint64_t> admitted;
+  for (const EventName event : forget.Events()) {
+    Remove(
+        offers, [&](const Offer& offer) { return offer.events.contains(event); }, admitted);
   }
-  for (const uint64_t at : theirs) offers.Erase(at);
-  std::vector<Sequence> admitted;
-  if (theirs.empty()) return admitted;
+  if (!forget.user.empty()) {
+    Remove(
+        offers, [&](const Offer& offer) { return offer.user == forget.user; }, admitted);
+  }
+  std::vector<Sequence> lessons;
+  for (const uint64_t at : admitted) {
+    if (const Offer* offer = offers.Find(at)) lessons.push_back({offer->lesson});
+  }
+  return lessons;
+}
+
+void Adapt::Remove(Adapt::Offers& offers, const std::function<bool(const Offer&)>& is_gone,
+                   std::set<uint64_t>& admitted) const {
+  std::vector<uint64_t> gone;
+  for (const auto& [at, row] : offers.rows()) {
+    if (is_gone(row.value)) gone.push_back(at);
+  }
+  for (const uint64_t at : gone) offers.Erase(at);
+  if (gone.empty()) return;
   for (auto row = offers.rows().begin(); row != offers.rows().end(); ++row) {
     const Offer& offer = row->second.value;
     if (offer.admitted || !MayTeach(offers, row, offer.user)) continue;
     offers.Change(row->first)->admitted = true;
-    admitted.push_back({row->second.value.lesson});
+    admitted.insert(row->first);
   }
-  return admitted;
 }
 
 // ---- State --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -68,6 +69,8 @@ class Adapt {
   };
   static std::optional<Replaced> TakeOut(Offers& offers, const std::vector<Sequence>& earlier);
   std::vector<Sequence> Forget(Offers& offers, const nudge::Forget& forget) const;
+  void Remove(Offers& offers, const std::function<bool(const Offer&)>& is_gone,
+              std::set<uint64_t>& admitted) const;
 
   AdaptOptions options_;
   Tenants<Tenant> tenants_;

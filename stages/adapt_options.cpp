@@ -25,6 +25,9 @@ Fields OptionsOf(AdaptOptions& options) {
       {"adapt.replace_lessons_max", Number{&options.replace_lessons_max, 0, 1e6}, "", kSemantic,
        "the newest, of which one that its user replaces or takes back is unlearnt at once; older "
        "ones are with the next rebuild that passes them"},
+      {"adapt.learn_restricted", Flag{&options.learn_restricted}, "", kSemantic,
+       "true: answers that rest on documents with an access list teach the adapter, which may tell "
+       "them to everybody in the tenant"},
       {"limits.lessons_per_tenant", Number{&options.lessons_per_tenant, 1, 1e7}, "", kSemantic,
        "kept to learn an adapter again without some; older ones can no longer be unlearnt"},
   };

@@ -25,6 +25,9 @@ struct AdaptOptions {
   // Of the newest that the head has learnt, one that a later word replaces is unlearnt at once;
   // older ones are with the next rebuild: see lineage.h.
   uint32_t replace_lessons_max = 32;
+  // Whether an answer that rests on a document with an access list teaches the tenant's adapter,
+  // which serves those, too, who may not see the document.
+  bool learn_restricted = false;
 };
 
 keys::Fields OptionsOf(AdaptOptions& options);

@@ -62,6 +62,22 @@ uint64_t HashOf(const std::vector<FewShot>& shots) {
   return SeedOf({writer.Take()});
 }
 
+// What of the question is not for everybody; empty where all of it is.
+std::string RightsOf(const Query& query, const Chosen& chosen, const Found& found) {
+  RestsOn rests_on;
+  for (const Passage& passage : found.passages) {
+    if (!passage.access.empty()) rests_on.Add(RestOf({&passage, 1}));
+  }
+  for (const FewShot& shot : chosen.shots) {
+    if (shot.rests_on.restricted()) rests_on.Add(shot.rests_on);
+  }
+  if (!query.filter && rests_on.documents.empty()) return {};
+  ByteWriter writer;
+  writer.Names(rests_on.documents);
+  if (query.filter) WriteFilter(*query.filter, writer);
+  return writer.Take();
+}
+
 // The question with the turns before it.
 std::string BytesOf(const Query& query) {
   ByteWriter writer;
@@ -74,7 +90,8 @@ std::string BytesOf(const Query& query) {
 }
 
 // The first thing that an answer rests on and that is not as it was; empty: all of it is.
-std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis& today) {
+std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis& today,
+                        const AnswerCache::MayName& may_name) {
   if (then.adapter != today.adapter) return Moved("adapter", then.adapter, today.adapter);
   if (then.prompt_version != today.prompt_version) {
     return Moved("prompt " + today.prompt_id, then.prompt_version, today.prompt_version);
@@ -96,6 +113,7 @@ std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis
   }
   for (const PassageId& before : earlier) {
     if (find(now, before.document_id) == now.end()) {
+      if (!may_name(before.document_id)) return "other documents may be seen";
       return "document " + before.document_id + " no longer found";
     }
   }
@@ -109,15 +127,18 @@ std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis
 
 }  // namespace
 
-CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen) {
+CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen, const Found& found) {
   ByteWriter variant;
   variant.Text(chosen.prompt_id);
   WriteDecoding(variant, chosen.decoding);
   if (chosen.decoding.temperature > 0) variant.U64(*query.options.seed);
   // Keys of older builds were of folded texts without this word in front: none of them is met by
   // another question that folds to the same. They leave the cache unused.
+  const std::string asked =
+      query.messages.empty() ? "exact\n" + query.text : "conversation\n" + BytesOf(query);
+  const std::string rights = RightsOf(query, chosen, found);
   const Sha256Digest question =
-      Sha256(query.messages.empty() ? "exact\n" + query.text : "conversation\n" + BytesOf(query));
+      rights.empty() ? Sha256(asked) : Sha256Parts({"rights", rights, asked});
   CacheKey key{};
   for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
   key[2] = SeedOf({variant.Take()});
@@ -135,10 +156,11 @@ AnswerCache::Basis AnswerCache::BasisOf(const Gathered& gathered, Version servin
           serving};
 }
 
-std::string AnswerCache::WhyNot(const CacheKey& key, const Basis& today) const {
+std::string AnswerCache::WhyNot(const CacheKey& key, const Basis& today,
+                                const MayName& may_name) const {
   if (const Entry* entry = entries_.Find(key)) {
     if (entry->rejected) return "the earlier answer got negative feedback";
-    return WhatChanged(entry->basis, today);
+    return WhatChanged(entry->basis, today, may_name);
   }
   const auto other = entries_.rows().lower_bound({key[0], key[1], 0});
   if (other == entries_.rows().end() || other->first[0] != key[0] || other->first[1] != key[1]) {

@@ -12,10 +12,15 @@
 // ones only under a seed that the event gave. An answer that is still being generated is a hit.
 // Negative feedback or a correction ends its entry.
 //
+// Rights: a hit rests on what this asker was found alone, so whoever gets it may see all of it.
+// What was found of documents that are not for everybody, and the filter, is part of the question:
+// those who see other ones have places of their own, and hear nothing of each other's.
+//
 // respond owns it; one call at a time, in log order. Costs O(log n), Purge a walk over all entries.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -36,7 +41,8 @@ class AnswerCache {
   static bool IsRepeatable(const Query& query, const Chosen& chosen) {
     return chosen.decoding.temperature == 0 || query.options.seed;
   }
-  static CacheKey KeyOf(const Query& query, const Chosen& chosen);  // of a repeatable one
+  // Of a repeatable one.
+  static CacheKey KeyOf(const Query& query, const Chosen& chosen, const Found& found);
 
   // All that an answer rests on.
   struct Basis {
@@ -51,7 +57,9 @@ class AnswerCache {
   static Basis BasisOf(const Gathered& gathered, Version serving);
 
   // Empty: the entry at `key` holds. Else the first thing that is not as it was, for people.
-  std::string WhyNot(const CacheKey& key, const Basis& today) const;
+  // may_name: whether the asker may hear of a document that is not found any more.
+  using MayName = std::function<bool(const std::string& document_id)>;
+  std::string WhyNot(const CacheKey& key, const Basis& today, const MayName& may_name) const;
 
   struct Hit {
     AnswerId answer = 0;

@@ -7,7 +7,8 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kRecordFormat = 2;  // 1 did not name the event
-constexpr uint8_t kShownFormat = 4;   // 3 did not name events
+constexpr uint8_t kShownFormat = 5;   // 4 knew no rights, 3 did not name events
+constexpr uint8_t kShownWithoutRights = 4;
 
 std::string Encode(const ShownChat& shown) {
   ByteWriter writer;
@@ -21,12 +22,14 @@ std::string Encode(const ShownChat& shown) {
     writer.Text(message.role);
     writer.Text(message.text);
   }
+  shown.rests_on.Write(writer);
   return writer.Take();
 }
 
 std::optional<ShownChat> Decode(std::string_view bytes) {
   ByteReader reader(bytes);
-  if (reader.U8() != kShownFormat) return std::nullopt;
+  const uint8_t format = reader.U8();
+  if (format != kShownFormat && format != kShownWithoutRights) return std::nullopt;
   ShownChat shown;
   shown.people = reader.Names();
   shown.documents = reader.Names();
@@ -38,13 +41,14 @@ std::optional<ShownChat> Decode(std::string_view bytes) {
     message.text = reader.Text();
     shown.chat.push_back(std::move(message));
   }
+  if (format == kShownFormat) shown.rests_on = RestsOn::Read(reader);
   if (!reader.complete()) return std::nullopt;
   return shown;
 }
 
 // Of bytes that Encode made: whether the answer has to do with what is forgotten. Reads their first
 // part, without a copy.
-bool Concerns(std::string_view shown, const Forget& forget, EventName event) {
+bool Concerns(std::string_view shown, const Forget& forget, const std::vector<EventName>& events) {
   ByteReader reader(shown);
   reader.U8();
   for (const std::string* gone : {&forget.user, &forget.document_id}) {
@@ -52,7 +56,10 @@ bool Concerns(std::string_view shown, const Forget& forget, EventName event) {
       if (reader.View() == *gone && !gone->empty()) return true;
     }
   }
-  return !forget.event_id.empty() && reader.Numbers().contains(event);
+  if (events.empty()) return false;
+  const std::set<EventName> held = reader.Numbers();
+  return std::any_of(events.begin(), events.end(),
+                     [&](EventName event) { return held.contains(event); });
 }
 
 }  // namespace
@@ -78,10 +85,10 @@ void ShownAnswers::Release(AnswerId answer, std::vector<Sequence>& retired) {
 }
 
 std::set<AnswerId> ShownAnswers::Concerned(const Forget& forget) const {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
+  const std::vector<EventName> events = forget.Events();
   std::set<AnswerId> concerned;
   for (const auto& [answer, row] : answers_.rows()) {
-    if (Concerns(row.value, forget, event)) concerned.insert(concerned.end(), answer);
+    if (Concerns(row.value, forget, events)) concerned.insert(concerned.end(), answer);
   }
   return concerned;
 }
@@ -112,11 +119,11 @@ void AnswerRecords::Remember(Sequence query, Record record, size_t most, ShownAn
 
 size_t AnswerRecords::Purge(const std::set<AnswerId>& answers, const Forget& forget,
                             ShownAnswers& shown, std::vector<Sequence>& retired) {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
+  const std::vector<EventName> events = forget.Events();
   std::vector<uint64_t> gone;
   for (const auto& [query, row] : records_.rows()) {
     const bool theirs = (!forget.user.empty() && row.value.user == forget.user) ||
-                        (!forget.event_id.empty() && row.value.event == event);
+                        std::find(events.begin(), events.end(), row.value.event) != events.end();
     if (theirs || answers.contains(row.value.answer)) gone.push_back(query);
   }
   for (const uint64_t query : gone) {

@@ -33,6 +33,7 @@ struct ShownChat {
   std::set<std::string> people;  // whose words it holds: who asked, owners of documents, of shots
   std::set<EventName> events;    // and of which events: the question, those behind shots
   uint64_t question_bytes = 0;   // the question is the end of the chat
+  RestsOn rests_on;              // the lists of all that is shown, and the documents behind shots
 };
 
 class ShownAnswers {

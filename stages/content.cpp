@@ -35,17 +35,44 @@ struct ContentWriter {
     (Write(values), ...);
   }
 
+  void Write(const Groups& groups) const { out.Names(groups); }
+  void Write(const Filter& filter) const { WriteFilter(filter, out); }
+
+  // Texts stand first, as they did when there was nothing else.
   void operator()(const DocumentUpsert& document) const {
-    All(document.document_id, document.text, document.title, uint64_t{document.metadata.size()});
-    for (const auto& [name, value] : document.metadata) All(name, value);
+    uint64_t texts = 0;
+    for (const auto& [name, value] : document.metadata) texts += value.index() == 0 ? 1 : 0;
+    All(document.document_id, document.text, document.title, texts);
+    for (const auto& [name, value] : document.metadata) {
+      if (const auto* text = std::get_if<std::string>(&value)) All(name, *text);
+    }
+    const uint64_t others = document.metadata.size() - texts;
+    if (others == 0 && !document.access) return;
+    All(others);
+    for (const auto& [name, value] : document.metadata) {
+      if (value.index() != 0) WriteOther(name, value);
+    }
+    Write(document.access);
+  }
+  void WriteOther(const std::string& name, const MetadataValue& value) const {
+    out.Text(name);
+    out.U8(static_cast<uint8_t>(value.index()));
+    if (const auto* number = std::get_if<double>(&value)) Write(*number);
+    if (const auto* flag = std::get_if<bool>(&value)) Write(*flag);
+    if (const auto* items = std::get_if<std::vector<std::string>>(&value)) {
+      Write(uint64_t{items->size()});
+      for (const std::string& item : *items) Write(item);
+    }
   }
   void operator()(const DocumentDelete& document) const { Write(document.document_id); }
   void operator()(const Query& query) const {
     const QueryOptions& options = query.options;
     All(query.text, options.max_tokens, options.temperature, options.seed, options.prompt_id);
-    if (query.messages.empty() && query.conversation_id.empty()) return;
+    const bool has_rights = !query.groups.empty() || query.filter;
+    if (query.messages.empty() && query.conversation_id.empty() && !has_rights) return;
     All(query.conversation_id, uint64_t{query.messages.size()});
     for (const ChatMessage& message : query.messages) Write(message);
+    if (has_rights) All(query.groups, query.filter);
   }
   void operator()(const Feedback& feedback) const {
     const Behaviour& seen = feedback.behaviour;
@@ -67,6 +94,11 @@ struct ContentWriter {
     All(forget.user, forget.document_id);
     if (forget.documents) Write(forget.documents);
     if (!forget.event_id.empty()) All(forget.event_id, forget.event_source);
+    if (!forget.conversation_id.empty()) Write(forget.conversation_id);
+  }
+  void operator()(const SourceSync& sync) const {
+    Write(sync.source);
+    out.Names(sync.document_ids);
   }
 };
 

@@ -8,6 +8,10 @@ EventName NameOf(const std::string& source, const std::string& id) {
   return SeedOf({source, id});
 }
 
+std::vector<EventName> Forget::Events() const {
+  return event_id.empty() ? questions : std::vector<EventName>{NameOf(event_source, event_id)};
+}
+
 std::set<EventName> EventsBehind(const Event& event) {
   std::set<EventName> events = {NameOf(event.source, event.id)};
   const auto* feedback = std::get_if<Feedback>(&event.data);
@@ -16,6 +20,16 @@ std::set<EventName> EventsBehind(const Event& event) {
     events.insert(NameOf(own ? event.source : feedback->query_source, feedback->query_id));
   }
   return events;
+}
+
+RestsOn RestOf(std::span<const Passage> passages) {
+  RestsOn rests_on;
+  for (const Passage& passage : passages) {
+    rests_on.documents.insert(passage.document_id);
+    for (const Passage::Copy& copy : passage.copies) rests_on.documents.insert(copy.document_id);
+    rests_on.lists.insert(passage.access.begin(), passage.access.end());
+  }
+  return rests_on;
 }
 
 std::string_view TypeName(const Event& event) {
@@ -29,6 +43,7 @@ std::string_view TypeName(const Event& event) {
     std::string_view operator()(const PromptDelete&) { return "nudge.prompt.delete"; }
     std::string_view operator()(const AdapterCommand&) { return "nudge.adapter"; }
     std::string_view operator()(const Forget&) { return "nudge.forget"; }
+    std::string_view operator()(const SourceSync&) { return "nudge.source.sync"; }
   };
   return std::visit(Visitor{}, event.data);
 }

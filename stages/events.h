@@ -14,12 +14,16 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "stages/access.h"
 #include "stages/chat.h"
+#include "stages/filter.h"
+#include "stages/metadata.h"
 #include "stages/result.h"
 #include "stages/snapshot.h"
 #include "stages/vector.h"
@@ -63,12 +67,19 @@ struct Decoding {
 struct DocumentUpsert {
   std::string document_id;
   std::string text;
-  std::string title;                            // may be empty
-  std::map<std::string, std::string> metadata;  // flat
+  std::string title;  // may be empty
+  Metadata metadata;
+  std::optional<Groups> access = {};  // who may see it; unset: everybody in the tenant
 };
 
 struct DocumentDelete {
   std::string document_id;
+};
+
+// A source holds just these documents: its others are taken away.
+struct SourceSync {
+  std::string source;  // empty: the event's own, which prepare fills in
+  std::set<std::string> document_ids;
 };
 
 struct QueryOptions {
@@ -83,6 +94,8 @@ struct Query {
   QueryOptions options;
   std::vector<ChatMessage> messages = {};  // earlier turns of user and assistant, oldest first
   std::string conversation_id = {};        // may be empty; carried, and part of the content
+  Groups groups = {};                      // the asker's
+  std::optional<Filter> filter = {};       // of documents that the answer may rest on
 };
 
 // What a user did with an answer, beyond saying so.
@@ -135,11 +148,17 @@ struct AdapterCommand {
 };
 
 struct Forget {
-  std::string user;  // one of user, document_id and event_id is set
+  std::string user;  // one of user, document_id, event_id and conversation_id is set
   std::string document_id;
   bool documents = false;  // of a user: the documents that are theirs go too
   std::string event_id;
   std::string event_source;  // of event_id; empty: the forget's own, which prepare fills in
+  std::string conversation_id;
+  std::vector<EventName> questions;  // of the conversation, in log order; recall fills them in
+
+  // Whether events are forgotten, and not a user or document; and which, in log order.
+  bool of_events() const { return !event_id.empty() || !conversation_id.empty(); }
+  std::vector<EventName> Events() const;
 };
 
 struct Event {
@@ -149,7 +168,7 @@ struct Event {
   TenantId tenant;
   std::string user;  // may be empty
   std::variant<DocumentUpsert, DocumentDelete, Query, Feedback, ExampleGiven, PromptUpsert,
-               PromptDelete, AdapterCommand, Forget>
+               PromptDelete, AdapterCommand, Forget, SourceSync>
       data;
 };
 
@@ -226,6 +245,9 @@ struct Resolved {
   // Feedback: what its user has said of the same answer before, oldest first. This replaces it.
   std::vector<Sequence> earlier = {};
   Unheard unheard = Unheard::kNo;  // feedback
+  // Documents that this event takes away: by a delete, a forget, or a sync of their source.
+  std::vector<std::string> removed = {};
+  size_t synced = 0;  // of a sync: documents that it names and that are of its source
 };
 
 struct Passage {
@@ -244,9 +266,15 @@ struct Passage {
   double dense = 0;          // cosine
   double lexical = 0;        // BM25
   std::vector<Copy> copies;  // other chunks that hold the same, by id and chunk
+  // Of all these documents those that are not for everybody, by their lists, which let the asker
+  // in.
+  std::set<Groups> access = {};
 };
 
-// index -> gather
+// What rests on these passages: the documents that hold them, by their lists.
+RestsOn RestOf(std::span<const Passage> passages);
+
+// index -> prompt, gather
 struct Found {
   std::vector<Passage> passages;  // of a query, best first
   uint32_t chunks_added = 0;      // of an upsert
@@ -273,6 +301,7 @@ struct FewShot {
   std::string answer;
   std::set<std::string> people;  // whose words these are
   std::set<EventName> events;    // and of which events
+  RestsOn rests_on = {};
 };
 
 // prompt -> gather

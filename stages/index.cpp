@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <new>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -11,142 +10,19 @@
 
 #include "stages/dense_scan.h"
 #include "stages/follow_up.h"
+#include "stages/index_parts.h"
+#include "stages/metadata_codec.h"
 
 namespace nudge {
+
+using namespace index_parts;
+
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr uint8_t kDocumentFormat = 2;  // 1 is the same without the owner
-constexpr size_t kCopiesNamed = 15;     // of a passage, beside its first owner
-
-// Vectors start at a cache line: scanning those that do not costs 1.6 times as much.
-template <class T>
-struct CacheLineAllocator {
-  using value_type = T;
-  static constexpr std::align_val_t kAlignment{64};
-
-  CacheLineAllocator() = default;
-  template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) {}  // NOLINT
-
-  T* allocate(size_t count) {
-    return static_cast<T*>(::operator new(count * sizeof(T), kAlignment));
-  }
-  void deallocate(T* data, size_t) { ::operator delete(data, kAlignment); }
-  friend bool operator==(const CacheLineAllocator&, const CacheLineAllocator&) { return true; }
-};
-
-using Rows = std::vector<float, CacheLineAllocator<float>>;
-
-struct StoredChunk {
-  std::string text;
-  uint32_t slot = 0;  // in the lexical index
-};
-
-struct Document {
-  const std::string* id = nullptr;  // the key in Tenant::documents_
-  uint32_t version = 0;
-  std::string title;
-  std::string owner;  // the user of the upsert; may be empty
-  std::vector<StoredChunk> chunks;
-  std::optional<uint64_t> ended_at;  // a tombstone since this event
-  bool changed = false;              // since the last Save
-};
-
-// A chunk by its document.
-struct Owner {
-  Document* document = nullptr;
-  uint32_t chunk = 0;
-
-  friend bool operator<(const Owner& x, const Owner& y) {
-    if (x.document != y.document) return *x.document->id < *y.document->id;
-    return x.chunk < y.chunk;
-  }
-};
-
-// What lies in a slot: one passage, of all chunks that are it, the smallest first.
-struct Place {
-  std::vector<Owner> owners;
-  uint32_t row = 0;  // in the dense rows, if there are any
-};
-
-struct Ranked {
-  double score = 0;
-  uint32_t slot = 0;
-};
-
-// Descending scores, ties in the order of first owners.
-class Better {
- public:
-  explicit Better(const std::vector<Place>& places) : places_(places) {}
-  bool operator()(const Ranked& x, const Ranked& y) const {
-    if (x.score != y.score) return x.score > y.score;
-    return places_[x.slot].owners.front() < places_[y.slot].owners.front();
-  }
-
- private:
-  const std::vector<Place>& places_;
-};
-
-// Keeps the best `limit` of all that is offered, in no order.
-class BestOf {
- public:
-  BestOf(size_t limit, Better better, std::vector<Ranked>& kept)
-      : limit_(limit), better_(better), kept_(kept) {
-    kept_.clear();
-  }
-
-  void Offer(double score, uint32_t slot) {
-    if (full_ && score < worst_) return;
-    kept_.push_back({score, slot});
-    if (kept_.size() >= 2 * limit_) Cut();
-  }
-
-  void Finish() {
-    if (kept_.size() > limit_) Cut();
-  }
-
- private:
-  void Cut() {
-    const auto last = kept_.begin() + static_cast<ptrdiff_t>(limit_ - 1);
-    std::nth_element(kept_.begin(), last, kept_.end(), better_);
-    kept_.resize(limit_);
-    worst_ = kept_.back().score;
-    full_ = true;
-  }
-
-  size_t limit_;
-  Better better_;
-  std::vector<Ranked>& kept_;
-  bool full_ = false;
-  double worst_ = 0;
-};
-
-// Min-max scaling by the scores of a list; 0 below its worst.
-class Scale {
- public:
-  Scale() = default;
-  explicit Scale(const std::vector<Ranked>& list) {
-    if (list.empty()) return;
-    const auto [least, most] =
-        std::minmax_element(list.begin(), list.end(),
-                            [](const Ranked& x, const Ranked& y) { return x.score < y.score; });
-    least_ = least->score;
-    most_ = most->score;
-    empty_ = false;
-  }
-  void StartAt(double least) { least_ = least; }
-
-  double operator()(double score) const {
-    if (empty_ || score < least_) return 0;
-    return most_ > least_ ? (score - least_) / (most_ - least_) : 1;
-  }
-
- private:
-  bool empty_ = true;
-  double least_ = 0;
-  double most_ = 0;
-};
+constexpr uint8_t kOwnedFormat = 2;  // without metadata and access; 1 is without the owner, too
+constexpr uint8_t kDocumentFormat = 3;
+constexpr size_t kCopiesNamed = 15;  // of a passage, beside its first owner
 
 Error Unreadable(const Change& entry, const std::string& what) {
   return {Code::kUnreadableFile,
@@ -177,6 +53,7 @@ struct Index::Scratch {
   std::vector<Ranked> lexical_list;
   std::vector<Ranked> fused;
   std::vector<uint8_t> listed;  // by slot; all 0 between searches
+  Sight sight;
 };
 
 // The documents of one tenant. The flat part that the header speaks of is rows_, lexical_ and
@@ -192,7 +69,7 @@ class Index::Tenant {
                const std::vector<Chunk>& chunks);
   Found Delete(const std::string& document_id, Sequence at);
   Found DeleteAllOf(const std::string& owner, Sequence at);
-  Found Search(const std::string& text, const Vector& query, Scratch& scratch) const;
+  Found Search(const Query& query, const Vector& vector, Scratch& scratch) const;
 
   void Save(const TenantId& tenant, Changes& changes);
   Result<Nothing> LoadDocument(const Change& entry);
@@ -204,6 +81,7 @@ class Index::Tenant {
  private:
   Document& DocumentOf(const std::string& id);
   void Note(Document& document);
+  void SetAccess(Document& document, const std::optional<Groups>& access);
   void AddChunks(Document& document, const std::vector<Chunk>& chunks);
   void RemoveChunks(Document& document);
   void RemoveRow(uint32_t row);
@@ -211,7 +89,10 @@ class Index::Tenant {
   std::optional<uint32_t> FindCopy(size_t hash, const std::string& title, const Chunk& chunk) const;
   void ForgetOldTombstones();
   std::string Encoded(const Document& document) const;
-  Passage PassageOf(const Ranked& ranked, const Scratch& scratch, bool with_dense) const;
+  static bool Sees(const Query& query, const Document& document);
+  const Sight* SightOf(const Query& query, Scratch& scratch) const;
+  Passage PassageOf(const Query& query, const Ranked& ranked, const Scratch& scratch,
+                    bool with_dense) const;
 
   const IndexOptions& options_;
   std::unordered_map<std::string, Document> documents_;    // looked up; walked only behind a sort
@@ -223,7 +104,8 @@ class Index::Tenant {
   Rows rows_;                        // [chunks][dimension], dense: the last fills a gap
   std::vector<uint32_t> row_slots_;  // by row
   uint64_t live_documents_ = 0;
-  uint32_t forgotten_version_ = 0;  // the highest whose tombstone was forgotten
+  uint64_t restricted_documents_ = 0;  // live ones with an access list
+  uint32_t forgotten_version_ = 0;     // the highest whose tombstone was forgotten
 
   std::vector<std::string> changed_documents_;  // since the last Save
   bool meta_changed_ = true;
@@ -246,6 +128,12 @@ void Index::Tenant::Note(Document& document) {
   changed_documents_.push_back(*document.id);
 }
 
+void Index::Tenant::SetAccess(Document& document, const std::optional<Groups>& access) {
+  restricted_documents_ -= document.access ? 1 : 0;
+  document.access = access;
+  restricted_documents_ += document.access ? 1 : 0;
+}
+
 Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::string& owner,
                             const std::vector<Chunk>& chunks) {
   Document& document = DocumentOf(upsert.document_id);
@@ -260,6 +148,8 @@ Found Index::Tenant::Upsert(const DocumentUpsert& upsert, const std::string& own
   document.version = (document.version > 0 ? document.version : forgotten_version_) + 1;
   document.title = upsert.title;
   document.owner = owner;
+  document.metadata = upsert.metadata;
+  SetAccess(document, upsert.access);
   AddChunks(document, chunks);
   if (!was_live) ++live_documents_;
   ENSURE(was_live || live_documents_ <= options_.documents_per_tenant);
@@ -279,6 +169,8 @@ Found Index::Tenant::Delete(const std::string& document_id, Sequence at) {
   RemoveChunks(document);
   document.title = {};
   document.owner = {};
+  document.metadata = {};
+  SetAccess(document, std::nullopt);
   document.ended_at = at.value;
   tombstones_.emplace(at.value, document_id);
   --live_documents_;
@@ -390,24 +282,51 @@ void Index::Tenant::RemoveRow(uint32_t row) {
   row_slots_.pop_back();
 }
 
-Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratch& scratch) const {
-  const Better better(places_);
-  ENSURE(query.empty() || query.size() == options_.dimension);
-  const double weight = query.empty() ? 0 : options_.dense_weight;
+bool Index::Tenant::Sees(const Query& query, const Document& document) {
+  return MaySee(document.access, query.groups) &&
+         (!query.filter || Matches(*query.filter, document.metadata));
+}
+
+// Null: the question sees all. The order in which documents are walked does not show: a slot's
+// first owner is the smallest.
+const Sight* Index::Tenant::SightOf(const Query& query, Scratch& scratch) const {
+  if (restricted_documents_ == 0 && !query.filter) return nullptr;
+  Sight& sight = scratch.sight;
+  sight.slots.assign(places_.size(), false);
+  sight.first.assign(places_.size(), {});
+  for (const auto& [id, stored] : documents_) {
+    if (stored.ended_at || !Sees(query, stored)) continue;
+    for (size_t i = 0; i < stored.chunks.size(); ++i) {
+      const uint32_t slot = stored.chunks[i].slot;
+      const Owner owner{&stored, static_cast<uint32_t>(i)};
+      if (sight.slots[slot] == 0 || owner < sight.first[slot]) sight.first[slot] = owner;
+      sight.slots[slot] = true;
+    }
+  }
+  return &sight;
+}
+
+Found Index::Tenant::Search(const Query& query, const Vector& vector, Scratch& scratch) const {
+  const Sight* const sight = SightOf(query, scratch);
+  const Better better(places_, sight);
+  ENSURE(vector.empty() || vector.size() == options_.dimension);
+  const double weight = vector.empty() ? 0 : options_.dense_weight;
   const bool with_dense = weight > 0 && !row_slots_.empty();
   if (with_dense) {
     scratch.products.resize(row_slots_.size());
-    DotProducts(query.data(), rows_.data(), row_slots_.size(), options_.dimension,
+    DotProducts(vector.data(), rows_.data(), row_slots_.size(), options_.dimension,
                 scratch.products.data());
     BestOf best(options_.candidates, better, scratch.dense_list);
     for (size_t row = 0; row < row_slots_.size(); ++row) {
+      if (sight != nullptr && sight->slots[row_slots_[row]] == 0) continue;
       best.Offer(scratch.products[row], row_slots_[row]);
     }
     best.Finish();
   } else {
     scratch.dense_list.clear();
   }
-  lexical_.Search(LexicalTerms(text), scratch.lexical);
+  lexical_.Search(LexicalTerms(SearchTextOf(query)), scratch.lexical,
+                  sight != nullptr ? &sight->slots : nullptr);
   BestOf best(options_.candidates, better, scratch.lexical_list);
   for (const uint32_t slot : scratch.lexical.slots) best.Offer(scratch.lexical.of_slot[slot], slot);
   best.Finish();
@@ -440,30 +359,35 @@ Found Index::Tenant::Search(const std::string& text, const Vector& query, Scratc
   Found found;
   found.passages.reserve(count);
   for (size_t i = 0; i < count; ++i) {
-    found.passages.push_back(PassageOf(fused[i], scratch, with_dense));
+    found.passages.push_back(PassageOf(query, fused[i], scratch, with_dense));
   }
   return found;
 }
 
-Passage Index::Tenant::PassageOf(const Ranked& ranked, const Scratch& scratch,
+// The text is the same whoever of the owners is named; named are those that the question sees.
+Passage Index::Tenant::PassageOf(const Query& query, const Ranked& ranked, const Scratch& scratch,
                                  bool with_dense) const {
   const Place& place = places_[ranked.slot];
-  const Owner& owner = place.owners.front();
-  const StoredChunk& chunk = owner.document->chunks[owner.chunk];
   Passage passage;
-  passage.document_id = *owner.document->id;
-  passage.version = owner.document->version;
-  passage.owner = owner.document->owner;
-  passage.chunk = owner.chunk;
-  passage.title = owner.document->title;
-  passage.text = chunk.text;
   passage.score = ranked.score;
   passage.dense = with_dense ? scratch.products[place.row] : 0;
   passage.lexical = scratch.lexical.of_slot[ranked.slot];
-  const size_t named = std::min(place.owners.size(), kCopiesNamed + 1);
-  for (size_t i = 1; i < named; ++i) {
-    const Document& copy = *place.owners[i].document;
-    passage.copies.push_back({*copy.id, copy.version, copy.owner});
+  size_t named = 0;
+  for (const Owner& owner : place.owners) {
+    const Document& document = *owner.document;
+    if (!Sees(query, document)) continue;
+    if (document.access) passage.access.insert(*document.access);
+    if (named++ > 0) {
+      passage.copies.push_back({*document.id, document.version, document.owner});
+      if (named > kCopiesNamed) break;
+      continue;
+    }
+    passage.document_id = *document.id;
+    passage.version = document.version;
+    passage.owner = document.owner;
+    passage.chunk = owner.chunk;
+    passage.title = document.title;
+    passage.text = document.chunks[owner.chunk].text;
   }
   return passage;
 }
@@ -479,6 +403,9 @@ std::string Index::Tenant::Encoded(const Document& document) const {
   }
   writer.Text(document.title);
   writer.Text(document.owner);
+  WriteMetadata(document.metadata, writer);
+  writer.U8(document.access.has_value());
+  writer.Names(document.access.value_or(Groups()));
   writer.U32(static_cast<uint32_t>(document.chunks.size()));
   for (const StoredChunk& chunk : document.chunks) {
     writer.Text(chunk.text);
@@ -520,13 +447,19 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
   if (entry.value) {
     ByteReader reader(*entry.value);
     const uint8_t format = reader.U8();
-    if (format != kFormat && format != kDocumentFormat) return Unreadable(entry, "unknown format");
+    if (format < kFormat || format > kDocumentFormat) return Unreadable(entry, "unknown format");
     loaded.version = reader.U32();
     if (reader.U8() == 0) {
       loaded.ended_at = reader.U64();
     } else {
       loaded.title = reader.Text();
-      if (format == kDocumentFormat) loaded.owner = reader.Text();
+      if (format >= kOwnedFormat) loaded.owner = reader.Text();
+      if (format >= kDocumentFormat) {
+        loaded.metadata = ReadMetadata(reader);
+        const bool is_restricted = reader.U8() != 0;
+        Groups access = reader.Names();
+        if (is_restricted) loaded.access = std::move(access);
+      }
       const uint32_t count = reader.U32();
       for (uint32_t i = 0; i < count && !reader.failed(); ++i) {
         std::string text = reader.Text();
@@ -544,6 +477,7 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
   if (document.version > 0 && !document.ended_at) --live_documents_;
   if (document.ended_at) tombstones_.erase({*document.ended_at, entry.id});
   RemoveChunks(document);
+  SetAccess(document, loaded.access);
   if (!entry.value) {
     documents_.erase(documents_.find(entry.id));
     return Nothing{};
@@ -551,6 +485,7 @@ Result<Nothing> Index::Tenant::LoadDocument(const Change& entry) {
   document.version = loaded.version;
   document.title = std::move(loaded.title);
   document.owner = std::move(loaded.owner);
+  document.metadata = std::move(loaded.metadata);
   document.ended_at = loaded.ended_at;
   if (document.ended_at) {
     tombstones_.emplace(*document.ended_at, entry.id);
@@ -628,12 +563,22 @@ Result<Found> Index::Apply(Sequence at, const Resolved& resolved) {
   if (const auto* query = std::get_if<Query>(&event.data)) {
     const Tenant* tenant = Find(at.partition(), event.tenant);
     if (tenant == nullptr) return Found{};
-    return tenant->Search(SearchTextOf(*query), prepared.query_vector, *scratch_);
+    return tenant->Search(*query, prepared.query_vector, *scratch_);
   }
   if (const auto* upsert = std::get_if<DocumentUpsert>(&event.data)) {
     Tenant& tenant = FindOrMake(at.partition(), event.tenant);
     NoteChange(at.partition(), event.tenant, tenant);
     return tenant.Upsert(*upsert, event.user, prepared.chunks);
+  }
+  if (std::holds_alternative<SourceSync>(event.data)) {
+    Found found;
+    Tenant* tenant = resolved.removed.empty() ? nullptr : Find(at.partition(), event.tenant);
+    if (tenant == nullptr) return found;
+    NoteChange(at.partition(), event.tenant, *tenant);
+    for (const std::string& id : resolved.removed) {
+      found.chunks_removed += tenant->Delete(id, at).chunks_removed;
+    }
+    return found;
   }
   const auto* removal = std::get_if<DocumentDelete>(&event.data);
   const auto* forget = std::get_if<Forget>(&event.data);

@@ -47,6 +47,7 @@ class Index {
   //   count from above the highest version ever forgotten, so that no version means two texts.
   // - delete, and forget of a document_id: the document goes, a tombstone keeps its version. Of an
   //   unknown one: nothing. Forget of a user with `documents`: all that this user's upserts made.
+  //   Sync of a source: what recall says that it removes.
   // - query: the best `passages` chunks by
   //     weight * scaled(cosine) + (1 - weight) * scaled(BM25),   weight 0 without a query vector,
   //   where scaled is 0 at and below the worst of the list's best `candidates` (of BM25, if fewer
@@ -54,6 +55,9 @@ class Index {
   //   (by bytes), then the smaller chunk. Chunks that are the same to a reader (title, text and
   //   vector) are one passage: they count once in all of this, take one place, which is that of
   //   the first of them, and name up to 15 further ones as its copies.
+  //   Documents that the asker's groups do not let see (access.h) or that do not match the filter
+  //   (filter.h) are as if they were not there, to scores, counts, ties and copies alike. Without
+  //   access lists and filter that costs nothing, else a walk over the tenant's chunks.
   // - all other events, and duplicates: nothing.
   // No error: what can be refused was refused before. Ends the process (ENSURE) where that was not
   // so: a limit passed, chunks without a vector or with one of another dimension.

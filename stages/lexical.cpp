@@ -186,10 +186,9 @@ void LexicalIndex::Remove(uint32_t slot) {
   free_slots_.push_back(slot);
 }
 
-void LexicalIndex::Search(const std::vector<std::string>& terms, LexicalScores& scores) const {
-  for (const uint32_t slot : scores.slots) scores.of_slot[slot] = 0;
-  scores.slots.clear();
-  if (scores.of_slot.size() < lengths_.size()) scores.of_slot.resize(lengths_.size());
+// Those that are in, each once, in byte order.
+std::vector<const LexicalIndex::Term*> LexicalIndex::Find(
+    const std::vector<std::string>& terms) const {
   std::vector<const Term*> found;
   found.reserve(terms.size());
   for (const std::string& term : terms) {
@@ -199,13 +198,38 @@ void LexicalIndex::Search(const std::vector<std::string>& terms, LexicalScores& 
   std::sort(found.begin(), found.end(),
             [](const Term* x, const Term* y) { return *x->text < *y->text; });
   found.erase(std::unique(found.begin(), found.end()), found.end());
-  const double n = static_cast<double>(chunks_);
+  return found;
+}
+
+void LexicalIndex::Search(const std::vector<std::string>& terms, LexicalScores& scores,
+                          const std::vector<uint8_t>* seen) const {
+  for (const uint32_t slot : scores.slots) scores.of_slot[slot] = 0;
+  scores.slots.clear();
+  if (scores.of_slot.size() < lengths_.size()) scores.of_slot.resize(lengths_.size());
+  uint64_t chunks = chunks_;
+  uint64_t total_length = total_length_;
+  if (seen != nullptr) {
+    chunks = total_length = 0;
+    for (size_t slot = 0; slot < lengths_.size(); ++slot) {
+      if ((*seen)[slot] == 0) continue;
+      ++chunks;
+      total_length += lengths_[slot];
+    }
+  }
+  const auto is_seen = [&](const Posting& posting) {
+    return seen == nullptr || (*seen)[posting.slot] != 0;
+  };
+  const double n = static_cast<double>(chunks);
   const double discount =
-      total_length_ == 0 ? 0 : options_.b * n / static_cast<double>(total_length_);
-  for (const Term* term : found) {
-    const double df = static_cast<double>(term->postings.size());
+      total_length == 0 ? 0 : options_.b * n / static_cast<double>(total_length);
+  for (const Term* term : Find(terms)) {
+    const auto count = seen == nullptr
+                           ? static_cast<ptrdiff_t>(term->postings.size())
+                           : std::count_if(term->postings.begin(), term->postings.end(), is_seen);
+    const double df = static_cast<double>(count);
     const double gain = std::log(1 + (n - df + .5) / (df + .5)) * (options_.k1 + 1);
     for (const Posting& posting : term->postings) {
+      if (!is_seen(posting)) continue;
       const double tf = posting.count;
       const double length = lengths_[posting.slot];
       double& sum = scores.of_slot[posting.slot];

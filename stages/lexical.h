@@ -47,8 +47,10 @@ class LexicalIndex {
   // the sum over the query's distinct terms of
   //   ln(1 + (N - df + .5) / (df + .5)) * tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length))
   // (Robertson, Zaragoza 2009, with the idf that is never negative). Bound by the postings of the
-  // query's terms: about 2 ns each.
-  void Search(const std::vector<std::string>& terms, LexicalScores& scores) const;
+  // query's terms: about 2 ns each. `seen`, by slot: others are as if they were not in, to N, df
+  // and mean length, too; it has an entry for each slot.
+  void Search(const std::vector<std::string>& terms, LexicalScores& scores,
+              const std::vector<uint8_t>* seen = nullptr) const;
 
   size_t chunks() const { return chunks_; }
   size_t terms() const { return term_ids_.size(); }
@@ -64,6 +66,7 @@ class LexicalIndex {
   };
 
   uint32_t IdOf(const std::string& term);
+  std::vector<const Term*> Find(const std::vector<std::string>& terms) const;
 
   Options options_;
   std::unordered_map<std::string, uint32_t> term_ids_;  // looked up, never walked

@@ -6,13 +6,18 @@
 namespace nudge {
 namespace {
 
-constexpr uint8_t kFormat = 3;  // 2 marked no place, 1 did not say where a lesson comes from
+constexpr uint8_t kFormat = 3;       // 2 marked no place, 1 did not say where a lesson comes from
+constexpr uint8_t kPlaceFormat = 4;  // 3 is the same without rights
 constexpr size_t kSnapshotsKnown = 1000;
 constexpr size_t kNamesKnown = 100'000;  // in older_; beyond them everybody counts as named
 constexpr char kEverybody[] = "";        // no person and no document has this name
 
-bool HoldsAny(const Lineage::Holds& holds, const Forget& forget, EventName event) {
-  if (!forget.event_id.empty()) return holds.events.contains(event);
+bool HoldsAny(const Lineage::Holds& holds, const Forget& forget) {
+  const std::vector<EventName> events = forget.Events();
+  if (forget.of_events()) {
+    return std::any_of(events.begin(), events.end(),
+                       [&](EventName event) { return holds.events.contains(event); });
+  }
   return forget.user.empty() ? holds.documents.contains(forget.document_id)
                              : holds.people.contains(forget.user);
 }
@@ -279,12 +284,13 @@ void Lineage::Skip(LearningPlace place, Standing why) {
 }
 
 // Whether what is forgotten may be in the weights by lessons that have left the tree.
-bool Lineage::IsInOlder(const nudge::Forget& forget, EventName event) const {
-  if (!forget.event_id.empty()) {
-    return std::any_of(formers_.rows().begin(), formers_.rows().end(),
-                       [&](const auto& row) { return row.second.value.events.contains(event); });
+bool Lineage::IsInOlder(const nudge::Forget& forget) const {
+  if (forget.of_events()) {
+    return std::any_of(formers_.rows().begin(), formers_.rows().end(), [&](const auto& row) {
+      return HoldsAny({{}, {}, row.second.value.events, {}}, forget);
+    });
   }
-  return HoldsAny(older_, forget, event) || older_.people.contains(kEverybody) ||
+  return HoldsAny(older_, forget) || older_.people.contains(kEverybody) ||
          older_.documents.contains(kEverybody);
 }
 
@@ -330,11 +336,10 @@ Lineage::Unlearnt Lineage::Remove(Leaving leaving, const std::set<LearningPlace>
 Lineage::Unlearnt Lineage::Forget(const nudge::Forget& forget,
                                   const std::vector<Sequence>& admitted_after_all,
                                   const AdaptOptions& options) {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
   Leaving gone;
   std::set<LearningPlace> admitted;
   for (const auto& [place, row] : places_.rows()) {
-    if (HoldsAny(row.value.holds, forget, event)) gone.emplace(place, Standing::kForgotten);
+    if (HoldsAny(row.value.holds, forget)) gone.emplace(place, Standing::kForgotten);
   }
   for (const Sequence at : admitted_after_all) {
     const Node* node = places_.Find(LearningPlaceOf(at));
@@ -342,7 +347,7 @@ Lineage::Unlearnt Lineage::Forget(const nudge::Forget& forget,
       admitted.insert(LearningPlaceOf(at));
     }
   }
-  const bool older = IsInOlder(forget, event);
+  const bool older = IsInOlder(forget);
   if (gone.empty() && admitted.empty() && !older) return {};
 
   changed_ = true;
@@ -452,7 +457,7 @@ std::vector<Lineage::LessonView> Lineage::Lessons() const {
   std::map<LearningPlace, LessonView> lessons;
   for (const auto& [place, row] : formers_.rows()) {
     const Former& former = row.value;
-    lessons[place] = {place, former.step, version(former.makes), former.why, {}, {}, {}};
+    lessons[place] = {place, former.step, version(former.makes), former.why, {}, {}, {}, {}};
   }
   for (const auto& [place, row] : places_.rows()) {
     const Node& node = row.value;
@@ -461,8 +466,10 @@ std::vector<Lineage::LessonView> Lineage::Lessons() const {
                               : serves.contains(place) ? Standing::kServes
                               : learnt.contains(place) ? Standing::kComes
                                                        : Standing::kSetAside;
+    RestsOn rests_on = node.holds.rests_on;
+    rests_on.documents.insert(node.holds.documents.begin(), node.holds.documents.end());
     lessons[place] = {place,       node.step,         version(node.makes), standing,
-                      node.taught, node.holds.people, node.leaves};
+                      node.taught, node.holds.people, std::move(rests_on), node.leaves};
   }
   std::vector<LessonView> views;
   views.reserve(lessons.size());
@@ -483,7 +490,7 @@ std::vector<Version> Lineage::SnapshotsSince(LearningPlace first) const {
 void Lineage::Save(const std::string& tenant, Changes& changes) {
   const auto encode_place = [](const Node& node) {
     ByteWriter writer;
-    writer.U8(kFormat);
+    writer.U8(kPlaceFormat);
     writer.U64(node.parent);
     writer.U8(node.is_import);
     writer.U8(node.admitted);
@@ -498,6 +505,7 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
     writer.U32(node.makes);
     writer.U8(node.leaves.has_value());
     writer.U8(static_cast<uint8_t>(node.leaves.value_or(Standing::kServes)));
+    node.holds.rests_on.Write(writer);
     return writer.Take();
   };
   const auto encode_former = [](const Former& former) {
@@ -543,7 +551,11 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
 Result<Nothing> Lineage::Load(const Change& entry) {
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
   const std::optional<uint64_t> number = NumberOfRow(entry.id);
-  if (reader.U8() != kFormat || (entry.kind != kHeadKind && !number)) return UnreadableEntry(entry);
+  const uint8_t format = reader.U8();
+  const bool has_rights = entry.kind == kPlaceKind && format == kPlaceFormat;
+  if ((format != kFormat && !has_rights) || (entry.kind != kHeadKind && !number)) {
+    return UnreadableEntry(entry);
+  }
   if (entry.kind == kPlaceKind) {
     Node node;
     node.parent = reader.U64();
@@ -561,6 +573,7 @@ Result<Nothing> Lineage::Load(const Change& entry) {
     const bool leaves = reader.U8() != 0;
     const uint8_t why = reader.U8();
     if (leaves) node.leaves = static_cast<Standing>(why);
+    if (has_rights) node.holds.rests_on = RestsOn::Read(reader);
     if (!reader.complete() || why > static_cast<uint8_t>(Standing::kTakenBack)) {
       return UnreadableEntry(entry);
     }

@@ -68,6 +68,7 @@ class Lineage {
     std::set<std::string> people;
     std::set<std::string> documents;
     std::set<EventName> events;
+    RestsOn rests_on = {};  // the lists of what was shown, and the documents behind few-shots
   };
   // Where a lesson comes from, for people.
   struct Taught {
@@ -144,6 +145,7 @@ class Lineage {
     Standing standing = Standing::kServes;
     Taught taught;
     std::set<std::string> people;
+    RestsOn rests_on;                // with the documents that were shown
     std::optional<Standing> leaves;  // why, with the next rebuild that passes it
   };
   // In log order; of those that have left, the last kFormerKnown.
@@ -196,7 +198,7 @@ class Lineage {
                                     bool all) const;
   void Skip(LearningPlace place, Standing why);
   void Leave(LearningPlace place, Standing why);
-  bool IsInOlder(const nudge::Forget& forget, EventName event) const;
+  bool IsInOlder(const nudge::Forget& forget) const;
   void ForgetOlder(Standing why);
   std::set<LearningPlace> PathTo(LearningPlace place) const;
   LearningPlace LastThatCounts(LearningPlace place) const;

@@ -166,6 +166,8 @@ Result<Prepared> Prepare::Apply(Event event) const {
   } else if (auto* forget = std::get_if<Forget>(&data)) {
     const bool own = !forget->event_id.empty() && forget->event_source.empty();
     if (own) forget->event_source = prepared.event.source;
+  } else if (auto* sync = std::get_if<SourceSync>(&data)) {
+    if (sync->source.empty()) sync->source = prepared.event.source;
   }
   return prepared;
 }

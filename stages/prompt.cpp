@@ -3,19 +3,10 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "stages/decoding_codec.h"
 #include "stages/hash.h"
 
 namespace nudge {
 namespace {
-
-constexpr uint8_t kFormat =
-    4;  // 3 counted no rewards, 2 named no events, 1 one user of an example alone
-constexpr char kPromptKind[] = "prompt";
-constexpr char kDeletedKind[] = "prompt_deleted";
-constexpr char kExampleKind[] = "few_shot";
-constexpr char kDecisionKind[] = "prompt_decision";
-constexpr char kCreditKind[] = "prompt_credit";
 
 constexpr char kOwnDecoding[] = "own";     // arm of a prompt that brought its decoding
 constexpr double kExamplePriorWeight = 2;  // in rewards
@@ -160,12 +151,21 @@ Prompt::Tenant& Prompt::Make(int32_t partition, const TenantId& name) {
   return tenant;
 }
 
-Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
+Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved, const Found& found) {
   const Prepared& prepared = *resolved.prepared;
   const Event& event = prepared.event;
   Chosen chosen;
   if (resolved.duplicate_of) return chosen;
-  if (std::holds_alternative<Query>(event.data)) return Answer(at, prepared);
+  if (std::holds_alternative<Query>(event.data)) return Answer(at, prepared, found);
+  if (const auto* document = std::get_if<DocumentUpsert>(&event.data)) {
+    Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+    if (tenant == nullptr && document->access) tenant = &Make(at.partition(), event.tenant);
+    if (tenant != nullptr) tenant->restricted.Put(document->document_id, document->access);
+    return chosen;
+  }
+  if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
+    RemoveDocuments(*tenant, resolved.removed, chosen);
+  }
   const auto* feedback = std::get_if<Feedback>(&event.data);
   if (const auto* upsert = std::get_if<PromptUpsert>(&event.data)) {
     Upsert(Make(at.partition(), event.tenant), *upsert, chosen);
@@ -174,7 +174,11 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
   } else if (const auto* example = std::get_if<ExampleGiven>(&event.data)) {
     Tenant& tenant = Make(at.partition(), event.tenant);
     AddExample(tenant, at,
-               {example->query, example->answer, People({event.user}), EventsBehind(event),
+               {example->query,
+                example->answer,
+                People({event.user}),
+                EventsBehind(event),
+                {},
                 prepared.query_vector},
                chosen);
   } else if (feedback != nullptr) {
@@ -197,7 +201,7 @@ Result<Chosen> Prompt::Apply(Sequence at, const Resolved& resolved) {
   return chosen;
 }
 
-Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
+Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared, const Found& found) {
   const Query& query = std::get<Query>(prepared.event.data);
   Tenant& tenant = Make(at.partition(), prepared.event.tenant);
   const Choice choice = Choose(tenant, prepared.event);
@@ -224,32 +228,39 @@ Result<Chosen> Prompt::Answer(Sequence at, const Prepared& prepared) {
                     prepared.event.user,
                     NameOf(prepared.event.source, prepared.event.id),
                     {},
+                    {},
                     {}};
   if (query.options.temperature) decision.arm.clear();
-  decision.shots = ChooseShots(tenant, prepared.query_vector);
+  decision.shots = ChooseShots(tenant, prepared.query_vector, query.groups);
   for (const uint64_t shot : decision.shots) {
     const Example& example = *tenant.examples.Find(shot);
-    chosen.shots.push_back({example.question, example.answer, example.people, example.events});
+    chosen.shots.push_back(
+        {example.question, example.answer, example.people, example.events, example.rests_on});
   }
   // A few-shot shows no turns: what follows on others would make a riddle of it.
   if (options_.corrections_as_examples && query.messages.empty()) {
     decision.question = query.text;
     decision.vector = prepared.query_vector;
+    decision.rests_on = RestOf(found.passages);
+    for (const FewShot& shot : chosen.shots) decision.rests_on.Add(shot.rests_on);
   }
+  Rest(tenant, at.value, decision.rests_on);
   tenant.decisions.Put(at.value, std::move(decision));
   if (tenant.decisions.size() > options_.decisions_per_tenant) {
-    tenant.decisions.Erase(tenant.decisions.rows().begin()->first);
+    EraseDecision(tenant, tenant.decisions.rows().begin()->first);
   }
   return chosen;
 }
 
 // Best first; of equals the oldest.
-std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& query) const {
-  if (query.empty() || options_.few_shots == 0) return {};
+std::vector<uint64_t> Prompt::ChooseShots(const Tenant& tenant, const Vector& vector,
+                                          const Groups& groups) const {
+  if (vector.empty() || options_.few_shots == 0) return {};
   std::vector<std::pair<double, uint64_t>> scored;  // minus score, sequence
   for (const auto& [sequence, row] : tenant.examples.rows()) {
+    if (!tenant.restricted.MaySee(row.value.rests_on, groups)) continue;
     const double score =
-        Cosine(query, row.value.vector) + options_.few_shot_weight * Helpfulness(row.value);
+        Cosine(vector, row.value.vector) + options_.few_shot_weight * Helpfulness(row.value);
     if (score >= options_.few_shot_min_similarity) scored.emplace_back(-score, sequence);
   }
   const size_t count = std::min<size_t>(options_.few_shots, scored.size());
@@ -277,9 +288,12 @@ void Prompt::Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen
   const Decision* decision = tenant.decisions.Find(resolved.about->value);
   if (options_.corrections_as_examples && signal->correction && decision != nullptr &&
       !decision->vector.empty()) {
-    Example example{decision->question, *signal->correction,
+    Example example{decision->question,
+                    *signal->correction,
                     People({decision->user, resolved.prepared->event.user}),
-                    EventsBehind(resolved.prepared->event), decision->vector};
+                    EventsBehind(resolved.prepared->event),
+                    decision->rests_on,
+                    decision->vector};
     AddExample(tenant, at, std::move(example), chosen);
   }
   if (withdrawn > 0) note += note.empty() ? "" : "; ";
@@ -421,7 +435,7 @@ void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Chosen& ch
     return;
   }
   chosen.examples_changed = 1;
-  const auto same = tenant.example_of.find(example.question);
+  const auto same = tenant.example_of.find({example.question, example.rests_on.lists});
   if (same != tenant.example_of.end()) {
     RemoveExample(tenant, same->second);
     chosen.note = "replaces the earlier example to this question";
@@ -431,181 +445,78 @@ void Prompt::AddExample(Tenant& tenant, Sequence at, Example example, Chosen& ch
     chosen.note = "the least helpful example made room";
     ++chosen.examples_changed;
   }
-  tenant.example_of[example.question] = at.value;
+  tenant.example_of[{example.question, example.rests_on.lists}] = at.value;
   tenant.by_helpfulness.insert({Helpfulness(example), at.value});
+  Rest(tenant, at.value, example.rests_on);
   tenant.examples.Put(at.value, std::move(example));
 }
 
 void Prompt::RemoveExample(Tenant& tenant, uint64_t sequence) const {
   const Example& example = *tenant.examples.Find(sequence);
-  tenant.example_of.erase(example.question);
+  tenant.example_of.erase({example.question, example.rests_on.lists});
   tenant.by_helpfulness.erase({Helpfulness(example), sequence});
+  for (const std::string& id : example.rests_on.documents) tenant.resting.erase({id, sequence});
   tenant.examples.Erase(sequence);
+}
+
+void Prompt::Rest(Tenant& tenant, uint64_t sequence, const RestsOn& rests_on) {
+  for (const std::string& id : rests_on.documents) tenant.resting.emplace(id, sequence);
+}
+
+void Prompt::EraseDecision(Tenant& tenant, uint64_t sequence) {
+  for (const std::string& id : tenant.decisions.Find(sequence)->rests_on.documents) {
+    tenant.resting.erase({id, sequence});
+  }
+  tenant.decisions.Erase(sequence);
+}
+
+// What came of documents that are gone is shown to nobody, and made no example of.
+void Prompt::RemoveDocuments(Tenant& tenant, const std::vector<std::string>& removed,
+                             Chosen& chosen) const {
+  std::set<uint64_t> concerned;
+  for (const std::string& id : removed) {
+    tenant.restricted.Remove(id);
+    for (auto row = tenant.resting.lower_bound({id, 0});
+         row != tenant.resting.end() && row->first == id; ++row) {
+      concerned.insert(row->second);
+    }
+  }
+  for (const uint64_t sequence : concerned) {
+    if (tenant.examples.Find(sequence) != nullptr) {
+      RemoveExample(tenant, sequence);
+      ++chosen.examples_changed;
+      continue;
+    }
+    Decision decision = *tenant.decisions.Find(sequence);
+    EraseDecision(tenant, sequence);
+    decision.question.clear();
+    decision.vector.clear();
+    decision.rests_on = {};
+    tenant.decisions.Put(sequence, std::move(decision));
+  }
 }
 
 // All that holds words of the user or event.
 void Prompt::Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen) const {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
-  const bool of_event = !forget.event_id.empty();
-  if (!of_event && forget.user.empty()) return;
+  if (!forget.of_events() && forget.user.empty()) return;
+  const std::vector<EventName> events = forget.Events();
   std::vector<uint64_t> examples, decisions;
   for (const auto& [sequence, row] : tenant.examples.rows()) {
-    const bool gone =
-        of_event ? row.value.events.contains(event) : row.value.people.contains(forget.user);
-    if (gone) examples.push_back(sequence);
+    const Example& example = row.value;
+    const bool named = std::any_of(events.begin(), events.end(),
+                                   [&](EventName event) { return example.events.contains(event); });
+    if (named || example.people.contains(forget.user)) examples.push_back(sequence);
   }
   for (const auto& [sequence, row] : tenant.decisions.rows()) {
-    const bool gone = of_event ? row.value.event == event : row.value.user == forget.user;
-    if (gone) decisions.push_back(sequence);
+    const Decision& decision = row.value;
+    const bool named = std::find(events.begin(), events.end(), decision.event) != events.end();
+    const bool theirs = !forget.user.empty() && decision.user == forget.user;
+    if (named || theirs) decisions.push_back(sequence);
   }
   for (const uint64_t sequence : examples) RemoveExample(tenant, sequence);
-  for (const uint64_t sequence : decisions) tenant.decisions.Erase(sequence);
-  chosen.examples_changed = static_cast<uint32_t>(examples.size());
+  for (const uint64_t sequence : decisions) EraseDecision(tenant, sequence);
+  chosen.examples_changed += static_cast<uint32_t>(examples.size());
   chosen.decisions_removed = static_cast<uint32_t>(decisions.size());
-}
-
-// ---- State --------------------------------------------------------------------------------------
-
-void Prompt::Save(int32_t partition, Changes& changes) {
-  const auto encode_prompt = [](const Text& text) {
-    ByteWriter writer;
-    writer.U8(kFormat);
-    writer.U32(text.version);
-    writer.Text(text.system);
-    writer.U8(text.decoding.has_value());
-    WriteDecoding(writer, text.decoding.value_or(Decoding{}));
-    writer.U8(text.configured);
-    writer.U64(text.arms.size());
-    for (const Arm& arm : text.arms) {
-      writer.Text(arm.preset.name);
-      writer.F64(arm.weight);
-      writer.F64(arm.sum);
-      writer.U64(arm.rewards);
-    }
-    return writer.Take();
-  };
-  const auto encode_example = [](const Example& example) {
-    ByteWriter writer;
-    writer.U8(kFormat);
-    writer.Text(example.question);
-    writer.Text(example.answer);
-    writer.Names(example.people);
-    writer.Numbers(example.events);
-    writer.Floats(example.vector);
-    writer.F64(example.weight);
-    writer.F64(example.sum);
-    return writer.Take();
-  };
-  const auto encode_decision = [](const Decision& decision) {
-    ByteWriter writer;
-    writer.U8(kFormat);
-    writer.Text(decision.prompt_id);
-    writer.U32(decision.prompt_version);
-    writer.Text(decision.arm);
-    writer.U64(decision.shots.size());
-    for (const uint64_t shot : decision.shots) writer.U64(shot);
-    writer.Text(decision.user);
-    writer.U64(decision.event);
-    writer.Text(decision.question);
-    writer.Floats(decision.vector);
-    return writer.Take();
-  };
-  const auto encode_credit = [](const Credit& credit) {
-    ByteWriter writer;
-    writer.U8(kFormat);
-    writer.F64(credit.reward);
-    writer.U64(credit.number);
-    return writer.Take();
-  };
-  tenants_.ForEach(partition, [&](const std::string& name, Tenant& tenant) {
-    tenant.prompts.Save(name, kPromptKind, encode_prompt, changes);
-    tenant.examples.Save(name, kExampleKind, encode_example, changes);
-    tenant.decisions.Save(name, kDecisionKind, encode_decision, changes);
-    tenant.credits.Save(name, kCreditKind, encode_credit, changes);
-    if (std::exchange(tenant.highest_deleted_changed, false)) {
-      ByteWriter writer;
-      writer.U8(kFormat);
-      writer.U32(tenant.highest_deleted);
-      changes.push_back({name, kDeletedKind, "", writer.Take()});
-    }
-  });
-}
-
-Result<Nothing> Prompt::Load(int32_t partition, const Change& entry) {
-  ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
-  if (reader.U8() != kFormat) return UnreadableEntry(entry);
-  const std::optional<uint64_t> number = NumberOfRow(entry.id);
-  Tenant& tenant = tenants_.Make(partition, entry.tenant);
-  if (entry.kind == kPromptKind) {
-    Text text;
-    text.version = reader.U32();
-    text.system = reader.Text();
-    const bool own = reader.U8() != 0;
-    const Decoding decoding = ReadDecoding(reader);
-    if (own) text.decoding = decoding;
-    text.configured = reader.U8() != 0;
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      Arm arm;
-      arm.preset.name = reader.Text();
-      arm.weight = reader.F64();
-      arm.sum = reader.F64();
-      arm.rewards = reader.U64();
-      text.arms.push_back(std::move(arm));
-    }
-    if (!reader.complete()) return UnreadableEntry(entry);
-    SetArms(text);
-    tenant.prompts.Restore(entry.id, text);
-    if (text.configured && text.system != options_.default_system) {
-      // The configured text is another one now: it becomes a new version, as by an upsert.
-      Text configured = Configured();
-      configured.version = text.version + 1;
-      tenant.prompts.Put(entry.id, std::move(configured));
-    }
-  } else if (entry.kind == kExampleKind && number) {
-    Example example;
-    example.question = reader.Text();
-    example.answer = reader.Text();
-    example.people = reader.Names();
-    example.events = reader.Numbers();
-    example.vector = reader.Floats();
-    example.weight = reader.F64();
-    example.sum = reader.F64();
-    if (!reader.complete()) return UnreadableEntry(entry);
-    tenant.example_of[example.question] = *number;
-    tenant.by_helpfulness.insert({Helpfulness(example), *number});
-    tenant.examples.Restore(*number, std::move(example));
-  } else if (entry.kind == kDecisionKind && number) {
-    Decision decision;
-    decision.prompt_id = reader.Text();
-    decision.prompt_version = reader.U32();
-    decision.arm = reader.Text();
-    for (uint64_t left = reader.U64(); left > 0 && !reader.failed(); --left) {
-      decision.shots.push_back(reader.U64());
-    }
-    decision.user = reader.Text();
-    decision.event = reader.U64();
-    decision.question = reader.Text();
-    decision.vector = reader.Floats();
-    if (!reader.complete()) return UnreadableEntry(entry);
-    tenant.decisions.Restore(*number, std::move(decision));
-  } else if (entry.kind == kCreditKind && number) {
-    Credit credit;
-    credit.reward = reader.F64();
-    credit.number = reader.U64();
-    if (!reader.complete()) return UnreadableEntry(entry);
-    tenant.credits.Restore(*number, credit);
-  } else if (entry.kind == kDeletedKind) {
-    const uint32_t highest_deleted = reader.U32();
-    if (!reader.complete()) return UnreadableEntry(entry);
-    tenant.highest_deleted = highest_deleted;
-  } else {
-    return UnreadableEntry(entry);
-  }
-  return Nothing{};
-}
-
-void Prompt::Drop(int32_t partition) {
-  tenants_.Drop(partition);
 }
 
 }  // namespace nudge

@@ -1,4 +1,5 @@
-// Which prompt, which decoding and which examples an answer gets: Resolved -> [Prompt] -> Chosen.
+// Which prompt, which decoding and which examples an answer gets:
+// Resolved, Found -> [Prompt] -> Chosen.
 //
 // A tenant's arms are its prompts in their current versions, each with every configured decoding
 // preset, or with the prompt's own decoding where it brought one. A query takes, in this order:
@@ -21,6 +22,11 @@
 // helpfulness, which is the mean reward, with a prior at 0, of the answers that they were chosen
 // for. An example to a question already there replaces the older. Beyond examples_per_tenant the
 // least helpful goes, the oldest of equals first.
+//
+// Rights: a correction that is kept as an example rests on the documents that were found for its
+// question (access.h). Those alone get it who may see all of these, by the lists of then and of
+// now; for whoever else it is as if it were not there. It replaces no example under other lists,
+// and goes with any of its documents.
 //
 // Versions of a prompt_id are never used twice: one that is created after another was deleted
 // starts above the highest version deleted. An upsert that changes nothing makes no version.
@@ -57,7 +63,8 @@ class Prompt {
   //   prompt upsert,
   //   delete            prompt_id, and prompt_version made or ended; prompts_changed
   // examples_changed counts examples added, replaced and dropped; note is for the receipt.
-  Result<Chosen> Apply(Sequence at, const Resolved& resolved);
+  // found: what the index found for this event.
+  Result<Chosen> Apply(Sequence at, const Resolved& resolved, const Found& found = {});
 
   void Save(int32_t partition, Changes& changes);
   Result<Nothing> Load(int32_t partition, const Change& entry);
@@ -82,6 +89,7 @@ class Prompt {
     std::string answer;
     std::set<std::string> people;  // who asked, who answered
     std::set<EventName> events;    // that said so
+    RestsOn rests_on;
     Vector vector;
     double weight = 0;  // of the rewards so far
     double sum = 0;     // of weight times reward in -1..1
@@ -93,8 +101,10 @@ class Prompt {
     std::vector<uint64_t> shots;  // sequences of the examples
     std::string user;             // who asked
     EventName event = 0;          // the question's
-    std::string question;         // these two only with corrections_as_examples
-    Vector vector;
+    // These three only with corrections_as_examples.
+    std::string question;
+    Vector vector;  // empty: no example is made of its correction
+    RestsOn rests_on;
   };
   struct Credit {         // a reward that a later word of its user may replace
     double reward = 0;    // -1..1
@@ -107,8 +117,11 @@ class Prompt {
     Table<uint64_t, Example> examples;  // by the sequence of the event that gave it
     Table<uint64_t, Decision> decisions;
     Table<uint64_t, Credit> credits;  // by the sequence of the first word
+    RestrictedDocuments restricted;
+    // Derived: what rests on a document, by the sequences of examples and decisions.
+    std::set<std::pair<std::string, uint64_t>> resting;
     // Derived from examples.
-    std::map<std::string, uint64_t> example_of;            // by question
+    std::map<std::pair<std::string, std::set<Groups>>, uint64_t> example_of;  // question and lists
     std::set<std::pair<double, uint64_t>> by_helpfulness;  // least helpful, oldest first
   };
   struct Choice {
@@ -125,8 +138,9 @@ class Prompt {
   static double Helpfulness(const Example& example);
 
   Choice Choose(const Tenant& tenant, const Event& event) const;
-  std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& query) const;
-  Result<Chosen> Answer(Sequence at, const Prepared& prepared);
+  std::vector<uint64_t> ChooseShots(const Tenant& tenant, const Vector& vector,
+                                    const Groups& groups) const;
+  Result<Chosen> Answer(Sequence at, const Prepared& prepared, const Found& found);
   void Learn(Tenant& tenant, Sequence at, const Resolved& resolved, Chosen& chosen) const;
   void Reward(Tenant& tenant, Sequence at, const Resolved& resolved, std::optional<double> reward,
               Chosen& chosen) const;
@@ -137,6 +151,10 @@ class Prompt {
   void Delete(Tenant& tenant, const PromptDelete& removal, Chosen& chosen) const;
   void AddExample(Tenant& tenant, Sequence at, Example example, Chosen& chosen) const;
   void RemoveExample(Tenant& tenant, uint64_t sequence) const;
+  static void Rest(Tenant& tenant, uint64_t sequence, const RestsOn& rests_on);
+  static void EraseDecision(Tenant& tenant, uint64_t sequence);
+  void RemoveDocuments(Tenant& tenant, const std::vector<std::string>& removed,
+                       Chosen& chosen) const;
   void Forget(Tenant& tenant, const nudge::Forget& forget, Chosen& chosen) const;
 
   PromptOptions options_;

@@ -10,8 +10,9 @@ namespace nudge {
 namespace {
 
 constexpr uint8_t kFormat = 1;
-constexpr uint8_t kRunFormat = 2;       // 1 is the same without content
-constexpr uint8_t kDocumentFormat = 2;  // 1 is the same without the owner
+constexpr uint8_t kRunFormat = 2;    // 1 is the same without content
+constexpr uint8_t kOwnedFormat = 2;  // without the source; 1 is without the owner, too
+constexpr uint8_t kDocumentFormat = 3;
 constexpr uint64_t kEventsPerRun = 4096;
 
 constexpr char kRunKind[] = "identity_run";
@@ -19,6 +20,7 @@ constexpr char kQueriesKind[] = "query_count";
 constexpr char kDocumentKind[] = "known_document";
 constexpr char kPromptKind[] = "known_prompt";
 constexpr char kSaidKind[] = "said_of_answer";
+constexpr char kQuestionKind[] = "conversation_question";
 
 std::string Quoted(const std::string& text) {
   return "'" + text + "'";
@@ -135,7 +137,8 @@ Recall::Identity Recall::IdentityOf(const TenantId& tenant, const std::string& s
 
 Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prepared) {
   static const Tenant kNewTenant;
-  const Event& event = prepared->event;
+  const std::shared_ptr<const Prepared> given = prepared;
+  const Event& event = given->event;
   const Identity identity = IdentityOf(event.tenant, event.source, event.id);
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   if (tenant != nullptr) {
@@ -170,8 +173,19 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
   }
   tenant->window.Add({identity, at.value, query_number, prepared->content},
                      options_.identities_per_tenant);
-  Accept(*tenant, *prepared);
+  if (const auto* query = std::get_if<Query>(&event.data);
+      query != nullptr && !query->conversation_id.empty()) {
+    tenant->questions.Put(at.value,
+                          {query->conversation_id, event.user, NameOf(event.source, event.id)});
+  }
+  if (const auto* forget = std::get_if<Forget>(&event.data);
+      forget != nullptr && !forget->conversation_id.empty()) {
+    auto named = std::make_shared<Prepared>(*prepared);
+    std::get<Forget>(named->event.data).questions = QuestionsOf(*tenant, forget->conversation_id);
+    prepared = std::move(named);
+  }
   Resolved resolved{std::move(prepared), std::nullopt, about};
+  Accept(*tenant, resolved);
   RecallSaid(*tenant, at, resolved);
   return resolved;
 }
@@ -244,28 +258,40 @@ Result<Sequence> Recall::ResolveQuery(const Tenant& tenant, const Event& event) 
   return Sequence{seen->sequence};
 }
 
-void Recall::Accept(Tenant& tenant, const Prepared& prepared) const {
+void Recall::Accept(Tenant& tenant, Resolved& resolved) const {
+  const Prepared& prepared = *resolved.prepared;
   const auto remove = [&](const std::string& document_id) {
-    if (const Known* document = tenant.documents.Find(document_id)) {
-      tenant.chunks -= document->chunks;
-      tenant.documents.Erase(document_id);
-    }
+    const Known* document = tenant.documents.Find(document_id);
+    if (document == nullptr) return;
+    tenant.chunks -= document->chunks;
+    tenant.documents.Erase(document_id);
+    resolved.removed.push_back(document_id);
   };
   if (const auto* upsert = std::get_if<DocumentUpsert>(&prepared.event.data)) {
     const Known* before = tenant.documents.Find(upsert->document_id);
     const auto chunks = static_cast<uint32_t>(prepared.chunks.size());
     tenant.chunks += chunks - uint64_t{before != nullptr ? before->chunks : 0};
-    tenant.documents.Put(upsert->document_id, {chunks, prepared.event.user});
+    tenant.documents.Put(upsert->document_id, {chunks, prepared.event.user, prepared.event.source});
   } else if (const auto* removal = std::get_if<DocumentDelete>(&prepared.event.data)) {
     remove(removal->document_id);
   } else if (const auto* forget = std::get_if<Forget>(&prepared.event.data)) {
     ForgetSaid(tenant, *forget);
+    ForgetQuestions(tenant, *forget);
     if (!forget->document_id.empty()) remove(forget->document_id);
     std::vector<std::string> theirs;
     for (const auto& [document_id, row] : tenant.documents.rows()) {
       if (forget->documents && row.value.owner == forget->user) theirs.push_back(document_id);
     }
     for (const std::string& document_id : theirs) remove(document_id);
+  } else if (const auto* sync = std::get_if<SourceSync>(&prepared.event.data)) {
+    std::vector<std::string> others;
+    for (const auto& [document_id, row] : tenant.documents.rows()) {
+      if (row.value.source != sync->source) continue;
+      const bool stays = sync->document_ids.contains(document_id);
+      resolved.synced += stays ? 1 : 0;
+      if (!stays) others.push_back(document_id);
+    }
+    for (const std::string& document_id : others) remove(document_id);
   } else if (const auto* prompt = std::get_if<PromptUpsert>(&prepared.event.data)) {
     if (prompt->prompt_id != options_.default_prompt_id &&
         tenant.prompts.Find(prompt->prompt_id) == nullptr) {
@@ -282,6 +308,10 @@ void Recall::RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const {
   while (!tenant.said_last.empty() && tenant.said_last.begin()->first < tenant.window.oldest()) {
     tenant.said.Erase(tenant.said_last.begin()->second);
     tenant.said_last.erase(tenant.said_last.begin());
+  }
+  while (!tenant.questions.empty() &&
+         tenant.questions.rows().begin()->first < tenant.window.oldest()) {
+    tenant.questions.Erase(uint64_t{tenant.questions.rows().begin()->first});
   }
   const Event& event = resolved.prepared->event;
   const auto* feedback = std::get_if<Feedback>(&event.data);
@@ -316,22 +346,44 @@ void Recall::RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const {
   tenant.said_last[at.value] = identity;
 }
 
+std::vector<EventName> Recall::QuestionsOf(const Tenant& tenant,
+                                           const std::string& conversation_id) {
+  std::vector<EventName> questions;
+  for (const auto& [at, row] : tenant.questions.rows()) {
+    if (row.value.conversation_id == conversation_id) questions.push_back(row.value.event);
+  }
+  return questions;
+}
+
+void Recall::ForgetQuestions(Tenant& tenant, const Forget& forget) {
+  const std::vector<EventName> events = forget.Events();
+  std::vector<uint64_t> gone;
+  for (const auto& [at, row] : tenant.questions.rows()) {
+    const bool named = std::find(events.begin(), events.end(), row.value.event) != events.end();
+    if (named || (!forget.user.empty() && row.value.user == forget.user)) gone.push_back(at);
+  }
+  for (const uint64_t at : gone) tenant.questions.Erase(at);
+}
+
 void Recall::ForgetSaid(Tenant& tenant, const Forget& forget) {
-  const EventName event = NameOf(forget.event_source, forget.event_id);
-  const bool of_event = !forget.event_id.empty();
+  for (const EventName event : forget.Events()) ForgetSaidOf(tenant, "", event);
+  if (!forget.user.empty()) ForgetSaidOf(tenant, forget.user, 0);
+}
+
+// Of a user, or of an event: user is empty then.
+void Recall::ForgetSaidOf(Tenant& tenant, const std::string& user, EventName event) {
+  const bool of_event = user.empty();
   std::vector<Identity> concerned;
   for (const auto& [identity, row] : tenant.said.rows()) {
     const Said& said = row.value;
     const bool holds = std::any_of(said.words.begin(), said.words.end(),
                                    [&](const Said::Word& word) { return word.event == event; });
-    if (of_event ? said.query == event || holds : said.user == forget.user) {
-      concerned.push_back(identity);
-    }
+    if (of_event ? said.query == event || holds : said.user == user) concerned.push_back(identity);
   }
   for (const Identity& identity : concerned) {
     Said& said = *tenant.said.Change(identity);
     for (Said::Word& word : said.words) {
-      if (word.event == event) word.event = 0;
+      if (of_event && word.event == event) word.event = 0;
     }
     const bool remains = std::any_of(said.words.begin(), said.words.end(),
                                      [](const Said::Word& word) { return word.event != 0; });
@@ -357,6 +409,7 @@ void Recall::Save(int32_t partition, Changes& changes) {
       writer.U8(kDocumentFormat);
       writer.U32(document.chunks);
       writer.Text(document.owner);
+      writer.Text(document.source);
       return writer.Take();
     };
     tenant.documents.Save(name, kDocumentKind, encode_document, changes);
@@ -376,6 +429,15 @@ void Recall::Save(int32_t partition, Changes& changes) {
       return writer.Take();
     };
     tenant.said.Save(name, kSaidKind, encode_said, changes);
+    const auto encode_question = [](const Question& question) {
+      ByteWriter writer;
+      writer.U8(kFormat);
+      writer.Text(question.conversation_id);
+      writer.Text(question.user);
+      writer.U64(question.event);
+      return writer.Take();
+    };
+    tenant.questions.Save(name, kQuestionKind, encode_question, changes);
   });
 }
 
@@ -394,14 +456,24 @@ Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
     tenant.queries = queries;
     tenant.queries_changed = false;
   } else if (entry.kind == kDocumentKind) {
-    Known document{reader.U32(), {}};
-    if (format == kDocumentFormat) document.owner = reader.Text();
-    if ((!known && format != kDocumentFormat) || !reader.complete()) return UnreadableEntry(entry);
+    Known document{reader.U32(), {}, {}};
+    if (format == kOwnedFormat || format == kDocumentFormat) document.owner = reader.Text();
+    if (format == kDocumentFormat) document.source = reader.Text();
+    const bool is_document = known || format == kOwnedFormat || format == kDocumentFormat;
+    if (!is_document || !reader.complete()) return UnreadableEntry(entry);
     tenant.chunks += document.chunks;
     tenant.documents.Restore(entry.id, std::move(document));
   } else if (entry.kind == kPromptKind) {
     if (!known || !reader.complete()) return UnreadableEntry(entry);
     tenant.prompts.Restore(entry.id, {});
+  } else if (entry.kind == kQuestionKind) {
+    const std::optional<uint64_t> at = NumberOfRow(entry.id);
+    Question question;
+    question.conversation_id = reader.Text();
+    question.user = reader.Text();
+    question.event = reader.U64();
+    if (!known || !at || !reader.complete()) return UnreadableEntry(entry);
+    tenant.questions.Restore(*at, std::move(question));
   } else if (entry.kind == kSaidKind) {
     const std::optional<Identity> identity = NumbersOfRow<2>(entry.id);
     Said said;

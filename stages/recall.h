@@ -13,6 +13,10 @@
 // behind one. What was said is remembered as long as the identity of its last event.
 // Feedback without a user replaces nothing.
 //
+// A document is of the source of its last upsert: a sync of a source takes away what it does not
+// name. A conversation is the questions that name it, as long as their identities are remembered: a
+// forget of it gets their names.
+//
 // An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
 // content. An event refused here leaves nothing behind, not even its identity: sent again, it is
 // judged again, so that a limit raised or a prompt created in between lets it through. A question
@@ -94,7 +98,13 @@ class Recall {
 
   struct Known {  // a document
     uint32_t chunks = 0;
-    std::string owner;  // the user of the upsert
+    std::string owner;   // the user of the upsert
+    std::string source;  // of the upsert; empty: of a state that did not keep it
+  };
+  struct Question {  // of a conversation
+    std::string conversation_id;
+    std::string user;
+    EventName event = 0;
   };
   // What one user said of one answer, oldest first; never empty.
   struct Said {
@@ -116,6 +126,7 @@ class Recall {
     uint64_t chunks = 0;
     Table<std::string, Known> documents;  // by document_id
     Table<std::string, Nothing> prompts;  // without the default
+    Table<uint64_t, Question> questions;  // by Sequence
     Table<Identity, Said> said;
     std::map<uint64_t, Identity> said_last;  // by the sequence of the last word; derived
   };
@@ -123,9 +134,13 @@ class Recall {
   std::optional<Error> RefuseDocument(const Tenant& tenant, const Prepared& prepared) const;
   std::optional<Error> RefusePrompt(const Tenant& tenant, const Event& event) const;
   Result<Sequence> ResolveQuery(const Tenant& tenant, const Event& event) const;
-  void Accept(Tenant& tenant, const Prepared& prepared) const;
+  void Accept(Tenant& tenant, Resolved& resolved) const;
   void RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const;
+  static std::vector<EventName> QuestionsOf(const Tenant& tenant,
+                                            const std::string& conversation_id);
+  static void ForgetQuestions(Tenant& tenant, const Forget& forget);
   static void ForgetSaid(Tenant& tenant, const Forget& forget);
+  static void ForgetSaidOf(Tenant& tenant, const std::string& user, EventName event);
   static Identity IdentityOf(const TenantId& tenant, const std::string& source,
                              const std::string& id);
 

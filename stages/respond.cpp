@@ -6,29 +6,10 @@
 #include <utility>
 
 #include "stages/hash.h"
+#include "stages/receipts.h"
 
 namespace nudge {
 namespace {
-
-std::string Counted(uint64_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
-std::string Named(Version version) {
-  return version == 0 ? "the base model" : "version " + std::to_string(version);
-}
-
-// "1, 2, 3 and 7 more".
-std::string Listed(const std::vector<Version>& versions) {
-  constexpr size_t kNamed = 20;
-  std::string text;
-  for (size_t i = 0; i < std::min(versions.size(), kNamed); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(versions[i]);
-  }
-  const size_t more = versions.size() - std::min(versions.size(), kNamed);
-  if (more > 0) text += " and " + std::to_string(more) + " more";
-  return text;
-}
 
 // A question with nothing but the system prompt in front.
 std::vector<ChatMessage> PlainChat(const Chosen& chosen, const std::string& question) {
@@ -58,25 +39,6 @@ std::vector<Citation> Cite(const std::vector<Passage>& passages, size_t count) {
   return citations;
 }
 
-// Why feedback teaches nothing.
-std::string NothingToLearn(const Resolved& resolved) {
-  const Event& event = resolved.prepared->event;
-  const Feedback& feedback = std::get<Feedback>(event.data);
-  if (feedback.takes_back && event.user.empty()) {
-    return "nothing to take back: feedback without a user stands for itself";
-  }
-  if (feedback.takes_back) {
-    return resolved.earlier.empty() ? "nothing to take back: user " + event.user +
-                                          " has said nothing of this answer that is on record"
-                                    : "nothing to take back: nothing is learnt of what user " +
-                                          event.user + " said of this answer";
-  }
-  if (feedback.rating == 0.0) {  // who sends dislikes as 0 would never hear of it otherwise
-    return "nothing to learn: rating 0 is neutral, a dislike is -1 or \"down\"";
-  }
-  return "nothing to learn: reward 0";
-}
-
 // Whose words a chat holds: who asks, who gave the shown examples, whose the shown documents are.
 std::set<std::string> PeopleIn(const Gathered& gathered, const AssembledChat& assembled) {
   std::set<std::string> people = {gathered.resolved->prepared->event.user};
@@ -102,28 +64,14 @@ std::set<EventName> EventsIn(const Gathered& gathered, const AssembledChat& asse
   return events;
 }
 
-// What a change of documents or prompts did.
-std::string Receipt(const Event& event, const Found& found, const Chosen& chosen) {
-  const std::string prompt = "prompt " + chosen.prompt_id;
-  const std::string prompt_version = ", version " + std::to_string(chosen.prompt_version);
-  if (const auto* upsert = std::get_if<DocumentUpsert>(&event.data)) {
-    std::string text = Counted(found.chunks_added, "chunk") + " indexed as version " +
-                       std::to_string(found.document_version) + " of " + upsert->document_id;
-    if (found.chunks_removed > 0) text += " (" + std::to_string(found.chunks_removed) + " removed)";
-    return text;
+// The lists of what is shown, and the documents that shots rest on; those of passages are cited.
+RestsOn RightsIn(const Gathered& gathered, const AssembledChat& assembled) {
+  const std::span<const Passage> passages(gathered.found->passages);
+  RestsOn rests_on{{}, RestOf(passages.first(assembled.passages_shown)).lists};
+  for (size_t i = 0; i < assembled.shots_shown; ++i) {
+    rests_on.Add(gathered.chosen->shots[i].rests_on);
   }
-  if (const auto* removal = std::get_if<DocumentDelete>(&event.data)) {
-    if (found.document_version == 0) {
-      return "nothing removed: there is no document " + removal->document_id;
-    }
-    return Counted(found.chunks_removed, "chunk") + " removed with version " +
-           std::to_string(found.document_version) + " of " + removal->document_id;
-  }
-  if (std::holds_alternative<PromptUpsert>(event.data)) {
-    return prompt + prompt_version + (chosen.note.empty() ? "" : ": " + chosen.note);
-  }
-  if (chosen.prompts_changed > 0) return prompt + " deleted" + prompt_version;
-  return prompt + " not deleted: " + chosen.note;
+  return rests_on;
 }
 
 }  // namespace
@@ -134,6 +82,7 @@ Respond::Respond(ChatFormat format, RespondOptions options, AdaptOptions adapt)
 Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered) {
   const Event& event = gathered.resolved->prepared->event;
   const bool is_duplicate = gathered.resolved->duplicate_of.has_value();
+  if (!is_duplicate) NoteDocuments(at, *gathered.resolved);
   if (!is_duplicate && std::holds_alternative<Query>(event.data)) return PlanAnswer(at, gathered);
   Plan plan;
   plan.outcome = {
@@ -157,7 +106,7 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
   } else if (std::holds_alternative<ExampleGiven>(event.data)) {
     PlanExample(at, gathered, plan);
   } else {
-    summary = Receipt(event, *gathered.found, *gathered.chosen);
+    summary = Receipt(*gathered.resolved, *gathered.found, *gathered.chosen);
   }
   if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
     plan.versions_dropped = tenant->lineage.TakeDroppedVersions();
@@ -165,6 +114,18 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
     if (!is_duplicate) tenant->lineage.Advance();
   }
   return plan;
+}
+
+void Respond::NoteDocuments(Sequence at, const Resolved& resolved) {
+  const Event& event = resolved.prepared->event;
+  const auto* upsert = std::get_if<DocumentUpsert>(&event.data);
+  Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
+  if (tenant == nullptr && upsert != nullptr && upsert->access) {
+    tenant = &tenants_.Make(at.partition(), event.tenant);
+  }
+  if (tenant == nullptr) return;
+  if (upsert != nullptr) tenant->restricted.Put(upsert->document_id, upsert->access);
+  for (const std::string& document_id : resolved.removed) tenant->restricted.Remove(document_id);
 }
 
 // The lesson of a step, and what the receipt says of it.
@@ -209,9 +170,12 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   } else if (tenant == nullptr) {
     response.cache_why = "first time asked";
   } else {
-    const CacheKey key = AnswerCache::KeyOf(query, chosen);
+    const CacheKey key = AnswerCache::KeyOf(query, chosen, *gathered.found);
     response.cache_why =
-        tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered, response.adapter_version));
+        tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered, response.adapter_version),
+                             [&](const std::string& document_id) {
+                               return tenant->restricted.MaySee({{document_id}, {}}, query.groups);
+                             });
     response.cache_hit = response.cache_why.empty();
     if (response.cache_hit) {
       const AnswerCache::Hit hit = tenant->cache.Use(key, at);
@@ -245,14 +209,15 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
                   {},
                   PeopleIn(gathered, assembled),
                   EventsIn(gathered, assembled),
-                  query.text.size()};
+                  query.text.size(),
+                  RightsIn(gathered, assembled)};
   for (const Citation& citation : response.citations) shown.documents.insert(citation.document_id);
   Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
   tenant.shown.Put(at.value, shown);
   plan.generate = Generate{std::move(shown.chat), response.adapter_version, chosen.decoding, seed};
   const bool cacheable =
       options_.cache_entries_per_tenant > 0 && AnswerCache::IsRepeatable(query, chosen);
-  const CacheKey key = cacheable ? AnswerCache::KeyOf(query, chosen) : CacheKey{};
+  const CacheKey key = cacheable ? AnswerCache::KeyOf(query, chosen, *gathered.found) : CacheKey{};
   tenant.records.Remember(at, {at.value, event.user, key, NameOf(event.source, event.id)},
                           options_.records_per_tenant, tenant.shown, plan.retired);
   if (!cacheable) return;
@@ -394,6 +359,14 @@ void Respond::PlanExample(Sequence at, const Gathered& gathered, Plan& plan) {
   std::get<Applied>(plan.outcome.what).summary = std::move(summary);
 }
 
+// By the access lists of when it was given, and of now.
+bool Respond::IsRestricted(const Tenant& tenant, const AnswerRecords::Record& record) const {
+  std::optional<ShownChat> shown = tenant.shown.Find(record.answer);
+  if (!shown) return false;
+  shown->rests_on.documents.merge(shown->documents);
+  return tenant.restricted.HasAnyOf(shown->rests_on);
+}
+
 // What feedback offers, of an answer on record or one that it brings.
 Respond::Offer Respond::OfferOf(const Gathered& gathered, const Tenant* tenant,
                                 const AnswerRecords::Record* record) {
@@ -410,7 +383,8 @@ Respond::Offer Respond::OfferOf(const Gathered& gathered, const Tenant* tenant,
     offer.logged.chat = std::move(shown->chat);
     offer.logged.shown = Sequence{record->answer};
     offer.logged.question_bytes = shown->question_bytes;
-    offer.holds = {std::move(shown->people), std::move(shown->documents), std::move(shown->events)};
+    offer.holds = {std::move(shown->people), std::move(shown->documents), std::move(shown->events),
+                   std::move(shown->rests_on)};
     if (!record->user.empty()) {
       offer.holds.people.insert(record->user);
       offer.logged.teacher = record->user;  // unless the feedback has a user of its own
@@ -440,6 +414,12 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
     summary = "nothing done: user " + event.user +
               " has replaced what they said of this answer as often as adapt.replacements_max "
               "allows; what holds is unlearnt by a nudge.forget with its event_id";
+  } else if (teaches && !adapt_.learn_restricted && record != nullptr &&
+             IsRestricted(*tenant, *record)) {
+    summary = Teach(at, gathered, std::nullopt,
+                    "nothing to learn: the answer rests on a document that is not for everybody, "
+                    "and adapt.learn_restricted is false",
+                    plan);
   } else if (teaches) {
     summary = Teach(at, gathered, OfferOf(gathered, tenant, record), {}, plan);
   } else {
@@ -558,19 +538,24 @@ void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& g
   std::string& summary = std::get<Applied>(plan.outcome.what).summary;
   const Chosen& chosen = *gathered.chosen;
   const std::string examples = Counted(chosen.examples_changed, "example") + ", ";
-  if (!forget.event_id.empty()) {
+  if (forget.of_events()) {
     const bool known =
         answers + cached + forgotten.lessons + chosen.examples_changed + chosen.decisions_removed >
             0 ||
         forgotten.step || !forgotten.versions.empty();
+    const bool is_one = !forget.event_id.empty();
     if (!known) {
-      summary = "nothing forgotten: no lesson, question or example on record is of event " +
-                forget.event_id + " of source " + forget.event_source;
+      summary = "nothing forgotten: no lesson, question or example on record is of " +
+                (is_one ? "event " + forget.event_id + " of source " + forget.event_source
+                        : "conversation " + forget.conversation_id);
       return;
     }
-    summary = "forgot event " + forget.event_id + ": " + examples;
+    summary = (is_one ? "forgot event " + forget.event_id
+                      : "forgot conversation " + forget.conversation_id) +
+              ": " + examples;
   } else if (forget.user.empty()) {
     summary = "forgot document " + forget.document_id + ": ";
+    if (chosen.examples_changed > 0) summary += examples;
   } else {
     summary = "forgot user " + forget.user + ": " + examples;
   }
@@ -593,6 +578,7 @@ void Respond::Save(int32_t partition, Changes& changes) {
     tenant.cache.Save(name, changes);
     tenant.shown.Save(name, changes);
     tenant.lineage.Save(name, changes);
+    tenant.restricted.Save(name, kRestrictedKind, changes);
   });
 }
 
@@ -601,6 +587,7 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   if (entry.kind == AnswerRecords::kKind) return tenant.records.Load(entry, tenant.shown);
   if (entry.kind == AnswerCache::kKind) return tenant.cache.Load(entry, tenant.shown);
   if (entry.kind == ShownAnswers::kKind) return tenant.shown.Load(entry);
+  if (entry.kind == kRestrictedKind) return tenant.restricted.Load(entry);
   if (entry.kind == Lineage::kHeadKind || entry.kind == Lineage::kPlaceKind ||
       entry.kind == Lineage::kVersionKind || entry.kind == Lineage::kFormerKind) {
     return tenant.lineage.Load(entry);

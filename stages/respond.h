@@ -13,6 +13,8 @@
 // (lineage.h), which learns here whose words are in a lesson. What cannot be learnt makes no step,
 // and the receipt says why: the answer is no longer on record, or question and answer are longer
 // than the window. Where only what is before the question makes it too long, its head is left out.
+// Nor is what rests on a document that is not for everybody, unless learn_restricted says so: an
+// adapter serves the whole tenant, and may tell what it learnt.
 // What a user says again of an answer replaces the lesson of what they said before, also where
 // nothing can be learnt of it; but for a frozen adapter, which stays as it is.
 //
@@ -38,6 +40,9 @@ namespace nudge {
 
 class Respond {
  public:
+  // Of the rows of documents that are not for everybody, in a saved state.
+  static constexpr char kRestrictedKind[] = "restricted_document";
+
   // format.count_tokens is called by Apply, on its thread.
   Respond(ChatFormat format, RespondOptions options = {}, AdaptOptions adapt = {});
 
@@ -59,6 +64,7 @@ class Respond {
     AnswerCache cache;
     ShownAnswers shown;
     Lineage lineage;
+    RestrictedDocuments restricted;
   };
   // What feedback or an example offers: the lesson, and whose words it holds. Without a chat there
   // is nothing on record to learn from.
@@ -71,8 +77,10 @@ class Respond {
   Result<Plan> PlanAnswer(Sequence at, const Gathered& gathered);
   void AskModel(Sequence at, const Gathered& gathered, AssembledChat assembled, Plan& plan,
                 Response& response);
+  void NoteDocuments(Sequence at, const Resolved& resolved);
   void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
+  bool IsRestricted(const Tenant& tenant, const AnswerRecords::Record& record) const;
   static Offer OfferOf(const Gathered& gathered, const Tenant* tenant,
                        const AnswerRecords::Record* record);
   std::string Teach(Sequence at, const Gathered& gathered, std::optional<Offer> offer,

@@ -268,19 +268,23 @@ BOOST_AUTO_TEST_CASE(a_name_that_is_no_text_for_certain_is_refused_and_the_text_
   BOOST_TEST(refusal("99999999999999999999").starts_with("write it as a text"));
 }
 
-BOOST_AUTO_TEST_CASE(metadata_takes_numbers_and_booleans_as_their_text_and_leaves_null_out) {
+BOOST_AUTO_TEST_CASE(metadata_keeps_its_types_and_leaves_null_out) {
   const Result<Event> event = DecodeEvent(
-      Page("d", R"({"page":3,"draft":false,"score":0.5,"whole":4.0,"author":null,"name":"x"})"));
+      Page("d", R"({"page":3,"draft":false,"score":0.5,"whole":4.0,"author":null,"name":"x",)"
+                R"("tags":["b","a"]})"));
   BOOST_REQUIRE(event.ok());
-  const std::map<std::string, std::string> expected = {
-      {"page", "3"}, {"draft", "false"}, {"score", "0.5"}, {"whole", "4"}, {"name", "x"}};
+  const Metadata expected = {{"page", 3.0},  {"draft", false},
+                             {"score", 0.5}, {"whole", 4.0},
+                             {"name", "x"},  {"tags", std::vector<std::string>{"b", "a"}}};
   BOOST_TEST((std::get<DocumentUpsert>(event->data).metadata == expected));
-  const Run run(Page("a", R"({"page":3})") + Page("l", R"({"tags":["a","b"]})") +
-                Page("o", R"({"inner":{"a":"b"}})") + Page("b", R"({"id":1e30})"));
+  const Run run(Page("a", R"({"page":3})") + Page("l", R"({"tags":["a",1]})") +
+                Page("o", R"({"inner":{"a":"b"}})") + Page("b", R"({"id":1e30})") +
+                Page("i", R"({"id":9007199254740993})"));
   run.Receipt("/s/a");
-  run.Refuses("/s/l", "invalid_event", "data.metadata.tags: ", "write one text");
+  run.Refuses("/s/l", "invalid_event", "data.metadata.tags.1: ", "as a text");
   run.Refuses("/s/o", "invalid_event", "data.metadata.inner: ", "write one text");
   run.Refuses("/s/b", "invalid_event", "data.metadata.id: ", "digit by digit");
+  run.Refuses("/s/i", "invalid_event", "data.metadata.id: ", "digit by digit");
 }
 
 BOOST_AUTO_TEST_CASE(null_says_that_an_optional_field_is_left_out) {

@@ -125,7 +125,7 @@ struct SameData {
   bool operator()(const DocumentUpsert& a) const {
     const auto& b = Other<DocumentUpsert>();
     return a.document_id == b.document_id && a.text == b.text && a.title == b.title &&
-           a.metadata == b.metadata;
+           a.metadata == b.metadata && a.access == b.access;
   }
   bool operator()(const DocumentDelete& a) const {
     return a.document_id == Other<DocumentDelete>().document_id;
@@ -135,7 +135,7 @@ struct SameData {
     return a.text == b.text && a.options.max_tokens == b.options.max_tokens &&
            a.options.temperature == b.options.temperature && a.options.seed == b.options.seed &&
            a.options.prompt_id == b.options.prompt_id && a.messages == b.messages &&
-           a.conversation_id == b.conversation_id;
+           a.conversation_id == b.conversation_id && a.groups == b.groups && a.filter == b.filter;
   }
   bool operator()(const Feedback& a) const {
     const auto& b = Other<Feedback>();
@@ -167,7 +167,12 @@ struct SameData {
   bool operator()(const Forget& a) const {
     const auto& b = Other<Forget>();
     return a.user == b.user && a.document_id == b.document_id && a.documents == b.documents &&
-           a.event_id == b.event_id && a.event_source == b.event_source;
+           a.event_id == b.event_id && a.event_source == b.event_source &&
+           a.conversation_id == b.conversation_id;
+  }
+  bool operator()(const SourceSync& a) const {
+    const auto& b = Other<SourceSync>();
+    return a.source == b.source && a.document_ids == b.document_ids;
   }
 };
 
@@ -283,7 +288,7 @@ BOOST_AUTO_TEST_CASE(documents_are_read) {
   BOOST_TEST(document.document_id == "d");
   BOOST_TEST(document.text == "t\xc3\xa9");
   BOOST_TEST(document.title == "T");
-  BOOST_TEST((document.metadata == std::map<std::string, std::string>{{"a", ""}, {"k", "v"}}));
+  BOOST_TEST((document.metadata == Metadata{{"a", ""}, {"k", "v"}}));
   BOOST_TEST(
       DecodedData<DocumentDelete>("nudge.document.delete", R"({"document_id":"d"})").document_id ==
       "d");
@@ -537,8 +542,8 @@ BOOST_AUTO_TEST_CASE(fields_of_the_wrong_type_are_refused_with_their_path) {
   CheckDataRefused("nudge.feedback", R"({"query_id":"q","signals":{"clicked":1}})",
                    "data.signals.clicked: expected a boolean, found an integer");
   CheckDataRefused("nudge.document.upsert",
-                   R"({"document_id":"d","text":"t","metadata":{"k":["a"]}})",
-                   "data.metadata.k: expected a string, found an array");
+                   R"({"document_id":"d","text":"t","metadata":{"k":{"a":1}}})",
+                   "data.metadata.k: expected a string, found an object");
 }
 
 BOOST_AUTO_TEST_CASE(numbers_out_of_range_are_refused_with_their_path) {
@@ -615,7 +620,8 @@ BOOST_AUTO_TEST_CASE(adapter_commands_and_forget_that_do_not_add_up_are_refused)
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x"})", "data.sha256: missing");
   CheckDataRefused("nudge.adapter", R"({"action":"import","uri":"x","sha256":"AB"})",
                    "data.sha256: expected 64 lower-case hex digits");
-  const std::string one = "data: exactly one of user, document_id and event_id is needed";
+  const std::string one =
+      "data: exactly one of user, document_id, event_id and conversation_id is needed";
   CheckDataRefused("nudge.forget", "{}", one);
   CheckDataRefused("nudge.forget", R"({"user":"u","document_id":"d"})", one);
   CheckDataRefused("nudge.forget", R"({"user":"u","event_id":"e"})", one);

@@ -50,6 +50,7 @@ BOOST_AUTO_TEST_CASE(of_a_user_what_they_said_goes_and_what_they_ordered_stays) 
   BOOST_TEST(goes(Line("e", "example", "ann", R"("query":"a?","answer":"b")")));
   for (const auto& [type, data] : {std::pair{"document.upsert", R"("document_id":"d","text":"t")"},
                                    {"document.delete", R"("document_id":"d")"},
+                                   {"source.sync", R"("document_ids":[])"},
                                    {"prompt.upsert", R"("prompt_id":"p","system":"s")"},
                                    {"prompt.delete", R"("prompt_id":"p")"},
                                    {"adapter", R"("action":"reset")"},
@@ -106,6 +107,22 @@ BOOST_AUTO_TEST_CASE(an_event_is_named_by_source_and_id_and_is_no_document) {
   BOOST_TEST(!own.Concerns(OutcomeOf("q", "nudge.query", kForget + 1)));
   BOOST_TEST(!own.Concerns(OutcomeOf("q", "nudge.document.upsert", 1)));
   BOOST_TEST(!own.Concerns(OutcomeOf("r", "nudge.query", 1)));
+}
+
+BOOST_AUTO_TEST_CASE(of_a_conversation_its_questions_go_with_the_feedback_about_them) {
+  Forgotten forgotten = Of(R"("conversation_id":"c")");
+  const std::string question = Line("q", "query", "ann", R"("text":"what?","conversation_id":"c")");
+  const std::string feedback = Line("f", "feedback", "bob", R"("query_id":"q","rating":"up")");
+  BOOST_TEST(!forgotten.Concerns(50, feedback));
+  forgotten.See(1, question);
+  BOOST_TEST(forgotten.Concerns(1, question));
+  BOOST_TEST(forgotten.Concerns(50, feedback));
+  BOOST_TEST(!forgotten.Concerns(kForget + 1, question));
+  BOOST_TEST(!forgotten.Concerns(1, Line("q", "query", "ann", R"("text":"what?")")));
+  BOOST_TEST(
+      !forgotten.Concerns(1, Line("r", "query", "ann", R"("text":"what?","conversation_id":"d")")));
+  BOOST_TEST(!forgotten.Concerns(
+      1, Line("q", "query", "ann", R"("text":"what?","conversation_id":"c")", "other")));
 }
 
 BOOST_AUTO_TEST_CASE(only_a_forget_is_one) {

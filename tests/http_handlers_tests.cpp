@@ -563,7 +563,7 @@ BOOST_AUTO_TEST_CASE(documents_come_as_json_or_as_text) {
   const auto log = world.door.Log();
   BOOST_REQUIRE(log.size() == 2);
   const auto first = std::get<DocumentUpsert>(DecodeEvent(log[0]).value().data);
-  BOOST_TEST(first.metadata.at("k") == "3");
+  BOOST_TEST((first.metadata.at("k") == MetadataValue(3.0)));
   const auto second = std::get<DocumentUpsert>(DecodeEvent(log[1]).value().data);
   BOOST_TEST(second.document_id == "b");
   BOOST_TEST(second.title == "B");

@@ -30,6 +30,9 @@ class KeyedWorld {
     return AddKey({file(), tenant, user, names_users, std::move(roles), requests_per_minute})
         .value();
   }
+  std::string AddIn(Groups groups, const std::string& user, bool names_users = false) {
+    return AddKey({file(), "acme", user, names_users, {Role::kAsk}, 0, std::move(groups)}).value();
+  }
   std::string file() const { return folder_.path() + "/keys.jsonl"; }
 
   void Open(const std::string& origins = "") {
@@ -260,6 +263,49 @@ BOOST_AUTO_TEST_CASE(the_key_decides_tenant_and_user) {
   BOOST_TEST(world.door.Log().size() == 5);
 }
 
+BOOST_AUTO_TEST_CASE(the_key_decides_the_groups_of_who_asks) {
+  KeyedWorld world;
+  const std::string ann = world.AddIn({"board", "sales"}, "ann");
+  const std::string bob = world.AddIn({}, "bob");
+  const std::string shop = world.AddIn({"shop"}, "", true);
+  world.Open();
+  const auto ask = [](const std::string& id, const Json& groups, const std::string& user = "") {
+    Json event = Question(id);
+    if (!groups.is_null()) event["data"]["groups"] = groups;
+    if (!user.empty()) event["user"] = user;
+    return event;
+  };
+  const auto logged = [&] {
+    return std::get<Query>(DecodeEvent(world.door.Log().back()).value().data).groups;
+  };
+  BOOST_TEST(world.Post(ann, ask("1", nullptr)) == 200);
+  BOOST_TEST((logged() == Groups{"board", "sales"}));
+  BOOST_TEST(world.Post(ann, ask("2", {"sales", "board"})) == 200);
+  BOOST_TEST(world.Post(ann, ask("3", {"sales"})) == 403);
+  BOOST_TEST(world.Post(bob, ask("4", nullptr)) == 200);
+  BOOST_TEST(logged().empty());
+  const HttpResponse refused = world.Send("POST", "/v1/events", bob, ask("5", {"board"}).dump());
+  BOOST_TEST(refused.status == 403);
+  BOOST_TEST(CodeOf(refused) == "wrong_groups");
+  // A back end's own groups are for its own questions.
+  BOOST_TEST(world.Post(shop, ask("6", nullptr)) == 200);
+  BOOST_TEST((logged() == Groups{"shop"}));
+  BOOST_TEST(world.Post(shop, ask("7", nullptr, "cem")) == 200);
+  BOOST_TEST(logged().empty());
+  BOOST_TEST(world.Post(shop, ask("8", {"board"}, "cem")) == 200);
+  BOOST_TEST((logged() == Groups{"board"}));
+  Json chat = {{"model", "stand-in"}, {"messages", {{{"role", "user"}, {"content", "Hi?"}}}}};
+  BOOST_TEST(world.Send("POST", "/v1/chat/completions", ann, chat.dump()).status == 200);
+  BOOST_TEST((logged() == Groups{"board", "sales"}));
+  chat["nudge"] = {{"groups", {"board"}}, {"filter", {{"field", "kind"}, {"eq", "x"}}}};
+  BOOST_TEST(world.Send("POST", "/v1/chat/completions", bob, chat.dump()).status == 403);
+  chat["user"] = "cem";
+  BOOST_TEST(world.Send("POST", "/v1/chat/completions", shop, chat.dump()).status == 200);
+  BOOST_TEST((logged() == Groups{"board"}));
+  BOOST_TEST(std::get<Query>(DecodeEvent(world.door.Log().back()).value().data).filter.has_value());
+  BOOST_TEST(KeyRing(world.file()).Find(ann)->groups.size() == 2);
+}
+
 BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_admin) {
   KeyedWorld world;
   const std::map<Role, std::string> keys = {{Role::kAsk, world.Add({Role::kAsk})},
@@ -277,6 +323,7 @@ BOOST_AUTO_TEST_CASE(each_type_of_event_needs_its_role_and_what_commands_needs_a
       {Role::kFeedback, EventOf("", "nudge.example", {{"query", "a"}, {"answer", "b"}})},
       {Role::kIngest, EventOf("", "nudge.document.upsert", {{"document_id", "d"}, {"text", "t"}})},
       {Role::kIngest, EventOf("", "nudge.document.delete", {{"document_id", "d"}})},
+      {Role::kIngest, EventOf("", "nudge.source.sync", {{"document_ids", {"d"}}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.upsert", {{"prompt_id", "p"}, {"system", "s"}})},
       {Role::kAdmin, EventOf("", "nudge.prompt.delete", {{"prompt_id", "p"}})},
       {Role::kAdmin, EventOf("", "nudge.adapter", {{"action", "reset"}})},

@@ -138,6 +138,7 @@ BOOST_AUTO_TEST_CASE(a_program_that_does_something_else_is_found_out) {
       {"forgets no user", nothing(Kind::kForgetUser)},
       {"forgets no document", nothing(Kind::kForgetDocument)},
       {"forgets no event", nothing(Kind::kForgetEvent)},
+      {"forgets no conversation", nothing(Kind::kForgetConversation)},
       {"deletes no document", nothing(Kind::kDelete)},
       {"takes nothing back",
        [](LogEvent& event) {

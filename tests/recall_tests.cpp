@@ -469,3 +469,75 @@ BOOST_AUTO_TEST_CASE(damaged_state_is_refused) {
   Recall fresh;
   store.CheckDamage(fresh, 3);
 }
+
+// ---- Documents that an event takes away, and conversations --------------------------------------
+
+BOOST_AUTO_TEST_CASE(the_branches_hear_which_documents_an_event_takes_away) {
+  Gate gate;
+  const auto of = [](Event event, const std::string& source) {
+    event.source = source;
+    return event;
+  };
+  for (const std::string id : {"a", "b", "c"}) {
+    gate.Passes(
+        of(MakeEvent("put-" + id, Document(id), "acme", id == "c" ? "bob" : "ada"), "/one"));
+  }
+  gate.Passes(of(MakeEvent("put-d", Document("d")), "/two"));
+  gate.Passes(of(MakeEvent("put-b2", Document("b", "again")), "/two"));  // it is of /two now
+  using Ids = std::vector<std::string>;
+  BOOST_TEST((gate(MakeEvent("x", DocumentDelete{"unknown"}))->removed == Ids{}));
+  Result<Resolved> synced = gate(MakeEvent("s", SourceSync{"/one", {"a", "d", "e"}}));
+  BOOST_TEST((synced->removed == Ids{"c"}));
+  BOOST_TEST(synced->synced == 1U);
+  Store store;
+  store.SaveFrom(gate.recall, gate.partition);
+  Gate loaded;
+  loaded.next = gate.next;
+  store.LoadInto(loaded.recall, loaded.partition);
+  synced = loaded(MakeEvent("t", SourceSync{"/two", {}}));
+  BOOST_TEST((synced->removed == Ids{"b", "d"}));
+  Forget forget{"ada", ""};
+  forget.documents = true;
+  BOOST_TEST((gate(MakeEvent("f", forget))->removed == Ids{"a", "b", "d"}));
+  BOOST_TEST((gate(MakeEvent("put-a3", Document("a")))->removed == Ids{}));
+  BOOST_TEST((gate(MakeEvent("g", Forget{"", "a"}))->removed == Ids{"a"}));
+}
+
+BOOST_AUTO_TEST_CASE(a_forget_of_a_conversation_names_its_questions_in_log_order) {
+  RecallOptions options;
+  options.identities_per_tenant = 6;
+  Gate gate(options);
+  const auto in = [](const std::string& conversation) {
+    Query query = Ask("what?");
+    query.conversation_id = conversation;
+    return query;
+  };
+  const auto named = [](Gate& at, const std::string& id) {
+    Forget forget;
+    forget.conversation_id = "c";
+    const Result<Resolved> resolved = at(MakeEvent(id, forget));
+    BOOST_REQUIRE(resolved.ok());
+    return std::get<Forget>(resolved->prepared->event.data).Events();
+  };
+  using Names = std::vector<EventName>;
+  gate.Passes(MakeEvent("old", in("c")));
+  gate.Passes(MakeEvent("z", in("c")));
+  gate.Passes(MakeEvent("other", in("d")));
+  gate.Passes(MakeEvent("none", Ask("what?")));
+  gate.Passes(MakeEvent("a", in("c"), "acme", "bob"));
+  gate.Passes(MakeEvent("b", in("c"), "acme", "cem"));
+  gate.Passes(MakeEvent("last", in("d")));  // the identity of the first is not remembered now
+  Store store;
+  store.SaveFrom(gate.recall, gate.partition);
+  Gate loaded(options);
+  loaded.next = gate.next;
+  store.LoadInto(loaded.recall, loaded.partition);
+  const Names expected = {NameOf("/test", "z"), NameOf("/test", "a"), NameOf("/test", "b")};
+  BOOST_TEST((named(gate, "f") == expected));
+  BOOST_TEST((named(gate, "f2") == Names{}));
+  BOOST_TEST((named(loaded, "f") == expected));
+  gate.Passes(MakeEvent("u", in("c"), "acme", "bob"));
+  gate.Passes(MakeEvent("v", in("c"), "acme", "cem"));
+  gate.Passes(MakeEvent("bob", Forget{"bob", ""}));
+  BOOST_TEST((named(gate, "f3") == Names{NameOf("/test", "v")}));
+}

@@ -1176,7 +1176,7 @@ struct Chain {
     input.resolved = *resolved;
     input.found = found;
     input.admission = *adapt.Apply(at, *resolved);
-    input.chosen = *prompt.Apply(at, *resolved);
+    input.chosen = *prompt.Apply(at, *resolved, found);
     return respond.Apply(at, {}, input.Gather());
   }
   void SaveTo(Store& store) {
@@ -1190,11 +1190,13 @@ struct Chain {
     const auto of = [&](auto& stage, const std::set<std::string>& kinds) {
       store.Only(kinds).LoadInto(stage, 1);
     };
-    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer"});
+    of(recall, {"identity_run", "query_count", "known_document", "known_prompt", "said_of_answer",
+                "conversation_question"});
     of(adapt, {"offer", "adapter_frozen"});
-    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit"});
+    of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit",
+                "prompt_restricted"});
     of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version",
-                 "former_lesson"});
+                 "former_lesson", "restricted_document"});
   }
 
   Recall recall;

@@ -203,6 +203,7 @@ class Stream {
         upsert.text = "one " + Name("thing", 6);
         for (uint32_t line = Below(4); line > 0; --line) upsert.text += "\nmore " + Name("x", 99);
         upsert.title = Name("Title ", 9);
+        if (count_ % 3 == 0) upsert.access = Groups{"group" + std::to_string(count_ % 2)};
         return upsert;
       }
       case 3:
@@ -259,6 +260,8 @@ class Stream {
         if (Below(6) == 0) options.seed = Below(2);
         Query query{Question(), options};
         if (Below(4) == 0) query.messages = {{"user", Question()}, {"assistant", "perhaps"}};
+        if (count_ % 2 == 0) query.groups = {"group0"};
+        if (count_ % 5 == 0) query.conversation_id = "talk";
         return query;
       }
     }

@@ -189,6 +189,7 @@ EventDraft DraftOfQuestion(const ChatRequest& chat, const HttpRequest& request) 
     json.Raw(R"(,"content":)").Text(chat.earlier[i].text).Raw("}");
   }
   if (!chat.earlier.empty()) json.Raw("]");
+  if (!chat.rights.empty()) json.Raw(",").Raw(chat.rights);
   if (!chat.conversation_id.empty()) {
     json.Raw(R"(,"conversation_id":)").Text(chat.conversation_id);
   }

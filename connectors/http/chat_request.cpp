@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "connectors/http/event_draft.h"
+
 namespace nudge {
 namespace {
 
@@ -70,7 +72,11 @@ class ChatReader {
       if (at.key == "event_id") return json_.Id(at, kName, chat_.event_id);
       if (at.key == "tenant") return json_.Id(at, kName, chat_.tenant);
       if (at.key == "conversation_id") return json_.Id(at, kName, chat_.conversation_id);
-      json_.FailAt(at, "unknown", "known: prompt_id, event_id, tenant, conversation_id");
+      if (at.key == "groups" || at.key == "filter") {
+        return CopyMember(json_, at, at.key, chat_.rights);
+      }
+      json_.FailAt(at, "unknown",
+                   "known: prompt_id, event_id, tenant, conversation_id, groups, filter");
     });
   }
 

@@ -28,11 +28,13 @@ struct ChatRequest {
   std::optional<double> temperature;
   std::optional<uint64_t> seed;
   std::string user;
-  // Our extension: {"nudge": {"prompt_id", "event_id", "tenant", "conversation_id"}}
+  // Our extension: {"nudge": {"prompt_id", "event_id", "tenant", "conversation_id",
+  // "groups", "filter"}}
   std::string prompt_id;
   std::string event_id;
   std::string tenant;
   std::string conversation_id;
+  std::string rights;  // groups and filter, as members of JSON: the event's reader judges them
 };
 
 std::variant<ChatRequest, HttpRefusal> ReadChat(JsonValue root, size_t messages_max);

@@ -13,6 +13,7 @@ Role NeededFor(const Event& event) {
   struct Needed {
     Role operator()(const DocumentUpsert&) const { return Role::kIngest; }
     Role operator()(const DocumentDelete&) const { return Role::kIngest; }
+    Role operator()(const SourceSync&) const { return Role::kIngest; }
     Role operator()(const Query&) const { return Role::kAsk; }
     Role operator()(const Feedback&) const { return Role::kFeedback; }
     Role operator()(const ExampleGiven&) const { return Role::kFeedback; }
@@ -23,6 +24,21 @@ Role NeededFor(const Event& event) {
     Role operator()(const Forget&) const { return Role::kAdmin; }
   };
   return std::visit(Needed{}, event.data);
+}
+
+// The asker's groups: the key's own, or those that a back end names for whom it speaks of. Whom it
+// names without groups has none.
+std::optional<HttpRefusal> GiveGroups(const Caller& caller, Event& event) {
+  auto* query = std::get_if<Query>(&event.data);
+  if (query == nullptr || caller.open || (caller.names_users && !query->groups.empty())) return {};
+  if (!query->groups.empty() && query->groups != caller.groups) {
+    return HttpRefusal{
+        403, "wrong_groups", "the key names no groups but its own",
+        "leave groups out, or use a key that may name users (nudge key add --names-users)",
+        "groups"};
+  }
+  if (event.user == caller.user) query->groups = caller.groups;
+  return {};
 }
 
 std::string Whole(const EventDraft& draft) {
@@ -73,8 +89,9 @@ std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& 
   if (draft.id.empty()) draft.id = RandomHex(kIdBytes);
   if (draft.source.empty()) draft.source = kHttpSource;
   const std::string text = Whole(draft);
-  const Result<Event> event = DecodeEvent(text, limits);
+  Result<Event> event = DecodeEvent(text, limits);
   if (!event.ok()) return ToRefusal(event.error());
+  if (auto refusal = GiveGroups(caller, *event)) return *std::move(refusal);
   const Role role = NeededFor(*event);
   if (!caller.May(role)) {
     return HttpRefusal{403, "role_missing",

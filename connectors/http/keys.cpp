@@ -13,6 +13,7 @@
 
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
+#include "connectors/rights_reader.h"
 #include "stages/files.h"
 
 namespace nudge {
@@ -132,6 +133,8 @@ Result<KeyLine> ReadKey(std::string_view line) {
                {"user", Need::kNullable, name(key.caller.user)},
                {"names_users", Need::kNullable,
                 [&](const Place& at) { json.Bool(at, key.caller.names_users); }},
+               {"groups", Need::kNullable,
+                [&](const Place& at) { ReadGroups(json, at, {}, key.caller.groups); }},
                {"roles", Need::kRequired, [&](const Place& at) { json.Items(at, role); }},
                {"requests_per_minute", Need::kNullable, [&](const Place& at) {
                   json.Integer<uint32_t>(at, 1, 1'000'000, key.caller.requests_per_minute);
@@ -228,6 +231,10 @@ Result<std::string> AddKey(const KeyRequest& request) {
     json.Raw(i == 0 ? "" : ",").Text(Name(request.roles[i]));
   }
   json.Raw("]");
+  if (!request.groups.empty()) {
+    json.Raw(R"(,"groups":)");
+    WriteGroups(request.groups, json);
+  }
   if (request.requests_per_minute > 0) {
     json.Raw(R"(,"requests_per_minute":)").Integer(request.requests_per_minute);
   }

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "stages/access.h"
 #include "stages/guarded.h"
 #include "stages/hash.h"
 #include "stages/result.h"
@@ -33,7 +34,8 @@ struct Caller {
   std::string key_id;
   std::string tenant;
   std::string user;          // the key's own; without one "key-<id>"
-  bool names_users = false;  // a back end: it may name whom it speaks for
+  bool names_users = false;  // a back end: it may name whom it speaks for, and their groups
+  Groups groups;             // of the key's own user
   uint32_t role_bits = 0;
   uint32_t requests_per_minute = 0;  // 0: no limit
 
@@ -75,6 +77,7 @@ struct KeyRequest {
   bool names_users = false;
   std::vector<Role> roles;
   uint32_t requests_per_minute = 0;
+  Groups groups = {};  // of its user
 };
 Result<std::string> AddKey(const KeyRequest& request);
 

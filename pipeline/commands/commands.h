@@ -92,6 +92,7 @@ struct AddKeyArguments {
   std::string tenant;
   std::string user;  // empty: the key is the user
   bool names_users = false;
+  std::vector<std::string> groups;
   std::vector<std::string> roles;
   uint32_t requests_per_minute = 0;  // 0: no limit
 };
@@ -126,6 +127,7 @@ struct ExportArguments {
   std::string tenant;
   std::string format;  // chat or preference
   std::string file;    // - is stdout
+  bool with_restricted = false;
 };
 int Export(const ExportArguments& arguments);
 

@@ -12,7 +12,8 @@ int AddApiKey(const AddKeyArguments& arguments) {
                      .user = arguments.user,
                      .names_users = arguments.names_users,
                      .roles = {},
-                     .requests_per_minute = arguments.requests_per_minute};
+                     .requests_per_minute = arguments.requests_per_minute,
+                     .groups = {arguments.groups.begin(), arguments.groups.end()}};
   for (const Role role : kRoles) {
     for (const std::string& name : arguments.roles) {
       if (name == Name(role)) request.roles.push_back(role);

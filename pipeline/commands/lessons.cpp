@@ -108,6 +108,7 @@ void PrintLesson(const TaughtLesson& lesson) {
                      (view.makes ? ", made version " + std::to_string(*view.makes) : ""));
   }
   if (lesson.result) PrintResult(*lesson.result);
+  if (lesson.is_restricted) Line("rights", "rests on a document that is not for everybody");
   Line("in effect", InEffect(lesson));
 }
 
@@ -217,9 +218,14 @@ int Export(const ExportArguments& arguments) {
   std::string out;
   size_t written = 0;
   size_t left_out = 0;
+  size_t restricted = 0;
   for (const TenantLessons& each : *read) {
     for (const TaughtLesson& lesson : each.lessons) {
       if (!lesson.counts() || !lesson.kept) continue;
+      if (lesson.is_restricted && !arguments.with_restricted) {
+        ++restricted;
+        continue;
+      }
       const bool fits = is_chat ? WriteChat(lesson, out) : WritePreference(lesson, out);
       ++(fits ? written : left_out);
     }
@@ -233,7 +239,13 @@ int Export(const ExportArguments& arguments) {
   }
   std::cerr << written << (written == 1 ? " lesson" : " lessons") << " written as "
             << arguments.format << "; " << left_out << " that count "
-            << (is_chat ? "name no good answer" : "do not compare two answers") << "\n";
+            << (is_chat ? "name no good answer" : "do not compare two answers");
+  if (restricted > 0) {
+    std::cerr << "; " << restricted
+              << " left out: they rest on documents that are not for everybody"
+              << " (--with-restricted)";
+  }
+  std::cerr << "\n";
   return kExitDone;
 }
 

@@ -111,6 +111,8 @@ void AddKeys(CLI::App& app, int& exit_code) {
   command->add_option("--user", arguments->user,
                       "whose key it is; without one the key is the user");
   command->add_flag("--names-users", arguments->names_users, "a back end that speaks for users");
+  command->add_option("--groups", arguments->groups, "of its user, with commas: see access lists")
+      ->delimiter(',');
   command->add_option("--roles", arguments->roles, "ask, feedback, ingest, read, admin")
       ->required()
       ->delimiter(',')
@@ -176,6 +178,8 @@ void AddExport(CLI::App& app, int& exit_code) {
       ->required()
       ->check(CLI::IsMember({"chat", "preference"}));
   command->add_option("--out", arguments->file, "JSONL file; - is stdout")->required();
+  command->add_flag("--with-restricted", arguments->with_restricted,
+                    "also what rests on documents that are not for everybody");
   command->callback([arguments, &exit_code] { exit_code = nudge::Export(*arguments); });
 }
 

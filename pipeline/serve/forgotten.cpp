@@ -11,8 +11,9 @@ namespace nudge {
 namespace {
 
 constexpr std::string_view kUpsert = "nudge.document.upsert";
-constexpr std::string_view kCommands[] = {"nudge.document.delete", "nudge.prompt.upsert",
-                                          "nudge.prompt.delete", "nudge.adapter", "nudge.forget"};
+constexpr std::string_view kCommands[] = {"nudge.document.delete", "nudge.source.sync",
+                                          "nudge.prompt.upsert",   "nudge.prompt.delete",
+                                          "nudge.adapter",         "nudge.forget"};
 
 }  // namespace
 
@@ -59,8 +60,9 @@ Forgotten::Subject Forgotten::SubjectOf(std::string_view record) const {
     const bool own = feedback->query_source.empty();
     const std::string& source = own ? event->source : feedback->query_source;
     if (!feedback->query_id.empty()) subject.about = NameOf(source, feedback->query_id);
-  } else {
-    subject.is_question = std::holds_alternative<Query>(event->data);
+  } else if (const auto* query = std::get_if<Query>(&event->data)) {
+    subject.is_question = true;
+    subject.conversation_id = query->conversation_id;
   }
   return subject;
 }
@@ -69,10 +71,17 @@ bool Forgotten::IsTheirs(const One& one, const Subject& subject) {
   return !one.forget.user.empty() && subject.user == one.forget.user;
 }
 
+bool Forgotten::IsOfConversation(const One& one, const Subject& subject) {
+  return !one.forget.conversation_id.empty() &&
+         subject.conversation_id == one.forget.conversation_id;
+}
+
 void Forgotten::See(int64_t offset, std::string_view record) {
   const Subject subject = SubjectOf(record);
   for (One& one : forgets_) {
-    if (offset >= one.offset || subject.tenant != one.tenant || !IsTheirs(one, subject)) continue;
+    if (offset >= one.offset || subject.tenant != one.tenant) continue;
+    if (IsOfConversation(one, subject)) one.questions.insert(subject.event);
+    if (!IsTheirs(one, subject)) continue;
     if (subject.is_question) one.questions.insert(subject.event);
     if (one.forget.documents && !subject.document_id.empty()) {
       one.documents.insert(subject.document_id);
@@ -90,7 +99,7 @@ bool Forgotten::Concerns(int64_t offset, std::string_view record) const {
                  ? one.forget.documents
                  : subject.document_id == one.forget.document_id && !subject.document_id.empty();
     }
-    if (IsTheirs(one, subject)) return true;
+    if (IsTheirs(one, subject) || IsOfConversation(one, subject)) return true;
     if (one.event != 0 && (subject.event == one.event || subject.about == one.event)) return true;
     return subject.about != 0 && one.questions.contains(subject.about);
   });

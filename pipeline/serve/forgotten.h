@@ -6,6 +6,7 @@
 //                names and an operator's will, and without them a replay would bring back what they
 //                took away
 //   an event     that question, feedback or example, and all feedback about it
+//   a conversation  its questions, and all feedback about them
 //   a document   its upserts
 // An outcome goes with its record, and one that cites a forgotten document goes, too. Of a record
 // that is no event, what can be read of its head counts.
@@ -49,19 +50,21 @@ class Forgotten {
     std::string document_id;
     EventName about = 0;  // the question that feedback speaks of; 0: none
     bool is_question = false;
+    std::string conversation_id;
   };
   struct One {
     int64_t offset = 0;
     TenantId tenant;
     Forget forget;
     EventName event = 0;                      // of event_id; 0: none
-    std::unordered_set<EventName> questions;  // of the user
+    std::unordered_set<EventName> questions;  // of the user or conversation
     std::set<std::string> documents;          // ids
   };
 
   static Kind KindOf(std::string_view type);
   Subject SubjectOf(std::string_view record) const;
   static bool IsTheirs(const One& one, const Subject& subject);
+  static bool IsOfConversation(const One& one, const Subject& subject);
 
   const EventLimits limits_;
   std::vector<One> forgets_;

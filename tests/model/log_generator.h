@@ -37,24 +37,40 @@ enum class Kind : uint8_t {
   kForgetUser,
   kForgetDocument,
   kForgetEvent,
+  kForgetConversation,
   kGarbage,
 };
-inline constexpr size_t kKinds = 17;
-inline constexpr const char* kKindNames[kKinds] = {
-    "upsert", "delete",        "query",           "feedback",     "inline", "example",
-    "prompt", "prompt_delete", "rollback",        "reset",        "freeze", "unfreeze",
-    "import", "forget_user",   "forget_document", "forget_event", "garbage"};
+inline constexpr size_t kKinds = 18;
+inline constexpr const char* kKindNames[kKinds] = {"upsert",
+                                                   "delete",
+                                                   "query",
+                                                   "feedback",
+                                                   "inline",
+                                                   "example",
+                                                   "prompt",
+                                                   "prompt_delete",
+                                                   "rollback",
+                                                   "reset",
+                                                   "freeze",
+                                                   "unfreeze",
+                                                   "import",
+                                                   "forget_user",
+                                                   "forget_document",
+                                                   "forget_event",
+                                                   "forget_conversation",
+                                                   "garbage"};
 
 struct LogEvent {
   Kind kind = Kind::kGarbage;
   std::string id, tenant, user;
   std::string document_id;
-  std::string text;       // a document's, a question, a system prompt
-  std::string answer;     // of an example or inline feedback
-  std::string query_id;   // what feedback is about; the event that is forgotten
-  std::string turn;       // the user's before a question; empty: none
-  std::string prompt_id;  // a prompt's own, or the one that a question wants
-  std::string rating;     // as JSON; empty: none
+  std::string text;          // a document's, a question, a system prompt
+  std::string answer;        // of an example or inline feedback
+  std::string query_id;      // what feedback is about; the event that is forgotten
+  std::string turn;          // the user's before a question; empty: none
+  std::string conversation;  // a question's, or the one that is forgotten; may be empty
+  std::string prompt_id;     // a prompt's own, or the one that a question wants
+  std::string rating;        // as JSON; empty: none
   bool clicked = false;
   std::string correction;
   std::string comment;
@@ -171,7 +187,9 @@ inline std::string DataOf(const LogEvent& event) {
                                     : ",\"messages\":[{\"role\":\"user\"," +
                                           Member("content", event.turn) +
                                           "},{\"role\":\"assistant\",\"content\":\"noted\"}]";
-      return "{" + Member("text", event.text) + turns +
+      const std::string conversation =
+          event.conversation.empty() ? "" : "," + Member("conversation_id", event.conversation);
+      return "{" + Member("text", event.text) + turns + conversation +
              (options.empty() ? "" : ",\"options\":{" + options + "}") + "}";
     }
     case Kind::kFeedback:
@@ -209,6 +227,8 @@ inline std::string DataOf(const LogEvent& event) {
              (event.documents ? ",\"documents\":true" : "") + "}";
     case Kind::kForgetEvent:
       return "{" + Member("event_id", event.query_id) + "}";
+    case Kind::kForgetConversation:
+      return "{" + Member("conversation_id", event.conversation) + "}";
     case Kind::kGarbage:
       break;
   }
@@ -235,6 +255,7 @@ inline std::string TypeOf(Kind kind) {
     case Kind::kForgetUser:
     case Kind::kForgetDocument:
     case Kind::kForgetEvent:
+    case Kind::kForgetConversation:
       return "nudge.forget";
     default:
       return "nudge.adapter";
@@ -313,7 +334,7 @@ class LogGenerator {
     world.cut_every = OneOf<uint32_t>({1, 3, 7, 1000});
     world.replace_lessons_max = OneOf<uint32_t>({32, 32, 4, 1, 0});
     world.replacements_max = OneOf<uint32_t>({8, 8, 2, 1, 0});
-    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 5, 2};
+    const uint32_t usual[kKinds] = {10, 3, 24, 24, 6, 6, 3, 1, 6, 1, 1, 2, 4, 5, 3, 5, 3, 2};
     for (size_t kind = 0; kind < kKinds; ++kind) {
       const bool needed =
           kind == static_cast<size_t>(Kind::kQuery) || kind == static_cast<size_t>(Kind::kFeedback);
@@ -482,10 +503,18 @@ class LogGenerator {
         ++tenant.versions;
         break;
       }
+      case Kind::kForgetConversation:
+        // As of a question: what the cache gave cannot be told from a log.
+        event.user.clear();
+        event.conversation = world_.cache == 0 && Often(8) ? Conversation() : "absent";
+        ++tenant.versions;
+        break;
       default:
         break;
     }
   }
+
+  std::string Conversation() { return "c" + std::to_string(Pick(3)); }
 
   void Ask(LogEvent& event, Tenant& tenant) {
     if (!tenant.questions.empty() && Seldom(5)) {  // the same once more: perhaps from the cache
@@ -513,6 +542,7 @@ class LogGenerator {
     if (Seldom(6)) event.prompt_id = Seldom(4) ? "default" : "p" + std::to_string(Pick(2));
     event.too_long = Seldom(40);
     if (Seldom(4)) event.turn = Mark(tenant, event.user) + "of the " + Vocabulary(1);
+    if (Often(3)) event.conversation = Conversation();
     tenant.queries.push_back(event.id);
   }
 

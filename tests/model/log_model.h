@@ -186,9 +186,11 @@ class LogModel {
       ExpectRefusal(outcome, Code::kTooLarge);
       tenant.refused.insert(event.id);  // but its identity stays
       tenant.known[event.id] = {content, true};
+      NoteConversation(tenant, event);
       return false;
     }
     tenant.known[event.id] = {content, event.kind == Kind::kQuery};
+    NoteConversation(tenant, event);
     NoteWords(tenant, event);
     if (event.kind == Kind::kQuery) {
       Ask(tenant, event, outcome);
@@ -199,6 +201,11 @@ class LogModel {
     if (applied == nullptr) return false;
     Change(tenant, event, *applied);
     return true;
+  }
+
+  static void NoteConversation(Tenant& tenant, const LogEvent& event) {
+    if (event.kind != Kind::kQuery || event.conversation.empty()) return;
+    tenant.conversations[event.conversation].emplace_back(event.id, event.user);
   }
 
   // Whose words the event's are, and of which event.
@@ -262,7 +269,14 @@ class LogModel {
       case Kind::kForgetDocument:
         return Forget(tenant, event, applied);
       case Kind::kForgetEvent:
-        return ForgetEvent(tenant, event.query_id, applied);
+        return ForgetEvents(tenant, {event.query_id}, tenant.known.contains(event.query_id),
+                            applied);
+      case Kind::kForgetConversation: {
+        // As if each of its questions were forgotten by itself.
+        std::vector<std::string> ids;
+        for (const auto& [id, user] : tenant.conversations[event.conversation]) ids.push_back(id);
+        return ForgetEvents(tenant, ids, !ids.empty(), applied);
+      }
       default:
         return;
     }
@@ -747,19 +761,29 @@ class LogModel {
       tenant.forgotten.insert(tenant.words_of[user].begin(), tenant.words_of[user].end());
     }
     ForgetRecords(tenant, user, documents);
-    ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), "", applied);
+    for (auto& [conversation, questions] : tenant.conversations) {
+      std::erase_if(questions,
+                    [&](const auto& question) { return !user.empty() && question.second == user; });
+    }
+    ForgetLessons(tenant, user, user.empty() ? documents : std::set<std::string>(), {}, applied);
   }
 
-  // A lesson or a question.
-  void ForgetEvent(Tenant& tenant, const std::string& id, const Applied& applied) {
-    if (!tenant.known.contains(id) && !applied.summary.starts_with("nothing forgotten")) {
-      Fail("receipt", "there is nothing of " + id + " to forget: " + applied.summary);
+  // Lessons or questions, one after the other.
+  void ForgetEvents(Tenant& tenant, const std::vector<std::string>& ids, bool known,
+                    const Applied& applied) {
+    if (!known && !applied.summary.starts_with("nothing forgotten")) {
+      Fail("receipt", "there is nothing of it to forget: " + applied.summary);
     }
-    for (const auto& [word, event] : tenant.event_of) {
-      if (EventsOf(tenant, event).contains(id)) tenant.forgotten.insert(word);
+    for (const std::string& id : ids) {
+      for (const auto& [word, event] : tenant.event_of) {
+        if (EventsOf(tenant, event).contains(id)) tenant.forgotten.insert(word);
+      }
+      for (auto& [query, asked] : tenant.asked) asked.off |= asked.events.contains(id);
+      for (auto& [conversation, questions] : tenant.conversations) {
+        std::erase_if(questions, [&](const auto& question) { return question.first == id; });
+      }
     }
-    for (auto& [query, asked] : tenant.asked) asked.off |= asked.events.contains(id);
-    ForgetLessons(tenant, "", {}, id, applied);
+    ForgetLessons(tenant, "", {}, ids, applied);
   }
 
   static void ForgetRecords(Tenant& tenant, const std::string& user,
@@ -778,7 +802,7 @@ class LogModel {
   }
 
   void ForgetLessons(Tenant& tenant, const std::string& user,
-                     const std::set<std::string>& documents, const std::string& event,
+                     const std::set<std::string>& documents, const std::vector<std::string>& events,
                      const Applied& applied) {
     const PathIds head_before = PathOf(tenant, tenant.head);
     std::set<size_t> leaving;
@@ -786,13 +810,18 @@ class LogModel {
       Place& place = tenant.places[i];
       bool theirs = !user.empty() && place.people.contains(user);
       for (const std::string& document : documents) theirs |= place.documents.contains(document);
-      theirs |= place.events.contains(event);
+      for (const std::string& event : events) theirs |= place.events.contains(event);
       if (!theirs || place.gone) continue;
       leaving.insert(i);
       place.offer = 0;
     }
-    ForgetSaid(tenant, user, event);
-    RemoveAndDrop(tenant, leaving, AdmittedAfterAll(tenant, user, event));
+    std::set<size_t> admitted = AdmittedAfterAll(tenant, user, "");
+    tenant.said.erase(user);
+    for (const std::string& event : events) {
+      ForgetSaid(tenant, event);
+      admitted.merge(AdmittedAfterAll(tenant, "", event));
+    }
+    RemoveAndDrop(tenant, leaving, admitted);
     const PathIds head = PathOf(tenant, tenant.head);
     if (!IsKnown(tenant, head)) {
       const bool makes = applied.makes_version.has_value();
@@ -814,8 +843,7 @@ class LogModel {
     FallBack(tenant, head_before, head, {}, applied);
   }
 
-  static void ForgetSaid(Tenant& tenant, const std::string& user, const std::string& event) {
-    tenant.said.erase(user);
+  static void ForgetSaid(Tenant& tenant, const std::string& event) {
     for (auto& [who, answers] : tenant.said) {
       for (auto& [answer, events] : answers) {
         // A forgotten word has none, but is counted as long as there are others.

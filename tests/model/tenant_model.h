@@ -111,6 +111,8 @@ struct Tenant {
   std::map<std::string, std::map<std::string, std::vector<std::string>>> said;
   std::set<std::string> replaced_words;
   std::set<std::string> outspoken;  // feedback that is more than signals
+  // Of conversations: the ids of their questions, and who asked.
+  std::map<std::string, std::vector<std::pair<std::string, std::string>>> conversations;
 };
 using PathIds = std::vector<size_t>;
 
