@@ -122,9 +122,8 @@ uint8_t* PackedMatrix::UnitAt(size_t row, size_t unit, size_t* width, size_t* co
 void PackedMatrix::WriteFloats(size_t row, std::span<const float> values) {
   ENSURE(form_ == WeightForm::kFloats && values.size() == in_);
   size_t width, column;
-  for (size_t k = 0; k < in_; ++k) {
-    std::memcpy(UnitAt(row, k, &width, &column) + 4 * column, &values[k], sizeof(float));
-  }
+  float* const to = reinterpret_cast<float*>(UnitAt(row, 0, &width, &column)) + column;
+  for (size_t k = 0; k < in_; ++k) to[k * width] = values[k];
 }
 
 void PackedMatrix::WriteStored(size_t row, const uint8_t* stored) {
