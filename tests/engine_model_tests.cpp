@@ -2,13 +2,12 @@
 // The answer engine on the real model: the trainer's probabilities, the same bytes in any batch.
 #include <boost/test/unit_test.hpp>
 
-#include <cstring>
 #include <memory>
 #include <vector>
 
 #include "stages/model/engine/pass.h"
+#include "tests/engine_world.h"
 #include "tests/models.h"
-#include "tests/trainer_helpers.h"
 
 using namespace nudge;
 using namespace nudge::testing;
@@ -56,10 +55,6 @@ std::vector<float> Logits(EnginePass& pass, KeyPages& pool, const std::vector<in
             .ok());
   }
   return logits;
-}
-
-bool SameBits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 }  // namespace

@@ -4,110 +4,20 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cmath>
-#include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "stages/model/engine/pass.h"
-#include "tests/trainer_helpers.h"
+#include "tests/engine_world.h"
 
 using namespace nudge;
 using namespace nudge::testing;
 
 namespace {
 
-constexpr size_t kPoolBytes = size_t{64} << 20;
-
-TinyLlama ModelOf(const std::string& architecture) {
-  TinyLlama model;
-  model.architecture = architecture;
-  if (architecture == "qwen3") {
-    model.head_dim = 70;  // values in two panels
-    model.tied = false;
-  }
-  if (architecture == "qwen2") model.layers = 3;
-  model.Fill(11);
-  return model;
-}
-
-// Rows of whole blocks, so that every product has the file's form.
-TinyLlama BlockModel() {
-  TinyLlama model;
-  model.hidden = 64;
-  model.heads = 4;
-  model.kv_heads = 2;
-  model.head_dim = 16;
-  model.feed_forward = 96;
-  model.vocabulary = 131;
-  model.Fill(12);
-  return model;
-}
-
-// A model on disk, as the trainer and as the engine have it.
-struct World {
-  explicit World(const TinyLlama& model, ggml_type type = GGML_TYPE_F32, BaseForm form = {},
-                 EngineLimits limits = {.rows_max = 200, .positions_max = 300, .rank_max = 8})
-      : file("engine.gguf") {
-    model.Write(file.path(), type);
-    auto loaded = FrozenWeights::Load(file.path(), form);
-    BOOST_REQUIRE(loaded.ok());
-    weights = *loaded;
-    auto made = PackedModel::Pack(weights, ThreadsFor(2));
-    BOOST_REQUIRE(made.ok());
-    packed = *made;
-    pool.emplace(weights->shape(), kPoolBytes);
-    pass.emplace(packed, limits);
-  }
-
-  size_t vocabulary() const { return weights->shape().vocabulary; }
-
-  std::shared_ptr<const PackedAdapter> Adapter(
-      uint32_t rank, uint64_t seed, const std::array<bool, kLoraModules>& enabled = kAllModules) {
-    lora.push_back(RandomAdapter(
-        weights->AdapterShape(rank, 2.0f * static_cast<float>(rank), enabled), seed, 0.1f));
-    auto adapter = PackedAdapter::Pack(lora.back(), *weights);
-    BOOST_REQUIRE(adapter.ok());
-    return *adapter;
-  }
-
-  // Logits of all tokens, [tokens, vocabulary], the tokens cut into pieces of these lengths and
-  // then as they are left.
-  std::vector<float> Logits(const std::vector<int32_t>& tokens, const PackedAdapter* adapter,
-                            const std::vector<size_t>& pieces = {}, int threads = 1) {
-    KeySequence sequence(*pool);
-    std::vector<float> logits(tokens.size() * vocabulary());
-    size_t begin = 0;
-    size_t piece = 0;
-    while (begin < tokens.size()) {
-      const size_t left = tokens.size() - begin;
-      const size_t count = pieces.empty() ? left : std::min(left, pieces[piece++ % pieces.size()]);
-      const EngineRows rows{&sequence, std::span(tokens).subspan(begin, count), adapter,
-                            WantedLogits::kAll};
-      const auto ran = pass->Run({&rows, 1}, ThreadsFor(threads),
-                                 std::span(logits).subspan(begin * vocabulary()));
-      BOOST_REQUIRE(ran.ok());
-      begin += count;
-    }
-    BOOST_TEST(sequence.length() == tokens.size());
-    return logits;
-  }
-
-  TemporaryFile file;
-  std::shared_ptr<const FrozenWeights> weights;
-  std::shared_ptr<const PackedModel> packed;
-  std::optional<KeyPages> pool;
-  std::optional<EnginePass> pass;
-  std::vector<LoraWeights> lora;
-};
-
-bool SameBits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
 // Relative L2 of all logits, and the greatest KL of a row from the trainer's.
-void ExpectTheTrainersLogits(World& world, const std::vector<float>& logits,
+void ExpectTheTrainersLogits(EngineWorld& world, const std::vector<float>& logits,
                              const std::vector<int32_t>& tokens, const LoraWeights* adapter) {
   Trainer trainer(world.weights, {.max_tokens = 300, .max_rank = 8});
   const auto expected = trainer.Logits(tokens, adapter, SerialFor());
@@ -124,7 +34,7 @@ void ExpectTheTrainersLogits(World& world, const std::vector<float>& logits,
 
 BOOST_AUTO_TEST_CASE(each_architecture_has_the_trainers_logits_with_and_without_an_adapter) {
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
-    World world(ModelOf(architecture));
+    EngineWorld world(ModelOf(architecture));
     const auto tokens = RandomTokens(150, world.vocabulary(), 1);
     ExpectTheTrainersLogits(world, world.Logits(tokens, nullptr), tokens, nullptr);
     const auto adapter = world.Adapter(5, 2);
@@ -136,8 +46,8 @@ BOOST_AUTO_TEST_CASE(each_architecture_has_the_trainers_logits_with_and_without_
 
 BOOST_AUTO_TEST_CASE(a_files_form_in_place_and_in_memory_give_the_same_bytes) {
   for (const ggml_type type : {GGML_TYPE_Q4_1, GGML_TYPE_Q8_0, GGML_TYPE_BF16, GGML_TYPE_F16}) {
-    World floats(BlockModel(), type);
-    World stored(BlockModel(), type, {.in_file = true});
+    EngineWorld floats(BlockModel(), type);
+    EngineWorld stored(BlockModel(), type, {.in_file = true});
     BOOST_TEST(floats.packed->bytes() >= floats.weights->bytes() * 9 / 10);
     if (type != GGML_TYPE_F16) BOOST_TEST(stored.packed->bytes() <= floats.packed->bytes() / 2);
     const auto tokens = RandomTokens(90, floats.vocabulary(), 3);
@@ -150,7 +60,7 @@ BOOST_AUTO_TEST_CASE(a_files_form_in_place_and_in_memory_give_the_same_bytes) {
 
 BOOST_AUTO_TEST_CASE(bytes_do_not_depend_on_how_a_text_is_cut_or_on_threads) {
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
-    World world(ModelOf(architecture));
+    EngineWorld world(ModelOf(architecture));
     const auto tokens = RandomTokens(180, world.vocabulary(), 4);
     const auto adapter = world.Adapter(8, 5);
     for (const PackedAdapter* with : {static_cast<const PackedAdapter*>(nullptr), adapter.get()}) {
@@ -170,7 +80,7 @@ BOOST_AUTO_TEST_CASE(bytes_do_not_depend_on_how_a_text_is_cut_or_on_threads) {
 // Sixteen texts of different lengths with four adapters of different ranks, read side by side in
 // pieces of different lengths: what each gets is what it gets alone.
 BOOST_AUTO_TEST_CASE(bytes_do_not_depend_on_what_else_is_in_the_batch) {
-  World world(ModelOf("qwen2"));
+  EngineWorld world(ModelOf("qwen2"));
   const std::vector<std::shared_ptr<const PackedAdapter>> adapters = {
       nullptr, world.Adapter(8, 6), world.Adapter(1, 7), world.Adapter(4, 8)};
   constexpr size_t kTexts = 16;
@@ -210,7 +120,7 @@ BOOST_AUTO_TEST_CASE(bytes_do_not_depend_on_what_else_is_in_the_batch) {
 }
 
 BOOST_AUTO_TEST_CASE(the_last_tokens_logits_are_those_of_all_and_none_costs_none) {
-  World world(ModelOf("llama"));
+  EngineWorld world(ModelOf("llama"));
   const auto tokens = RandomTokens(50, world.vocabulary(), 9);
   const auto all = world.Logits(tokens, nullptr);
   KeySequence sequence(*world.pool), other(*world.pool);
@@ -231,7 +141,7 @@ BOOST_AUTO_TEST_CASE(the_last_tokens_logits_are_those_of_all_and_none_costs_none
 }
 
 BOOST_AUTO_TEST_CASE(a_text_that_goes_on_behind_shared_pages_has_the_same_bytes) {
-  World world(ModelOf("qwen3"));
+  EngineWorld world(ModelOf("qwen3"));
   const auto tokens = RandomTokens(100, world.vocabulary(), 10);
   const auto expected = world.Logits(tokens, nullptr);
   KeySequence first(*world.pool);
@@ -250,7 +160,7 @@ BOOST_AUTO_TEST_CASE(a_text_that_goes_on_behind_shared_pages_has_the_same_bytes)
 }
 
 BOOST_AUTO_TEST_CASE(pages_that_run_out_refuse_the_whole_batch_and_change_nothing) {
-  World world(ModelOf("llama"));
+  EngineWorld world(ModelOf("llama"));
   const LlamaShape& shape = world.weights->shape();
   KeyPages pool(shape, 3 * KeyPages::PageBytes(shape));
   BOOST_TEST(pool.pages_max() == 3U);
@@ -278,13 +188,13 @@ BOOST_AUTO_TEST_CASE(pages_that_run_out_refuse_the_whole_batch_and_change_nothin
 }
 
 BOOST_AUTO_TEST_CASE(what_cannot_be_read_is_refused_before_anything_changes) {
-  World world(ModelOf("llama"));
+  EngineWorld world(ModelOf("llama"));
   KeySequence sequence(*world.pool);
   const auto tokens = RandomTokens(301, world.vocabulary(), 12);
   const auto wide = world.Adapter(8, 13);
-  World narrow(ModelOf("llama"), GGML_TYPE_F32, {},
-               {.rows_max = 400, .positions_max = 300, .rank_max = 4});
-  const auto refusal = [&](World& of, const std::vector<EngineRows>& batch) {
+  EngineWorld narrow(ModelOf("llama"), GGML_TYPE_F32, {},
+                     {.rows_max = 400, .positions_max = 300, .rank_max = 4});
+  const auto refusal = [&](EngineWorld& of, const std::vector<EngineRows>& batch) {
     const auto ran = of.pass->Run(batch, SerialFor(), {});
     BOOST_REQUIRE(!ran.ok());
     BOOST_TEST(sequence.length() == 0U);
@@ -312,7 +222,7 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_read_is_refused_before_anything_changes) {
 }
 
 BOOST_AUTO_TEST_CASE(adapters_of_other_models_or_with_broken_numbers_are_not_packed) {
-  World world(ModelOf("llama"));
+  EngineWorld world(ModelOf("llama"));
   LoraWeights adapter = RandomAdapter(world.weights->AdapterShape(4, 8, kAllModules), 1, 0.1f);
   BOOST_TEST(PackedAdapter::Pack(adapter, *world.weights).ok());
   LoraWeights broken = adapter;
