@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "stages/model/engine/products.h"
+#include "stages/model/trainer/gemm.h"
 #include "tests/trainer_helpers.h"
 
 using namespace nudge;
@@ -18,6 +19,12 @@ namespace {
 
 // W in one form, and as the floats that ggml makes of it.
 struct Weights {
+  Weights(size_t out, size_t in, WeightForm form)
+      : memory(AllocateFloats(PackedMatrix::Floats(out, in, form))),
+        packed(out, in, form, memory.get()),
+        floats(out * in) {}
+
+  AlignedFloats memory;
   PackedMatrix packed;
   std::vector<float> floats;  // [out, in]
 };
@@ -37,7 +44,7 @@ std::optional<ggml_type> StoredType(WeightForm form) {
 }
 
 Weights WeightsOf(WeightForm form, size_t out, size_t in, uint64_t seed) {
-  Weights weights{PackedMatrix(out, in, form), std::vector<float>(out * in)};
+  Weights weights(out, in, form);
   for (size_t i = 0; i < out * in; ++i) weights.floats[i] = Uniform(seed, i) + 0.25f;
   const auto type = StoredType(form);
   if (!type) {
@@ -176,7 +183,8 @@ BOOST_AUTO_TEST_CASE(a_product_in_pieces_along_k_continues_to_the_same_bits) {
   for (const size_t first : {1u, 7u, 40u}) {
     std::vector<float> y(rows * out, 9.0f);
     for (const auto [begin, end] : {std::pair<size_t, size_t>{0, first}, {first, in}}) {
-      PackedMatrix piece(out, end - begin, WeightForm::kFloats);
+      Weights part(out, end - begin, WeightForm::kFloats);
+      PackedMatrix& piece = part.packed;
       for (size_t row = 0; row < out; ++row) {
         piece.WriteFloats(row, std::span(whole.floats).subspan(row * in + begin, end - begin));
       }
@@ -208,17 +216,16 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads_gives_the_same_bits) {
 }
 
 BOOST_AUTO_TEST_CASE(parts_cover_all_panels_and_small_products_are_not_cut) {
-  const PackedMatrix large(2000, 2048, WeightForm::kQ4_1);
-  const ProductParts parts(PanelsOf(large), 1);
+  const Panels large{WeightForm::kQ4_1, 2000, 2048, nullptr};
+  const ProductParts parts(large, 1);
   size_t next = 0;
   for (size_t part = 0; part < parts.size(); ++part) {
     BOOST_TEST(parts.First(part) == next);
     BOOST_TEST(parts.Count(part) > 0U);
     next += parts.Count(part);
   }
-  BOOST_TEST(next == PanelsOf(large).count());
-  const PackedMatrix small(200, 64, WeightForm::kFloats);
-  BOOST_TEST(ProductParts(PanelsOf(small), 1).size() == 1U);
+  BOOST_TEST(next == large.count());
+  BOOST_TEST(ProductParts({WeightForm::kFloats, 200, 64, nullptr}, 1).size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(rows_with_gaps_between_them_leave_the_gaps_alone) {
@@ -249,7 +256,8 @@ BOOST_AUTO_TEST_CASE(q4_1_blocks_that_the_kernels_cannot_hold_are_told) {
       continue;
     }
     ++held;
-    PackedMatrix packed(1, 32, WeightForm::kQ4_1);
+    Weights one(1, 32, WeightForm::kQ4_1);
+    PackedMatrix& packed = one.packed;
     packed.WriteStored(0, block);
     std::vector<float> expected(32);
     ggml_get_type_traits(GGML_TYPE_Q4_1)->to_float(block, expected.data(), 32);

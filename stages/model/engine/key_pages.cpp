@@ -10,6 +10,8 @@ namespace nudge {
 
 namespace {
 
+constexpr size_t kSlabBytes = size_t{16} << 20;
+
 // Of a head's value rows, panel after panel.
 size_t ValueWidth(size_t head_dim) {
   return (head_dim + kColumnStep - 1) / kColumnStep * kColumnStep;
@@ -30,7 +32,8 @@ KeyPages::KeyPages(const LlamaShape& shape, size_t bytes_max)
       head_dim_(shape.head_dim),
       head_floats_(HeadFloats(shape)),
       page_floats_(shape.layers * shape.kv_heads * head_floats_),
-      pages_max_(bytes_max / PageBytes(shape)) {}
+      pages_max_(bytes_max / PageBytes(shape)),
+      slab_pages_(std::max<size_t>(kSlabBytes / PageBytes(shape), 1)) {}
 
 size_t KeyPages::PageBytes(const LlamaShape& shape) {
   return shape.layers * shape.kv_heads * HeadFloats(shape) * sizeof(float);
@@ -38,17 +41,19 @@ size_t KeyPages::PageBytes(const LlamaShape& shape) {
 
 Result<PageId> KeyPages::Take() {
   if (free_.empty()) {
-    if (pages_.size() == pages_max_) {
+    if (holders_.size() == pages_max_) {
       return Error{Code::kBusy,
                    "all " + std::to_string(pages_max_) + " pages of keys and values are in use",
                    "ask again when an answer has ended"};
     }
-    AlignedFloats memory = AllocateFloats(page_floats_);
+    const size_t page = holders_.size();
+    if (page / slab_pages_ == slabs_.size()) {
+      slabs_.push_back(AllocateStreamedFloats(slab_pages_ * page_floats_));
+    }
     // A product reads whole pages of keys, and what it makes of those to come is overwritten.
-    std::fill_n(memory.get(), page_floats_, 0.0f);
-    pages_.push_back(std::move(memory));
+    std::fill_n(slabs_.back().get() + page % slab_pages_ * page_floats_, page_floats_, 0.0f);
     holders_.push_back(0);
-    free_.push_back(static_cast<PageId>(pages_.size() - 1));
+    free_.push_back(static_cast<PageId>(page));
   }
   const PageId page = free_.back();
   free_.pop_back();

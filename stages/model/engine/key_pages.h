@@ -40,14 +40,15 @@ class KeyPages {
   // Of one key head: keys [head_dim, kPageTokens], and values [kPageTokens, width] for each panel
   // of at most kPanelColumns of head_dim, one after the other. Both as products read them.
   float* Keys(PageId page, size_t layer, size_t head) {
-    return pages_[page].get() + (layer * kv_heads_ + head) * head_floats_;
+    return slabs_[page / slab_pages_].get() + page % slab_pages_ * page_floats_ +
+           (layer * kv_heads_ + head) * head_floats_;
   }
   float* Values(PageId page, size_t layer, size_t head) {
     return Keys(page, layer, head) + head_dim_ * kPageTokens;
   }
 
   size_t pages_max() const { return pages_max_; }
-  size_t held() const { return pages_.size() - free_.size(); }
+  size_t held() const { return holders_.size() - free_.size(); }
   size_t free() const { return pages_max_ - held(); }
   size_t page_bytes() const { return page_floats_ * sizeof(float); }
 
@@ -56,7 +57,8 @@ class KeyPages {
   size_t head_floats_;  // keys and values of one head
   size_t page_floats_;
   size_t pages_max_;
-  std::vector<AlignedFloats> pages_;
+  size_t slab_pages_;  // of one allocation
+  std::vector<AlignedFloats> slabs_;
   std::vector<uint32_t> holders_;
   std::vector<PageId> free_;
 };

@@ -8,6 +8,22 @@
 
 namespace nudge {
 
+// Cuts one allocation into arrays on cache lines; without memory it only measures.
+class PackedArena {
+ public:
+  explicit PackedArena(float* memory) : memory_(memory) {}
+  float* Next(size_t floats) {
+    float* const here = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += floats;
+    return here;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  float* memory_;
+  size_t used_ = 0;
+};
+
 namespace {
 
 constexpr size_t kRowsOfAPart = kPanelColumns;
@@ -80,8 +96,11 @@ void WriteRow(const FrozenMatrix& from, size_t row, PackedMatrix& to) {
   }
 }
 
-PackedMatrix PackMatrix(const FrozenMatrix& from, const ParallelFor& parallel) {
-  PackedMatrix to(from.out(), from.in(), FormOf(from));
+PackedMatrix PackMatrix(const FrozenMatrix& from, const ParallelFor& parallel, PackedArena& arena) {
+  const WeightForm form = FormOf(from);
+  float* const memory = arena.Next(PackedMatrix::Floats(from.out(), from.in(), form));
+  if (memory == nullptr) return {};
+  PackedMatrix to(from.out(), from.in(), form, memory);
   RunParts(parallel, (from.out() + kRowsOfAPart - 1) / kRowsOfAPart, [&](size_t part) {
     const size_t end = std::min(from.out(), (part + 1) * kRowsOfAPart);
     for (size_t row = part * kRowsOfAPart; row < end; ++row) WriteRow(from, row, to);
@@ -99,13 +118,12 @@ Result<std::shared_ptr<const PackedModel>> PackedModel::Pack(
   }
   try {
     auto packed = std::make_shared<PackedModel>();
-    for (const LlamaLayer& layer : weights->layers()) {
-      Layer& to = packed->layers_.emplace_back();
-      for (size_t i = 0; i < kBlockProducts; ++i) {
-        to[i] = PackMatrix(MatrixOf(layer, static_cast<BlockProduct>(i)), parallel);
-      }
-    }
-    packed->head_ = PackMatrix(weights->head(), parallel);
+    PackedArena measured(nullptr);
+    packed->PackInto(*weights, parallel, measured);
+    packed->memory_ = AllocateStreamedFloats(measured.used());
+    packed->bytes_ = measured.used() * sizeof(float);
+    PackedArena arena(packed->memory_.get());
+    packed->PackInto(*weights, parallel, arena);
     packed->weights_ = std::move(weights);
     return std::shared_ptr<const PackedModel>(std::move(packed));
   } catch (const std::bad_alloc&) {
@@ -114,12 +132,16 @@ Result<std::shared_ptr<const PackedModel>> PackedModel::Pack(
   }
 }
 
-size_t PackedModel::bytes() const {
-  size_t bytes = head_.bytes();
-  for (const Layer& layer : layers_) {
-    for (const PackedMatrix& matrix : layer) bytes += matrix.bytes();
+void PackedModel::PackInto(const FrozenWeights& weights, const ParallelFor& parallel,
+                           PackedArena& arena) {
+  layers_.clear();
+  for (const LlamaLayer& layer : weights.layers()) {
+    Layer& to = layers_.emplace_back();
+    for (size_t i = 0; i < kBlockProducts; ++i) {
+      to[i] = PackMatrix(MatrixOf(layer, static_cast<BlockProduct>(i)), parallel, arena);
+    }
   }
-  return bytes;
+  head_ = PackMatrix(weights.head(), parallel, arena);
 }
 
 Result<std::shared_ptr<const PackedAdapter>> PackedAdapter::Pack(const LoraWeights& adapter,
@@ -137,66 +159,77 @@ Result<std::shared_ptr<const PackedAdapter>> PackedAdapter::Pack(const LoraWeigh
   auto packed = std::make_shared<PackedAdapter>();
   packed->rank_ = shape.rank;
   packed->scale_ = shape.alpha / static_cast<float>(shape.rank);
-  packed->products_.reserve(shape.layers * kBlockProducts);
-  for (size_t layer = 0; layer < shape.layers; ++layer) {
-    for (size_t i = 0; i < kBlockProducts; ++i) {
-      packed->products_.push_back(
-          packed->PackProduct(adapter, layer, static_cast<BlockProduct>(i)));
-    }
-  }
+  PackedArena measured(nullptr);
+  packed->PackInto(adapter, measured);
+  packed->memory_ = AllocateStreamedFloats(measured.used());
+  packed->bytes_ = measured.used() * sizeof(float);
+  PackedArena arena(packed->memory_.get());
+  packed->PackInto(adapter, arena);
   return std::shared_ptr<const PackedAdapter>(std::move(packed));
 }
 
+void PackedAdapter::PackInto(const LoraWeights& adapter, PackedArena& arena) {
+  products_.clear();
+  for (size_t layer = 0; layer < adapter.shape.layers; ++layer) {
+    for (size_t i = 0; i < kBlockProducts; ++i) {
+      products_.push_back(PackProduct(adapter, layer, static_cast<BlockProduct>(i), arena));
+    }
+  }
+}
+
 PackedAdapter::Product PackedAdapter::PackProduct(const LoraWeights& adapter, size_t layer_index,
-                                                  BlockProduct block_product) {
+                                                  BlockProduct block_product, PackedArena& arena) {
   const LoraShape& shape = adapter.shape;
   const auto layer = static_cast<uint32_t>(layer_index);
   const size_t rank = shape.rank;
+  const std::span<const LoraModule> modules = ModulesOf(block_product);
+  const auto is_enabled = [&](LoraModule module) {
+    return shape.enabled[static_cast<size_t>(module)];
+  };
+  const auto enabled =
+      static_cast<size_t>(std::count_if(modules.begin(), modules.end(), is_enabled));
   Product product;
-  size_t modules = 0;
-  size_t in = 0;
-  size_t numbers = 0;  // of b, pieces rounded up to whole steps of columns
-  for (const LoraModule module : ModulesOf(block_product)) {
-    const auto m = static_cast<size_t>(module);
-    if (!shape.enabled[m]) continue;
-    ++modules;
-    in = shape.in[m];
-    numbers += (shape.out[m] / kPanelColumns + 2) * kPanelColumns * rank;
-  }
-  if (modules == 0) return product;
-  product.a = PackedMatrix(modules * rank, in, WeightForm::kFloats);
-  product.b = AllocateFloats(numbers);
-  float* b = product.b.get();
+  if (enabled == 0) return product;
+  const size_t in = shape.in[static_cast<size_t>(modules[0])];
+  constexpr WeightForm kForm = WeightForm::kFloats;
+  float* const a = arena.Next(PackedMatrix::Floats(enabled * rank, in, kForm));
+  if (a != nullptr) product.a = PackedMatrix(enabled * rank, in, kForm, a);
   size_t low = 0;     // of this module
   size_t column = 0;  // of Y
-  for (const LoraModule module : ModulesOf(block_product)) {
-    const auto m = static_cast<size_t>(module);
-    const size_t begin = column;
-    column += shape.out[m];
-    if (!shape.enabled[m]) continue;
-    const float* const a = adapter.values.data() + shape.OffsetA(layer, module);
-    for (size_t r = 0; r < rank; ++r) {
-      product.a.WriteFloats(low + r, std::span(a + r * in, in));
-    }
-    const float* const from = adapter.values.data() + shape.OffsetB(layer, module);
-    for (size_t at = begin; at < column;) {
-      const size_t end = std::min(column, (at / kPanelColumns + 1) * kPanelColumns);
-      const size_t columns = end - at;
-      const size_t width = (columns + kColumnStep - 1) / kColumnStep * kColumnStep;
-      product.pieces.push_back(
-          {at, low, {WeightForm::kFloats, columns, rank, reinterpret_cast<const uint8_t*>(b)}});
-      for (size_t r = 0; r < rank; ++r) {
-        for (size_t c = 0; c < width; ++c) {
-          b[r * width + c] = c < columns ? from[(at - begin + c) * rank + r] : 0;
-        }
+  for (const LoraModule module : modules) {
+    const size_t out = shape.out[static_cast<size_t>(module)];
+    if (is_enabled(module)) {
+      for (size_t r = 0; r < rank && a != nullptr; ++r) {
+        const float* const row = adapter.values.data() + shape.OffsetA(layer, module) + r * in;
+        product.a.WriteFloats(low + r, std::span(row, in));
       }
-      b += width * rank;
-      at = end;
+      PackPieces(adapter.values.data() + shape.OffsetB(layer, module), {column, low}, out, rank,
+                 arena, product.pieces);
+      low += rank;
     }
-    low += rank;
+    column += out;
   }
-  bytes_ += product.a.bytes() + static_cast<size_t>(b - product.b.get()) * sizeof(float);
   return product;
+}
+
+// B [out, rank], whose first row adds to this column.
+void PackedAdapter::PackPieces(const float* b, Piece begin, size_t out, size_t rank,
+                               PackedArena& arena, std::vector<Piece>& pieces) {
+  for (size_t row = 0; row < out;) {
+    Piece piece = begin;
+    piece.column += row;
+    const size_t columns = std::min(out - row, kPanelColumns - piece.column % kPanelColumns);
+    const size_t width = (columns + kColumnStep - 1) / kColumnStep * kColumnStep;
+    float* const to = arena.Next(width * rank);
+    for (size_t r = 0; r < rank && to != nullptr; ++r) {
+      for (size_t c = 0; c < width; ++c) {
+        to[r * width + c] = c < columns ? b[(row + c) * rank + r] : 0;
+      }
+    }
+    piece.b = {WeightForm::kFloats, columns, rank, reinterpret_cast<const uint8_t*>(to)};
+    pieces.push_back(piece);
+    row += columns;
+  }
 }
 
 }  // namespace nudge

@@ -14,6 +14,7 @@
 
 #include "stages/model/engine/products.h"
 #include "stages/model/trainer/frozen_weights.h"
+#include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/parallel.h"
 #include "stages/result.h"
@@ -24,6 +25,8 @@ namespace nudge {
 // by side.
 enum class BlockProduct : uint8_t { kQueryKeyValue, kOutput, kGateUp, kDown };
 inline constexpr size_t kBlockProducts = 4;
+
+class PackedArena;
 
 class PackedModel {
  public:
@@ -40,12 +43,15 @@ class PackedModel {
     return layers_[layer][static_cast<size_t>(product)];
   }
   const PackedMatrix& head() const { return head_; }  // [vocabulary, hidden]
-  size_t bytes() const;                               // of the matrices
+  size_t bytes() const { return bytes_; }             // of the matrices
 
  private:
   using Layer = std::array<PackedMatrix, kBlockProducts>;
+  void PackInto(const FrozenWeights& weights, const ParallelFor& parallel, PackedArena& arena);
 
   std::shared_ptr<const FrozenWeights> weights_;
+  size_t bytes_ = 0;
+  AlignedFloats memory_;  // of all matrices, in the order in which a pass reads them
   std::vector<Layer> layers_;
   PackedMatrix head_;
 };
@@ -58,16 +64,16 @@ class PackedAdapter {
   static Result<std::shared_ptr<const PackedAdapter>> Pack(const LoraWeights& adapter,
                                                            const FrozenWeights& weights);
 
-  // Columns [column, column + b.out) of Y, from numbers [low, low + b.in) of A x.
+  // Columns [column, column + b.out) of Y, from numbers [low, low + b.in) of A x. In memory the
+  // pieces of a module follow each other.
   struct Piece {
     size_t column;
     size_t low;
-    Panels b;
+    Panels b = {};
   };
   struct Product {
     PackedMatrix a;             // [enabled modules x rank, in]; none: no module is enabled
     std::vector<Piece> pieces;  // ascending columns; none crosses a panel of W
-    AlignedFloats b;            // the pieces' memory, one after the other
 
     size_t low() const { return a.out(); }  // numbers of A x
   };
@@ -80,11 +86,16 @@ class PackedAdapter {
   size_t bytes() const { return bytes_; }
 
  private:
-  Product PackProduct(const LoraWeights& adapter, size_t layer, BlockProduct product);
+  void PackInto(const LoraWeights& adapter, PackedArena& arena);
+  static Product PackProduct(const LoraWeights& adapter, size_t layer, BlockProduct product,
+                             PackedArena& arena);
+  static void PackPieces(const float* b, Piece begin, size_t out, size_t rank, PackedArena& arena,
+                         std::vector<Piece>& pieces);
 
   uint32_t rank_ = 0;
   float scale_ = 0;
   size_t bytes_ = 0;
+  AlignedFloats memory_;
   std::vector<Product> products_;
 };
 

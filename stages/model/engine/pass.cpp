@@ -209,9 +209,17 @@ void EnginePass::AddPieces(size_t layer, BlockProduct product, size_t first_pane
   const size_t stride = kModulesOfAProduct * limits_.rank_max;
   for (const Group& group : groups_) {
     if (group.adapter == nullptr) continue;
-    for (const PackedAdapter::Piece& piece : group.adapter->Of(layer, product).pieces) {
+    const auto& pieces = group.adapter->Of(layer, product).pieces;
+    for (size_t i = 0; i < pieces.size();) {
+      const PackedAdapter::Piece& piece = pieces[i];
+      Panels b = piece.b;
+      for (++i; i < pieces.size() && b.out % kPanelColumns == 0 && pieces[i].low == piece.low &&
+                pieces[i].column < end && piece.column >= begin;
+           ++i) {
+        b.out += pieces[i].b.out;  // whole panels so far: one after the other
+      }
       if (piece.column < begin || piece.column >= end) continue;
-      MultiplyPanels(piece.b, 0, 1,
+      MultiplyPanels(b, 0, b.count(),
                      {group.count, low_.get() + group.first * stride + piece.low, stride,
                       y + group.first * y_stride + piece.column, y_stride, ProductMode::kAdd});
     }

@@ -46,8 +46,9 @@ constexpr UnitLayout LayoutOf(WeightForm form) {
 float FloatOfHalf(uint16_t half);
 
 // Memory that a call works in, of the calling thread.
-inline constexpr size_t kSumRows = 252;      // whole tiles of every path
-inline constexpr size_t kWidenedRows = 768;  // k; a multiple of every unit
+inline constexpr size_t kSumRows = 252;  // whole tiles of every path
+inline constexpr size_t kWidenedRows =
+    128;  // k; a multiple of every unit: what a first cache holds
 struct ProductScratch {
   float* sums;     // [kSumRows, kPanelColumns]
   float* widened;  // [kWidenedRows, kPanelColumns]

@@ -231,19 +231,33 @@ class PanelChunk {
   // The chunk as floats, [numbers, width].
   template <class Form>
   void Widen(float* to) const {
-    constexpr UnitLayout kUnit = LayoutOf(Form::kForm);
-    for (size_t column = 0; column < width_; column += Set::kLanes) {
-      const uint8_t* unit = panel_;
-      for (size_t k = 0; k < numbers_; k += kUnit.numbers, unit += width_ * kUnit.column_bytes) {
-        Form::template Unit<1>(
-            unit, {panel_, width_, column},
-            [&](size_t step, const typename Set::Floats(&w)[1])
-                NUDGE_INLINE_LAMBDA { Set::Store(w[0], to + (k + step) * width_ + column); });
+    for (size_t column = 0; column < width_;) {
+      const bool wide = width_ - column >= Set::kVectors * Set::kLanes;
+      if (wide) {
+        WidenColumns<Form, Set::kVectors>(column, to);
+      } else {
+        WidenColumns<Form, 1>(column, to);
       }
+      column += (wide ? Set::kVectors : 1) * Set::kLanes;
     }
   }
 
  private:
+  template <class Form, size_t kVectors>
+  void WidenColumns(size_t column, float* to) const {
+    constexpr UnitLayout kUnit = LayoutOf(Form::kForm);
+    const uint8_t* unit = panel_;
+    for (size_t k = 0; k < numbers_; k += kUnit.numbers, unit += width_ * kUnit.column_bytes) {
+      Form::template Unit<kVectors>(
+          unit, {panel_, width_, column},
+          [&](size_t step, const typename Set::Floats(&w)[kVectors]) NUDGE_INLINE_LAMBDA {
+            Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
+              Set::Store(w[v], to + (k + step) * width_ + column + v * Set::kLanes);
+            });
+          });
+    }
+  }
+
   template <class Form, size_t kMostRows, size_t kVectors>
   void RunTile(size_t column, size_t first, size_t count) const {
     Unroll<kMostRows>([&](auto less) NUDGE_INLINE_LAMBDA {

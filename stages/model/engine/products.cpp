@@ -7,12 +7,14 @@
 #include <cstring>
 
 #include "stages/model/engine/product_kernels.h"
+#include "stages/model/trainer/gemm.h"
 #include "stages/result.h"
 
 namespace nudge {
 
 namespace {
 
+constexpr size_t kLineBytes = 64;
 constexpr size_t kQ4BlockBytes = 4 + kBlockNumbers / 2;  // of a GGUF: d, m, 16 bytes of numbers
 constexpr size_t kQ8BlockBytes = 2 + kBlockNumbers;      // d, 32 bytes
 
@@ -84,14 +86,16 @@ float FloatOfHalf(uint16_t half) {
   return std::bit_cast<float>(sign | (biased << 23) | (fraction << 13));
 }
 
-PackedMatrix::PackedMatrix(size_t out, size_t in, WeightForm form)
-    : out_(out), in_(in), form_(form) {
-  ENSURE(out > 0 && CanHave(form, in));
+size_t PackedMatrix::Floats(size_t out, size_t in, WeightForm form) {
   const UnitLayout unit = LayoutOf(form);
-  bytes_ = in / unit.numbers * RoundUp(out, kColumnStep) * unit.column_bytes;
-  const size_t floats = (bytes_ + sizeof(float) - 1) / sizeof(float);
-  data_ = AllocateFloats(floats);
-  std::fill_n(data_.get(), floats, 0.0f);
+  const size_t bytes = in / unit.numbers * RoundUp(out, kColumnStep) * unit.column_bytes;
+  return RoundUp(bytes, kLineBytes) / sizeof(float);
+}
+
+PackedMatrix::PackedMatrix(size_t out, size_t in, WeightForm form, float* memory)
+    : out_(out), in_(in), form_(form), data_(reinterpret_cast<uint8_t*>(memory)) {
+  ENSURE(out > 0 && CanHave(form, in));
+  std::fill_n(memory, Floats(out, in, form), 0.0f);
 }
 
 bool PackedMatrix::CanHave(WeightForm form, size_t in) {
@@ -115,8 +119,7 @@ uint8_t* PackedMatrix::UnitAt(size_t row, size_t unit, size_t* width, size_t* co
   const size_t begin = row / kPanelColumns * kPanelColumns;
   *width = std::min(RoundUp(out_ - begin, kColumnStep), kPanelColumns);
   *column = row - begin;
-  return reinterpret_cast<uint8_t*>(data_.get()) +
-         (in_ / layout.numbers * begin + unit * *width) * layout.column_bytes;
+  return data_ + (in_ / layout.numbers * begin + unit * *width) * layout.column_bytes;
 }
 
 void PackedMatrix::WriteFloats(size_t row, std::span<const float> values) {

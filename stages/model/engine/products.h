@@ -14,7 +14,6 @@
 #include <span>
 #include <string_view>
 
-#include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/parallel.h"
 
 namespace nudge {
@@ -32,8 +31,10 @@ enum class WeightForm : uint8_t {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // All zeros. Requires an `in` that the form can have.
-  PackedMatrix(size_t out, size_t in, WeightForm form);
+  // All zeros, in `memory` of Floats(out, in, form) on a cache line's boundary, which outlives the
+  // matrix. Requires an `in` that the form can have.
+  PackedMatrix(size_t out, size_t in, WeightForm form, float* memory);
+  static size_t Floats(size_t out, size_t in, WeightForm form);  // a multiple of a cache line's
 
   // Whether rows of `in` numbers can have this form.
   static bool CanHave(WeightForm form, size_t in);
@@ -47,8 +48,7 @@ class PackedMatrix {
   size_t out() const { return out_; }
   size_t in() const { return in_; }
   WeightForm form() const { return form_; }
-  size_t bytes() const { return bytes_; }
-  const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(data_.get()); }
+  const uint8_t* data() const { return data_; }
 
  private:
   uint8_t* UnitAt(size_t row, size_t unit, size_t* width, size_t* column);
@@ -56,8 +56,7 @@ class PackedMatrix {
   size_t out_ = 0;
   size_t in_ = 0;
   WeightForm form_ = WeightForm::kFloats;
-  size_t bytes_ = 0;
-  AlignedFloats data_;
+  uint8_t* data_ = nullptr;
 };
 
 inline constexpr size_t kPanelColumns = 64;
