@@ -1,22 +1,23 @@
-// `nudge bench answers`: prompts read and tokens drawn by the answer engine, beside llama.cpp on
-// the same file in turns.
+// `nudge bench answers`: prompts read and tokens drawn by the answer engine, beside llama.cpp as it
+// serves, on the same file in turns.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "pipeline/bench/bench.h"
 #include "pipeline/bench/bench_pool.h"
 #include "pipeline/bench/bench_tools.h"
-#include "pipeline/bench/llama_bench.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
 #include "stages/exit_code.h"
 #include "stages/hash.h"
 #include "stages/model/engine/pass.h"
+#include "stages/model/serve/language_model.h"
 
 namespace nudge {
 namespace {
@@ -24,6 +25,22 @@ namespace {
 constexpr int kRepeats = 3;          // the median counts
 constexpr size_t kDrawnTokens = 16;  // of each sequence
 constexpr size_t kPoolBytes = size_t{4} << 30;
+
+std::vector<int32_t> RandomText(size_t tokens, size_t vocabulary) {
+  std::vector<int32_t> text(tokens);
+  for (size_t i = 0; i < tokens; ++i) text[i] = static_cast<int32_t>(RandomAt(1, i) % vocabulary);
+  return text;
+}
+
+// On one thread of the processor's time, which others that use the machine disturb less than the
+// clock; threads that wait for each other spin, so with several the clock's.
+template <class Body>
+double TimeMs(bool is_one_thread, Body&& body) {
+  if (!is_one_thread) return MsOf(body);
+  const double before = CpuSeconds();
+  body();
+  return 1000 * (CpuSeconds() - before);
+}
 
 // One model, its adapters, and the pass over it.
 class Engine {
@@ -45,20 +62,22 @@ class Engine {
   const PackedModel& model() const { return *model_; }
 
   // A prompt from its first token to the logits of its last.
-  double PromptMs(size_t tokens, const ParallelFor& parallel) {
+  double PromptMs(size_t tokens, Pool& pool) {
     KeySequence sequence(*pool_);
-    return MsOf([&] { Read(sequence, tokens, parallel); });
+    const ParallelFor parallel = pool.For();
+    return TimeMs(pool.threads() == 1, [&] { Read(sequence, tokens, parallel); });
   }
 
   // kDrawnTokens of each of so many sequences, one after the other behind `depth` tokens.
-  double DrawnMs(size_t depth, size_t sequences, bool adapted, const ParallelFor& parallel) {
+  double DrawnMs(size_t depth, size_t sequences, bool adapted, Pool& pool) {
+    const ParallelFor parallel = pool.For();
     std::vector<KeySequence> texts;
     for (size_t i = 0; i < sequences; ++i) {
       texts.emplace_back(*pool_);
       Read(texts.back(), depth, parallel);
     }
     const int32_t token = 1;
-    return MsOf([&] {
+    return TimeMs(pool.threads() == 1, [&] {
       for (size_t t = 0; t < kDrawnTokens; ++t) {
         std::vector<EngineRows> batch;
         for (size_t i = 0; i < sequences; ++i) {
@@ -84,10 +103,7 @@ class Engine {
   }
 
   void Read(KeySequence& sequence, size_t tokens, const ParallelFor& parallel) {
-    std::vector<int32_t> text(tokens);
-    for (size_t i = 0; i < tokens; ++i) {
-      text[i] = static_cast<int32_t>(RandomAt(1, i) % weights_->shape().vocabulary);
-    }
+    const std::vector<int32_t> text = RandomText(tokens, weights_->shape().vocabulary);
     const size_t most = pass_->limits().rows_max;
     for (size_t begin = 0; begin < tokens; begin += most) {
       const size_t count = std::min(most, tokens - begin);
@@ -110,23 +126,84 @@ class Engine {
   std::vector<float> logits_;
 };
 
-// A row of the table: the engine's and llama.cpp's medians, measured in turns.
-template <class Measure>
-void PrintRow(const char* what, size_t tokens, Measure&& engine_ms, const LlamaBench* beside,
-              const LlamaBenchTask& task) {
-  std::vector<double> ours, theirs;
+// llama.cpp on the same file, as nudge has it: flash attention off, one sequence at a time.
+class Served {
+ public:
+  Served(const std::string& file, int threads, size_t tokens_max)
+      : is_one_thread_(threads == 1),
+        model_(file, {.threads_per_slot = static_cast<uint32_t>(threads),
+                      .window_tokens = static_cast<uint32_t>(tokens_max + kDrawnTokens + 1)}) {}
+
+  // A prompt and the first token behind it, which the prompt's last logits give.
+  double PromptMs(size_t tokens) {
+    return TimeMs(is_one_thread_, [&] { Draw(tokens, 1); });
+  }
+
+  // A token behind so many, in the mean of those that were drawn.
+  double TokenMs(size_t depth) {
+    uint32_t drawn = 0;
+    const double all_ms = TimeMs(is_one_thread_, [&] { drawn = Draw(depth, kDrawnTokens + 1); });
+    if (drawn < 2) throw StartError("llama.cpp ended its answer at once");
+    return (all_ms - PromptMs(depth)) / (drawn - 1);
+  }
+
+ private:
+  uint32_t Draw(size_t depth, uint32_t tokens) {
+    const auto drawn = model_.Generate(0, RandomText(depth, model_.vocabulary()), nullptr,
+                                       {.temperature = 1, .max_tokens = tokens, .seed = 1});
+    if (!drawn.ok()) throw StartError(drawn.error().message);
+    return static_cast<uint32_t>(drawn->tokens.size());
+  }
+
+  const bool is_one_thread_;
+  LanguageModel model_;
+};
+
+// A row of the table, tokens a second: medians of both, measured in turns.
+template <class OursMs, class TheirsMs>
+void PrintRow(const std::string& what, OursMs&& ours_ms, TheirsMs&& theirs_ms) {
+  std::vector<double> ours, theirs;  // ms a token
   for (int i = 0; i < kRepeats; ++i) {
-    ours.push_back(engine_ms());
-    if (beside != nullptr) theirs.push_back(beside->Run(task).plain_ms);
+    ours.push_back(ours_ms());
+    theirs.push_back(theirs_ms());
   }
-  const double rate = 1000 * static_cast<double>(tokens) / Median(ours);
-  std::printf("  %-52s %8.0f", what, rate);
-  if (beside != nullptr) {
-    const size_t of_task = task.prompt_tokens + task.drawn_tokens;
-    const double other = 1000 * static_cast<double>(of_task) / Median(theirs);
-    std::printf(" %10.0f %8.2f", other, rate / other);
+  std::printf("  %-48s %8.0f %10.0f %8.2f\n", what.c_str(), 1000 / Median(ours),
+              1000 / Median(theirs), Median(theirs) / Median(ours));
+}
+
+void PrintTable(Engine& engine, const std::string& file, const BenchAnswersArguments& arguments,
+                int threads) {
+  Pool pool(threads);
+  const size_t longest =
+      std::max(*std::max_element(arguments.prompts.begin(), arguments.prompts.end()),
+               *std::max_element(arguments.depths.begin(), arguments.depths.end()));
+  Served served(file, threads, longest);
+  const std::string title =
+      std::to_string(threads) +
+      (threads == 1 ? " thread, tokens a second of its time" : " threads, tokens/s");
+  std::printf("  %-48s %8s %10s %8s\n", title.c_str(), "engine", "llama.cpp", "ratio");
+  for (const size_t tokens : arguments.prompts) {
+    if (stop_requested) return;
+    const auto count = static_cast<double>(tokens);
+    PrintRow(
+        "prompt of " + std::to_string(tokens) + " tokens",
+        [&] { return engine.PromptMs(tokens, pool) / count; },
+        [&] { return served.PromptMs(tokens) / count; });
   }
-  std::printf("\n");
+  const std::string many = std::to_string(arguments.sequences) + " sequences, an adapter each";
+  for (const auto& [what, sequences, adapted] :
+       {std::tuple<std::string, size_t, bool>{"1 sequence", 1, false},
+        {"1 sequence with an adapter", 1, true},
+        {many, arguments.sequences, true}}) {
+    for (const size_t depth : arguments.depths) {
+      if (stop_requested) return;
+      const auto count = static_cast<double>(sequences * kDrawnTokens);
+      PrintRow(
+          what + " behind " + std::to_string(depth) + " tokens",
+          [&] { return engine.DrawnMs(depth, sequences, adapted, pool) / count; },
+          [&] { return served.TokenMs(depth); });
+    }
+  }
 }
 
 }  // namespace
@@ -135,50 +212,17 @@ int BenchAnswers(const BenchAnswersArguments& arguments) {
   const Config config = ReadConfig(arguments.config_path);
   RequireInputs(config);
   const std::string& file = config.model.local.language_model;
-  std::optional<LlamaBench> beside;
-  if (!arguments.beside.empty()) beside.emplace(arguments.beside, file);
-  const LlamaBench* const other = beside ? &*beside : nullptr;
   Engine engine(config, arguments);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  std::printf("answers: %s, %.0f MB packed, %.*s products, adapters of rank %u\n", file.c_str(),
-              static_cast<double>(engine.model().bytes()) / 1e6,
-              static_cast<int>(Name(FastestPath()).size()), Name(FastestPath()).data(),
-              config.model.local.learner.rank);
-  if (other != nullptr) {
-    std::printf(
-        "  llama.cpp on the same file, flash attention off, in turns; for several sequences, what "
-        "it gives one\n");
-  }
+  std::printf(
+      "answers: %s, %.0f MB packed, %s products, adapters of rank %u; medians of %d\n"
+      "  beside llama.cpp as it serves the same file, flash attention off, in turns; for several\n"
+      "  sequences what it gives one without an adapter, since it answers one by one\n",
+      file.c_str(), static_cast<double>(engine.model().bytes()) / 1e6,
+      std::string(Name(FastestPath())).c_str(), config.model.local.learner.rank, kRepeats);
   for (const int threads : arguments.threads) {
-    Pool pool(threads);
-    const ParallelFor parallel = pool.For();
-    std::printf("  %-52s %8s", threads == 1 ? "1 thread, tokens/s" : "", "engine");
-    std::printf(other != nullptr ? " %10s %8s\n" : "\n", "llama.cpp", "ratio");
-    LlamaBenchTask task{.model = file, .threads = static_cast<uint32_t>(threads)};
-    char what[80];
-    for (const size_t tokens : arguments.prompts) {
-      if (stop_requested) return kExitInterrupted;
-      std::snprintf(what, sizeof what, "prompt of %zu tokens", tokens);
-      task.prompt_tokens = tokens;
-      PrintRow(
-          what, tokens, [&] { return engine.PromptMs(tokens, parallel); }, other, task);
-    }
-    task.prompt_tokens = 0;
-    task.drawn_tokens = kDrawnTokens;
-    for (const auto& [sequences, adapted] :
-         {std::pair<size_t, bool>{1, false}, {1, true}, {arguments.sequences, true}}) {
-      for (const size_t depth : arguments.depths) {
-        if (stop_requested) return kExitInterrupted;
-        std::snprintf(what, sizeof what, "%zu sequence%s%s behind %zu tokens", sequences,
-                      sequences == 1 ? "" : "s",
-                      adapted ? (sequences == 1 ? " with an adapter" : ", an adapter each") : "",
-                      depth);
-        task.depth_tokens = depth;
-        PrintRow(
-            what, sequences * kDrawnTokens,
-            [&] { return engine.DrawnMs(depth, sequences, adapted, parallel); }, other, task);
-      }
-    }
+    PrintTable(engine, file, arguments, threads);
+    if (stop_requested) return kExitInterrupted;
   }
   return kExitDone;
 }

@@ -25,6 +25,8 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
+  int threads() const { return 1 + static_cast<int>(threads_.size()); }
+
   void Run(int parts, const std::function<void(int)>& body) {
     if (threads_.empty()) {
       for (int part = 0; part < parts; ++part) body(part);

@@ -273,7 +273,6 @@ void AddBenchAnswers(CLI::App& bench, int& exit_code) {
   command->add_option("--threads", arguments->threads, "one table each")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
-  command->add_option("--beside", arguments->beside, "llama.cpp's llama-bench, to compare with");
   command->callback([arguments, &exit_code] { exit_code = nudge::BenchAnswers(*arguments); });
 }
 
