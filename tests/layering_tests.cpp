@@ -25,6 +25,7 @@ const std::vector<Layer> kLayers = {
     {"stages/model/trainer", {"stages"}},
     {"stages/model/adapters", {"stages", "stages/model/trainer"}},
     {"stages/model/learn", {"stages", "stages/model/trainer", "stages/model/adapters"}},
+    {"stages/model/engine", {"stages", "stages/model/trainer"}},
     {"stages/model/serve", {"stages"}},
     {"stages/model",
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/learn",

@@ -6,6 +6,7 @@
 #include <gguf.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -220,6 +222,24 @@ inline double RelativeL2(const std::vector<float>& a, const std::vector<double>&
     size += b[i] * b[i];
   }
   return std::sqrt(difference / size);
+}
+
+// KL(softmax(base) || softmax(logits)) in nats, in double.
+inline double KlOf(std::span<const float> base, std::span<const float> logits) {
+  const auto log_sum = [](std::span<const float> row) {
+    const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
+    double sum = 0;
+    for (const float x : row) sum += std::exp(static_cast<double>(x) - largest);
+    return largest + std::log(sum);
+  };
+  const double base_sum = log_sum(base);
+  const double sum = log_sum(logits);
+  double kl = 0;
+  for (size_t i = 0; i < base.size(); ++i) {
+    const double log_p = static_cast<double>(base[i]) - base_sum;
+    kl += std::exp(log_p) * (log_p - (static_cast<double>(logits[i]) - sum));
+  }
+  return kl;
 }
 
 inline std::vector<int32_t> RandomTokens(size_t count, size_t vocabulary, uint64_t seed) {

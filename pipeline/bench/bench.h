@@ -61,4 +61,14 @@ struct BenchTrainArguments {
 };
 int BenchTrain(const BenchTrainArguments& arguments);
 
+// The answer engine on the configured language model's file, beside llama.cpp as it serves it.
+struct BenchAnswersArguments {
+  std::string config_path;
+  std::vector<size_t> prompts = {105, 300, 900};  // tokens
+  std::vector<size_t> depths = {100, 500};        // tokens before those that are drawn
+  size_t sequences = 16;                          // at a time, an adapter each
+  std::vector<int> threads = {1, 2};
+};
+int BenchAnswers(const BenchAnswersArguments& arguments);
+
 }  // namespace nudge

@@ -1,17 +1,16 @@
 // `nudge bench train`: a gradient step beside the matrix products that it cannot do without, where
 // its time goes, and what a feedback costs the one who gives it.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <optional>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "pipeline/bench/bench.h"
+#include "pipeline/bench/bench_pool.h"
 #include "pipeline/bench/bench_serve.h"
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/bench/llama_bench.h"
@@ -32,61 +31,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kRepeats = 3;  // the median counts
 constexpr size_t kCompletion = 32;
-
-// Threads that wait for parts: a ParallelFor without the cost of starting any.
-class Pool {
- public:
-  explicit Pool(int threads) {
-    for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { Work(); });
-  }
-  ~Pool() {
-    stopping_ = true;
-    Announce();
-  }
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
-
-  void Run(int parts, const std::function<void(int)>& body) {
-    if (threads_.empty()) {
-      for (int part = 0; part < parts; ++part) body(part);
-      return;
-    }
-    body_ = &body;
-    parts_ = parts;
-    next_ = 0;
-    idle_ = 0;
-    Announce();
-    Take();
-    while (idle_.load() < static_cast<int>(threads_.size())) std::this_thread::yield();
-  }
-
- private:
-  void Announce() {
-    ++round_;
-    round_.notify_all();
-  }
-  void Take() {
-    for (int part = next_++; part < parts_; part = next_++) (*body_)(part);
-  }
-  void Work() {
-    for (uint64_t seen = 0;;) {
-      for (int spin = 0; spin < 20'000 && round_.load() == seen; ++spin) __builtin_ia32_pause();
-      round_.wait(seen);
-      seen = round_.load();
-      if (stopping_) return;
-      Take();
-      ++idle_;
-    }
-  }
-
-  std::atomic<uint64_t> round_{0};
-  std::atomic<bool> stopping_{false};
-  const std::function<void(int)>* body_ = nullptr;
-  int parts_ = 0;
-  std::atomic<int> next_{0};
-  std::atomic<int> idle_{0};
-  std::vector<std::jthread> threads_;
-};
 
 // Of several runs: by the clock, and of the processor, which others that use the machine disturb
 // less. Threads that wait for a part spin, so idle ones are in the second.
@@ -305,9 +249,7 @@ int BenchTrain(const BenchTrainArguments& arguments) {
     for (const int threads : arguments.threads) {
       if (stop_requested) return kExitInterrupted;
       Pool pool(threads);
-      const ParallelFor parallel = [&](int parts, const std::function<void(int)>& body) {
-        pool.Run(parts, body);
-      };
+      const ParallelFor parallel = pool.For();
       Products products(weights, tokens);
       // In turns, so that what else the machine does falls on both.
       Times step_times, limit_times;

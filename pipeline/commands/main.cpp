@@ -275,6 +275,25 @@ void AddBenchTrain(CLI::App& bench, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::BenchTrain(*arguments); });
 }
 
+void AddBenchAnswers(CLI::App& bench, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::BenchAnswersArguments>();
+  auto* command =
+      bench.add_subcommand("answers", "prompts read and tokens drawn by nudge's engine");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->add_option("--prompts", arguments->prompts, "tokens, one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 17));
+  command->add_option("--depths", arguments->depths, "tokens before those drawn, one row each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 17));
+  command->add_option("--sequences", arguments->sequences, "at a time, an adapter each")
+      ->check(CLI::Range(1, 256));
+  command->add_option("--threads", arguments->threads, "one table each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  command->callback([arguments, &exit_code] { exit_code = nudge::BenchAnswers(*arguments); });
+}
+
 int Run(int argc, char** argv) {
   CLI::App app{"nudge: answers that learn from feedback while they are served"};
   app.require_subcommand(1);
@@ -300,6 +319,7 @@ int Run(int argc, char** argv) {
   AddBenchKafka(bench, exit_code);
   AddBenchLog(bench, exit_code);
   AddBenchTrain(bench, exit_code);
+  AddBenchAnswers(bench, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -23,6 +23,9 @@ struct BaseForm {
   bool operator==(const BaseForm&) const = default;
 };
 
+// What the answer engine knows how to read as it is stored; everything else it has as floats.
+enum class StoredNumbers : uint8_t { kOther, kBf16, kQ4_1, kQ8_0 };
+
 // Consecutive rows of a matrix as they lie in a file, each of whole blocks.
 struct FileRows {
   using Widen = void (*)(const void* from, float* to, int64_t count);  // count: of whole blocks
@@ -33,6 +36,7 @@ struct FileRows {
   size_t block = 1;  // numbers
   size_t block_bytes = 0;
   Widen widen = nullptr;
+  StoredNumbers numbers = StoredNumbers::kOther;
 };
 
 class FrozenMatrix {
@@ -46,7 +50,8 @@ class FrozenMatrix {
 
   size_t out() const { return out_; }
   size_t in() const { return in_; }
-  size_t bytes() const;  // in memory of its own
+  size_t bytes() const;                                     // in memory of its own
+  std::span<const FileRows> file() const { return file_; }  // empty: W lies in memory
 
   // Row `row`, [in], as the products see it.
   void Row(size_t row, float* to) const;

@@ -35,6 +35,19 @@ FileRows::Widen WidenOf(ggml_type type) {
   return type == GGML_TYPE_F32 ? CopyFloats : ggml_get_type_traits(type)->to_float;
 }
 
+StoredNumbers StoredAs(ggml_type type) {
+  switch (type) {
+    case GGML_TYPE_BF16:
+      return StoredNumbers::kBf16;
+    case GGML_TYPE_Q4_1:
+      return StoredNumbers::kQ4_1;
+    case GGML_TYPE_Q8_0:
+      return StoredNumbers::kQ8_0;
+    default:
+      return StoredNumbers::kOther;
+  }
+}
+
 // The whole file, for reading; null where it cannot be mapped.
 std::shared_ptr<const void> MapFile(const std::filesystem::path& path, size_t bytes) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -379,7 +392,8 @@ class LlamaReader {
             .row_bytes = RowBytes(id),
             .block = static_cast<size_t>(ggml_blck_size(type)),
             .block_bytes = ggml_type_size(type),
-            .widen = WidenOf(type)};
+            .widen = WidenOf(type),
+            .numbers = StoredAs(type)};
   }
 
   // Calls visit(row, numbers) for each row of a tensor that CheckTensor has seen. How many.

@@ -57,6 +57,9 @@ using AlignedFloats = std::unique_ptr<float[], FreeAligned>;
 using AlignedBf16 = std::unique_ptr<uint16_t[], FreeAligned>;
 AlignedFloats AllocateFloats(size_t count);
 AlignedBf16 AllocateBf16(size_t count);
+// On pages of two megabytes where the system has them: of what is read from end to end for every
+// token, so that neither translating addresses nor a page's end stops the processor's prefetching.
+AlignedFloats AllocateStreamedFloats(size_t count);
 
 // How a product of `rows` x `columns` is cut into parts. The cut depends on the sizes alone.
 class Tiles {

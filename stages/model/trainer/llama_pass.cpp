@@ -1,7 +1,6 @@
 #include "stages/model/trainer/llama_pass.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "stages/model/trainer/attention.h"
@@ -58,7 +57,8 @@ LlamaPass::LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_to
     : weights_(std::move(weights)),
       shape_(weights_->shape()),
       max_rank_(max_rank),
-      bytes_max_(bytes_max) {
+      bytes_max_(bytes_max),
+      rotations_(*weights_, std::min(max_tokens, shape_.context)) {
   const size_t q = shape_.QueryWidth();
   qkv_slices_ = {
       {LoraModule::kQuery, 0}, {LoraModule::kKey, q}, {LoraModule::kValue, q + shape_.KeyWidth()}};
@@ -69,7 +69,6 @@ LlamaPass::LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_to
   // Of fewer rows with more layers kept none needs more than the bound.
   arena_ = AllocateFloats(std::min(bytes_max, Bytes(shape_, max_tokens, max_rank, shape_.layers)) /
                           sizeof(float));
-  FillRotations(std::min(max_tokens, shape_.context));
 }
 
 LlamaPass::Kept LlamaPass::SlotAt(const LlamaShape& shape, size_t rows, uint32_t max_rank,
@@ -125,22 +124,6 @@ size_t LlamaPass::LayersKept(size_t rows) const {
   const size_t least = Bytes(shape_, rows, max_rank_, 1);
   const size_t more = Bytes(shape_, rows, max_rank_, 2) - least;
   return std::min(shape_.layers, 1 + (bytes_max_ - least) / more);
-}
-
-void LlamaPass::FillRotations(size_t positions) {
-  const size_t pairs = shape_.head_dim / 2;
-  cosine_ = AllocateFloats(positions * pairs);
-  sine_ = AllocateFloats(positions * pairs);
-  for (size_t i = 0; i < pairs; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape_.head_dim);
-    const double frequency = std::pow(static_cast<double>(shape_.rope_theta), exponent) /
-                             static_cast<double>(weights_->rope_factors()[i]);
-    for (size_t position = 0; position < positions; ++position) {
-      const double angle = static_cast<double>(position) * frequency;
-      cosine_[position * pairs + i] = static_cast<float>(std::cos(angle));
-      sine_[position * pairs + i] = static_cast<float>(std::sin(angle));
-    }
-  }
 }
 
 void LlamaPass::UseAdapter(const LoraWeights* adapter) {
@@ -308,8 +291,8 @@ HeadView LlamaPass::ViewOf(size_t index, const Kept& kept, const PackedSequence&
           .q = qkv + head * d,
           .k = keys,
           .v = keys + shape_.KeyWidth(),
-          .cosine = cosine_.get(),
-          .sine = sine_.get(),
+          .cosine = rotations_.Cosine(0),
+          .sine = rotations_.Sine(0),
           .pairs = shape_.rotary_pairs,
           .q_norm = layer.query_norm.empty() ? nullptr : layer.query_norm.data(),
           .k_norm = layer.key_norm.empty() ? nullptr : layer.key_norm.data(),

@@ -24,6 +24,7 @@
 #include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/model/trainer/parallel.h"
+#include "stages/model/trainer/rotary_table.h"
 
 namespace nudge {
 
@@ -131,7 +132,6 @@ class LlamaPass {
                   Cutter& cutter);
   static Kept SlotAt(const LlamaShape& shape, size_t rows, uint32_t max_rank, Cutter& cutter);
   size_t FirstKept() const { return shape_.layers - work_.layers_kept; }
-  void FillRotations(size_t positions);
   void UseAdapter(const LoraWeights* adapter);
   Kept KeptOf(size_t layer, bool keep) const;
   float* NextX(size_t layer, bool keep) const;
@@ -183,8 +183,7 @@ class LlamaPass {
 
   const uint32_t max_rank_;
   const size_t bytes_max_;
-  AlignedFloats cosine_;  // [positions, head_dim / 2]
-  AlignedFloats sine_;
+  const RotaryTable rotations_;
   AlignedFloats arena_;
   size_t rows_ = 0;  // of the batch at hand, whose arrays are
   Work work_{};
