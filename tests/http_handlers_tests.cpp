@@ -597,8 +597,8 @@ BOOST_AUTO_TEST_CASE(of_a_page_the_log_has_what_people_read_and_its_digest) {
   BOOST_TEST(document.document_id == "heron");
   BOOST_TEST(document.title == "The Heron");
   BOOST_TEST(document.text == "It weighs 13.6 kg.");
-  BOOST_TEST(document.metadata.at("media_type") == "text/html");
-  BOOST_TEST(document.metadata.at("sha256") == Sha256Hex(page.body));
+  BOOST_TEST(std::get<std::string>(document.metadata.at("media_type")) == "text/html");
+  BOOST_TEST(std::get<std::string>(document.metadata.at("sha256")) == Sha256Hex(page.body));
 
   page.query["title"] = "Given";
   page.headers["x-nudge-event-id"] = "again";
