@@ -46,7 +46,7 @@ const std::vector<Layer> kLayers = {
      {"stages", "stages/model", "connectors", "connectors/log", "connectors/http",
       "pipeline/observe", "pipeline", "pipeline/report", "pipeline/serve"}},
     {"pipeline/bench",
-     {"stages", "stages/model/trainer", "stages/model/learn", "stages/model/serve", "stages/model",
+     {"stages", "stages/model/trainer", "stages/model/engine", "stages/model/learn", "stages/model/serve", "stages/model",
       "connectors", "connectors/log", "connectors/http", "pipeline", "pipeline/serve",
       "pipeline/config"}},
     {"pipeline/simulate",

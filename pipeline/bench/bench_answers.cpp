@@ -6,7 +6,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "pipeline/bench/bench.h"
@@ -190,17 +189,23 @@ void PrintTable(Engine& engine, const std::string& file, const BenchAnswersArgum
         [&] { return engine.PromptMs(tokens, pool) / count; },
         [&] { return served.PromptMs(tokens) / count; });
   }
-  const std::string many = std::to_string(arguments.sequences) + " sequences, an adapter each";
-  for (const auto& [what, sequences, adapted] :
-       {std::tuple<std::string, size_t, bool>{"1 sequence", 1, false},
-        {"1 sequence with an adapter", 1, true},
-        {many, arguments.sequences, true}}) {
+  struct Drawing {
+    std::string what;
+    size_t sequences;
+    bool adapted;
+  };
+  const std::vector<Drawing> drawings = {
+      {"1 sequence", 1, false},
+      {"1 sequence with an adapter", 1, true},
+      {std::to_string(arguments.sequences) + " sequences, an adapter each", arguments.sequences,
+       true}};
+  for (const Drawing& drawing : drawings) {
     for (const size_t depth : arguments.depths) {
       if (stop_requested) return;
-      const auto count = static_cast<double>(sequences * kDrawnTokens);
+      const auto count = static_cast<double>(drawing.sequences * kDrawnTokens);
       PrintRow(
-          what + " behind " + std::to_string(depth) + " tokens",
-          [&] { return engine.DrawnMs(depth, sequences, adapted, pool) / count; },
+          drawing.what + " behind " + std::to_string(depth) + " tokens",
+          [&] { return engine.DrawnMs(depth, drawing.sequences, drawing.adapted, pool) / count; },
           [&] { return served.TokenMs(depth); });
     }
   }

@@ -46,7 +46,7 @@ constexpr UnitLayout LayoutOf(WeightForm form) {
 float FloatOfHalf(uint16_t half);
 
 // Memory that a call works in, of the calling thread.
-inline constexpr size_t kSumRows = 252;  // whole tiles of every path
+inline constexpr size_t kSumRows = 264;  // whole tiles of every path
 inline constexpr size_t kWidenedRows =
     128;  // k; a multiple of every unit: what a first cache holds
 struct ProductScratch {

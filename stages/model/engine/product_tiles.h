@@ -25,8 +25,10 @@ namespace {
 
 // Bytes before a number's place in memory at which it is asked for: some units of a wide panel.
 constexpr size_t kAhead = 5120;
-// Rows up to which weights are not written down before they are multiplied.
-constexpr size_t kDirectRows = 3;
+// Rows up to which weights are multiplied as they come out of their words, without being written
+// down: in tiles as wide as can be, and in half as wide ones with room for more rows.
+constexpr size_t kWideRows = 3;
+constexpr size_t kDirectRows = 8;
 
 template <class Body, size_t... kIndex>
 NUDGE_INLINE void UnrollOver(Body&& body, std::index_sequence<kIndex...>) {
@@ -209,40 +211,37 @@ class PanelChunk {
         rows_(rows),
         sums_(sums) {}
 
-  // Rows in tiles of about equal height.
-  template <class Form, size_t kMostRows>
+  // Rows in tiles of about equal height, at most kMostRows x kMostVectors.
+  template <class Form, size_t kMostRows, size_t kMostVectors>
   void Run() const {
     const size_t tiles = (rows_ + kMostRows - 1) / kMostRows;
-    for (size_t column = 0; column < width_;) {
-      const bool wide = width_ - column >= Set::kVectors * Set::kLanes;
+    ForColumns<kMostVectors>(0, [&](auto vectors, size_t column) {
       for (size_t tile = 0; tile < tiles; ++tile) {
         const size_t first = rows_ * tile / tiles;
         const size_t count = rows_ * (tile + 1) / tiles - first;
-        if (wide) {
-          RunTile<Form, kMostRows, Set::kVectors>(column, first, count);
-        } else {
-          RunTile<Form, kMostRows, 1>(column, first, count);
-        }
+        RunTile<Form, kMostRows, vectors>(column, first, count);
       }
-      column += (wide ? Set::kVectors : 1) * Set::kLanes;
-    }
+    });
   }
 
   // The chunk as floats, [numbers, width].
   template <class Form>
   void Widen(float* to) const {
-    for (size_t column = 0; column < width_;) {
-      const bool wide = width_ - column >= Set::kVectors * Set::kLanes;
-      if (wide) {
-        WidenColumns<Form, Set::kVectors>(column, to);
-      } else {
-        WidenColumns<Form, 1>(column, to);
-      }
-      column += (wide ? Set::kVectors : 1) * Set::kLanes;
-    }
+    ForColumns<Set::kVectors>(
+        0, [&](auto vectors, size_t column) { WidenColumns<Form, vectors>(column, to); });
   }
 
  private:
+  // Calls body(integral_constant<vectors>, column) until the panel is covered.
+  template <size_t kVectors, class Body>
+  void ForColumns(size_t column, const Body& body) const {
+    constexpr size_t kColumns = kVectors * Set::kLanes;
+    for (; width_ - column >= kColumns; column += kColumns) {
+      body(std::integral_constant<size_t, kVectors>(), column);
+    }
+    if constexpr (kVectors > 1) ForColumns<kVectors / 2>(column, body);
+  }
+
   template <class Form, size_t kVectors>
   void WidenColumns(size_t column, float* to) const {
     constexpr UnitLayout kUnit = LayoutOf(Form::kForm);
@@ -301,14 +300,16 @@ void MultiplyBlock(const Panels& w, size_t panel, const ProductRows& rows, size_
     const uint8_t* const from = data + k / kUnit.numbers * width * kUnit.column_bytes;
     const PanelChunk<Set> chunk(from, width, numbers, x + k, rows.x_stride, count, scratch.sums);
     if constexpr (!kWidens) {
-      chunk.template Run<Form, Set::kTileRows>();
+      chunk.template Run<Form, Set::kTileRows, Set::kVectors>();
+    } else if (count <= kWideRows) {
+      chunk.template Run<Form, kWideRows, Set::kVectors>();
     } else if (count <= kDirectRows) {
-      chunk.template Run<Form, kDirectRows>();
+      chunk.template Run<Form, kDirectRows, Set::kVectors / 2>();
     } else {
       chunk.template Widen<Form>(scratch.widened);
       PanelChunk<Set>(reinterpret_cast<const uint8_t*>(scratch.widened), width, numbers, x + k,
                       rows.x_stride, count, scratch.sums)
-          .template Run<FloatsForm<Set>, Set::kTileRows>();
+          .template Run<FloatsForm<Set>, Set::kTileRows, Set::kVectors>();
     }
   }
   for (size_t r = 0; r < count; ++r) {

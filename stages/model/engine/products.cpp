@@ -187,8 +187,8 @@ bool HasPath(ProductPath path) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
   }
   if (path == ProductPath::kAvx2) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    // F16C is older than AVX2, and wherever that is.
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   }
 #endif
   return path == ProductPath::kPlain;
