@@ -56,7 +56,8 @@ BOOST_AUTO_TEST_CASE(what_is_not_shown_is_not_taken) {
 }
 
 BOOST_AUTO_TEST_CASE(what_is_wrong_with_a_page_is_mended_as_browsers_do) {
-  BOOST_TEST(TextIn("<b><i>mis</b>nested</i> <p>un<p>closed & <q") == "misnested\n\nun\n\nclosed &");
+  BOOST_TEST(TextIn("<b><i>mis</b>nested</i> <p>un<p>closed & <q") ==
+             "misnested\n\nun\n\nclosed &");
   BOOST_TEST(TextIn("just text") == "just text");
   BOOST_TEST(TextIn("") == "");
   BOOST_TEST(TextIn("<p>&#x110000; &#0; &unknown;") == "\ufffd \ufffd &unknown;");

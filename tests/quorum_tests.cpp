@@ -93,8 +93,8 @@ BOOST_AUTO_TEST_CASE(who_is_alone_with_something_stays_alone_beside_many_who_agr
   size_t learnt = 0, of_the_loud = 0;
   for (uint64_t i = 0; i < 30; ++i) {
     const bool is_loud = i % 3 != 0;
-    const auto report = world.Step(learner, is_loud ? Teaches(9, 40 + i, kOther)
-                                                    : Teaches(1 + i / 3 % 3, 40 + i, kSame));
+    const auto report = world.Step(
+        learner, is_loud ? Teaches(9, 40 + i, kOther) : Teaches(1 + i / 3 % 3, 40 + i, kSame));
     BOOST_REQUIRE(report.ok());
     learnt += report->accepted ? 1 : 0;
     of_the_loud += report->accepted && is_loud ? 1 : 0;

@@ -31,9 +31,9 @@ std::variant<EventDraft, HttpRefusal> OfHtml(const HttpRequest& request) {
     return HttpRefusal{400, "no_text", "body: the page shows no text",
                        "send the page as a browser has it once its scripts are done", ""};
   }
-  return DraftOf(request, *page,
-                 R"(,"metadata":{"media_type":"text/html","sha256":")" +
-                     Sha256Hex(request.body) + R"("})");
+  return DraftOf(
+      request, *page,
+      R"(,"metadata":{"media_type":"text/html","sha256":")" + Sha256Hex(request.body) + R"("})");
 }
 
 // The body is the text.
@@ -70,8 +70,9 @@ std::variant<EventDraft, HttpRefusal> Draft(const HttpRequest& request, const Sc
   const bool is_html = media == "text/html" || media == "application/xhtml+xml";
   if (is_html || media == "text/plain" || media == "text/markdown") return OfText(request, is_html);
   if (media == "application/pdf" || media.starts_with("multipart/")) {
-    return HttpRefusal{415, "unsupported_media_type", Quoted(media) + " is not read",
-                       "take the text out, and send it as text/plain, text/markdown, text/html or JSON", ""};
+    return HttpRefusal{
+        415, "unsupported_media_type", Quoted(media) + " is not read",
+        "take the text out, and send it as text/plain, text/markdown, text/html or JSON", ""};
   }
   return OfJson(request, scene);
 }

@@ -98,10 +98,10 @@ bool IsIn(lxb_tag_id_t tag, const std::array<lxb_tag_id_enum_t, kCount>& tags) {
 
 // Nothing of it is shown as text.
 bool IsLeftOut(lxb_dom_node_t* node) {
-  constexpr std::array kTags = {
-      LXB_TAG_SCRIPT, LXB_TAG_STYLE,  LXB_TAG_NOSCRIPT, LXB_TAG_TEMPLATE, LXB_TAG_HEAD,
-      LXB_TAG_IFRAME, LXB_TAG_OBJECT, LXB_TAG_EMBED,    LXB_TAG_CANVAS,   LXB_TAG_SVG,
-      LXB_TAG_AUDIO,  LXB_TAG_VIDEO,  LXB_TAG_DATALIST};
+  constexpr std::array kTags = {LXB_TAG_SCRIPT,  LXB_TAG_STYLE,  LXB_TAG_NOSCRIPT, LXB_TAG_TEMPLATE,
+                                LXB_TAG_HEAD,    LXB_TAG_IFRAME, LXB_TAG_OBJECT,   LXB_TAG_EMBED,
+                                LXB_TAG_CANVAS,  LXB_TAG_SVG,    LXB_TAG_AUDIO,    LXB_TAG_VIDEO,
+                                LXB_TAG_DATALIST};
   return IsIn(node->local_name, kTags) || IsHidden(node);
 }
 

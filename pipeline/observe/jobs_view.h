@@ -23,8 +23,8 @@ struct RunningJob {
 };
 
 // How a tenant's lessons ended since this process has the tenant, and figures of the last one.
-inline constexpr std::array<std::string_view, 6> kLessonEnds = {
-    "learnt", "drifts", "damages", "unfounded", "alone", "failed"};
+inline constexpr std::array<std::string_view, 6> kLessonEnds = {"learnt",    "drifts", "damages",
+                                                                "unfounded", "alone",  "failed"};
 struct LessonsView {
   std::array<uint64_t, kLessonEnds.size()> ended{};
   uint64_t learnt_after_all = 0;  // of those that were set aside

@@ -99,8 +99,8 @@ struct StepReport {
   double nll_before = 0;  // nats per token of the correction, else of the shown completion, before
                           // this step: the prequential score
   std::optional<double> nll_after;  // the same behind it, of a step that was taken
-  double loss = 0;        // what the step minimised
-  double kl = 0;          // mean of the step's anchors, before the step
+  double loss = 0;                  // what the step minimised
+  double kl = 0;                    // mean of the step's anchors, before the step
   double lambda = 0;
   double gradient_norm = 0;
   bool accepted = false;  // false: the verdict says why not

@@ -70,8 +70,8 @@ struct LessonReport {
   uint32_t tokens = 0;
   bool accepted = false;
   LessonVerdict verdict = LessonVerdict::kLearnt;
-  std::optional<double> evidence;  // nats: see credit.h
-  double canary_drop = 0;          // nats per token: see canaries.h
+  std::optional<double> evidence;   // nats: see credit.h
+  double canary_drop = 0;           // nats per token: see canaries.h
   std::optional<double> nll_after;  // nll_before's text behind the step, where that was taken
   // Of lessons that were set aside before, and came to their end with this one: their places.
   std::optional<uint64_t> learnt_after_all;
