@@ -1,6 +1,6 @@
 // labels: model
 // What nudge writes means the same elsewhere. The first corrections of the quickstart go through
-// the whole loop; then an unmodified llama.cpp program, with the snapshot that the loop wrote and
+// the whole loop; then llama.cpp's own program, with the snapshot that the loop wrote and
 // without it, answers the same prompts, and numpy computes the trainer's logits from its PEFT
 // files.
 #include <boost/test/unit_test.hpp>
