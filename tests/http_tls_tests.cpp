@@ -28,29 +28,58 @@ struct Seen {
   std::string answer;
 };
 
-// One request through TLS of this version at most.
+// A client of TLS of this version at most.
+class TlsClient {
+ public:
+  explicit TlsClient(uint16_t port, int version_most = TLS1_3_VERSION)
+      : context_(SSL_CTX_new(TLS_client_method()), SSL_CTX_free), wire_(nullptr, BIO_free_all) {
+    SSL_CTX_set_security_level(context_.get(), 0);  // so that what is too old is offered at all
+    SSL_CTX_set_max_proto_version(context_.get(), version_most);
+    wire_.reset(BIO_new_ssl_connect(context_.get()));
+    BIO_set_conn_hostname(wire_.get(), ("127.0.0.1:" + std::to_string(port)).c_str());
+    connected_ = BIO_do_connect(wire_.get()) > 0 && BIO_do_handshake(wire_.get()) > 0;
+  }
+
+  SSL* ssl() const {
+    SSL* ssl = nullptr;
+    if (connected_) BIO_get_ssl(wire_.get(), &ssl);
+    return ssl;
+  }
+  void Send(const std::string& bytes) {
+    BIO_write(wire_.get(), bytes.data(), static_cast<int>(bytes.size()));
+  }
+  // Until the mark is there, or the end.
+  std::string ReadTo(const std::string& mark) {
+    std::string read;
+    char buffer[16 << 10];
+    while (mark.empty() || read.find(mark) == std::string::npos) {
+      const int got = BIO_read(wire_.get(), buffer, sizeof buffer);
+      if (got <= 0) break;
+      read.append(buffer, static_cast<size_t>(got));
+    }
+    return read;
+  }
+
+ private:
+  const std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context_;
+  std::unique_ptr<BIO, void (*)(BIO*)> wire_;
+  bool connected_ = false;
+};
+
+// One request and its answer.
 Seen Ask(uint16_t port, const std::string& request, int version_most = TLS1_3_VERSION) {
   Seen seen;
-  const std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context(SSL_CTX_new(TLS_client_method()),
-                                                             SSL_CTX_free);
-  SSL_CTX_set_security_level(context.get(), 0);  // so that what is too old is offered at all
-  SSL_CTX_set_max_proto_version(context.get(), version_most);
-  const std::unique_ptr<BIO, void (*)(BIO*)> wire(BIO_new_ssl_connect(context.get()), BIO_free_all);
-  BIO_set_conn_hostname(wire.get(), ("127.0.0.1:" + std::to_string(port)).c_str());
-  if (BIO_do_connect(wire.get()) <= 0 || BIO_do_handshake(wire.get()) <= 0) return seen;
+  TlsClient client(port, version_most);
+  SSL* const ssl = client.ssl();
+  if (ssl == nullptr) return seen;
   seen.connected = true;
-  SSL* ssl = nullptr;
-  BIO_get_ssl(wire.get(), &ssl);
   seen.version = SSL_get_version(ssl);
   const std::unique_ptr<X509, void (*)(X509*)> shown(SSL_get1_peer_certificate(ssl), X509_free);
   char name[100] = "";
   X509_NAME_get_text_by_NID(X509_get_subject_name(shown.get()), NID_commonName, name, sizeof name);
   seen.name = name;
-  BIO_write(wire.get(), request.data(), static_cast<int>(request.size()));
-  char buffer[16 << 10];
-  for (int got = 0; (got = BIO_read(wire.get(), buffer, sizeof buffer)) > 0;) {
-    seen.answer.append(buffer, static_cast<size_t>(got));
-  }
+  client.Send(request);
+  seen.answer = client.ReadTo("");
   return seen;
 }
 
@@ -115,6 +144,16 @@ BOOST_AUTO_TEST_CASE(a_large_file_comes_whole_through_tls) {
                                                "Connection: close\r\n"));
   const size_t body = seen.answer.find("\r\n\r\n") + 4;
   BOOST_TEST(Sha256Hex(seen.answer.substr(body)) == snapshot.sha256);
+}
+
+BOOST_AUTO_TEST_CASE(a_stream_of_news_lives_on_through_tls) {
+  Secured world;
+  world.options.beat = milliseconds(20);
+  const HttpServer server(world.options, world.door);
+  TlsClient client(server.port());
+  client.Send(Request("GET", "/v1/adapters/acme/events"));
+  BOOST_TEST(client.ReadTo("event: ready\n").find("event: ready\n") != std::string::npos);
+  for (int i = 0; i < 3; ++i) BOOST_TEST(client.ReadTo(":\n\n") != "");
 }
 
 BOOST_AUTO_TEST_CASE(a_renewed_certificate_is_taken_up_and_a_wrong_one_is_not) {
