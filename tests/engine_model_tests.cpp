@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(the_trainers_probabilities_whatever_the_batch) {
       BOOST_TEST(distance <= 1e-5);
       BOOST_TEST(kl <= 1e-9);
     }
-    for (const auto [piece, threads] :
+    for (const auto& [piece, threads] :
          std::vector<std::pair<size_t, int>>{{1, 1}, {7, 2}, {33, 1}, {kTokens, 2}, {64, 3}}) {
       BOOST_TEST(SameBits(Logits(pass, pool, tokens, adapter, piece, threads), logits),
                  "pieces of " << piece << ", " << threads << " threads");

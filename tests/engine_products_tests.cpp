@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(a_product_in_pieces_along_k_continues_to_the_same_bits) {
       PlainProduct(whole, x, rows, std::vector<float>(rows * out), ProductMode::kSet);
   for (const size_t first : {1u, 7u, 40u}) {
     std::vector<float> y(rows * out, 9.0f);
-    for (const auto [begin, end] : {std::pair<size_t, size_t>{0, first}, {first, in}}) {
+    for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, first}, {first, in}}) {
       Weights part(out, end - begin, WeightForm::kFloats);
       PackedMatrix& piece = part.packed;
       for (size_t row = 0; row < out; ++row) {
