@@ -37,6 +37,14 @@ BOOST_AUTO_TEST_CASE(without_bf16_in_the_processor_it_is_q8_0_and_without_avx2_t
   BOOST_TEST((Chosen("q4_1", 135'000'000, {false, false, 16 * kGigabyte}) == FormType::kFile));
 }
 
+BOOST_AUTO_TEST_CASE(with_tiles_q4_1_stays_as_it_is_and_what_is_slow_becomes_q8_0) {
+  const ServingMachine machine{true, true, 16 * kGigabyte, true};
+  BOOST_TEST((Chosen("q4_1", 135'000'000, machine) == FormType::kFile));
+  for (const char* slow : {"q5_0", "q5_1", "f32", "f16"}) {
+    BOOST_TEST((Chosen(slow, 135'000'000, machine) == FormType::kQ8_0), slow);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_reason_that_is_given_is_the_one_that_decides) {
   const auto why = [](const char* format, const ServingMachine& machine) {
     return ChooseForm(Model(format, 135'000'000), machine).why;
@@ -47,6 +55,8 @@ BOOST_AUTO_TEST_CASE(the_reason_that_is_given_is_the_one_that_decides) {
              "a faster form takes more than an eighth of the memory");
   BOOST_TEST(why("q5_1", {false, true, 16 * kGigabyte}) ==
              "this processor does not multiply bf16, q8_0 takes 143 MB");
+  BOOST_TEST(why("f16", {true, true, 16 * kGigabyte, true}) ==
+             "this processor multiplies int8 in tiles (AMX), q8_0 takes 143 MB");
 }
 
 BOOST_AUTO_TEST_CASE(a_form_takes_at_most_an_eighth_of_the_memory) {

@@ -17,8 +17,14 @@
 
 #include "stages/model/engine/product_kernels.h"
 
+// A sanitizer checks each load: in loops that are unrolled by force it would compile for minutes.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define NUDGE_INLINE inline
+#define NUDGE_INLINE_LAMBDA
+#else
 #define NUDGE_INLINE inline __attribute__((always_inline))
 #define NUDGE_INLINE_LAMBDA __attribute__((always_inline))
+#endif
 
 namespace nudge {
 namespace {

@@ -1,6 +1,7 @@
 #include "stages/model/serve/served_form.h"
 
 #include <fcntl.h>
+#include <ggml-cpu.h>
 #include <llama.h>
 #include <unistd.h>
 
@@ -56,15 +57,19 @@ ServingMachine ServingMachine::Here() {
   return {.has_bf16 = __builtin_cpu_supports("avx512bf16") != 0,
           .has_avx2 = __builtin_cpu_supports("avx2") != 0,
           .memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                          static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE))};
+                          static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE)),
+          .has_amx = ggml_cpu_has_amx_int8() != 0};
 }
 
 FormChoice ChooseForm(const GgufInfo& info, const ServingMachine& machine) {
   if (std::ranges::find(kSlowFormats, info.quantisation) == std::end(kSlowFormats)) {
     return {FormType::kFile, info.quantisation + " is read fast as it is"};
   }
+  if (machine.has_amx && info.quantisation == "q4_1") {
+    return {FormType::kFile, "this processor multiplies q4_1 in tiles (AMX)"};
+  }
   const uint64_t most = machine.memory_bytes / kShareOfMemory;
-  if (machine.has_bf16 && BytesOf(FormType::kBf16, info.weights) <= most) {
+  if (machine.has_bf16 && !machine.has_amx && BytesOf(FormType::kBf16, info.weights) <= most) {
     return {FormType::kBf16, "this processor multiplies bf16, and it takes " +
                                  Megabytes(BytesOf(FormType::kBf16, info.weights))};
   }
@@ -72,9 +77,10 @@ FormChoice ChooseForm(const GgufInfo& info, const ServingMachine& machine) {
     return {FormType::kFile, "this processor has neither bf16 nor AVX2"};
   }
   if (machine.has_avx2 && BytesOf(FormType::kQ8_0, info.weights) <= most) {
-    return {FormType::kQ8_0, (machine.has_bf16 ? "bf16 takes more than an eighth of the memory"
-                                               : "this processor does not multiply bf16") +
-                                 std::string(", q8_0 takes ") +
+    const char* const no_bf16 = machine.has_amx    ? "this processor multiplies int8 in tiles (AMX)"
+                                : machine.has_bf16 ? "bf16 takes more than an eighth of the memory"
+                                                   : "this processor does not multiply bf16";
+    return {FormType::kQ8_0, no_bf16 + std::string(", q8_0 takes ") +
                                  Megabytes(BytesOf(FormType::kQ8_0, info.weights))};
   }
   return {FormType::kFile, "a faster form takes more than an eighth of the memory"};

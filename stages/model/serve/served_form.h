@@ -28,13 +28,15 @@ struct ServingMachine {
   bool has_bf16 = false;  // products of bf16 in the processor
   bool has_avx2 = false;
   uint64_t memory_bytes = 0;
+  bool has_amx = false;  // and this build of llama.cpp multiplies int8 in its tiles
 
   static ServingMachine Here();
 };
 
 // The fastest form that has room: bf16 where the processor multiplies it and the form takes at most
 // an eighth of the memory, else Q8_0 by AVX2 under the same bound; the file where its own format
-// has a fast path or neither fits.
+// has a fast path or neither fits. With AMX llama.cpp multiplies Q4_1 and Q8_0 in tiles and bf16
+// not: then the file or Q8_0, which are read faster and are smaller.
 struct FormChoice {
   FormType type = FormType::kFile;
   std::string why;  // for people, as in "bf16: <why>"
