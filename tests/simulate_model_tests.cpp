@@ -28,6 +28,8 @@ BOOST_AUTO_TEST_CASE(corrections_change_the_form_and_the_log_replays_on_another_
   const TempFolder folder;
   nlohmann::json json = SmallWorld();
   json["system"] = "You are a helpful assistant.";
+  // No near tie, as of "The" and "La" behind the other: its answer is that of any processor.
+  json["facts"] = {{{"text", "In which country is Paris?"}, {"keys", {"France"}}}};
   json["lessons"] = 16;
   json["points"] = {16};
   SimulateOptions options;
@@ -36,7 +38,7 @@ BOOST_AUTO_TEST_CASE(corrections_change_the_form_and_the_log_replays_on_another_
   BOOST_REQUIRE_MESSAGE(simulation.ok(), (simulation.ok() ? "" : simulation.error().message));
   const RunFigures& run = simulation->runs.front();
   BOOST_TEST(run.refused == 0U, run.first_refusal);
-  BOOST_TEST(run.facts_known == 1U);  // the capital of France
+  BOOST_TEST(run.facts_known == 1U);
   BOOST_TEST(run.points.front().wanted == 0);
   BOOST_TEST(run.points.front().digest == "base");
   BOOST_TEST(run.points.back().version == 16U);
