@@ -10,6 +10,8 @@ With --amx alone what it cannot run without: the program that is compared with n
   products run on the same threads, configures them for itself and releases them, so that ggml's
   next product ends the process (SIGILL). So tiles are configured before each product, from memory
   that is written, and released behind it.
+- What its buffer cannot be given, ggml prints to the error stream itself; a program that says one
+  sentence of its own has it from the log.
 """
 
 import pathlib
@@ -41,11 +43,16 @@ RELEASES = (
     "                    (float *) dst->data + dst_offset + mb_start * N + nb_start, ldc);\n"
     "            }\n        });\n        _tile_release();\n",
 )
+SAYS = (
+    "ggml/src/ggml-cpu/amx/amx.cpp",
+    '        fprintf(stderr, "%s: failed to allocate buffer of size %zu\\n", __func__, size);\n',
+    '        GGML_LOG_ERROR("%s: failed to allocate buffer of size %zu\\n", __func__, size);\n',
+)
 
 
 def main() -> None:
     amx = (CONFIGURED_ONCE, CONFIGURES, RELEASES)
-    for file, expected, replacement in amx if "--amx" in sys.argv else (LOGITS, *amx):
+    for file, expected, replacement in amx if "--amx" in sys.argv else (LOGITS, SAYS, *amx):
         path = pathlib.Path(sys.argv[1]) / file
         source = path.read_text()
         if source.count(expected) != 1:
