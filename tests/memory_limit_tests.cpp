@@ -68,6 +68,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_does_not_fit_in_memory_is_refused_by_name_with
     BOOST_REQUIRE((ended.exit_code == 0 || ended.exit_code == 2));
     if (ended.exit_code == 0) break;
     BOOST_TEST(ended.said.starts_with("nudge: "), ended.said);
+    BOOST_TEST(ended.said.find("no memory to") != std::string::npos, ended.said);
     const bool trains = ended.said.find("no memory to train it") != std::string::npos;
     trainer = trainer || trains;
     language_model = language_model || (!trains && ended.said.find(stem) != std::string::npos);

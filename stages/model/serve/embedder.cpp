@@ -69,7 +69,7 @@ struct Embedder::State {
 void Embedder::State::Load(const std::string& path) {
   (void)TakeLlamaErrors();
   model.reset(llama_model_load_from_file(path.c_str(), llama_model_default_params()));
-  if (!model) throw StartError(path + ": cannot be loaded: " + TakeLlamaErrors());
+  if (!model) throw StartError(path + ": " + WhyNotLoaded("cannot be loaded"));
   vocabulary = llama_model_get_vocab(model.get());
   dimension = static_cast<size_t>(llama_model_n_embd_out(model.get()));
 }

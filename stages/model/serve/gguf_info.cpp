@@ -129,7 +129,12 @@ Result<GgufInfo> ReadGgufInfo(const std::string& path) {
   const GgufContext file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, /*ctx=*/nullptr}),
                          &gguf_free);
   if (!file) {
-    return Damaged(path, "not a GGUF file, or a truncated one: " + TakeLlamaErrors());
+    const std::string why = TakeLlamaErrors();
+    if (IsWantOfMemory(why)) {
+      return Unreadable(path, "no memory to load it",
+                        "give the machine more, or name a smaller model");
+    }
+    return Damaged(path, "not a GGUF file, or a truncated one: " + why);
   }
   info.type = Text(file.get(), "general.type").value_or("model");
   const auto architecture = Text(file.get(), "general.architecture");

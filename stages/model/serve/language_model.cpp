@@ -171,7 +171,7 @@ void LanguageModel::State::Load(const std::string& path, const GgufInfo& info) {
   (void)TakeLlamaErrors();
   weights->model = llama_model_load_from_file(path.c_str(), llama_model_default_params());
   if (weights->model == nullptr) {
-    throw StartError(path + ": cannot be loaded: " + TakeLlamaErrors());
+    throw StartError(path + ": " + WhyNotLoaded("cannot be loaded"));
   }
   if (llama_model_has_encoder(weights->model) || !llama_model_has_decoder(weights->model)) {
     throw StartError(path + ": an encoder model, not one that answers: name a chat model");

@@ -17,6 +17,8 @@ namespace nudge {
 namespace {
 
 constexpr size_t kMaxErrorBytes = 400;
+constexpr const char* kMoreMemory =
+    "no memory to load it: give the machine more, or name a smaller model";
 thread_local std::string errors;
 thread_local const char* loading = nullptr;
 
@@ -28,9 +30,7 @@ void OnAbort(const char* message) {
   }
   if (loading == nullptr) StopWithoutMemory();
   char line[1024];  // on the stack: there is no memory
-  std::snprintf(line, sizeof line,
-                "%s: no memory to load it: give the machine more, or name a smaller model",
-                loading);
+  std::snprintf(line, sizeof line, "%s: %s", loading, kMoreMemory);
   Log(LogLevel::kError, line);
   std::_Exit(kExitUsage);
 }
@@ -56,6 +56,18 @@ void InitialiseLlama() {
     ggml_set_abort_callback(OnAbort);
     llama_backend_init();
   });
+}
+
+bool IsWantOfMemory(const std::string& llama_errors) {
+  for (const char* words : {"bad_alloc", "Cannot allocate memory", "insufficient memory"}) {
+    if (llama_errors.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::string WhyNotLoaded(const std::string& refusal) {
+  const std::string why = TakeLlamaErrors();
+  return IsWantOfMemory(why) ? kMoreMemory : refusal + ": " + why;
 }
 
 LoadingModel::LoadingModel(const std::string& path) {

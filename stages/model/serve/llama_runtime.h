@@ -15,6 +15,13 @@ void InitialiseLlama();
 // given". Call it right before a llama.cpp call to forget, right after to learn.
 std::string TakeLlamaErrors();
 
+// Whether these errors say that there was no memory, which is no fault of the file.
+bool IsWantOfMemory(const std::string& llama_errors);
+
+// TakeLlamaErrors for a file that llama.cpp did not load: "no memory to load it: ...", or REFUSAL
+// with the errors.
+std::string WhyNotLoaded(const std::string& refusal);
+
 // While one is alive, its thread loads this model: where ggml finds no memory, which ends the
 // process, the message names it, and the exit code says that nothing was done (2).
 class LoadingModel {
