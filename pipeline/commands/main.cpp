@@ -296,6 +296,7 @@ void AddBenchAnswers(CLI::App& bench, int& exit_code) {
 
 int Run(int argc, char** argv) {
   CLI::App app{"nudge: answers that learn from feedback while they are served"};
+  app.set_version_flag("--version", "nudge " NUDGE_VERSION);
   app.require_subcommand(1);
   int exit_code = nudge::kExitUsage;
   AddReplay(app, exit_code);

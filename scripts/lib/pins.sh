@@ -15,6 +15,7 @@ APT_PACKAGES=(
   libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256, scrypt
   python3 python3-pip python3-numpy python3-yaml  # downloads, model conversion
   unzip
+  dpkg-dev systemd                                   # the package, and the check of its service
 )
 
 # For scripts/kafka; the broker itself is pinned by kafka_pom.xml and kafka.sha256 (Apache-2.0, 43 MB).
