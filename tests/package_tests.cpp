@@ -66,7 +66,8 @@ BOOST_TEST_GLOBAL_FIXTURE(OnePackage);
 BOOST_AUTO_TEST_CASE(the_package_names_the_libraries_that_the_program_was_linked_with) {
   const auto [status, depends] = RunCommand("dpkg-deb -f " + ThePackage().file + " Depends");
   BOOST_TEST(status == 0);
-  for (const char* library : {"libc6 (>=", "libtbb12 (>=", "libsqlite3-0 (>=", "libdnnl", "adduser"}) {
+  for (const char* library :
+       {"libc6 (>=", "libtbb12 (>=", "libsqlite3-0 (>=", "libdnnl", "adduser"}) {
     BOOST_TEST(depends.find(library) != std::string::npos, library << " in " << depends);
   }
 }
