@@ -84,6 +84,8 @@ BOOST_AUTO_TEST_CASE(the_configuration_that_comes_with_the_package_is_right_once
                                   "/var/lib/nudge", root + "/var/lib/nudge");
   const auto [known, version] = RunCommand(root + "/usr/bin/nudge --version");
   const auto [stated, packaged] = RunCommand("dpkg-deb -f " + ThePackage().file + " Version");
+  BOOST_TEST(known == 0);
+  BOOST_TEST(stated == 0);
   BOOST_TEST(version == "nudge " + packaged);
   const std::string check = root + "/usr/bin/nudge check ";
   const auto [refused, missing] = RunCommand(check + without);
