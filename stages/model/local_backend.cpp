@@ -1,5 +1,6 @@
 #include "stages/model/local_backend.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <new>
@@ -13,6 +14,7 @@
 #include "stages/model/adapters/snapshot_folder.h"
 #include "stages/model/learn/learner_shelf.h"
 #include "stages/model/learn/quote.h"
+#include "stages/model/own_answers.h"
 #include "stages/model/serve/embedder.h"
 #include "stages/model/serve/gguf_info.h"
 #include "stages/model/serve/language_model.h"
@@ -60,10 +62,26 @@ std::string Sha256Of(const std::string& path) {
 }
 
 std::string ServedPath(const LocalBackendOptions& options, const std::string& source_sha256) {
-  if (options.served_form == "file") return options.language_model;
+  if (options.served_form == "file" || options.engine == "own") return options.language_model;
   const auto form = FindServedForm(options.language_model, source_sha256);
   if (!form.ok()) throw StartError(form.error().message + "; " + form.error().remedy);
   return form->value_or(options.language_model);
+}
+
+// Throws StartError: a model that the engine chosen cannot answer with.
+LanguageModelOptions ModelOptionsOf(const LocalBackendOptions& options) {
+  LanguageModelOptions model{options.slots, options.threads_per_answer, options.window_tokens};
+  if (options.engine != "own") return model;
+  const Result<LlamaShape> shape = FrozenWeights::Check(options.language_model);
+  if (!shape.ok()) {
+    throw StartError("model.engine: own cannot answer with this model: " + shape.error().message +
+                     "; set it to llama, or name a GGUF file of architecture llama, qwen2 or "
+                     "qwen3");
+  }
+  model.text_only = true;
+  model.window_tokens =
+      static_cast<uint32_t>(std::min<size_t>(model.window_tokens, shape->context));
+  return model;
 }
 
 // The training side of the model: loaded once, shared by all learners, one step at a time.
@@ -81,9 +99,11 @@ class LocalBackend final : public Backend {
       : options_(options),
         base_form_(options.learn ? BaseFormOf(options) : BaseForm{}),
         source_sha256_(Sha256Of(options.language_model)),
-        model_(ServedPath(options, source_sha256_),
-               {options.slots, options.threads_per_answer, options.window_tokens}),
+        model_(ServedPath(options, source_sha256_), ModelOptionsOf(options)),
         shelf_(options.learners_in_memory, options.spill_folder) {
+    if (options_.engine == "own") {
+      own_ = std::make_unique<OwnAnswers>(options_.language_model, model_, options_.slots);
+    }
     if (!options_.embedder.empty()) {
       embedder_ = std::make_unique<Embedder>(
           options_.embedder, options_.slots,
@@ -111,16 +131,20 @@ class LocalBackend final : public Backend {
   std::string Fingerprint() const override {
     const std::string form =
         model_.sha256() == source_sha256_ ? "" : " served as " + model_.sha256();
-    return LlamaFingerprint() + " model " + source_sha256_ + form + " embedder " +
+    const std::string engine = own_ ? " answered by nudge's engine 1" : "";
+    return LlamaFingerprint() + " model " + source_sha256_ + form + engine + " embedder " +
            embedder_identity() + " scan " + std::string(DenseScanPath()) + " train " +
            GemmPath(base_form_.bf16);
   }
   std::string base_sha256() const override { return source_sha256_; }
   std::string description() const override {
     const Result<Nothing> can = CanLearn();
-    if (!can.ok()) return model_.description() + "; it answers only: " + can.error().message;
-    return model_.description() + "; it answers and trains, with " +
-           (base_form_.bf16 ? "bf16" : "f32") + " products" +
+    if (!can.ok()) {
+      return model_.description() + "; it answers only" + (own_ ? ", by nudge's engine: " : ": ") +
+             can.error().message;
+    }
+    return model_.description() + "; it answers" + (own_ ? " by nudge's engine" : "") +
+           " and trains, with " + (base_form_.bf16 ? "bf16" : "f32") + " products" +
            (base_form_.in_file ? " of the file's own weights" : "");
   }
 
@@ -155,7 +179,8 @@ class LocalBackend final : public Backend {
     const Sampling sampling{decoding.temperature, decoding.top_p, decoding.top_k,
                             decoding.max_tokens, seed};
     Result<Completion> completion =
-        model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled, on_text);
+        own_ ? own_->Generate(slot, *prompt, PackedOf(adapter), sampling, cancelled, on_text)
+             : model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled, on_text);
     if (!completion.ok()) return completion.error();
     const auto tokens = static_cast<uint32_t>(completion->tokens.size());
     const FinishReason reason = !completion->stopped_by_limit   ? FinishReason::kStop
@@ -171,6 +196,7 @@ class LocalBackend final : public Backend {
     if (!prompt.ok()) return prompt.error();
     const auto completion = AnswerTokens(answer);
     if (!completion.ok()) return completion.error();
+    if (own_) return own_->NegativeLogLikelihood(0, *prompt, *completion, PackedOf(adapter));
     return model_.NegativeLogLikelihood(0, *prompt, *completion, PluggedOf(adapter));
   }
 
@@ -226,11 +252,23 @@ class LocalBackend final : public Backend {
     return std::static_pointer_cast<const Adapter>(adapter->plugged);
   }
 
-  // For the server, as half-precision numbers in a GGUF.
-  Result<AdapterPointer> Plug(const LoraWeights& weights, const AdapterManifest& manifest) const {
+  static const PackedAdapter* PackedOf(const AdapterVersion* adapter) {
+    return adapter == nullptr ? nullptr : static_cast<const PackedAdapter*>(adapter->plugged.get());
+  }
+
+  // For what answers: packed as it is, or for llama.cpp as half-precision numbers in a GGUF.
+  Result<std::shared_ptr<const void>> Plug(const LoraWeights& weights,
+                                           const AdapterManifest& manifest) const {
+    if (own_) {
+      auto packed = own_->Pack(weights);
+      if (!packed.ok()) return packed.error();
+      return std::shared_ptr<const void>(*std::move(packed));
+    }
     Result<std::string> file = EncodeGguf(weights, manifest, {AdapterPrecision::kF16, false});
     if (!file.ok()) return file.error();
-    return model_.LoadAdapter(std::as_bytes(std::span(*file)));
+    auto loaded = model_.LoadAdapter(std::as_bytes(std::span(*file)));
+    if (!loaded.ok()) return loaded.error();
+    return std::shared_ptr<const void>(*std::move(loaded));
   }
 
   // As the model would have said it: its tokens and the end of its turn.
@@ -281,6 +319,7 @@ class LocalBackend final : public Backend {
   const BaseForm base_form_;
   const std::string source_sha256_;  // of the model file, whatever form of it answers
   LanguageModel model_;
+  std::unique_ptr<OwnAnswers> own_;  // null: the language model answers itself
   std::unique_ptr<Embedder> embedder_;
   std::string architecture_;
   std::string name_;
@@ -528,7 +567,7 @@ Result<std::shared_ptr<const AdapterVersion>> LocalBackend::MakeVersion(
   version->counts = counts;
   AdapterManifest manifest = ManifestOf("local", 0, *version);
   manifest.digest = std::string(64, '0');  // nobody reads it from this file
-  Result<AdapterPointer> plugged = AdapterPointer();
+  Result<std::shared_ptr<const void>> plugged = std::shared_ptr<const void>();
   // The digest takes as long as all the rest, so they go side by side.
   parallel_for(3, [&](int part) {
     if (part == 0) version->digest = Digest(weights);

@@ -3,9 +3,10 @@
 // Serves any GGUF chat model. Learns where FrozenWeights::Check finds nothing in the way (llama,
 // qwen2, qwen3); CanLearn says so for others.
 // Training runs on the dequantised weights, serving on the file as it is, or on the form of it that
-// was made for this machine (serve/served_form.h); adapters are handed over in memory. The training
-// copy of the model (f32, about eight times a Q4 file, unless its options says otherwise) is loaded
-// at the first lesson, so that the first answer does not wait for it.
+// was made for this machine (serve/served_form.h); with engine "own" the answers are nudge's too
+// (own_answers.h), and llama.cpp has the text alone. Adapters are handed over in memory. The
+// training copy of the model (f32, about eight times a Q4 file, unless its options says otherwise)
+// is loaded at the first lesson, so that the first answer does not wait for it.
 //
 // Threads: as Backend. Lessons of two tenants take turns, since they share the trainer's memory.
 // Learners of tenants that have not learnt lately are on disk (stages/model/learn/learner_shelf.h).

@@ -15,6 +15,14 @@ Fields OptionsOf(LocalBackendOptions& options) {
            {"model.served_form", Choice{&options.served_form, {"auto", "file"}}, "", kSemantic,
             "of the weights that answer; auto: the one that `nudge form` made beside the file, "
             "where there is one, else the file itself; file: the file itself"},
+           // The fingerprint names it, as it names the model file: a state made with the other
+           // engine is refused.
+           {"model.engine", Choice{&options.engine, {"llama", "own"}}, "", kOperational,
+            "that computes answers; llama: llama.cpp, any chat model; own: nudge's, for models "
+            "that "
+            "train (llama, qwen2, qwen3), from the file itself whatever its served form, on one "
+            "thread an answer; other words than llama's, so a state made with one is refused by "
+            "the other"},
            {"model.embedder", Path{&options.embedder, kConfigFolder}, "", kOperational,
             "GGUF file that makes vectors; empty: none, search is by words only"},
            {"model.query_prefix", Text{&options.query_prefix, 0, 256}, "bytes", kSemantic,

@@ -13,6 +13,7 @@ namespace nudge {
 struct LocalBackendOptions {
   std::string language_model;        // GGUF
   std::string served_form = "auto";  // or "file": see serve/served_form.h
+  std::string engine = "llama";      // that answers; or "own": see own_answers.h
   std::string embedder;              // GGUF; empty: none
   std::string query_prefix;          // empty: as the embedder's file says
   std::string passage_prefix;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "stages/model/trainer/kernels.h"
+#include "stages/model/trainer/thread_floats.h"
 
 namespace nudge {
 
@@ -40,18 +41,7 @@ void RunAllRows(const ParallelFor& parallel, size_t rows, Body&& body) {
   });
 }
 
-// Memory of the calling thread, kept from call to call; its contents are not.
-float* ThreadFloats(size_t count) {
-  thread_local AlignedFloats memory;
-  thread_local size_t size = 0;
-  if (count > size) {
-    size = 0;
-    memory = nullptr;
-    memory = AllocateFloats(count);
-    size = count;
-  }
-  return memory.get();
-}
+enum class PassScratch : uint8_t { kAttention };
 
 }  // namespace
 
@@ -287,7 +277,7 @@ void EnginePass::Attend(size_t layer, const QueryBlock& block, size_t kv_head) {
   const size_t keys = position + block.count;
   const size_t pages = (keys + kPageTokens - 1) / kPageTokens;
   const size_t stride = pages * kPageTokens;
-  float* const q = ThreadFloats(rows * (2 * d + stride));
+  float* const q = ThreadFloats<PassScratch::kAttention>(rows * (2 * d + stride));
   float* const y = q + rows * d;
   float* const scores = y + rows * d;
   const size_t first_row = stretch.first + block.first;

@@ -15,6 +15,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/serve/adapter_check.h"
+#include "stages/model/serve/answer_draft.h"
 #include "stages/model/serve/gguf_info.h"
 #include "stages/model/serve/llama_runtime.h"
 #include "stages/model/serve/sampler.h"
@@ -120,7 +121,7 @@ struct LanguageModel::State {
   uint32_t batch_tokens = 0;
 
   explicit State(size_t count) : slots(count) {}
-  void Load(const std::string& path, const GgufInfo& info);
+  void Load(const std::string& path, const GgufInfo& info, bool text_only);
   void FindControls();
   void MakeContexts(const std::string& path, const LanguageModelOptions& options);
   void ReadTemplate(const std::string& path);
@@ -166,10 +167,12 @@ class LanguageModel::State::Claim {
 // ---- Loading
 // --------------------------------------------------------------------------------------
 
-void LanguageModel::State::Load(const std::string& path, const GgufInfo& info) {
+void LanguageModel::State::Load(const std::string& path, const GgufInfo& info, bool text_only) {
   weights->base = ReadAdapterBase(path);
   (void)TakeLlamaErrors();
-  weights->model = llama_model_load_from_file(path.c_str(), llama_model_default_params());
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = text_only;
+  weights->model = llama_model_load_from_file(path.c_str(), params);
   if (weights->model == nullptr) {
     throw StartError(path + ": " + WhyNotLoaded("cannot be loaded"));
   }
@@ -245,7 +248,7 @@ void LanguageModel::State::ReadTemplate(const std::string& path) {
 }
 
 LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions& options)
-    : state_(std::make_unique<State>(options.slots)) {
+    : state_(std::make_unique<State>(options.text_only ? 0 : options.slots)) {
   if (options.slots == 0 || options.window_tokens < 2 || options.threads_per_slot == 0 ||
       options.threads_per_slot > 256) {
     throw StartError("a language model needs a slot, 1 to 256 threads and a window of 2 tokens");
@@ -263,7 +266,7 @@ LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions
   state_->sha256 = *sha256;
   const LoadingModel loading(path);
   try {
-    state_->Load(path, *info);
+    state_->Load(path, *info, options.text_only);
     state_->ReadTemplate(path);
     state_->MakeContexts(path, options);
   } catch (const std::bad_alloc&) {
@@ -455,6 +458,10 @@ int32_t LanguageModel::end_of_turn() const {
   return state_->end_of_turn;
 }
 
+bool LanguageModel::EndsTurn(int32_t token) const {
+  return llama_vocab_is_eog(state_->vocabulary, token);
+}
+
 // ---- Adapters
 // -------------------------------------------------------------------------------------
 
@@ -581,65 +588,28 @@ std::optional<Error> LanguageModel::State::ForLogits(Slot* slot, std::span<const
   return std::nullopt;
 }
 
-namespace {
-
-// A character whose other bytes are still to come stands as U+FFFD at the end.
-std::string_view WithoutHalfCharacters(std::string_view text) {
-  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-  while (text.ends_with(kReplacement)) text.remove_suffix(kReplacement.size());
-  return text;
-}
-
-}  // namespace
-
 Result<Completion> LanguageModel::Generate(size_t slot, std::span<const int32_t> prompt,
                                            const AdapterPointer& adapter, const Sampling& sampling,
                                            const std::function<bool()>& cancelled,
                                            const std::function<void(std::string_view)>& on_text) {
-  if (prompt.empty() || prompt.size() >= state_->window_tokens) {
-    return Failed("a prompt of " + std::to_string(prompt.size()) +
-                      " tokens leaves no room in the " + "window of " +
-                      std::to_string(state_->window_tokens),
-                  "shorten the prompt or the passages in it");
-  }
+  if (auto error = WhyNoRoom(*this, prompt.size())) return *error;
   const State::Claim claim(state_.get(), slot, cancelled);
-  std::vector<int32_t> tokens(prompt.begin(), prompt.end());
+  AnswerDraft draft(*this, prompt, sampling, on_text);
   if (auto error = state_->Begin(claim.slot(), adapter)) return *error;
-  if (auto error = state_->Prefill(claim.slot(), tokens, tokens.size(), true)) return *error;
-
-  Completion completion;
-  completion.prompt_tokens = static_cast<uint32_t>(prompt.size());
-  const size_t most =
-      prompt.size() + std::min<size_t>(sampling.max_tokens, state_->window_tokens - prompt.size());
-  completion.stopped_by_limit = true;
-  size_t told_bytes = 0;
-  while (tokens.size() < most) {
+  if (auto error = state_->Prefill(claim.slot(), prompt, prompt.size(), true)) return *error;
+  while (!draft.full()) {
     const float* logits = llama_get_logits_ith(claim.slot()->context.get(), -1);
     if (logits == nullptr) return Failed("a pass through the model gave no logits");
-    const auto token =
-        SampleToken({logits, state_->vocabulary_size}, sampling, tokens.size() - prompt.size());
-    if (!token) return Failed("logits that are not finite", "look at the adapter");
-    if (llama_vocab_is_eog(state_->vocabulary, *token)) {
-      completion.stopped_by_limit = false;
-      break;
-    }
-    tokens.push_back(*token);
-    if (on_text) {
-      const std::string text = Detokenize(std::span(tokens).subspan(prompt.size()));
-      const std::string_view whole = WithoutHalfCharacters(text);
-      if (whole.size() > told_bytes) on_text(whole.substr(told_bytes));
-      told_bytes = std::max(told_bytes, whole.size());
-    }
-    if (tokens.size() == most) break;
+    const Result<bool> more = draft.Draw({logits, state_->vocabulary_size});
+    if (!more.ok()) return more.error();
+    if (!*more) break;
     if (cancelled && cancelled()) return Failed("cancelled");
-    if (auto error = state_->Decode(claim.slot(), tokens, tokens.size() - 1, tokens.size(),
-                                    tokens.size() - 1)) {
+    const size_t last = draft.tokens().size() - 1;
+    if (auto error = state_->Decode(claim.slot(), draft.tokens(), last, last + 1, last)) {
       return *error;
     }
   }
-  completion.tokens.assign(tokens.begin() + static_cast<ptrdiff_t>(prompt.size()), tokens.end());
-  completion.text = Detokenize(completion.tokens);
-  return completion;
+  return draft.Finish();
 }
 
 Result<std::vector<float>> LanguageModel::Logits(size_t slot, std::span<const int32_t> tokens,

@@ -30,7 +30,9 @@ struct LanguageModelOptions {
   size_t slots = 1;               // contexts; each costs its KV cache (23 MB per 1024 tokens of
                                   // SmolLM2-135M) and ~10 MB of buffers
   uint32_t threads_per_slot = 1;  // 1..256
-  uint32_t window_tokens = 2048;  // prompt and completion; cut to what the model was trained for
+  uint32_t window_tokens = 2048;  // prompt and completion; cut to what the model was trained for,
+                                  // which text_only does not know
+  bool text_only = false;         // text and tokens alone: no weights, no slots, no adapters
 };
 
 struct Sampling {
@@ -101,6 +103,8 @@ class LanguageModel {
                                             bool add_generation_prompt = true) const;
   // The token with which the model ends its turn: the last target of a training example.
   int32_t end_of_turn() const;
+  // Whether an answer ends before this token. Requires a token of the vocabulary.
+  bool EndsTurn(int32_t token) const;
 
   // ---- Adapters
 

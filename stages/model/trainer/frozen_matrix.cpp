@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "stages/model/trainer/part_times.h"
+#include "stages/model/trainer/thread_floats.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -19,19 +20,6 @@ size_t BlockRows(size_t in) {
 
 // Memory of the calling thread, kept from call to call; its contents are not.
 enum class Scratch : uint8_t { kWidened, kWeights, kRows };
-
-template <Scratch kUse>
-float* ThreadFloats(size_t count) {
-  thread_local AlignedFloats memory;
-  thread_local size_t size = 0;
-  if (count > size) {
-    size = 0;
-    memory = nullptr;
-    memory = AllocateFloats(count);
-    size = count;
-  }
-  return memory.get();
-}
 
 template <Scratch kUse>
 uint16_t* ThreadBf16(size_t count) {
