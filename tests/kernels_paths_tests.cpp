@@ -63,16 +63,17 @@ struct Path {
   decltype(&Dot) dot;
   decltype(&LogSoftmaxAt) log_softmax;
   decltype(&KlFromBase) kl;
+  decltype(&KlOfOthers) kl_of_others;
   decltype(&UpdateAdamW) adamw;
   decltype(&SumOfSquares) squares;
 };
 
-#define NUDGE_PATH(space)                                                                         \
-  Path {                                                                                          \
-    space::RmsNorm, space::RmsNormBackward, space::RotatePairs, space::RotateHalves,              \
-        space::SwiGlu, space::SwiGluBackward, space::CausalSoftmax, space::CausalSoftmaxBackward, \
-        space::Dot, space::LogSoftmaxAt, space::KlFromBase, space::UpdateAdamW,                   \
-        space::SumOfSquares                                                                       \
+#define NUDGE_PATH(space)                                                                          \
+  Path {                                                                                           \
+    space::RmsNorm, space::RmsNormBackward, space::RotatePairs, space::RotateHalves,               \
+        space::SwiGlu, space::SwiGluBackward, space::CausalSoftmax, space::CausalSoftmaxBackward,  \
+        space::Dot, space::LogSoftmaxAt, space::KlFromBase, space::KlOfOthers, space::UpdateAdamW, \
+        space::SumOfSquares                                                                        \
   }
 
 std::vector<float> Random(size_t count, uint64_t seed, float width = 2) {
@@ -143,6 +144,9 @@ std::vector<uint64_t> Bits(const Path& path, size_t width) {
   logits = Random(width, 7, 20);
   Append(bits, path.kl(base.data(), logits.data(), width));
   Append(bits, logits);
+  auto others = base;
+  Append(bits, path.kl_of_others(others.data(), logits.data(), width, width / 3));
+  Append(bits, others);
   auto first = Random(width, 9), second = Random(width, 10), values = Random(width, 11);
   for (float& value : second) value = std::fabs(value);
   path.adamw({0.5f, 0.9f, 0.999f, 1e-3f, 1.5f, 1e-8f, 0.99f}, weight.data(), width, first.data(),

@@ -166,6 +166,25 @@ BOOST_AUTO_TEST_CASE(kl_and_its_gradient_agree_with_their_twin) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(kl_of_the_others_and_its_gradient_agree_with_their_twin_whatever_the_target) {
+  for (const size_t count : {2u, 16u, 67u, 49152u}) {
+    for (const size_t target : {size_t{0}, count / 2, count - 1}) {
+      auto base = RandomValues(count, 1, 5);
+      auto logits = base;
+      for (size_t i = 0; i < count; ++i) logits[i] += 10 * Uniform(2, i);
+      base[target] += 20;  // nearly all of the base model's share
+      auto expected_base = base, expected = logits;
+      const auto given = logits;
+      const double kl = KlOfOthers(base.data(), logits.data(), count, target);
+      const double expected_kl =
+          reference::KlOfOthers(expected_base.data(), expected.data(), count, target);
+      BOOST_TEST(std::fabs(kl - expected_kl) < 1e-6 * (0.1 + expected_kl));
+      ExpectNear("base logits", base, expected_base, 1e-6);
+      BOOST_TEST(logits == given, "logits stay");
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(kl_of_equal_rows_is_exactly_zero_with_an_exactly_zero_gradient) {
   const auto base = RandomValues(49152, 1, 20);
   auto logits = base;

@@ -84,6 +84,14 @@ std::vector<TrainSequence> OneOfEach() {
           MakeSequence(Objective::kCrossEntropy, 2, 1, 4, 0.5f)};
 }
 
+// The same, where the others of a lesson's tokens are kept in proportion.
+std::vector<TrainSequence> OneOfEachKeeping() {
+  auto sequences = OneOfEach();
+  sequences[0].keep = 1.5f;
+  sequences[1].keep = 0.5f;
+  return sequences;
+}
+
 // Central differences of the double model's loss, for every value of the adapter.
 std::vector<double> Differences(const Tiny& tiny, const TrainSequence& sequence) {
   const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
@@ -107,7 +115,7 @@ void CheckAgainstDifferences(const Tiny& tiny, Trainer& trainer, const TrainSequ
   BOOST_REQUIRE(losses.ok());
   const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
   const std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
-  BOOST_TEST(std::fabs(losses->sequences[0].loss - twin.Loss(sequence, values)) < 2e-6);
+  BOOST_TEST(std::fabs(losses->total - twin.Loss(sequence, values)) < 2e-6);
   const auto expected = Differences(tiny, sequence);
   const double relative = testing::RelativeL2(gradient, expected);
   double worst = 0;
@@ -138,6 +146,14 @@ BOOST_AUTO_TEST_CASE(every_entry_of_the_anchor_gradient_is_a_central_difference)
   CheckAgainstDifferences(Tiny(), MakeSequence(Objective::kAnchor, 10, 3, 3));
 }
 
+BOOST_AUTO_TEST_CASE(every_entry_of_a_gradient_that_keeps_the_others_is_a_central_difference) {
+  for (const Objective objective : {Objective::kCrossEntropy, Objective::kDown}) {
+    auto sequence = MakeSequence(objective, 12, 5, 4);
+    sequence.keep = 3;
+    CheckAgainstDifferences(Tiny(), sequence);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(gradients_are_right_with_some_modules_only_and_with_an_untied_head) {
   const Tiny tiny({true, false, false, true, false, true, false}, false);
   CheckAgainstDifferences(tiny, MakeSequence(Objective::kCrossEntropy, 9, 4, 5));
@@ -159,7 +175,7 @@ BOOST_AUTO_TEST_CASE(gradients_of_qwen2_and_qwen3_are_central_differences_for_ev
 BOOST_AUTO_TEST_CASE(a_packed_step_is_the_weighted_sum_of_its_sequences) {
   const Tiny tiny;
   Trainer trainer = tiny.MakeTrainer();
-  const auto sequences = OneOfEach();
+  const auto sequences = OneOfEachKeeping();
   std::vector<float> packed(tiny.adapter.values.size());
   const auto together = trainer.Gradients(tiny.adapter, sequences, SerialFor(), packed);
   BOOST_REQUIRE(together.ok());
@@ -181,7 +197,7 @@ BOOST_AUTO_TEST_CASE(a_packed_step_is_the_weighted_sum_of_its_sequences) {
 BOOST_AUTO_TEST_CASE(a_step_has_the_same_bytes_at_any_number_of_threads_and_run_to_run) {
   const Tiny tiny;
   Trainer trainer = tiny.MakeTrainer();
-  auto sequences = OneOfEach();
+  auto sequences = OneOfEachKeeping();
   sequences.push_back(MakeSequence(Objective::kCrossEntropy, 150, 60, 6));  // several row blocks
   std::vector<float> first(tiny.adapter.values.size());
   const auto losses = trainer.Gradients(tiny.adapter, sequences, SerialFor(), first);
@@ -245,7 +261,7 @@ BOOST_AUTO_TEST_CASE(a_gradient_of_a_long_lesson_is_the_slope_of_the_twins_loss)
 BOOST_AUTO_TEST_CASE(a_step_has_the_same_bytes_whatever_is_kept_at_any_number_of_threads) {
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
     const Tiny tiny(kAllModules, true, architecture, 5);
-    auto sequences = OneOfEach();
+    auto sequences = OneOfEachKeeping();
     sequences.push_back(MakeSequence(Objective::kCrossEntropy, 300, 260, 6));
     std::vector<float> expected(tiny.adapter.values.size());
     std::optional<StepLosses> losses;
@@ -335,11 +351,11 @@ BOOST_AUTO_TEST_CASE(a_step_takes_no_more_memory_than_it_may) {
 BOOST_AUTO_TEST_CASE(what_the_caller_kept_of_the_base_gives_the_same_bytes) {
   const Tiny tiny;
   Trainer trainer = tiny.MakeTrainer();
-  auto sequences = OneOfEach();
+  auto sequences = OneOfEachKeeping();
   std::vector<float> computed(tiny.adapter.values.size()), kept(tiny.adapter.values.size());
   BOOST_REQUIRE(trainer.Gradients(tiny.adapter, sequences, SerialFor(), computed).ok());
   for (TrainSequence& sequence : sequences) {
-    if (sequence.objective == Objective::kAnchor) {
+    if (sequence.objective == Objective::kAnchor || sequence.keep > 0) {
       sequence.base_hidden = std::make_shared<const std::vector<float>>(
           *trainer.BaseHidden(sequence.tokens, sequence.completion_begin, SerialFor()));
     }

@@ -309,6 +309,9 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
     const auto add = [&](const TrainSequence& sequence, double weight) {
       batch.sequences.push_back(sequence);
       batch.sequences.back().weight *= static_cast<float>(share * weight);
+      if (sequence.objective == Objective::kCrossEntropy) {
+        batch.sequences.back().keep = static_cast<float>(options_.keep_lambda);
+      }
     };
     const double up_weight = one->own_answer ? OwnUpWeight(tally) : 1;
     if (one->up && up_weight > 0) add(*one->up, up_weight);

@@ -51,6 +51,10 @@ Fields OptionsOf(LearnerOptions& options) {
        "checked with each step"},
       {"adapt.anchor_lambda", Number{&options.anchor_lambda, 0, 100}, "", kSemantic,
        "how strongly the anchor holds"},
+      {"adapt.keep_lambda", Number{&options.keep_lambda, 0, 100}, "", kSemantic,
+       "how strongly a lesson's text keeps what it does not say in the base model's proportion: "
+       "the "
+       "tokens beside its own; 0: not at all"},
       {"adapt.kl_budget", Number{&options.kl_budget, 0, 10}, "nats per token", kSemantic,
        "drift that the anchor's strength is steered to, 1e-4 or more; 0: anchor_lambda stays "
        "as it is"},

@@ -191,6 +191,35 @@ NUDGE_INLINE Vec KlStep(const KlTerms& t, const Vec& base, const Vec& logits, Ve
   return p_base * ((base - logits) - t.log_ratio);
 }
 
+// KL(softmax(base_logits) || softmax(logits)); softmax(logits) - softmax(base_logits) goes to
+// `gradient`, which may be either row.
+NUDGE_INLINE double KlOfRows(const float* base_logits, const float* logits, size_t count,
+                             float* gradient) {
+  const float base_largest = Largest(base_logits, count);
+  const float largest = Largest(logits, count);
+  const double base_sum = SumOfExponentials(base_logits, count, base_largest);
+  const double sum = SumOfExponentials(logits, count, largest);
+  const double ratio = (static_cast<double>(base_largest) + std::log(base_sum)) -
+                       (static_cast<double>(largest) + std::log(sum));
+  const KlTerms terms{largest, base_largest, static_cast<float>(1 / sum),
+                      static_cast<float>(1 / base_sum), static_cast<float>(ratio)};
+  WideSum kl;
+  Vec difference;
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    AddTo(kl, KlStep(terms, Load(base_logits + i), Load(logits + i), &difference));
+    Store(difference, gradient + i);
+  }
+  double total = Total(kl);
+  if (i < count) {
+    const Vec last = KlStep(terms, LoadPart(base_logits + i, count - i, base_largest),
+                            LoadPart(logits + i, count - i, largest), &difference);
+    StorePart(difference, count - i, gradient + i);
+    for (size_t j = 0; j < count - i; ++j) total += static_cast<double>(last[j]);
+  }
+  return total;
+}
+
 }  // namespace
 
 NUDGE_CLONES void RmsNorm(const float* x, const float* weight, size_t rows, size_t width,
@@ -409,29 +438,16 @@ NUDGE_CLONES double LogSoftmaxAt(float* logits, size_t count, size_t target) {
 }
 
 NUDGE_CLONES double KlFromBase(const float* base_logits, float* logits, size_t count) {
-  const float base_largest = Largest(base_logits, count);
-  const float largest = Largest(logits, count);
-  const double base_sum = SumOfExponentials(base_logits, count, base_largest);
-  const double sum = SumOfExponentials(logits, count, largest);
-  const double ratio = (static_cast<double>(base_largest) + std::log(base_sum)) -
-                       (static_cast<double>(largest) + std::log(sum));
-  const KlTerms terms{largest, base_largest, static_cast<float>(1 / sum),
-                      static_cast<float>(1 / base_sum), static_cast<float>(ratio)};
-  WideSum kl;
-  Vec difference;
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    AddTo(kl, KlStep(terms, Load(base_logits + i), Load(logits + i), &difference));
-    Store(difference, logits + i);
-  }
-  double total = Total(kl);
-  if (i < count) {
-    const Vec last = KlStep(terms, LoadPart(base_logits + i, count - i, base_largest),
-                            LoadPart(logits + i, count - i, largest), &difference);
-    StorePart(difference, count - i, logits + i);
-    for (size_t j = 0; j < count - i; ++j) total += static_cast<double>(last[j]);
-  }
-  return total;
+  return KlOfRows(base_logits, logits, count, logits);
+}
+
+NUDGE_CLONES double KlOfOthers(float* base_logits, float* logits, size_t count, size_t target) {
+  const float logit = logits[target];
+  logits[target] = base_logits[target] = -1e30f;  // a share of 1e-38, as good as none
+  const double kl = KlOfRows(base_logits, logits, count, base_logits);
+  logits[target] = logit;
+  base_logits[target] = 0;
+  return kl;
 }
 
 // Plain loops without branches, so that the compiler turns sqrt and division into vectors.

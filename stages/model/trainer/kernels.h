@@ -71,6 +71,10 @@ double LogSoftmaxAt(float* logits, size_t count, size_t target);
 // KL(softmax(base_logits) || softmax(logits)) in nats. Equal rows give exactly 0.
 double KlFromBase(const float* base_logits, float* logits, size_t count);
 
+// The same among all columns but `target`, each of the two rows a softmax without it: the gradient
+// replaces base_logits, with 0 at `target`, and logits stay. Requires target < count.
+double KlOfOthers(float* base_logits, float* logits, size_t count, size_t target);
+
 // One AdamW step over `count` values; see optimizer.h for the formula's source.
 struct AdamWUpdate {
   float clip;  // factor on the gradient

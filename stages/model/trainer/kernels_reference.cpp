@@ -162,4 +162,17 @@ double KlFromBase(const float* base_logits, float* logits, size_t count) {
   return kl;
 }
 
+double KlOfOthers(float* base_logits, float* logits, size_t count, size_t target) {
+  std::vector<float> base;
+  std::vector<float> others;
+  for (size_t i = 0; i < count; ++i) {
+    if (i == target) continue;
+    base.push_back(base_logits[i]);
+    others.push_back(logits[i]);
+  }
+  const double kl = KlFromBase(base.data(), others.data(), base.size());
+  for (size_t i = 0, from = 0; i < count; ++i) base_logits[i] = i == target ? 0 : others[from++];
+  return kl;
+}
+
 }  // namespace nudge::reference

@@ -25,5 +25,6 @@ void CausalSoftmaxBackward(float* scores, size_t stride, size_t first, size_t ro
                            const float* log_sum, const float* dots, float* d_probability);
 double LogSoftmaxAt(float* logits, size_t count, size_t target);
 double KlFromBase(const float* base_logits, float* logits, size_t count);
+double KlOfOthers(float* base_logits, float* logits, size_t count, size_t target);
 
 }  // namespace nudge::reference

@@ -20,7 +20,8 @@ constexpr size_t kHeadRows = 64;  // rows of logits in memory at a time
 struct HeadRow {
   size_t row = 0;                      // in the batch
   size_t target = 0;                   // the next token
-  const float* base_hidden = nullptr;  // [hidden] for an anchor, else null
+  const float* base_hidden = nullptr;  // [hidden] for an anchor and with keep, else null
+  bool keeps = false;
 };
 
 Error Refused(const std::string& message) {
@@ -34,7 +35,15 @@ Error WrongAdapter(const std::string& message) {
 // Beside the pass through the layers: Trainer::Work's arrays.
 size_t HeadBytes(const LlamaShape& shape, const TrainerLimits& limits) {
   return sizeof(float) *
-         (2 * kHeadRows * (shape.vocabulary + shape.hidden) + 2 * limits.max_tokens * shape.hidden);
+         (2 * kHeadRows * (shape.vocabulary + shape.hidden) + 3 * limits.max_tokens * shape.hidden);
+}
+
+bool Keeps(const TrainSequence& sequence) {
+  return sequence.keep != 0 && sequence.objective != Objective::kAnchor;
+}
+
+bool NeedsBaseHidden(const TrainSequence& sequence) {
+  return sequence.objective == Objective::kAnchor || Keeps(sequence);
 }
 
 double Sigmoid(double x) {
@@ -56,6 +65,7 @@ class Trainer::Work {
         head_input_(AllocateFloats(kHeadRows * shape_.hidden)),
         base_input_(AllocateFloats(kHeadRows * shape_.hidden)),
         d_head_(AllocateFloats(limits.max_tokens * shape_.hidden)),
+        d_keep_(AllocateFloats(limits.max_tokens * shape_.hidden)),
         base_hidden_(AllocateFloats(limits.max_tokens * shape_.hidden)) {
     tokens_.reserve(limits.max_tokens);
     head_rows_.reserve(limits.max_tokens);
@@ -90,7 +100,8 @@ class Trainer::Work {
   std::optional<Error> Check(std::span<const TrainSequence> sequences) const;
 
   void StartPacking();
-  void Pack(std::span<const int32_t> tokens, size_t completion_begin, const float* base_hidden);
+  void Pack(std::span<const int32_t> tokens, size_t completion_begin, const float* base_hidden,
+            bool keeps = false);
   PackedRows Packed() const { return {tokens_, sequences_}; }
 
   void BaseOfSequences(std::span<const TrainSequence> sequences, const ParallelFor& parallel);
@@ -109,7 +120,9 @@ class Trainer::Work {
   std::vector<PackedSequence> sequences_;
   std::vector<HeadRow> head_rows_;  // in the batch's order
   std::vector<double> results_;     // of each head row: log pi, or KL
+  std::vector<double> kept_;        // of each head row: KL among what is not the target
   std::vector<float> row_weights_;  // of each head row: its loss's share in the step's loss
+  std::vector<float> keep_weights_;
   std::vector<size_t> base_begin_;  // of each sequence: its first row of base_hidden_
   std::vector<double> base_log_;    // of each sequence: log pi_base of its completion
 
@@ -120,7 +133,8 @@ class Trainer::Work {
   AlignedFloats head_input_;   // [kHeadRows, hidden]
   AlignedFloats base_input_;   // [kHeadRows, hidden]
   AlignedFloats d_head_;       // [head rows, hidden], for a weight of 1
-  AlignedFloats base_hidden_;  // [head rows of anchors, hidden]
+  AlignedFloats d_keep_;       // the same of kept_
+  AlignedFloats base_hidden_;  // [head rows of anchors and with keep, hidden]
 };
 
 std::optional<Error> Trainer::Work::CheckAdapter(const LoraWeights& adapter) const {
@@ -162,8 +176,9 @@ std::optional<Error> Trainer::Work::Check(std::span<const TrainSequence> sequenc
     if (auto error = CheckTokens(sequence.tokens, sequence.completion_begin)) return error;
     rows += sequence.tokens.size() - 1;
     const size_t completion = sequence.tokens.size() - sequence.completion_begin;
-    if (!std::isfinite(sequence.weight) || !std::isfinite(sequence.beta)) {
-      return Refused("a sequence's weight or beta is not finite");
+    if (!std::isfinite(sequence.weight) || !std::isfinite(sequence.beta) ||
+        !std::isfinite(sequence.keep)) {
+      return Refused("a sequence's weight, beta or keep is not finite");
     }
     if (sequence.base_hidden && sequence.base_hidden->size() != completion * shape_.hidden) {
       return Refused("base hidden states of another length than the completion");
@@ -185,12 +200,12 @@ void Trainer::Work::StartPacking() {
 
 // The last token predicts nothing that is trained on: it gets no row.
 void Trainer::Work::Pack(std::span<const int32_t> tokens, size_t completion_begin,
-                         const float* base_hidden) {
+                         const float* base_hidden, bool keeps) {
   const size_t begin = tokens_.size();
   sequences_.push_back({begin, tokens.size() - 1});
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end() - 1);
   for (size_t next = completion_begin; next < tokens.size(); ++next) {
-    head_rows_.push_back({begin + next - 1, static_cast<size_t>(tokens[next]), base_hidden});
+    head_rows_.push_back({begin + next - 1, static_cast<size_t>(tokens[next]), base_hidden, keeps});
     if (base_hidden != nullptr) base_hidden += shape_.hidden;
   }
 }
@@ -204,14 +219,15 @@ void Trainer::Work::RunHeadChunk(size_t first, size_t count, bool gradient,
   const FrozenMatrix& head = weights_->head();
   const size_t hidden = shape_.hidden;
   const size_t vocabulary = shape_.vocabulary;
-  const bool anchors = head_rows_[first].base_hidden != nullptr;
+  const bool has_base = head_rows_[first].base_hidden != nullptr;
+  const bool keeps = head_rows_[first].keeps;
   for (size_t i = 0; i < count; ++i) {
     const HeadRow& row = head_rows_[first + i];
     NormTo(pass_.Hidden() + row.row * hidden, head_input_.get() + i * hidden);
-    if (anchors) std::copy_n(row.base_hidden, hidden, base_input_.get() + i * hidden);
+    if (has_base) std::copy_n(row.base_hidden, hidden, base_input_.get() + i * hidden);
   }
   const Tiles logits(count, vocabulary);
-  RunParts(parallel, anchors ? 2 * logits.size() : logits.size(), [&](size_t part) {
+  RunParts(parallel, has_base ? 2 * logits.size() : logits.size(), [&](size_t part) {
     const PartTimer timer(StepPart::kHead);
     const bool base = part >= logits.size();
     head.Forward(logits[part % logits.size()], base ? base_input_.get() : head_input_.get(), hidden,
@@ -220,26 +236,37 @@ void Trainer::Work::RunHeadChunk(size_t first, size_t count, bool gradient,
   RunParts(parallel, count, [&](size_t i) {
     const PartTimer timer(StepPart::kHead);
     float* row = logits_.get() + i * vocabulary;
-    results_[first + i] = anchors ? KlFromBase(base_logits_.get() + i * vocabulary, row, vocabulary)
-                                  : LogSoftmaxAt(row, vocabulary, head_rows_[first + i].target);
+    float* base = base_logits_.get() + i * vocabulary;
+    const size_t target = head_rows_[first + i].target;
+    if (keeps) kept_[first + i] = KlOfOthers(base, row, vocabulary, target);
+    results_[first + i] = has_base && !keeps ? KlFromBase(base, row, vocabulary)
+                                             : LogSoftmaxAt(row, vocabulary, target);
   });
   if (!gradient) return;
   const Tiles inputs(count, hidden);
-  RunParts(parallel, inputs.size(), [&](size_t part) {
+  RunParts(parallel, keeps ? 2 * inputs.size() : inputs.size(), [&](size_t part) {
     const PartTimer timer(StepPart::kHead);
-    head.Backward(inputs[part], logits_.get(), vocabulary, d_head_.get() + first * hidden, hidden);
+    const bool kept = part >= inputs.size();
+    head.Backward(inputs[part % inputs.size()], kept ? base_logits_.get() : logits_.get(),
+                  vocabulary, (kept ? d_keep_.get() : d_head_.get()) + first * hidden, hidden);
   });
 }
 
-// Fills results_, and with `gradient` d_head_ for row weights of 1 on -log pi or KL.
+// Fills results_ and kept_, and with `gradient` d_head_ and d_keep_ for row weights of 1 on -log pi
+// or KL.
 void Trainer::Work::RunHead(bool gradient, const ParallelFor& parallel) {
   results_.assign(head_rows_.size(), 0);
+  kept_.assign(head_rows_.size(), 0);
   size_t first = 0;
   while (first < head_rows_.size()) {
-    const bool anchors = head_rows_[first].base_hidden != nullptr;
+    const HeadRow& row = head_rows_[first];
+    const auto alike = [&row](const HeadRow& other) {
+      return other.keeps == row.keeps &&
+             (other.base_hidden != nullptr) == (row.base_hidden != nullptr);
+    };
     size_t count = 1;
     while (count < kHeadRows && first + count < head_rows_.size() &&
-           (head_rows_[first + count].base_hidden != nullptr) == anchors) {
+           alike(head_rows_[first + count])) {
       ++count;
     }
     RunHeadChunk(first, count, gradient, parallel);
@@ -247,13 +274,14 @@ void Trainer::Work::RunHead(bool gradient, const ParallelFor& parallel) {
   }
 }
 
-// Base hidden states of anchors and base log-probabilities of downs, where the caller has none.
+// Base hidden states of anchors and of what keeps, and base log-probabilities of downs, where the
+// caller has none.
 void Trainer::Work::BaseOfSequences(std::span<const TrainSequence> sequences,
                                     const ParallelFor& parallel) {
   base_begin_.assign(sequences.size(), 0);
   base_log_.assign(sequences.size(), 0);
   const auto needs_hidden = [](const TrainSequence& s) {
-    return s.objective == Objective::kAnchor && !s.base_hidden;
+    return NeedsBaseHidden(s) && !s.base_hidden;
   };
   const auto needs_log = [](const TrainSequence& s) {
     return s.objective == Objective::kDown && !s.base_log_probability;
@@ -270,7 +298,8 @@ void Trainer::Work::BaseOfSequences(std::span<const TrainSequence> sequences,
     if (needs_log(sequence)) {
       RunHead(false, parallel);
       for (const double result : results_) base_log_[i] += result;
-    } else {
+    }
+    if (needs_hidden(sequence)) {
       base_begin_[i] = rows;
       for (const HeadRow& row : head_rows_) {
         NormTo(pass_.Hidden() + row.row * shape_.hidden,
@@ -297,9 +326,15 @@ double Trainer::Work::Combine(const TrainSequence& sequence, size_t index, size_
     loss.loss = sequence.objective == Objective::kAnchor ? mean : -mean;
   }
   if (sequence.objective != Objective::kAnchor) loss.log_probability = sum;
-  std::fill_n(row_weights_.begin() + static_cast<std::ptrdiff_t>(first), count,
-              static_cast<float>(row_weight));
-  return weight * loss.loss;
+  const auto begin = static_cast<std::ptrdiff_t>(first);
+  std::fill_n(row_weights_.begin() + begin, count, static_cast<float>(row_weight));
+  if (!Keeps(sequence)) return weight * loss.loss;
+  for (size_t i = 0; i < count; ++i) loss.kept += kept_[first + i];
+  loss.kept /= static_cast<double>(count);
+  const double keep = weight * static_cast<double>(sequence.keep);
+  std::fill_n(keep_weights_.begin() + begin, count,
+              static_cast<float>(keep / static_cast<double>(count)));
+  return weight * loss.loss + keep * loss.kept;
 }
 
 // Through the final norm to the rows of the last block; rows before a completion get zero.
@@ -311,6 +346,11 @@ void Trainer::Work::SpreadHeadGradient(const ParallelFor& parallel) {
       float* gradient = d_head_.get() + i * hidden;
       const size_t at = head_rows_[i].row * hidden;
       Scale(gradient, row_weights_[i], hidden, gradient);
+      if (head_rows_[i].keeps) {
+        float* kept = d_keep_.get() + i * hidden;
+        Scale(kept, keep_weights_[i], hidden, kept);
+        Add(kept, hidden, gradient);
+      }
       RmsNormBackward(pass_.Hidden() + at, weights_->final_norm().data(), gradient, 1, hidden,
                       shape_.norm_epsilon, pass_.HiddenGradient() + at);
     }
@@ -329,11 +369,11 @@ Result<StepLosses> Trainer::Work::Gradients(const LoraWeights& adapter,
   for (size_t i = 0; i < sequences.size(); ++i) {
     const TrainSequence& sequence = sequences[i];
     const float* base = nullptr;
-    if (sequence.objective == Objective::kAnchor) {
+    if (NeedsBaseHidden(sequence)) {
       base = sequence.base_hidden ? sequence.base_hidden->data()
                                   : base_hidden_.get() + base_begin_[i] * shape_.hidden;
     }
-    Pack(sequence.tokens, sequence.completion_begin, base);
+    Pack(sequence.tokens, sequence.completion_begin, base, Keeps(sequence));
   }
   pass_.Forward(Packed(), &adapter, with_gradient, parallel);
   RunHead(with_gradient, parallel);
@@ -342,6 +382,7 @@ Result<StepLosses> Trainer::Work::Gradients(const LoraWeights& adapter,
   losses.tokens = tokens_.size();
   losses.sequences.resize(sequences.size());
   row_weights_.assign(head_rows_.size(), 0);
+  keep_weights_.assign(head_rows_.size(), 0);
   size_t first = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
     losses.total += Combine(sequences[i], i, first, losses.sequences[i]);

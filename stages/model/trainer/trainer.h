@@ -37,8 +37,14 @@ struct TrainSequence {
   float weight = 1;  // the sequence adds weight * loss to the step's loss
   float beta = 1;    // of kDown
 
+  // Not of kAnchor: the loss has keep * mean of KL(pi_base || pi) among the tokens that are not the
+  // next one, so that what a text makes more or less likely is itself, and all else stays in
+  // proportion (the part of the classes that are not the target, Zhao et al. 2022). 0: it has not.
+  float keep = 0;
+
   // What the base model says about the completion, if the caller kept it: from BaseHidden for
-  // kAnchor, from LogProbability without adapter for kDown. Computed where absent: the same bits.
+  // kAnchor and with keep, from LogProbability without adapter for kDown. Computed where absent:
+  // the same bits.
   std::shared_ptr<const std::vector<float>> base_hidden;
   std::optional<double> base_log_probability;
 };
@@ -46,6 +52,7 @@ struct TrainSequence {
 struct SequenceLoss {
   double loss = 0;             // of its objective, without weight
   double log_probability = 0;  // sum over completion tokens of log pi; 0 for kAnchor
+  double kept = 0;             // the mean that keep is the weight of
 };
 
 struct StepLosses {

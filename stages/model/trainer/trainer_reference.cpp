@@ -44,9 +44,11 @@ ReferenceTrainer::Rows ReferenceTrainer::Logits(const std::vector<int32_t>& toke
 double ReferenceTrainer::Loss(const TrainSequence& sequence,
                               const std::vector<double>& adapter) const {
   const Rows logits = Logits(sequence.tokens, adapter);
-  const bool needs_base = sequence.objective != Objective::kCrossEntropy;
+  const bool keeps = sequence.keep != 0 && sequence.objective != Objective::kAnchor;
+  const bool needs_base = keeps || sequence.objective != Objective::kCrossEntropy;
   const Rows base = needs_base ? Logits(sequence.tokens, {}) : logits;
   double sum = 0;
+  double kept = 0;
   const size_t count = sequence.tokens.size() - sequence.completion_begin;
   for (size_t next = sequence.completion_begin; next < sequence.tokens.size(); ++next) {
     const auto log = LogSoftmax(logits[next - 1]);
@@ -54,16 +56,24 @@ double ReferenceTrainer::Loss(const TrainSequence& sequence,
     const auto target = static_cast<size_t>(sequence.tokens[next]);
     if (sequence.objective == Objective::kCrossEntropy) sum -= log[target];
     if (sequence.objective == Objective::kDown) sum += log[target] - base_log[target];
+    for (size_t v = 0; keeps && v < log.size(); ++v) {
+      if (v == target) continue;
+      const double others = std::log1p(-std::exp(log[target]));
+      const double base_others = std::log1p(-std::exp(base_log[target]));
+      kept +=
+          std::exp(base_log[v] - base_others) * ((base_log[v] - base_others) - (log[v] - others));
+    }
     if (sequence.objective == Objective::kAnchor) {
       for (size_t v = 0; v < log.size(); ++v) {
         sum += std::exp(base_log[v]) * (base_log[v] - log[v]);
       }
     }
   }
+  const double keep = static_cast<double>(sequence.keep) * kept / static_cast<double>(count);
   if (sequence.objective == Objective::kDown) {
-    return 1 - 1 / (1 + std::exp(static_cast<double>(sequence.beta) * sum));
+    return 1 - 1 / (1 + std::exp(static_cast<double>(sequence.beta) * sum)) + keep;
   }
-  return sum / static_cast<double>(count);
+  return sum / static_cast<double>(count) + keep;
 }
 
 }  // namespace nudge
