@@ -95,15 +95,16 @@ std::vector<TrainSequence> OneOfEachKeeping() {
 // Central differences of the double model's loss, for every value of the adapter.
 std::vector<double> Differences(const Tiny& tiny, const TrainSequence& sequence) {
   const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
-  std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
+  const std::vector<double> given(tiny.adapter.values.begin(), tiny.adapter.values.end());
+  std::vector<double> values = given;
   std::vector<double> gradient(values.size());
   constexpr double kStep = 1e-5;
   for (size_t i = 0; i < values.size(); ++i) {
     const double before = values[i];
     values[i] = before + kStep;
-    const double above = twin.Loss(sequence, values);
+    const double above = twin.Loss(sequence, values, given);
     values[i] = before - kStep;
-    gradient[i] = (above - twin.Loss(sequence, values)) / (2 * kStep);
+    gradient[i] = (above - twin.Loss(sequence, values, given)) / (2 * kStep);
     values[i] = before;
   }
   return gradient;
@@ -115,7 +116,7 @@ void CheckAgainstDifferences(const Tiny& tiny, Trainer& trainer, const TrainSequ
   BOOST_REQUIRE(losses.ok());
   const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
   const std::vector<double> values(tiny.adapter.values.begin(), tiny.adapter.values.end());
-  BOOST_TEST(std::fabs(losses->total - twin.Loss(sequence, values)) < 2e-6);
+  BOOST_TEST(std::fabs(losses->total - twin.Loss(sequence, values, values)) < 2e-6);
   const auto expected = Differences(tiny, sequence);
   const double relative = testing::RelativeL2(gradient, expected);
   double worst = 0;
@@ -151,6 +152,28 @@ BOOST_AUTO_TEST_CASE(every_entry_of_a_gradient_that_keeps_the_others_is_a_centra
     auto sequence = MakeSequence(objective, 12, 5, 4);
     sequence.keep = 3;
     CheckAgainstDifferences(Tiny(), sequence);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(every_entry_of_a_gradient_with_weighed_tokens_is_a_central_difference) {
+  for (const float floor : {0.0f, 0.3f}) {
+    auto sequence = MakeSequence(Objective::kCrossEntropy, 14, 6, 6);
+    sequence.reach_floor = floor;
+    CheckAgainstDifferences(Tiny(), sequence);
+    sequence.keep = 1;
+    CheckAgainstDifferences(Tiny(), sequence);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_reach_floor_outside_0_to_1_is_refused) {
+  const Tiny tiny;
+  Trainer trainer = tiny.MakeTrainer();
+  auto sequence = MakeSequence(Objective::kCrossEntropy, 14, 6, 6);
+  for (const float floor : {-0.1f, 1.1f, std::nanf("")}) {
+    sequence.reach_floor = floor;
+    const auto losses = trainer.Losses(tiny.adapter, {&sequence, 1}, SerialFor());
+    BOOST_REQUIRE(!losses.ok());
+    BOOST_TEST(losses.error().message.find("reach_floor") != std::string::npos);
   }
 }
 
@@ -252,7 +275,8 @@ BOOST_AUTO_TEST_CASE(a_gradient_of_a_long_lesson_is_the_slope_of_the_twins_loss)
       below[i] -= step;
       slope += static_cast<double>(gradient[i]) * step;
     }
-    const double difference = (twin.Loss(sequence, above) - twin.Loss(sequence, below)) / 2;
+    const double difference =
+        (twin.Loss(sequence, above, values) - twin.Loss(sequence, below, values)) / 2;
     BOOST_TEST_MESSAGE("slope " << slope << ", difference " << difference);
     BOOST_TEST(std::fabs(slope - difference) < 1e-5 * std::fabs(difference));
   }

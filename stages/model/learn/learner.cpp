@@ -311,6 +311,7 @@ Learner::StepBatch Learner::Pack(const ReplayItem& item, const ReplayItem* again
       batch.sequences.back().weight *= static_cast<float>(share * weight);
       if (sequence.objective == Objective::kCrossEntropy) {
         batch.sequences.back().keep = static_cast<float>(options_.keep_lambda);
+        batch.sequences.back().reach_floor = static_cast<float>(options_.reach_floor);
       }
     };
     const double up_weight = one->own_answer ? OwnUpWeight(tally) : 1;

@@ -53,8 +53,10 @@ Fields OptionsOf(LearnerOptions& options) {
        "how strongly the anchor holds"},
       {"adapt.keep_lambda", Number{&options.keep_lambda, 0, 100}, "", kSemantic,
        "how strongly a lesson's text keeps what it does not say in the base model's proportion: "
-       "the "
-       "tokens beside its own; 0: not at all"},
+       "the tokens beside its own; 0: not at all"},
+      {"adapt.reach_floor", Number{&options.reach_floor, 0, 1}, "", kSemantic,
+       "how much of a lesson's text counts behind a beginning that the model does not make yet; "
+       "1: all of it, as much as the beginning"},
       {"adapt.kl_budget", Number{&options.kl_budget, 0, 10}, "nats per token", kSemantic,
        "drift that the anchor's strength is steered to, 1e-4 or more; 0: anchor_lambda stays "
        "as it is"},

@@ -50,6 +50,20 @@ double Sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
 
+// The weights of a completion's tokens from their log-probabilities, whose sum is 1.
+std::vector<double> ReachWeights(std::span<const double> log_probabilities, double floor) {
+  std::vector<double> weights;
+  double least = 0;
+  double sum = 0;
+  for (const double log_probability : log_probabilities) {
+    weights.push_back(floor + (1 - floor) * std::exp(least));
+    sum += weights.back();
+    least = std::min(least, log_probability);
+  }
+  for (double& weight : weights) weight /= sum;
+  return weights;
+}
+
 }  // namespace
 
 class Trainer::Work {
@@ -177,8 +191,8 @@ std::optional<Error> Trainer::Work::Check(std::span<const TrainSequence> sequenc
     rows += sequence.tokens.size() - 1;
     const size_t completion = sequence.tokens.size() - sequence.completion_begin;
     if (!std::isfinite(sequence.weight) || !std::isfinite(sequence.beta) ||
-        !std::isfinite(sequence.keep)) {
-      return Refused("a sequence's weight, beta or keep is not finite");
+        !std::isfinite(sequence.keep) || !(sequence.reach_floor >= 0 && sequence.reach_floor <= 1)) {
+      return Refused("a sequence's weight, beta or keep is not finite, or its reach_floor not 0..1");
     }
     if (sequence.base_hidden && sequence.base_hidden->size() != completion * shape_.hidden) {
       return Refused("base hidden states of another length than the completion");
@@ -313,8 +327,9 @@ void Trainer::Work::BaseOfSequences(std::span<const TrainSequence> sequences,
 double Trainer::Work::Combine(const TrainSequence& sequence, size_t index, size_t first,
                               SequenceLoss& loss) {
   const size_t count = sequence.tokens.size() - sequence.completion_begin;
+  const std::span results = std::span(results_).subspan(first, count);
   double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += results_[first + i];
+  for (const double result : results) sum += result;
   const auto weight = static_cast<double>(sequence.weight);
   double row_weight = weight / static_cast<double>(count);
   if (sequence.objective == Objective::kDown) {
@@ -328,6 +343,14 @@ double Trainer::Work::Combine(const TrainSequence& sequence, size_t index, size_
   if (sequence.objective != Objective::kAnchor) loss.log_probability = sum;
   const auto begin = static_cast<std::ptrdiff_t>(first);
   std::fill_n(row_weights_.begin() + begin, count, static_cast<float>(row_weight));
+  if (sequence.objective == Objective::kCrossEntropy && sequence.reach_floor != 1) {
+    const auto reached = ReachWeights(results, static_cast<double>(sequence.reach_floor));
+    loss.loss = 0;
+    for (size_t i = 0; i < count; ++i) {
+      loss.loss -= reached[i] * results[i];
+      row_weights_[first + i] = static_cast<float>(weight * reached[i]);
+    }
+  }
   if (!Keeps(sequence)) return weight * loss.loss;
   for (size_t i = 0; i < count; ++i) loss.kept += kept_[first + i];
   loss.kept /= static_cast<double>(count);

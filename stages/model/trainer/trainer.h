@@ -42,6 +42,12 @@ struct TrainSequence {
   // proportion (the part of the classes that are not the target, Zhao et al. 2022). 0: it has not.
   float keep = 0;
 
+  // Of kCrossEntropy: the mean is weighted. A completion's token weighs reach_floor, and beyond it
+  // (1 - reach_floor) times the least probability that pi gives to a token before it: what is
+  // reached only behind a beginning that the model does not make yet comes after that beginning.
+  // The weights have no gradient. 1: all tokens alike.
+  float reach_floor = 1;  // 0 .. 1
+
   // What the base model says about the completion, if the caller kept it: from BaseHidden for
   // kAnchor and with keep, from LogProbability without adapter for kDown. Computed where absent:
   // the same bits.

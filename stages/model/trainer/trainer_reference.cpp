@@ -41,8 +41,30 @@ ReferenceTrainer::Rows ReferenceTrainer::Logits(const std::vector<int32_t>& toke
                 LoraModule::kQuery, {});
 }
 
-double ReferenceTrainer::Loss(const TrainSequence& sequence,
-                              const std::vector<double>& adapter) const {
+std::vector<double> ReferenceTrainer::TokenWeights(const TrainSequence& sequence,
+                                                   const std::vector<double>& adapter) const {
+  const size_t count = sequence.tokens.size() - sequence.completion_begin;
+  const auto floor = static_cast<double>(sequence.reach_floor);
+  if (sequence.objective != Objective::kCrossEntropy || sequence.reach_floor == 1) {
+    return std::vector<double>(count, 1);
+  }
+  const Rows logits = Logits(sequence.tokens, adapter);
+  std::vector<double> weights;
+  double least = 1;
+  double sum = 0;
+  for (size_t next = sequence.completion_begin; next < sequence.tokens.size(); ++next) {
+    weights.push_back(floor + (1 - floor) * least);
+    sum += weights.back();
+    const auto target = static_cast<size_t>(sequence.tokens[next]);
+    least = std::min(least, std::exp(LogSoftmax(logits[next - 1])[target]));
+  }
+  for (double& weight : weights) weight *= static_cast<double>(count) / sum;
+  return weights;
+}
+
+double ReferenceTrainer::Loss(const TrainSequence& sequence, const std::vector<double>& adapter,
+                              const std::vector<double>& weighing) const {
+  const std::vector<double> weights = TokenWeights(sequence, weighing);
   const Rows logits = Logits(sequence.tokens, adapter);
   const bool keeps = sequence.keep != 0 && sequence.objective != Objective::kAnchor;
   const bool needs_base = keeps || sequence.objective != Objective::kCrossEntropy;
@@ -54,7 +76,9 @@ double ReferenceTrainer::Loss(const TrainSequence& sequence,
     const auto log = LogSoftmax(logits[next - 1]);
     const auto base_log = LogSoftmax(base[next - 1]);
     const auto target = static_cast<size_t>(sequence.tokens[next]);
-    if (sequence.objective == Objective::kCrossEntropy) sum -= log[target];
+    if (sequence.objective == Objective::kCrossEntropy) {
+      sum -= weights[next - sequence.completion_begin] * log[target];
+    }
     if (sequence.objective == Objective::kDown) sum += log[target] - base_log[target];
     for (size_t v = 0; keeps && v < log.size(); ++v) {
       if (v == target) continue;

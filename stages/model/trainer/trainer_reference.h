@@ -45,10 +45,16 @@ class ReferenceTrainer {
   // adapter: values as in LoraWeights, in double; empty: the base model.
   Rows Logits(const std::vector<int32_t>& tokens, const std::vector<double>& adapter) const;
 
-  // The loss of one sequence without its weight.
-  double Loss(const TrainSequence& sequence, const std::vector<double>& adapter) const;
+  // The loss of one sequence without its weight. Its tokens weigh what they weigh with `weighing`
+  // (reach_floor), since weights have no gradient.
+  double Loss(const TrainSequence& sequence, const std::vector<double>& adapter,
+              const std::vector<double>& weighing) const;
 
  private:
+  // Of each token of the completion; the sum is their number.
+  std::vector<double> TokenWeights(const TrainSequence& sequence,
+                                   const std::vector<double>& adapter) const;
+
   static std::vector<double> LogSoftmax(const std::vector<double>& logits) {
     double sum = 0;
     for (const double x : logits) sum += std::exp(x);
