@@ -30,6 +30,15 @@ class World {
   Answer Send(HttpRequest request) {
     request.headers.try_emplace("host", "localhost");
     HttpServed served = service_.Take(request, {}, 1'700'000'000);
+    was_errand = std::holds_alternative<HttpErrand>(served.handled);
+    if (was_errand) {
+      HttpErrandEnd end = std::get<HttpErrand>(served.handled).run();
+      if (auto* plan = std::get_if<HttpPlan>(&end)) {
+        served.handled = std::move(*plan);
+      } else {
+        served.handled = std::get<HttpResponse>(std::move(end));
+      }
+    }
     auto* plan = std::get_if<HttpPlan>(&served.handled);
     Answer answer = plan ? Follow(*plan) : AnswerOf(std::get<HttpResponse>(served.handled));
     ExpectKnown(request.path, answer.status);
@@ -45,6 +54,7 @@ class World {
   Answer Chat(const Json& body) { return Post("/v1/chat/completions", body.dump()); }
 
   StandInDoor door;
+  bool was_errand = false;  // the last request was answered by a thread that may wait
 
  private:
   Answer Follow(HttpPlan& plan) {
@@ -582,6 +592,63 @@ BOOST_AUTO_TEST_CASE(documents_come_as_json_or_as_text) {
   ExpectError(world.Post("/v1/documents",
                          Json{{"document_id", "c"}, {"text", std::string(300'000, 'a')}}.dump()),
               413, "limit of 262144");
+}
+
+// A PDF is whatever this reads: what a real converter makes of one is in pdf_text_tests.
+BOOST_AUTO_TEST_CASE(of_a_pdf_the_log_has_its_text_and_digest_where_there_is_a_converter) {
+  HttpOptions options;
+  options.pdf_converter = "/usr/bin/tr a-z A-Z";
+  options.body_bytes_max = 1000;
+  World world(options);
+  HttpRequest pdf{"POST",
+                  "/v1/documents",
+                  {{"document_id", "heron"}, {"title", "The Heron"}},
+                  {{"content-type", "application/pdf"}},
+                  "a heron"};
+  const Answer stored = world.Send(pdf);
+  BOOST_TEST(stored.status == 200, stored.text);
+  BOOST_TEST(world.was_errand);
+  BOOST_REQUIRE(world.door.Log().size() == 1);
+  const auto document = std::get<DocumentUpsert>(DecodeEvent(world.door.Log()[0]).value().data);
+  BOOST_TEST(document.title == "The Heron");
+  BOOST_TEST(document.text == "A HERON");
+  BOOST_TEST(std::get<std::string>(document.metadata.at("media_type")) == "application/pdf");
+  BOOST_TEST(std::get<std::string>(document.metadata.at("sha256")) == Sha256Hex("a heron"));
+
+  pdf.body = " \f\n";
+  ExpectError(world.Send(pdf), 400, "the PDF has no text");
+  pdf.body = "\xc3(";
+  ExpectError(world.Send(pdf), 400, "not UTF-8");
+  pdf.body = std::string(1001, 'a');
+  ExpectError(world.Send(pdf), 413, "gave more than 1000 bytes");
+  pdf.body = "a heron";
+  pdf.query.clear();
+  ExpectError(world.Send(pdf), 400, "document_id");
+  BOOST_TEST(!world.was_errand);  // refused before anything is read
+
+  options.pdf_converter = "/usr/bin/false";
+  World other(options);
+  pdf.query["document_id"] = "heron";
+  const Answer unread = other.Send(pdf);
+  ExpectError(unread, 400, "ended with exit code 1");
+  BOOST_TEST(unread.body["error"]["code"] == "unreadable_pdf");
+}
+
+BOOST_AUTO_TEST_CASE(a_long_page_is_read_by_a_thread_that_may_take_long) {
+  World world;
+  HttpRequest page{"POST",
+                   "/v1/documents",
+                   {{"document_id", "long"}},
+                   {{"content-type", "text/html"}},
+                   "<p>short"};
+  BOOST_TEST(world.Send(page).status == 200);
+  BOOST_TEST(!world.was_errand);
+  page.body = "<p>long<!--" + std::string(100'000, 'x') + "-->";
+  page.headers["x-nudge-event-id"] = "long";
+  BOOST_TEST(world.Send(page).status == 200);
+  BOOST_TEST(world.was_errand);
+  BOOST_TEST(std::get<DocumentUpsert>(DecodeEvent(world.door.Log()[1]).value().data).text ==
+             "long");
 }
 
 BOOST_AUTO_TEST_CASE(of_a_page_the_log_has_what_people_read_and_its_digest) {

@@ -78,8 +78,7 @@ HttpResponse ListOf(const Door& door, const SnapshotsAsked& asked) {
   return response;
 }
 
-std::variant<HttpResponse, HttpFile> FileOf(const HttpRequest& request, const Door& door,
-                                            const std::string& tenant) {
+HttpErrandEnd FileOf(const HttpRequest& request, const Door& door, const std::string& tenant) {
   const std::string snapshot = Part(request, 3);
   const std::string name = Part(request, 4);
   const auto found = door.OpenSnapshotFile(tenant, snapshot, name);

@@ -96,9 +96,10 @@ struct HttpFile {
   uint64_t end = 0;
 };
 
-// What has to wait for the disk: `run` is called once, on a thread that may.
+// What has to wait for the disk, or takes long: `run` is called once, on a thread that may.
+using HttpErrandEnd = std::variant<HttpResponse, HttpFile, HttpPlan>;
 struct HttpErrand {
-  std::function<std::variant<HttpResponse, HttpFile>()> run;
+  std::function<HttpErrandEnd()> run;
 };
 
 // A body without an end. `open` is called once; from then on `send` may be called by any thread,

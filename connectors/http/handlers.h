@@ -15,6 +15,7 @@
 #include "connectors/http/exchange.h"
 #include "connectors/http/http_options.h"
 #include "connectors/http/keys.h"
+#include "connectors/http/pdf_text.h"
 #include "connectors/json_reader.h"
 
 namespace nudge {
@@ -27,6 +28,7 @@ struct Scene {
   const HttpOptions& options;
   const EventLimits& limits;
   Door& door;
+  PdfText& pdf;
   int64_t unix_seconds = 0;  // for `created`, which OpenAI's clients read
   // Of the event whose outcome has this offset; without one, of the newest with this id.
   std::function<Ownership(const std::string& tenant, const std::string& id,

@@ -27,6 +27,10 @@ struct HttpOptions {
   // Events that this process remembers the user of, so that a user sees the outcomes of their own.
   size_t owners_kept_max = 100'000;
 
+  std::string pdf_converter;  // its path and arguments; empty: PDF is refused (pdf_text.h)
+  std::chrono::milliseconds pdf_timeout{10'000};
+  uint64_t pdf_memory_bytes_max = uint64_t{512} << 20;
+
   std::chrono::milliseconds header_timeout{10'000};  // from its first byte
   std::chrono::milliseconds body_timeout{30'000};
   std::chrono::milliseconds idle_timeout{60'000};     // of a connection between requests

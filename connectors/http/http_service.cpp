@@ -101,6 +101,7 @@ std::span<const unsigned> CommonStatuses() {
 HttpService::HttpService(const HttpOptions& options, Door& door, const EventLimits& limits)
     : options_(options),
       door_(door),
+      pdf_(options),
       limits_(limits),
       origins_(SplitAtCommas(options.cors_origins)) {
   for (const std::string& origin : origins_) {
@@ -171,7 +172,7 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
     return Owned(caller, {tenant, id}, offset);
   };
   Handled handled =
-      route->handler(request, {caller, options_, limits_, door_, unix_seconds, owned});
+      route->handler(request, {caller, options_, limits_, door_, pdf_, unix_seconds, owned});
   if (auto* plan = std::get_if<HttpPlan>(&handled)) {
     for (HttpPlan::Item& event : plan->events) event.key_id = caller.key_id;
   }

@@ -74,6 +74,7 @@ class HttpService {
 
   const HttpOptions options_;
   Door& door_;
+  PdfText pdf_;
   const EventLimits limits_;
   std::vector<std::string> origins_;
   std::optional<KeyRing> keys_;

@@ -217,7 +217,7 @@ void Session::AwaitAnswer() {
 void Session::Run(HttpErrand errand) {
   plan_.answer = [](const std::vector<HttpEnding>&) {
     HttpResponse response =
-        ToResponse({503, "busy", "the disk did not answer in time",
+        ToResponse({503, "busy", "the answer was not ready in time",
                     "try again later; http.answer_timeout_ms is the limit", ""});
     response.headers.emplace_back("Retry-After", "1");
     return response;
@@ -225,7 +225,7 @@ void Session::Run(HttpErrand errand) {
   AwaitAnswer();
   net::post(shop_.errands, [weak = weak_from_this(), mailbox = mailbox_, turn = turn_,
                             run = std::move(errand.run)] {
-    std::variant<HttpResponse, HttpFile> answer;
+    HttpErrandEnd answer;
     try {
       answer = run();
     } catch (const std::exception& error) {
@@ -237,9 +237,10 @@ void Session::Run(HttpErrand errand) {
   });
 }
 
-void Session::OnErrand(uint64_t turn, std::variant<HttpResponse, HttpFile> answer) {
+void Session::OnErrand(uint64_t turn, HttpErrandEnd answer) {
   if (turn != turn_ || !follows_) return;
   EndTurn();
+  if (auto* plan = std::get_if<HttpPlan>(&answer)) return Follow(std::move(*plan));
   if (auto* file = std::get_if<HttpFile>(&answer)) return SendFile(std::move(*file));
   Respond(std::get<HttpResponse>(std::move(answer)));
 }

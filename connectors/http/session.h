@@ -95,7 +95,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnFailed(uint64_t turn, size_t at, Error error);
   // What came of the errand of the request `turn`; the next piece of its file, nothing where it
   // cannot be read; a piece of its feed.
-  void OnErrand(uint64_t turn, std::variant<HttpResponse, HttpFile> answer);
+  void OnErrand(uint64_t turn, HttpErrandEnd answer);
   void OnRead(uint64_t turn, std::optional<std::string> piece);
   void OnNews(uint64_t turn, std::string piece);
 

@@ -16,6 +16,7 @@ APT_PACKAGES=(
   python3 python3-pip python3-numpy python3-yaml  # downloads, model conversion
   unzip
   dpkg-dev systemd                                   # the package, and the check of its service
+  poppler-utils                                      # reads PDFs for the tests (http.pdf_converter)
 )
 
 # For scripts/kafka; the broker itself is pinned by kafka_pom.xml and kafka.sha256 (Apache-2.0, 43 MB).

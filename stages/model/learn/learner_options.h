@@ -30,7 +30,7 @@ struct LearnerOptions {
   uint32_t anchors_per_step = 2;
   double anchor_lambda = 1;  // without a kl_budget
   double keep_lambda = 0;    // TrainSequence::keep of what is learnt, not of what is pushed away
-  double reach_floor = 1;  // TrainSequence::reach_floor of what is learnt
+  double reach_floor = 1;    // TrainSequence::reach_floor of what is learnt
   // Where it is set, lambda starts at .5 and is multiplied each step by
   // exp(clamp(.3 (ema / kl_budget - 1), -.1, .4)), within [.03, 5]; ema is the anchors' KL, faded
   // by .8 a step.

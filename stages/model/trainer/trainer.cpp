@@ -191,8 +191,10 @@ std::optional<Error> Trainer::Work::Check(std::span<const TrainSequence> sequenc
     rows += sequence.tokens.size() - 1;
     const size_t completion = sequence.tokens.size() - sequence.completion_begin;
     if (!std::isfinite(sequence.weight) || !std::isfinite(sequence.beta) ||
-        !std::isfinite(sequence.keep) || !(sequence.reach_floor >= 0 && sequence.reach_floor <= 1)) {
-      return Refused("a sequence's weight, beta or keep is not finite, or its reach_floor not 0..1");
+        !std::isfinite(sequence.keep) ||
+        !(sequence.reach_floor >= 0 && sequence.reach_floor <= 1)) {
+      return Refused(
+          "a sequence's weight, beta or keep is not finite, or its reach_floor not 0..1");
     }
     if (sequence.base_hidden && sequence.base_hidden->size() != completion * shape_.hidden) {
       return Refused("base hidden states of another length than the completion");
