@@ -41,7 +41,7 @@ bool Can(const std::string& script) {
 
 std::string Deflated(std::string_view text, size_t times = 1) {
   z_stream stream = {};
-  BOOST_REQUIRE(deflateInit(&stream, 9) == Z_OK);
+  BOOST_REQUIRE(deflateInit(&stream, 1) == Z_OK);
   std::string out;
   char piece[1 << 16];
   for (size_t i = 0; i < times; ++i) {
@@ -189,14 +189,14 @@ BOOST_AUTO_TEST_CASE(what_is_no_pdf_or_half_of_one_is_an_error) {
   BOOST_TEST((CodeOf(pdf.Of(whole.substr(0, 60))) == Code::kUnreadableFile));
 }
 
-BOOST_AUTO_TEST_CASE(a_pdf_that_unpacks_to_gigabytes_ends_at_a_limit) {
+BOOST_AUTO_TEST_CASE(a_pdf_that_unpacks_to_much_more_ends_at_a_limit) {
   HttpOptions options = WithConverter();
   options.pdf_timeout = std::chrono::milliseconds(3000);
   options.pdf_memory_bytes_max = uint64_t{128} << 20;
   PdfText pdf(options);
   std::string line;
   for (int i = 0; i < 4000; ++i) line += "BT /F 9 Tf 1 1 Td (many words in a small file) Tj ET\n";
-  const std::string bomb = PdfOf({Deflated(line, 10'000)});  // 2 GB of commands
+  const std::string bomb = PdfOf({Deflated(line, 2000)});  // 400 MB of commands
   BOOST_TEST(bomb.size() < 8'000'000u);
   const auto begin = std::chrono::steady_clock::now();
   const auto text = pdf.Of(bomb);
@@ -205,7 +205,9 @@ BOOST_AUTO_TEST_CASE(a_pdf_that_unpacks_to_gigabytes_ends_at_a_limit) {
 }
 
 BOOST_AUTO_TEST_CASE(one_pdf_is_read_at_a_time) {
-  PdfText pdf(WithConverter());
+  HttpOptions options = WithConverter();
+  options.pdf_timeout = std::chrono::milliseconds(1000);
+  PdfText pdf(options);
   std::string line;
   for (int i = 0; i < 4000; ++i) line += "BT /F 9 Tf 1 1 Td (many words in a small file) Tj ET\n";
   const std::string slow = PdfOf({Deflated(line, 200)});

@@ -156,13 +156,12 @@ BOOST_AUTO_TEST_CASE(every_entry_of_a_gradient_that_keeps_the_others_is_a_centra
 }
 
 BOOST_AUTO_TEST_CASE(every_entry_of_a_gradient_with_weighed_tokens_is_a_central_difference) {
-  for (const float floor : {0.0f, 0.3f}) {
-    auto sequence = MakeSequence(Objective::kCrossEntropy, 14, 6, 6);
-    sequence.reach_floor = floor;
-    CheckAgainstDifferences(Tiny(), sequence);
-    sequence.keep = 1;
-    CheckAgainstDifferences(Tiny(), sequence);
-  }
+  auto sequence = MakeSequence(Objective::kCrossEntropy, 9, 3, 6);
+  sequence.reach_floor = 0;
+  CheckAgainstDifferences(Tiny(), sequence);
+  sequence.reach_floor = 0.3f;
+  sequence.keep = 1;
+  CheckAgainstDifferences(Tiny(), sequence);
 }
 
 BOOST_AUTO_TEST_CASE(a_reach_floor_outside_0_to_1_is_refused) {
