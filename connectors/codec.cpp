@@ -413,23 +413,24 @@ class EventReader {
 
   void ReadAdapter(JsonValue data, AdapterCommand& command) {
     std::string action;
-    Data(data, {{"action", kRequired, [&](const Place& at) { json_.Id(at, IdLimit(), action); }},
-                {"version", kOptional,
-                 [&](const Place& at) {
-                   json_.Integer<uint32_t>(at, 0, std::numeric_limits<uint32_t>::max(),
-                                           command.version);
-                 }},
-                {"uri", kOptional,
-                 [&](const Place& at) {
-                   json_.Id(at, {"limits.uri_bytes", limits_.uri_bytes}, command.uri);
-                 }},
-                {"sha256", kOptional, [&](const Place& at) {
-                   json_.Id(at, IdLimit(), command.sha256);
-                   if (json_.ok() && !IsSha256Hex(command.sha256)) {
-                     json_.FailAt(at, "expected 64 lower-case hex digits",
-                                  "give what sha256sum prints of the file");
-                   }
-                 }}});
+    Data(data,
+         {{"action", kRequired, [&](const Place& at) { json_.Id(at, IdLimit(), action); }},
+          {"version", kOptional,
+           [&](const Place& at) {
+             json_.Integer<uint32_t>(at, 0, std::numeric_limits<uint32_t>::max(), command.version);
+           }},
+          {"uri", kOptional,
+           [&](const Place& at) {
+             json_.Id(at, {"limits.uri_bytes", limits_.uri_bytes}, command.uri);
+           }},
+          {"user", kOptional, [&](const Place& at) { json_.Id(at, IdLimit(), command.user); }},
+          {"sha256", kOptional, [&](const Place& at) {
+             json_.Id(at, IdLimit(), command.sha256);
+             if (json_.ok() && !IsSha256Hex(command.sha256)) {
+               json_.FailAt(at, "expected 64 lower-case hex digits",
+                            "give what sha256sum prints of the file");
+             }
+           }}});
     if (json_.ok()) CheckAdapter(action, command);
   }
 
@@ -451,6 +452,11 @@ class EventReader {
     } else {
       return refuse("data.action: \"" + Quoted(action) + "\" is unknown",
                     "known actions: rollback, reset, freeze, unfreeze, import");
+    }
+    const bool is_freeze = command.action == Action::kFreeze || command.action == Action::kUnfreeze;
+    if (!command.user.empty() && is_freeze) {
+      return refuse("data.user: " + action + " takes no user",
+                    "rollback, reset and import do; freezing is of the whole tenant");
     }
     if (command.version && command.action != Action::kRollback) {
       return refuse("data.version: " + action + " takes no version", "only rollback does");

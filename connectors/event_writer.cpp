@@ -130,6 +130,7 @@ struct DataWriter {
     if (command.version) json.Raw(R"(,"version":)").Integer(*command.version);
     if (!command.uri.empty()) json.Raw(R"(,"uri":)").Text(command.uri);
     if (!command.sha256.empty()) json.Raw(R"(,"sha256":)").Text(command.sha256);
+    if (!command.user.empty()) json.Raw(R"(,"user":)").Text(command.user);
   }
 
   void operator()(const Forget& forget) const {

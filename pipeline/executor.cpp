@@ -5,6 +5,7 @@
 
 #include "pipeline/emit.h"
 #include "stages/fault_point.h"
+#include "stages/learner_rows.h"
 
 namespace nudge {
 namespace {
@@ -73,7 +74,7 @@ void Complete(Outcome& outcome, const GivenAnswer& given) {
 
 void Complete(Outcome& outcome, const LessonDone& lesson) {
   if (lesson.snapshot) outcome.snapshots.push_back(*lesson.snapshot);
-  outcome.lesson_ends = lesson.ends;
+  outcome.lesson_ends.insert(outcome.lesson_ends.end(), lesson.ends.begin(), lesson.ends.end());
   if (lesson.error && std::holds_alternative<Applied>(outcome.what)) {
     outcome.what = DeadLetter{"adapt", *lesson.error, "", "", 0};
   }
@@ -176,46 +177,61 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
                                         std::function<void(Outcome)> done) {
   const MutexLock submitting(submit_mutex_);
   if (pool_.stopping()) return std::nullopt;
-  if (!plan.generate && !plan.answer_of && !plan.lesson && plan.retired.empty() &&
+  if (!plan.generate && !plan.answer_of && plan.lessons.empty() && plan.retired.empty() &&
       plan.versions_dropped.empty()) {
     return std::move(plan.outcome);
   }
   const TenantId id = plan.outcome.tenant;
   const TenantPtr tenant = TenantOf(at.partition(), id);
   LaterPtr<GivenAnswer> answer;
-  LaterPtr<LessonDone> lesson;
+  std::vector<LaterPtr<LessonDone>> lessons;
   if (plan.generate) {
     answer = SubmitGenerate(at, tenant, std::move(*plan.generate), recorded.get());
   } else if (plan.answer_of) {
     answer = tenant->AnswerOf(*plan.answer_of);
   }
-  if (plan.lesson) lesson = SubmitLesson(at, id, tenant, std::move(*plan.lesson));
+  for (Lesson& lesson : plan.lessons) {
+    lessons.push_back(SubmitLesson(at, id, tenant, std::move(lesson)));
+  }
   for (const Sequence retired : plan.retired) tenant->DropAnswer(retired);
   for (const Version version : plan.versions_dropped) tenant->DropVersion(version);
-  return WhenDone(std::move(plan), answer, lesson, std::move(done));
+  return WhenDone(std::move(plan), answer, lessons, std::move(done));
 }
 
 // The outcome once what it needs is there.
 std::optional<Outcome> Executor::WhenDone(Plan plan, const LaterPtr<GivenAnswer>& answer,
-                                          const LaterPtr<LessonDone>& lesson,
+                                          const std::vector<LaterPtr<LessonDone>>& lessons,
                                           std::function<void(Outcome)> done) {
+  std::vector<LaterPtr<LessonDone>> earlier;  // done when what completes the outcome is
   const auto complete = [&](const auto& later) -> std::optional<Outcome> {
+    const auto fill = [earlier](Outcome& outcome, const auto& value) {
+      for (const LaterPtr<LessonDone>& lesson : earlier) Complete(outcome, lesson->Get());
+      Complete(outcome, value);
+    };
     if (const auto* value = later->Find()) {
-      Complete(plan.outcome, *value);
+      fill(plan.outcome, *value);
       return std::move(plan.outcome);
     }
-    later->When(
-        [outcome = std::move(plan.outcome), done = std::move(done)](const auto& value) mutable {
-          Complete(outcome, value);
-          done(std::move(outcome));
-        });
+    later->When([fill, outcome = std::move(plan.outcome),
+                 done = std::move(done)](const auto& value) mutable {
+      fill(outcome, value);
+      done(std::move(outcome));
+    });
     return std::nullopt;
   };
   if (answer) return complete(answer);
-  if (lesson && plan.waits_for_lesson) return complete(lesson);
-  if (lesson && lessons_left() > options_.lessons_waiting_max) {
-    lesson->When([outcome = std::move(plan.outcome),
-                  done = std::move(done)](const LessonDone&) mutable { done(std::move(outcome)); });
+  if (lessons.empty()) return std::move(plan.outcome);
+  // One after the other: with the last one all are done.
+  const LaterPtr<LessonDone>& last = lessons.back();
+  if (plan.waits_for_lessons) {
+    for (auto lesson = lessons.begin(); lesson != std::prev(lessons.end()); ++lesson) {
+      earlier.push_back(*lesson);
+    }
+    return complete(last);
+  }
+  if (lessons_left() > options_.lessons_waiting_max) {
+    last->When([outcome = std::move(plan.outcome),
+                done = std::move(done)](const LessonDone&) mutable { done(std::move(outcome)); });
     return std::nullopt;
   }
   return std::move(plan.outcome);
@@ -329,6 +345,7 @@ void Executor::EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Lear
 bool Executor::LearnOne(size_t slot, TenantModels& tenant, Learning& learning) {
   if (tenant.abandoned) return false;
   const Lesson& lesson = learning.lesson;
+  TenantAdapters& adapters = tenant.AdaptersOf(lesson.learner);
   const ParallelFor parallel_for = pool_.parallel_for(slot);
   LessonDone done;
   {
@@ -336,13 +353,13 @@ bool Executor::LearnOne(size_t slot, TenantModels& tenant, Learning& learning) {
     FaultPoint("training");
     if (!std::exchange(learning.begun, true)) {
       const GivenAnswer& given = learning.shown->Get();
-      tenant.adapters.Begin(LearningPlaceOf(learning.at), lesson,
-                            given.error ? nullptr : &given.completed.text);
+      adapters.Begin(LearningPlaceOf(learning.at), lesson,
+                     given.error ? nullptr : &given.completed.text);
     }
-    if (tenant.adapters.Behind()) tenant.adapters.LearnNext(parallel_for);
-    if (tenant.adapters.Behind()) return true;
+    if (adapters.Behind()) adapters.LearnNext(parallel_for);
+    if (adapters.Behind()) return true;
     // Versions that earlier lessons make are resolved by now, so the parent is there.
-    done = tenant.adapters.End(lesson, learning.parent->Get(), parallel_for);
+    done = adapters.End(lesson, learning.parent->Get(), parallel_for);
     if (done.error) lesson_metrics_.CountError();
   }
   if (tenant.abandoned) return false;
@@ -467,7 +484,7 @@ void Executor::SaveLearner(int32_t partition, const TenantPtr& tenant,
     pool_.Enqueue(JobKind::kLearn, learnt.get(), Sequence::Of(partition, 0), [=](size_t) {
       (void)owner;  // until here
       Changes changes;
-      learnt->adapters.Save(changes);
+      learnt->SaveLearners(changes);
       done->Resolve(LessonDone{});
       saved(std::move(changes));
     });
@@ -492,7 +509,7 @@ Result<Nothing> Executor::Load(int32_t partition, const Change& entry) {
   const TenantPtr tenant = TenantOf(partition, entry.tenant);
   if (entry.kind == TenantAdapters::kLearnerKind || entry.kind == TenantAdapters::kJournalKind ||
       entry.kind == TenantAdapters::kImportKind || entry.kind == TenantAdapters::kResultKind) {
-    return tenant->adapters.Load(entry);
+    return tenant->AdaptersOf(LearnerOfRow(entry.id)).Load(entry);
   }
   const std::optional<uint64_t> number = NumberOfName(entry.id);
   if (!number) return UnreadableEntry(entry);

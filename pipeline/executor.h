@@ -136,7 +136,7 @@ class Executor {
   bool LearnOne(size_t slot, TenantModels& tenant, Learning& learning);
   void WriteSnapshot(const TenantId& id, const Lesson& lesson, LessonDone& done);
   std::optional<Outcome> WhenDone(Plan plan, const LaterPtr<GivenAnswer>& answer,
-                                  const LaterPtr<LessonDone>& lesson,
+                                  const std::vector<LaterPtr<LessonDone>>& lessons,
                                   std::function<void(Outcome)> done);
   void SaveLearner(int32_t partition, const TenantPtr& tenant, std::function<void(Changes)> saved);
   Imported ReadImport(const AdapterCommand& command, const Outcome* recorded);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "connectors/json_writer.h"
 #include "pipeline/state/state_database.h"
 #include "pipeline/state/state_store.h"
+#include "stages/learner_rows.h"
 #include "stages/respond.h"
 #include "stages/table.h"
 
@@ -19,6 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kOfRespond = "respond/";
 constexpr std::string_view kOfExecutor = "executor/";
+constexpr char kLast[] = "\xff";  // behind all that is UTF-8
 
 // The kind without the part that saved it; empty for entries that no lesson needs.
 std::string KindWanted(const Change& entry) {
@@ -40,14 +43,14 @@ std::string KindWanted(const Change& entry) {
 }
 
 struct Book {
-  Lineage lineage;
+  Lineages lineages;
   std::map<LearningPlace, KeptLesson> kept;
   std::map<LearningPlace, LessonResult> results;
   RestrictedDocuments restricted;
 
   Result<Nothing> Add(Change entry) {
     entry.kind = KindWanted(entry);
-    const LearningPlace place = NumberOfRow(entry.id).value_or(0);
+    const LearningPlace place = NumberOfRow(WithoutLearner(entry.id)).value_or(0);
     if (entry.kind == TenantAdapters::kJournalKind) {
       std::optional<KeptLesson> lesson = TenantAdapters::ReadJournal(entry);
       if (!lesson) return UnreadableEntry(entry);
@@ -59,14 +62,35 @@ struct Book {
     } else if (entry.kind == Respond::kRestrictedKind) {
       return restricted.Load(entry);
     } else {
-      return lineage.Load(entry);
+      return lineages.Load(entry);
     }
     return Nothing{};
   }
 
+  // Of all learners, in log order.
+  std::vector<Lineage::LessonView> Views() const {
+    std::vector<Lineage::LessonView> views;
+    for (const LearnerId& learner : lineages.Learners()) {
+      std::vector<Lineage::LessonView> theirs = lineages.Find(learner)->Lessons();
+      views.insert(views.end(), std::make_move_iterator(theirs.begin()),
+                   std::make_move_iterator(theirs.end()));
+    }
+    std::sort(views.begin(), views.end(),
+              [](const auto& one, const auto& other) { return one.place < other.place; });
+    return views;
+  }
+
+  TenantLessons Head(const TenantId& tenant, int32_t partition) const {
+    TenantLessons head{tenant, partition, lineages.Serving({})};
+    for (const LearnerId& learner : lineages.Learners()) {
+      if (!learner.empty()) head.serving_users[learner] = lineages.Serving(learner);
+    }
+    return head;
+  }
+
   std::vector<TaughtLesson> Lessons() {
     std::vector<TaughtLesson> lessons;
-    for (Lineage::LessonView& view : lineage.Lessons()) {
+    for (Lineage::LessonView& view : Views()) {
       lessons.push_back({std::move(view), std::nullopt, std::nullopt, false});
       Complete(lessons.back());
     }
@@ -96,7 +120,8 @@ Result<Nothing> ReadFile(const std::string& path, const std::optional<TenantId>&
     if (Result<Nothing> added = book.Add(std::move(entry)); !added.ok()) return added;
   }
   for (auto& [name, book] : books) {
-    all.push_back({name, read->meta.partition, book.lineage.serving(), book.Lessons()});
+    all.push_back(book.Head(name, read->meta.partition));
+    all.back().lessons = book.Lessons();
   }
   return Nothing{};
 }
@@ -173,12 +198,11 @@ Result<Nothing> AddRows(StateDatabase& database, Book& book, const TenantId& ten
 
 // All that a lineage is saved as, and which documents are not for everybody.
 Result<Nothing> AddLineage(StateDatabase& database, Book& book, const TenantId& tenant) {
-  const std::string last = "\xff";  // behind all that is UTF-8
   for (const std::string_view kind :
        {Lineage::kHeadKind, Lineage::kPlaceKind, Lineage::kVersionKind, Lineage::kFormerKind,
         Respond::kRestrictedKind}) {
     Result<Nothing> added =
-        AddRows(database, book, tenant, std::string(kOfRespond) + std::string(kind), "", last);
+        AddRows(database, book, tenant, std::string(kOfRespond) + std::string(kind), "", kLast);
     if (!added.ok()) return added;
   }
   return Nothing{};
@@ -198,6 +222,11 @@ std::string_view TaughtLesson::question() const {
   const std::string_view text = kept->example.chat.back().text;
   const uint64_t bytes = kept->example.question_bytes;
   return text.size() < bytes ? text : text.substr(text.size() - bytes);
+}
+
+Version TenantLessons::ServingOf(const std::optional<std::string>& user) const {
+  const auto own = serving_users.find(user.value_or(""));
+  return own != serving_users.end() ? own->second : serving;
 }
 
 bool TaughtLesson::counts() const {
@@ -243,9 +272,9 @@ Result<LessonsPage> ReadLessonsPage(const std::string& path, const LessonsWanted
   if (auto added = AddLineage(database, book, wanted.tenant); !added.ok()) return added.error();
   LessonsPage page;
   page.events = meta->events;
-  page.tenant = {wanted.tenant, meta->partition, book.lineage.serving(), {}};
+  page.tenant = book.Head(wanted.tenant, meta->partition);
   uint64_t bytes = 0;
-  for (Lineage::LessonView& view : book.lineage.Lessons()) {
+  for (Lineage::LessonView& view : book.Views()) {
     if (wanted.user && view.taught.user != *wanted.user) continue;
     ++page.matching;
     TaughtLesson lesson{std::move(view), std::nullopt, std::nullopt, false};
@@ -255,10 +284,10 @@ Result<LessonsPage> ReadLessonsPage(const std::string& path, const LessonsWanted
       page.after = lessons.back().event();
       continue;
     }
-    const std::string id = RowId(lesson.view.place);
+    const std::string id = RowId(lesson.view.place);  // the learner's name may stand behind it
     for (const char* kind : {TenantAdapters::kJournalKind, TenantAdapters::kResultKind}) {
       Result<Nothing> added =
-          AddRows(database, book, wanted.tenant, std::string(kOfExecutor) + kind, id, id);
+          AddRows(database, book, wanted.tenant, std::string(kOfExecutor) + kind, id, id + kLast);
       if (!added.ok()) return added.error();
     }
     book.Complete(lesson);

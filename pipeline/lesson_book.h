@@ -7,13 +7,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "stages/events.h"
-#include "stages/lineage.h"
+#include "stages/lineages.h"
 #include "stages/model/learn/tenant_adapters.h"
 #include "stages/result.h"
 
@@ -36,7 +37,13 @@ struct TenantLessons {
   TenantId tenant;
   int32_t partition = 0;
   Version serving = 0;
-  std::vector<TaughtLesson> lessons;  // in log order
+  // Where users have adapters of their own: which version serves each who has taught. Then nothing
+  // but the base model serves everybody else.
+  std::map<LearnerId, Version> serving_users = {};
+  std::vector<TaughtLesson> lessons = {};  // in log order
+
+  // The version that serves this user; of nobody in particular, who has taught nothing.
+  Version ServingOf(const std::optional<std::string>& user) const;
 };
 
 // `path`: an output folder with its state, a state folder or a state file. By partition and tenant;

@@ -1,12 +1,18 @@
 #include "pipeline/tenant_models.h"
 
+#include <iterator>
 #include <utility>
+
+#include "stages/learner_rows.h"
 
 namespace nudge {
 
 TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options,
                            CheckpointFile& checkpoints)
-    : adapters(teacher, tenant, options, checkpoints),
+    : teacher_(teacher),
+      tenant_(tenant),
+      options_(options),
+      checkpoint_room_(checkpoints, options.checkpoint_bytes),
       last_lesson_(std::make_shared<Later<LessonDone>>(LessonDone{})) {}
 
 LaterPtr<Served> TenantModels::VersionOf(Version version) const {
@@ -44,6 +50,25 @@ void TenantModels::DropVersion(Version version) {
   if (versions_.erase(version) == 0) return;
   const auto [entry, is_new] = unsaved_versions_.emplace(version, false);
   if (!is_new && entry->second) unsaved_versions_.erase(entry);  // it was never saved
+}
+
+TenantAdapters& TenantModels::AdaptersOf(const LearnerId& learner) {
+  return learners_.try_emplace(learner, teacher_, tenant_, options_, checkpoint_room_)
+      .first->second;
+}
+
+void TenantModels::SaveLearners(Changes& changes) {
+  for (auto entry = learners_.begin(); entry != learners_.end();) {
+    const auto& [learner, adapters] = *entry;
+    if (!adapters.has_changed()) {
+      ++entry;
+      continue;
+    }
+    const size_t first = changes.size();
+    entry->second.Save(changes);
+    NameLearner(learner, std::span(changes).subspan(first));
+    entry = adapters.has_ended() ? learners_.erase(entry) : std::next(entry);
+  }
 }
 
 bool TenantModels::NoteEnd(const LessonDone& done) {

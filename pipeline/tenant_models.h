@@ -1,9 +1,11 @@
-// What the executor keeps of one tenant: which versions its adapter has, which answers were given,
-// and the learner. Values that jobs still compute are there as Later, under the names that the log
-// gave them, so that a job can wait for what lies before it.
+// What the executor keeps of one tenant: which versions its adapters have, which answers were
+// given, and the learners: the tenant's own, or those of its users (adapt.scope). Values that jobs
+// still compute are there as Later, under the names that the log gave them, so that a job can wait
+// for what lies before it.
 //
 // The executor owns it. All calls under its lock, but for those that say otherwise, and `abandoned`
-// and `adapters`, which jobs use: the lessons of a tenant, one after the other.
+// and the learners, which jobs use: the lessons of a tenant, one after the other, whosever adapter
+// they change. That costs no time: lessons take turns in any case.
 #pragma once
 
 #include <atomic>
@@ -15,6 +17,7 @@
 #include "pipeline/later.h"
 #include "pipeline/observe/jobs_view.h"
 #include "stages/events.h"
+#include "stages/jobs.h"
 #include "stages/model/backend.h"
 #include "stages/model/learn/tenant_adapters.h"
 #include "stages/state.h"
@@ -50,6 +53,10 @@ class TenantModels {
   LaterPtr<LessonDone> Follow(const LaterPtr<LessonDone>& done);
   void LearnerChanges() { learner_changed_ = true; }
 
+  // A new one where there is none. Of jobs and of Load, as the next.
+  TenantAdapters& AdaptersOf(const LearnerId& learner);
+  void SaveLearners(Changes& changes);
+
   // What changed since the last call, by name; null: gone.
   struct Unsaved {
     std::map<Version, LaterPtr<Served>> versions;
@@ -68,9 +75,13 @@ class TenantModels {
   void Restore(Sequence at, GivenAnswer answer);
 
   std::atomic<bool> abandoned{false};  // its partition was taken away: jobs compute for nobody
-  TenantAdapters adapters;
 
  private:
+  Teacher& teacher_;
+  const TenantId tenant_;
+  const TenantAdaptersOptions options_;
+  CheckpointRoom checkpoint_room_;
+  std::map<LearnerId, TenantAdapters> learners_;
   std::map<Version, LaterPtr<Served>> versions_;       // the kept ones, in log order
   std::map<Sequence, LaterPtr<GivenAnswer>> answers_;  // those that something can still refer to
   LaterPtr<LessonDone> last_lesson_;                   // also: the last cut's save

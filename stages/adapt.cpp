@@ -37,7 +37,11 @@ Result<Admission> Adapt::Apply(Sequence at, const Resolved& resolved) {
     tenant->frozen_changed = true;
   } else if (const auto* forget = std::get_if<nudge::Forget>(&event.data)) {
     if (tenant != nullptr) admission.admitted_after_all = Forget(tenant->offers, *forget);
-  } else if (!admission.frozen && resolved.unheard == Unheard::kNo) {
+  } else if (admission.frozen || resolved.unheard != Unheard::kNo) {
+    return admission;
+  } else if (options_.is_by_user()) {
+    admission.offers = admission.admitted = OffersLesson(*resolved.prepared);
+  } else {
     std::optional<Replaced> replaced;
     if (tenant != nullptr) replaced = TakeOut(tenant->offers, resolved.earlier);
     if (!OffersLesson(*resolved.prepared)) return admission;

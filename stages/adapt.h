@@ -8,6 +8,9 @@
 // are hardly there; and who is silent for a whole window binds nobody. Offers without a user are
 // those of one nameless user.
 //
+// Where users have adapters of their own (adapt.scope), each is alone with theirs, and all that
+// they offer is admitted.
+//
 // While frozen, users teach nothing: their events are no offers. What becomes of an admitted offer
 // is the lineage's business (lineage.h), since that needs to know whose words were shown.
 //

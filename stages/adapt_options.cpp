@@ -8,6 +8,11 @@ Fields OptionsOf(AdaptOptions& options) {
   using enum Effect;
   return {
       {"adapt.enabled", Flag{&options.enabled}, "", kSemantic, "false: the base model serves"},
+      {"adapt.scope", Choice{&options.scope, {"tenant", "user"}}, "", kSemantic,
+       "whose feedback teaches whom: tenant: everybody teaches one adapter that answers everybody "
+       "in the tenant; user: each user teaches an adapter that answers them alone"},
+      {"adapt.users_per_tenant_max", Number{&options.users_per_tenant_max, 1, 1e6}, "", kSemantic,
+       "who have adapters of their own where scope is user; what further ones say is not learnt"},
       {"adapt.publish_every_steps", Number{&options.publish_every_steps, 1, 10'000}, "", kSemantic,
        "until what was learnt is served as a new version"},
       {"adapt.versions_kept", Number{&options.versions_kept, 1, 1000}, "", kSemantic,

@@ -2,13 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "stages/options.h"
 
 namespace nudge {
 
 struct AdaptOptions {
-  bool enabled = true;                   // false: the base model serves, no event makes a step
+  bool enabled = true;  // false: the base model serves, no event makes a step
+  // "tenant": what anybody teaches, everybody in the tenant is answered with. "user": each user
+  // teaches an adapter of their own, and nobody else is answered with it.
+  std::string scope = "tenant";
+  uint32_t users_per_tenant_max = 32;    // who have adapters of their own; 1 or more
   uint32_t publish_every_steps = 1;      // 1 or more
   uint32_t snapshot_every_versions = 0;  // every n-th version made is written; 0: none
   uint32_t versions_kept = 8;            // 1 or more
@@ -28,6 +33,8 @@ struct AdaptOptions {
   // Whether an answer that rests on a document with an access list teaches the tenant's adapter,
   // which serves those, too, who may not see the document.
   bool learn_restricted = false;
+
+  bool is_by_user() const { return scope == "user"; }
 };
 
 keys::Fields OptionsOf(AdaptOptions& options);

@@ -127,7 +127,8 @@ std::string WhatChanged(const AnswerCache::Basis& then, const AnswerCache::Basis
 
 }  // namespace
 
-CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen, const Found& found) {
+CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen, const Found& found,
+                            const LearnerId& learner) {
   ByteWriter variant;
   variant.Text(chosen.prompt_id);
   WriteDecoding(variant, chosen.decoding);
@@ -137,8 +138,9 @@ CacheKey AnswerCache::KeyOf(const Query& query, const Chosen& chosen, const Foun
   const std::string asked =
       query.messages.empty() ? "exact\n" + query.text : "conversation\n" + BytesOf(query);
   const std::string rights = RightsOf(query, chosen, found);
-  const Sha256Digest question =
-      rights.empty() ? Sha256(asked) : Sha256Parts({"rights", rights, asked});
+  const Sha256Digest question = !learner.empty()  ? Sha256Parts({"learner", learner, rights, asked})
+                                : !rights.empty() ? Sha256Parts({"rights", rights, asked})
+                                                  : Sha256(asked);
   CacheKey key{};
   for (size_t i = 0; i < 16; ++i) key[i / 8] |= uint64_t{question[i]} << (8 * (i % 8));
   key[2] = SeedOf({variant.Take()});
@@ -164,7 +166,7 @@ std::string AnswerCache::WhyNot(const CacheKey& key, const Basis& today,
   }
   const auto other = entries_.rows().lower_bound({key[0], key[1], 0});
   if (other == entries_.rows().end() || other->first[0] != key[0] || other->first[1] != key[1]) {
-    return "first time asked";
+    return kFirstTimeAsked;
   }
   const Basis& then = other->second.value.basis;
   if (then.prompt_id != today.prompt_id) {

@@ -28,6 +28,7 @@
 
 #include "stages/answer_records.h"
 #include "stages/events.h"
+#include "stages/jobs.h"
 #include "stages/state.h"
 #include "stages/table.h"
 
@@ -35,14 +36,17 @@ namespace nudge {
 
 class AnswerCache {
  public:
-  static constexpr char kKind[] = "cached_answer";  // of its entries in a saved state
+  static constexpr char kKind[] = "cached_answer";               // of its entries in a saved state
+  static constexpr char kFirstTimeAsked[] = "first time asked";  // as WhyNot says it
 
   // Whether the answer to this question is a function of what its key and its basis name.
   static bool IsRepeatable(const Query& query, const Chosen& chosen) {
     return chosen.decoding.temperature == 0 || query.options.seed;
   }
-  // Of a repeatable one.
-  static CacheKey KeyOf(const Query& query, const Chosen& chosen, const Found& found);
+  // Of a repeatable one. learner: the user whose own adapter answers, or empty; nobody else's
+  // questions have a place with it.
+  static CacheKey KeyOf(const Query& query, const Chosen& chosen, const Found& found,
+                        const LearnerId& learner = {});
 
   // All that an answer rests on.
   struct Basis {

@@ -89,6 +89,7 @@ struct ContentWriter {
   void operator()(const AdapterCommand& command) const {
     out.U8(static_cast<uint8_t>(command.action));
     All(command.version, command.uri, command.sha256);
+    if (!command.user.empty()) Write(command.user);
   }
   void operator()(const Forget& forget) const {
     All(forget.user, forget.document_id);

@@ -142,9 +142,10 @@ struct AdapterCommand {
   enum class Action : uint8_t { kRollback, kReset, kFreeze, kUnfreeze, kImport };
   Action action = Action::kFreeze;
   std::optional<uint32_t>
-      version;         // rollback: to this version; unset: to the parent of the current
-  std::string uri;     // import: path of a GGUF LoRA below the configured import folder
-  std::string sha256;  // import: of that file
+      version;            // rollback: to this version; unset: to the parent of the current
+  std::string uri;        // import: path of a GGUF LoRA below the configured import folder
+  std::string sha256;     // import: of that file
+  std::string user = {};  // whose adapter, where users have their own; empty: the tenant's, all
 };
 
 struct Forget {

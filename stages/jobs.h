@@ -26,6 +26,10 @@ struct Generate {
   int64_t offset = 0;  // of the question, for who follows its answer
 };
 
+// Whose adapter it is within its tenant: a user's, or, where the tenant learns as one, the
+// tenant's, whose name here is empty (adapt.scope).
+using LearnerId = std::string;
+
 // A place in the tree of a tenant's learning (lineage.h): 0 is the base model, any other the event
 // that led there, 1 + its Sequence::value.
 using LearningPlace = uint64_t;
@@ -66,7 +70,7 @@ struct Import {
   std::shared_ptr<const AdapterVersion> version;
 };
 
-// A change of the tenant's adapter. Lessons of one tenant are computed in log order.
+// A change of an adapter of the tenant. Lessons of one tenant are computed in log order.
 struct Lesson {
   std::variant<LoggedExample, Return, Import> what;
   Step step;
@@ -75,16 +79,18 @@ struct Lesson {
   // Of an example that replaces an earlier lesson: comes first. Its path ends at the example, where
   // that is admitted.
   std::optional<Return> behind = {};
+  LearnerId learner = {};     // whose adapter it changes
+  bool ends_learner = false;  // of a return to nothing: all that is kept of the learner goes
 };
 
 // respond's decision on one event. The outcome is complete but for what the named jobs supply.
 struct Plan {
   Outcome outcome;
-  std::optional<Generate> generate;   // supplies text, adapter_digest and token counts
-  std::optional<Sequence> answer_of;  // a cache hit: the same, from the answer to this query
-  std::optional<Lesson> lesson;
-  bool waits_for_lesson = false;  // the outcome needs the lesson's result (import, snapshot)
-  std::vector<Sequence> retired;  // answers that nothing can refer to any more
+  std::optional<Generate> generate;       // supplies text, adapter_digest and token counts
+  std::optional<Sequence> answer_of;      // a cache hit: the same, from the answer to this query
+  std::vector<Lesson> lessons;            // by learner, in their order
+  bool waits_for_lessons = false;         // the outcome needs their results (import, snapshot)
+  std::vector<Sequence> retired;          // answers that nothing can refer to any more
   std::vector<Version> versions_dropped;  // that no later event can ask for
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "stages/learner_rows.h"
+
 namespace nudge {
 namespace {
 
@@ -108,9 +110,14 @@ void Lineage::EraseVersion(Version version) {
   Release(place);
 }
 
+Step Lineage::NextStep() {
+  steps_ = std::max(steps_, others_.step) + 1;
+  return {steps_, std::nullopt, false};
+}
+
 void Lineage::MakeVersion(Step& step, const AdaptOptions& options) {
   CountReferences();
-  const Version version = ++made_;
+  const Version version = made_ = std::max(made_, others_.version) + 1;
   versions_.Put(version, {head_, parent()});
   Hold(head_);
   if (held_) {
@@ -151,7 +158,7 @@ std::optional<Step> Lineage::Learn(Sequence at, Holds holds, bool admitted,
   MoveHead(place);
   TrimLessons(options);
   if (!admitted) return behind != nullptr ? Rebuild(*behind, options) : std::nullopt;
-  Step step{++steps_, std::nullopt, false};
+  Step step = NextStep();
   ++steps_unpublished_;
   if (behind != nullptr && behind->makes_version) {
     MakeRebuilt(step, *behind, options);
@@ -185,7 +192,7 @@ Step Lineage::Import(Sequence at, const AdaptOptions& options) {
   MoveHead(LearningPlaceOf(at));
   ForgetOlder(Standing::kDropped);
   if (held_) serve_ = std::exchange(held_, std::nullopt)->version;
-  Step step{++steps_, std::nullopt, false};
+  Step step = NextStep();
   MakeVersion(step, options);
   return step;
 }
@@ -212,7 +219,7 @@ std::optional<Lineage::Unlearnt> Lineage::RollBack(std::optional<Version> to,
     if (leaves && !before.contains(place)) passed.emplace(place, *leaves);
   }
   Unlearnt unlearnt = Remove(std::move(passed), {}, false, options);
-  unlearnt.step = Step{++steps_, std::nullopt, false};
+  unlearnt.step = NextStep();
   if (unlearnt.makes_version) MakeRebuilt(*unlearnt.step, unlearnt, options);
   return unlearnt;
 }
@@ -428,7 +435,7 @@ void Lineage::FallBack(const std::set<LearningPlace>& changed, const AdaptOption
 
 std::optional<Step> Lineage::Rebuild(const Unlearnt& unlearnt, const AdaptOptions& options) {
   if (!unlearnt.head_changes) return std::nullopt;
-  Step step{++steps_, std::nullopt, false};
+  Step step = NextStep();
   if (unlearnt.makes_version) MakeRebuilt(step, unlearnt, options);
   return step;
 }
@@ -437,6 +444,33 @@ void Lineage::MakeRebuilt(Step& step, const Unlearnt& unlearnt, const AdaptOptio
   const uint64_t events = unlearnt.events_until_takeover;
   if (events > 0) held_ = Held{serve_, events + 1};  // the event at hand is done, too
   MakeVersion(step, options);
+}
+
+Lineage::Unlearnt Lineage::Clear() {
+  Unlearnt cleared;
+  cleared.snapshots = SnapshotsSince(0);
+  Lineage fresh;
+  fresh.dropped_places_ = std::move(dropped_places_);
+  fresh.dropped_versions_ = std::move(dropped_versions_);
+  for (const auto& [place, row] : places_.rows()) {
+    cleared.lessons += row.value.is_import ? 0 : 1;
+    fresh.dropped_places_.push_back(place);
+  }
+  for (const auto& [version, row] : versions_.rows()) {
+    cleared.versions.push_back(static_cast<Version>(version));
+  }
+  fresh.dropped_versions_.insert(fresh.dropped_versions_.end(), cleared.versions.begin(),
+                                 cleared.versions.end());
+  const auto empty = [](auto& table, auto& into) {
+    while (!table.empty()) table.Erase(uint64_t{table.rows().begin()->first});
+    into = std::move(table);
+  };
+  empty(places_, fresh.places_);
+  empty(versions_, fresh.versions_);
+  empty(formers_, fresh.formers_);
+  fresh.changed_ = true;
+  *this = std::move(fresh);
+  return cleared;
 }
 
 // ---- For those who look -------------------------------------------------------------------------
@@ -550,7 +584,7 @@ void Lineage::Save(const std::string& tenant, Changes& changes) {
 
 Result<Nothing> Lineage::Load(const Change& entry) {
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());
-  const std::optional<uint64_t> number = NumberOfRow(entry.id);
+  const std::optional<uint64_t> number = NumberOfRow(WithoutLearner(entry.id));
   const uint8_t format = reader.U8();
   const bool has_rights = entry.kind == kPlaceKind && format == kPlaceFormat;
   if ((format != kFormat && !has_rights) || (entry.kind != kHeadKind && !number)) {

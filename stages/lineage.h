@@ -1,4 +1,4 @@
-// Which versions a tenant's adapter has, and which lessons count for each:
+// Which versions an adapter has, a tenant's or a user's, and which lessons count for each:
 // what an event does to the adapter -> [Lineage] -> Step, Return.
 //
 // Learning is a tree. Its places are lessons and imports, each behind what the adapter had learnt
@@ -28,13 +28,13 @@
 // After a removal that changes what the head has learnt, the tenant is served at once by
 // - version 0, where nothing is left to count;
 // - the kept version at the place that the head falls back to, where there is one;
-// - else a new version. It takes over after L / relearn_lessons_per_event further events of the
-//   tenant, L being the lessons to learn again, so that no answer waits for a long rebuild; until
-//   then the nearest kept version before the first change serves. Versions that are made in between
-//   serve from there on, too.
+// - else a new version. It takes over after L / relearn_lessons_per_event further events of whose
+//   adapter it is, L being the lessons to learn again, so that no answer waits for a long rebuild;
+//   until then the nearest kept version before the first change serves. Versions that are made in
+//   between serve from there on, too.
 //
 // Steps and versions are numbered in log order, before anything is computed, never twice, and never
-// change. respond owns one a tenant; one call at a time, in log order.
+// change. One call at a time, in log order, by respond; lineages.h has those of a tenant.
 #pragma once
 
 #include <cstdint>
@@ -133,6 +133,19 @@ class Lineage {
                      const AdaptOptions& options);
   std::optional<Step> Rebuild(const Unlearnt& unlearnt, const AdaptOptions& options);
 
+  // Nothing is left: it is as a new one, and the next Save takes what was saved away. Of Unlearnt
+  // the lessons, versions and snapshots.
+  Unlearnt Clear();
+
+  // The highest that it has given out. Behind others, the next ones are higher than theirs.
+  struct Numbers {
+    Version version = 0;
+    uint64_t step = 0;
+    friend bool operator==(const Numbers&, const Numbers&) = default;
+  };
+  Numbers numbers() const { return {made_, steps_}; }
+  void NumberBehind(const Numbers& others) { others_ = others; }
+
   // What counts at the head, as Return::path.
   std::vector<LearningPlace> PathOfHead() const;
   // The version that the next one grows from.
@@ -185,6 +198,7 @@ class Lineage {
     uint64_t events_left = 0;
   };
 
+  Step NextStep();
   void MakeVersion(Step& step, const AdaptOptions& options);
   void TrimVersions(const AdaptOptions& options);
   void MoveHead(LearningPlace place);
@@ -227,6 +241,7 @@ class Lineage {
   // Of each place: those behind it, versions at it, the head. Derived; counted when first needed.
   mutable std::map<LearningPlace, uint64_t> references_;
   mutable bool counted_ = false;
+  Numbers others_;  // not saved: whoever has several lineages says it before each change
   std::vector<LearningPlace> dropped_places_;
   std::vector<Version> dropped_versions_;
 };

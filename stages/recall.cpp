@@ -152,6 +152,7 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
                  options_.tenants_per_partition, "limits.tenants_per_partition",
                  "use more partitions");
   }
+  if (auto error = RefuseCommand(event)) return *std::move(error);
   if (prepared->imported.refusal) return *prepared->imported.refusal;
   const Tenant& before = tenant != nullptr ? *tenant : kNewTenant;
   if (auto error = RefuseDocument(before, *prepared)) return *std::move(error);
@@ -225,6 +226,27 @@ std::optional<Error> Recall::RefusePrompt(const Tenant& tenant, const Event& eve
       return Limit("prompt " + Quoted(upsert->prompt_id) + " is one too many for its tenant",
                    options_.prompts_per_tenant, "limits.prompts_per_tenant", "delete a prompt");
     }
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> Recall::RefuseCommand(const Event& event) const {
+  using Action = AdapterCommand::Action;
+  const auto* command = std::get_if<AdapterCommand>(&event.data);
+  if (command == nullptr) return std::nullopt;
+  if (!options_.adapters_by_user && !command->user.empty()) {
+    return Error{Code::kInvalidEvent,
+                 "data.user: user " + Quoted(command->user) +
+                     " has no adapter of their own: adapt.scope is tenant",
+                 "leave user out: the command is of the tenant's adapter"};
+  }
+  const bool is_of_one = command->action == Action::kRollback || command->action == Action::kImport;
+  if (options_.adapters_by_user && is_of_one && command->user.empty()) {
+    return Error{Code::kInvalidEvent,
+                 std::string("data.user: missing: ") +
+                     (command->action == Action::kImport ? "an import" : "a rollback") +
+                     " is of one user's adapter where adapt.scope is user",
+                 "name the user whose adapter it is of"};
   }
   return std::nullopt;
 }

@@ -48,6 +48,8 @@ class Recall {
   // prepared: not null. Errors, after which the state is as before:
   //   kChangedEvent   the identity of an earlier event with other content
   //   kTenantLimit    a limit of the options
+  //   kInvalidEvent   a command that names a user whose adapter is not their own, or names none
+  //                   where users have their own (adapters_by_user)
   //   an import's     what its adapter was refused for when it was read
   //   kUnknownPrompt  a query names a prompt that is not there
   //   kUnknownQuery   feedback about an event that was never seen, was seen so long ago that its
@@ -133,6 +135,7 @@ class Recall {
 
   std::optional<Error> RefuseDocument(const Tenant& tenant, const Prepared& prepared) const;
   std::optional<Error> RefusePrompt(const Tenant& tenant, const Event& event) const;
+  std::optional<Error> RefuseCommand(const Event& event) const;
   Result<Sequence> ResolveQuery(const Tenant& tenant, const Event& event) const;
   void Accept(Tenant& tenant, Resolved& resolved) const;
   void RecallSaid(Tenant& tenant, Sequence at, Resolved& resolved) const;

@@ -20,6 +20,7 @@ struct RecallOptions {
   size_t chunks_per_tenant = 1'000'000;
   size_t prompts_per_tenant = 16;  // with the default prompt
   std::string default_prompt_id = "default";
+  bool adapters_by_user = false;  // adapt.scope: commands name the user whose adapter they act on
 };
 
 keys::Fields OptionsOf(RecallOptions& options);

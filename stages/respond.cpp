@@ -109,9 +109,10 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
     summary = Receipt(*gathered.resolved, *gathered.found, *gathered.chosen);
   }
   if (Tenant* tenant = tenants_.Find(at.partition(), event.tenant)) {
-    plan.versions_dropped = tenant->lineage.TakeDroppedVersions();
-    if (plan.lesson) plan.lesson->dropped = tenant->lineage.TakeDroppedPlaces();
-    if (!is_duplicate) tenant->lineage.Advance();
+    Lineages& lineages = tenant->lineages;
+    plan.versions_dropped = lineages.TakeDroppedVersions();
+    for (Lesson& lesson : plan.lessons) lesson.dropped = lineages.TakeDroppedPlaces(lesson.learner);
+    if (!is_duplicate) lineages.Advance(LearnerOf(event.user));
   }
   return plan;
 }
@@ -128,16 +129,28 @@ void Respond::NoteDocuments(Sequence at, const Resolved& resolved) {
   for (const std::string& document_id : resolved.removed) tenant->restricted.Remove(document_id);
 }
 
-// The lesson of a step, and what the receipt says of it.
-void Respond::AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,
-                      Plan& plan) {
+// Who learns what this user says, and whose questions are answered with it; nothing: nobody.
+std::optional<LearnerId> Respond::LearnerOf(const std::string& user) const {
+  if (!adapt_.is_by_user()) return LearnerId();
+  return user.empty() ? std::nullopt : std::optional<LearnerId>(user);
+}
+
+// The lesson of a step, and what the receipt says of it; of several steps it names none.
+void Respond::AddStep(const LearnerId& learner, const std::optional<Step>& step,
+                      decltype(Lesson::what) what, Version parent, Plan& plan) {
   const bool is_import = std::holds_alternative<Import>(what);
-  plan.lesson = Lesson{std::move(what), step.value_or(Step{}), parent, {}};
+  const bool is_first = std::none_of(plan.lessons.begin(), plan.lessons.end(),
+                                     [](const Lesson& lesson) { return lesson.step.number != 0; });
+  Lesson& lesson = plan.lessons.emplace_back();
+  lesson.what = std::move(what);
+  lesson.step = step.value_or(Step{});
+  lesson.parent = parent;
+  lesson.learner = learner;
   if (!step) return;
   Applied& applied = std::get<Applied>(plan.outcome.what);
-  applied.step = step->number;
-  applied.makes_version = step->makes;
-  plan.waits_for_lesson = step->snapshot || is_import;
+  applied.step = is_first ? std::optional(step->number) : std::nullopt;
+  applied.makes_version = is_first ? step->makes : std::nullopt;
+  plan.waits_for_lessons |= step->snapshot || is_import;
 }
 
 // ---- Queries ------------------------------------------------------------------------------------
@@ -161,7 +174,8 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   response.propensity = chosen.propensity;
   Plan plan;
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
-  response.adapter_version = tenant != nullptr ? tenant->lineage.serving() : 0;
+  const std::optional<LearnerId> learner = LearnerOf(event.user);
+  if (tenant != nullptr && learner) response.adapter_version = tenant->lineages.Serving(*learner);
   if (response.adapter_version == 0) response.adapter_digest = "base";
   if (options_.cache_entries_per_tenant == 0) {
     response.cache_why = "the cache is off";
@@ -170,12 +184,16 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   } else if (tenant == nullptr) {
     response.cache_why = "first time asked";
   } else {
-    const CacheKey key = AnswerCache::KeyOf(query, chosen, *gathered.found);
+    const LearnerId own = CachedFor(tenant, event.user);
+    const CacheKey key = AnswerCache::KeyOf(query, chosen, *gathered.found, own);
     response.cache_why =
         tenant->cache.WhyNot(key, AnswerCache::BasisOf(gathered, response.adapter_version),
                              [&](const std::string& document_id) {
                                return tenant->restricted.MaySee({{document_id}, {}}, query.groups);
                              });
+    if (!own.empty() && response.cache_why == AnswerCache::kFirstTimeAsked) {
+      response.cache_why += " with this user's adapter";
+    }
     response.cache_hit = response.cache_why.empty();
     if (response.cache_hit) {
       const AnswerCache::Hit hit = tenant->cache.Use(key, at);
@@ -191,9 +209,15 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
     if (!assembled.ok()) return assembled.error();
     AskModel(at, gathered, std::move(*assembled), plan, response);
   }
-  if (tenant != nullptr) tenant->lineage.Advance();
+  if (tenant != nullptr) tenant->lineages.Advance(learner);
   plan.outcome = {event.tenant, event.source, event.id, "nudge.query", std::move(response), {}};
   return plan;
+}
+
+// Whose place in the cache an answer to this user has: their own if they have an adapter.
+LearnerId Respond::CachedFor(const Tenant* tenant, const std::string& user) const {
+  const bool is_own = adapt_.is_by_user() && tenant->lineages.Find(user) != nullptr;
+  return is_own ? user : LearnerId();
 }
 
 // A new answer: what it is generated from, and its places in records and cache.
@@ -217,7 +241,9 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
   plan.generate = Generate{std::move(shown.chat), response.adapter_version, chosen.decoding, seed};
   const bool cacheable =
       options_.cache_entries_per_tenant > 0 && AnswerCache::IsRepeatable(query, chosen);
-  const CacheKey key = cacheable ? AnswerCache::KeyOf(query, chosen, *gathered.found) : CacheKey{};
+  const CacheKey key =
+      cacheable ? AnswerCache::KeyOf(query, chosen, *gathered.found, CachedFor(&tenant, event.user))
+                : CacheKey{};
   tenant.records.Remember(at, {at.value, event.user, key, NameOf(event.source, event.id)},
                           options_.records_per_tenant, tenant.shown, plan.retired);
   if (!cacheable) return;
@@ -226,7 +252,7 @@ void Respond::AskModel(Sequence at, const Gathered& gathered, AssembledChat asse
                    options_.cache_entries_per_tenant, tenant.shown, plan.retired);
 }
 
-// ---- Feedback, examples, commands ---------------------------------------------------------------
+// ---- Feedback and examples ----------------------------------------------------------------------
 
 // Leaves out of the lesson's chat what the window has no room for beside the answer, and says how
 // many tokens. An answer of ours fitted with its question.
@@ -277,8 +303,15 @@ std::string Respond::Teach(Sequence at, const Gathered& gathered, std::optional<
       offer.reset();
     }
   }
-  if (!offer && earlier.empty()) return otherwise;
-  Lineage& lineage = tenants_.Make(at.partition(), event.tenant).lineage;
+  Tenant& tenant = tenants_.Make(at.partition(), event.tenant);
+  const std::optional<LearnerId> learner = LearnerOf(event.user);
+  if (std::string why = WhyNoLesson(tenant, learner); offer && !why.empty()) {
+    otherwise = nothing + why;
+    offer.reset();
+  }
+  const bool has_learnt = learner && tenant.lineages.Find(*learner) != nullptr;
+  if (!offer && (earlier.empty() || !has_learnt)) return otherwise;
+  Lineage& lineage = tenant.lineages.Change(*learner);
   using enum Lineage::Standing;
   Lineage::Withdrawn withdrawn =
       lineage.Withdraw(earlier, takes_back ? kTakenBack : kReplaced, adapt_);
@@ -286,13 +319,14 @@ std::string Respond::Teach(Sequence at, const Gathered& gathered, std::optional<
   const std::string withdrawing = Withdrawing(withdrawn, takes_back ? "takes back " : "replaces ");
   std::string text;
   if (offer) {
-    text = Learn(at, gathered, *std::move(offer), unlearnt, left_out, plan);
+    text = Learn(at, gathered, *std::move(offer), lineage, unlearnt, left_out, plan);
     if (!withdrawing.empty()) text += "; " + withdrawing;
   } else {
     const Version parent = lineage.parent();
     unlearnt.step = lineage.Rebuild(unlearnt, adapt_);
     if (unlearnt.lessons > 0) {
-      AddStep(unlearnt.step, Return{lineage.PathOfHead(), unlearnt.changed}, parent, plan);
+      AddStep(*learner, unlearnt.step, Return{lineage.PathOfHead(), unlearnt.changed}, parent,
+              plan);
     }
     if (!takes_back || withdrawing.empty()) text = std::move(otherwise);
     if (!text.empty() && !withdrawing.empty()) text += "; ";
@@ -301,13 +335,26 @@ std::string Respond::Teach(Sequence at, const Gathered& gathered, std::optional<
   return text + Dropping(unlearnt);
 }
 
+// Why nobody can learn what is offered; empty: this learner can.
+std::string Respond::WhyNoLesson(const Tenant& tenant,
+                                 const std::optional<LearnerId>& learner) const {
+  if (!learner) {
+    return "it names no user, and users teach adapters of their own (adapt.scope)";
+  }
+  const size_t users = tenant.lineages.users();
+  const bool is_new = adapt_.is_by_user() && tenant.lineages.Find(*learner) == nullptr;
+  if (!is_new || users < adapt_.users_per_tenant_max) return {};
+  return Counted(users, "user") +
+         " of this tenant have adapters of their own, as many as adapt.users_per_tenant_max "
+         "allows; nobody's is given up for another's";
+}
+
 // A lesson, behind what the same event has withdrawn. left_out: tokens of its chat.
-std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer,
-                           const Lineage::Unlearnt& behind, size_t left_out, Plan& plan) {
+std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, Lineage& lineage,
+                           const Lineage::Unlearnt& behind, size_t left_out, Plan& plan) const {
   const Admission& admission = *gathered.admission;
   const Event& event = gathered.resolved->prepared->event;
   ENSURE(admission.offers);
-  Lineage& lineage = tenants_.Make(at.partition(), event.tenant).lineage;
   const Version parent = lineage.parent();
   if (!event.user.empty()) {
     offer.holds.people.insert(event.user);
@@ -318,8 +365,10 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer,
   offer.logged.admitted = admission.admitted;
   const std::optional<Step> step = lineage.Learn(at, std::move(offer.holds), admission.admitted,
                                                  adapt_, TaughtBy(event), &behind);
-  AddStep(step, std::move(offer.logged), parent, plan);
-  if (!behind.changed.empty()) plan.lesson->behind = Return{lineage.PathOfHead(), behind.changed};
+  AddStep(*LearnerOf(event.user), step, std::move(offer.logged), parent, plan);
+  if (!behind.changed.empty()) {
+    plan.lessons.back().behind = Return{lineage.PathOfHead(), behind.changed};
+  }
   std::string text;
   if (!admission.admitted) {
     text = std::string(step ? "not learnt: " : "no training step: ") +
@@ -365,6 +414,11 @@ bool Respond::IsRestricted(const Tenant& tenant, const AnswerRecords::Record& re
   if (!shown) return false;
   shown->rests_on.documents.merge(shown->documents);
   return tenant.restricted.HasAnyOf(shown->rests_on);
+}
+
+// Whether what was shown may be from another user's adapter, and be learnt into this one's.
+bool Respond::IsAnothers(const AnswerRecords::Record& record, const std::string& user) const {
+  return adapt_.is_by_user() && !user.empty() && !record.user.empty() && record.user != user;
 }
 
 // What feedback offers, of an answer on record or one that it brings.
@@ -420,6 +474,11 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
                     "nothing to learn: the answer rests on a document that is not for everybody, "
                     "and adapt.learn_restricted is false",
                     plan);
+  } else if (teaches && record != nullptr && IsAnothers(*record, event.user)) {
+    summary = Teach(at, gathered, std::nullopt,
+                    "nothing to learn: the question is another user's, and users teach adapters of "
+                    "their own (adapt.scope)",
+                    plan);
   } else if (teaches) {
     summary = Teach(at, gathered, OfferOf(gathered, tenant, record), {}, plan);
   } else {
@@ -432,144 +491,6 @@ void Respond::PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan) {
   }
 }
 
-void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
-                          Tenant& tenant, Plan& plan) const {
-  using Action = AdapterCommand::Action;
-  Lineage& lineage = tenant.lineage;
-  std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  if (!adapt_.enabled) {
-    summary = "nothing done: the adapter is switched off";
-    return;
-  }
-  const Version before = lineage.serving();
-  switch (command.action) {
-    case Action::kFreeze:
-      summary = "adapter frozen at version " + std::to_string(before);
-      break;
-    case Action::kUnfreeze:
-      summary = "adapter learns on from version " + std::to_string(before);
-      break;
-    case Action::kRollback:
-      if (const auto unlearnt = lineage.RollBack(command.version, adapt_)) {
-        summary = unlearnt->lessons == 0
-                      ? "rolled back to version " + std::to_string(lineage.serving())
-                      : "rolled back, without " + Counted(unlearnt->lessons, "lesson") +
-                            " that had been replaced before" + Unlearning(*unlearnt, lineage) +
-                            Dropping(*unlearnt);
-        AddStep(unlearnt->step, Return{lineage.PathOfHead(), unlearnt->changed}, 0, plan);
-      } else {
-        summary = "nothing rolled back: " +
-                  (command.version ? "version " + std::to_string(*command.version)
-                                   : "what version " + std::to_string(before) + " grew from") +
-                  " is not kept";
-      }
-      break;
-    case Action::kReset:
-      summary = "reset to the base model";
-      AddStep(lineage.Reset(), Return{}, 0, plan);
-      break;
-    case Action::kImport: {
-      const Version parent = lineage.parent();
-      const Step step = lineage.Import(at, adapt_);
-      summary = "imported " + command.uri + " as version " + std::to_string(*step.makes);
-      AddStep(step, Import{imported.version}, parent, plan);
-      break;
-    }
-  }
-}
-
-// From when on a rebuilt version serves, for its receipt.
-std::string Respond::TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
-  if (unlearnt.events_until_takeover == 0) return {};
-  return ", which serves after " + Counted(unlearnt.events_until_takeover, "further event") + ", " +
-         Named(lineage.serving()) + " until then";
-}
-
-// What an event that unlearns does to the adapter, for its receipt.
-std::string Respond::Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
-  if (!unlearnt.step) return {};
-  const std::string step = "; training step " + std::to_string(unlearnt.step->number);
-  if (!unlearnt.step->makes) return step + ": " + Named(lineage.serving()) + " serves";
-  return step + " learns " + Counted(unlearnt.lessons_again, "lesson") +
-         " again and makes version " + std::to_string(*unlearnt.step->makes) +
-         TakingOver(unlearnt, lineage);
-}
-
-std::string Respond::Dropping(const Lineage::Unlearnt& unlearnt) {
-  std::string text;
-  if (unlearnt.passed > 0) {
-    text += "; without " + Counted(unlearnt.passed, "lesson") + " that had been replaced before";
-  }
-  if (!unlearnt.versions.empty()) text += "; no longer kept: " + Listed(unlearnt.versions);
-  if (!unlearnt.snapshots.empty()) {
-    text += "; snapshots that may still hold it, to be deleted: " + Listed(unlearnt.snapshots);
-  }
-  return text;
-}
-
-// What becomes of a user's earlier words on an answer, for the receipt of the later one.
-std::string Respond::Withdrawing(const Lineage::Withdrawn& withdrawn, const std::string& verb) {
-  std::string text;
-  const auto add = [&](const std::vector<std::string>& ids, const std::string& how) {
-    for (const std::string& id : ids) {
-      if (!text.empty()) text += "; ";
-      text += verb + id + how;
-    }
-  };
-  add(withdrawn.at_once, "'s lesson: unlearnt at once");
-  add(withdrawn.with_next_rebuild,
-      "'s lesson, which is unlearnt with the next rebuild that passes it");
-  add(withdrawn.never_learnt, ", which was not learnt");
-  if (withdrawn.too_old > 0) {
-    if (!text.empty()) text += "; ";
-    text += Counted(withdrawn.too_old, "earlier lesson") +
-            " about this answer can no longer be unlearnt";
-  }
-  return text;
-}
-
-void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered,
-                         Plan& plan) const {
-  const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
-  const size_t answers = tenant.records.Purge(gone, forget, tenant.shown, plan.retired);
-  const Lineage::Unlearnt forgotten =
-      tenant.lineage.Forget(forget, gathered.admission->admitted_after_all, adapt_);
-  const size_t cached = tenant.cache.Purge(gone, forgotten.versions, tenant.shown, plan.retired);
-  std::string& summary = std::get<Applied>(plan.outcome.what).summary;
-  const Chosen& chosen = *gathered.chosen;
-  const std::string examples = Counted(chosen.examples_changed, "example") + ", ";
-  if (forget.of_events()) {
-    const bool known =
-        answers + cached + forgotten.lessons + chosen.examples_changed + chosen.decisions_removed >
-            0 ||
-        forgotten.step || !forgotten.versions.empty();
-    const bool is_one = !forget.event_id.empty();
-    if (!known) {
-      summary = "nothing forgotten: no lesson, question or example on record is of " +
-                (is_one ? "event " + forget.event_id + " of source " + forget.event_source
-                        : "conversation " + forget.conversation_id);
-      return;
-    }
-    summary = (is_one ? "forgot event " + forget.event_id
-                      : "forgot conversation " + forget.conversation_id) +
-              ": " + examples;
-  } else if (forget.user.empty()) {
-    summary = "forgot document " + forget.document_id + ": ";
-    if (chosen.examples_changed > 0) summary += examples;
-  } else {
-    summary = "forgot user " + forget.user + ": " + examples;
-  }
-  if (!forget.document_id.empty() || forget.documents) {
-    summary += Counted(gathered.found->chunks_removed, "chunk") + ", ";
-  }
-  summary += Counted(answers, "query record") + ", " + Counted(cached, "cached answer") + ", ";
-  summary += Counted(forgotten.lessons, "lesson") + Unlearning(forgotten, tenant.lineage) +
-             Dropping(forgotten);
-  if (forgotten.lessons == 0 && !forgotten.step) return;
-  AddStep(forgotten.step, Return{tenant.lineage.PathOfHead(), forgotten.changed},
-          tenant.lineage.serving(), plan);
-}
-
 // ---- State --------------------------------------------------------------------------------------
 
 void Respond::Save(int32_t partition, Changes& changes) {
@@ -577,7 +498,7 @@ void Respond::Save(int32_t partition, Changes& changes) {
     tenant.records.Save(name, changes);
     tenant.cache.Save(name, changes);
     tenant.shown.Save(name, changes);
-    tenant.lineage.Save(name, changes);
+    tenant.lineages.Save(name, changes);
     tenant.restricted.Save(name, kRestrictedKind, changes);
   });
 }
@@ -588,10 +509,7 @@ Result<Nothing> Respond::Load(int32_t partition, const Change& entry) {
   if (entry.kind == AnswerCache::kKind) return tenant.cache.Load(entry, tenant.shown);
   if (entry.kind == ShownAnswers::kKind) return tenant.shown.Load(entry);
   if (entry.kind == kRestrictedKind) return tenant.restricted.Load(entry);
-  if (entry.kind == Lineage::kHeadKind || entry.kind == Lineage::kPlaceKind ||
-      entry.kind == Lineage::kVersionKind || entry.kind == Lineage::kFormerKind) {
-    return tenant.lineage.Load(entry);
-  }
+  if (Lineages::IsKind(entry.kind)) return tenant.lineages.Load(entry);
   return UnreadableEntry(entry);
 }
 

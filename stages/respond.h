@@ -15,6 +15,9 @@
 // than the window. Where only what is before the question makes it too long, its head is left out.
 // Nor is what rests on a document that is not for everybody, unless learn_restricted says so: an
 // adapter serves the whole tenant, and may tell what it learnt.
+// Where users have adapters of their own (adapt.scope), what a user says teaches theirs alone, and
+// only their questions are answered with it. So an answer to another user's question teaches them
+// nothing: it may have been made with the other's adapter.
 // What a user says again of an answer replaces the lesson of what they said before, also where
 // nothing can be learnt of it; but for a frozen adapter, which stays as it is.
 //
@@ -31,7 +34,7 @@
 #include "stages/chat_assembly.h"
 #include "stages/events.h"
 #include "stages/jobs.h"
-#include "stages/lineage.h"
+#include "stages/lineages.h"
 #include "stages/respond_options.h"
 #include "stages/state.h"
 #include "stages/table.h"
@@ -63,7 +66,7 @@ class Respond {
     AnswerRecords records;
     AnswerCache cache;
     ShownAnswers shown;
-    Lineage lineage;
+    Lineages lineages;
     RestrictedDocuments restricted;
   };
   // What feedback or an example offers: the lesson, and whose words it holds. Without a chat there
@@ -74,6 +77,8 @@ class Respond {
     Lineage::Taught taught;
   };
 
+  std::optional<LearnerId> LearnerOf(const std::string& user) const;
+  LearnerId CachedFor(const Tenant* tenant, const std::string& user) const;
   Result<Plan> PlanAnswer(Sequence at, const Gathered& gathered);
   void AskModel(Sequence at, const Gathered& gathered, AssembledChat assembled, Plan& plan,
                 Response& response);
@@ -81,23 +86,32 @@ class Respond {
   void PlanExample(Sequence at, const Gathered& gathered, Plan& plan);
   void PlanFeedback(Sequence at, const Gathered& gathered, Plan& plan);
   bool IsRestricted(const Tenant& tenant, const AnswerRecords::Record& record) const;
+  bool IsAnothers(const AnswerRecords::Record& record, const std::string& user) const;
+  std::string WhyNoLesson(const Tenant& tenant, const std::optional<LearnerId>& learner) const;
   static Offer OfferOf(const Gathered& gathered, const Tenant* tenant,
                        const AnswerRecords::Record* record);
   std::string Teach(Sequence at, const Gathered& gathered, std::optional<Offer> offer,
                     std::string otherwise, Plan& plan);
-  std::string Learn(Sequence at, const Gathered& gathered, Offer offer,
-                    const Lineage::Unlearnt& behind, size_t left_out, Plan& plan);
+  std::string Learn(Sequence at, const Gathered& gathered, Offer offer, Lineage& lineage,
+                    const Lineage::Unlearnt& behind, size_t left_out, Plan& plan) const;
   Result<size_t> Fit(LoggedExample& logged) const;
   void PlanCommand(Sequence at, const AdapterCommand& command, const Imported& imported,
                    Tenant& tenant, Plan& plan) const;
+  std::string PlanRollback(const AdapterCommand& command, Tenant& tenant, Plan& plan) const;
+  std::string PlanReset(const AdapterCommand& command, Tenant& tenant, Plan& plan) const;
+  std::string PlanImport(Sequence at, const AdapterCommand& command, const Imported& imported,
+                         Tenant& tenant, Plan& plan) const;
   static Lineage::Taught TaughtBy(const Event& event);
   static std::string TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
   static std::string Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
   static std::string Dropping(const Lineage::Unlearnt& unlearnt);
   static std::string Withdrawing(const Lineage::Withdrawn& withdrawn, const std::string& verb);
+  struct Forgotten;
+  Forgotten ForgetLessons(const Forget& forget, Tenant& tenant, const Gathered& gathered,
+                          Plan& plan) const;
   void PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered, Plan& plan) const;
-  static void AddStep(const std::optional<Step>& step, decltype(Lesson::what) what, Version parent,
-                      Plan& plan);
+  static void AddStep(const LearnerId& learner, const std::optional<Step>& step,
+                      decltype(Lesson::what) what, Version parent, Plan& plan);
 
   const ChatAssembly assembly_;
   const RespondOptions options_;

@@ -105,6 +105,7 @@ std::vector<Event> AllKindsOfEvents() {
   add(AdapterCommand{Action::kRollback, 0, "", ""});
   add(AdapterCommand{Action::kRollback, std::nullopt, "", ""});
   add(AdapterCommand{Action::kReset, std::nullopt, "", ""});
+  add(AdapterCommand{Action::kReset, std::nullopt, "", "", "u\\1"});
   add(AdapterCommand{Action::kFreeze, std::nullopt, "", ""});
   add(AdapterCommand{Action::kUnfreeze, std::nullopt, "", ""});
   add(AdapterCommand{Action::kImport, std::nullopt, "a/b.gguf", std::string(64, 'f')});
@@ -162,7 +163,8 @@ struct SameData {
   }
   bool operator()(const AdapterCommand& a) const {
     const auto& b = Other<AdapterCommand>();
-    return a.action == b.action && a.version == b.version && a.uri == b.uri && a.sha256 == b.sha256;
+    return a.action == b.action && a.version == b.version && a.uri == b.uri &&
+           a.sha256 == b.sha256 && a.user == b.user;
   }
   bool operator()(const Forget& a) const {
     const auto& b = Other<Forget>();
@@ -359,6 +361,22 @@ BOOST_AUTO_TEST_CASE(examples_prompts_adapter_commands_and_forget_are_read) {
   const auto event = DecodedData<Forget>("nudge.forget", R"({"event_id":7,"event_source":"/s"})");
   BOOST_TEST(event.event_id == "7");
   BOOST_TEST(event.event_source == "/s");
+}
+
+BOOST_AUTO_TEST_CASE(a_command_names_a_user_and_is_another_one_without) {
+  const auto content = [](const std::string& data) {
+    return ContentOf(Decoded(EventLine("nudge.adapter", data)));
+  };
+  const std::string named = R"({"action":"reset","user":"u"})";
+  BOOST_TEST(DecodedData<AdapterCommand>("nudge.adapter", named).user == "u");
+  BOOST_TEST(content(named) != content(R"({"action":"reset"})"));
+  BOOST_TEST(content(named) != content(R"({"action":"reset","user":"v"})"));
+  for (const std::string action : {"freeze", "unfreeze"}) {
+    const Result<Event> event =
+        DecodeEvent(EventLine("nudge.adapter", R"({"action":")" + action + R"(","user":"u"})"), {});
+    BOOST_REQUIRE(!event.ok());
+    BOOST_TEST(event.error().message == "data.user: " + action + " takes no user");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_comment_is_read_and_changes_the_content_of_no_event_without_one) {

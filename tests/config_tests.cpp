@@ -404,6 +404,19 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(WrongWith({{"deterministic", false}}) == "deterministic: only true is supported");
 }
 
+BOOST_AUTO_TEST_CASE(
+    what_rests_on_one_adapter_of_many_people_is_refused_where_users_have_their_own) {
+  BOOST_TEST(WrongWith({{"adapt", {{"scope", "user"}, {"quorum_people", 2}}}}) ==
+             "adapt.quorum_people: 2 people never agree on an adapter that one user teaches: 1 "
+             "alone where adapt.scope is user");
+  BOOST_TEST(
+      WrongWith({{"adapt", {{"scope", "user"}}}, {"report", {{"held_out", "held.jsonl"}}}}) ==
+      "report.held_out: questions of nobody, which no adapter answers where adapt.scope is "
+      "user: leave it out, or set adapt.scope to tenant");
+  BOOST_TEST(WrongWith({{"adapt", {{"scope", "everybody"}}}}) ==
+             "adapt.scope: 'everybody' is none of tenant, user");
+}
+
 BOOST_AUTO_TEST_CASE(a_key_given_twice_is_refused) {
   BOOST_TEST(WrongWithText(R"({"input": {"path": "a", "follow": true, "path": "b"},
                                "output": {"folder": "out"}, "model": {"backend": "template"}})") ==

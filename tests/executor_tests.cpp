@@ -85,10 +85,11 @@ Plan ALesson(const TenantId& tenant, uint64_t number) {
   logged.chat = {{"user", "a question"}};
   logged.shown = "an answer";
   logged.reward = 1;
-  plan.lesson = Lesson{std::move(logged),
-                       {number, static_cast<Version>(number), false},
-                       static_cast<Version>(number - 1)};
-  plan.waits_for_lesson = true;
+  plan.lessons.push_back(Lesson{std::move(logged),
+                                {number, static_cast<Version>(number), false},
+                                static_cast<Version>(number - 1),
+                                {}});
+  plan.waits_for_lessons = true;
   return plan;
 }
 

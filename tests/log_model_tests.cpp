@@ -120,6 +120,32 @@ BOOST_AUTO_TEST_CASE(random_logs_hold_every_promise) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(each_user_of_a_random_log_is_answered_as_if_nobody_else_had_taught) {
+  LogTrial trial;
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::seconds(Setting("NUDGE_MODEL_SECONDS", 120) / 4);
+  std::map<std::string, size_t> found;
+  size_t logs = 0;
+  uint64_t seed = Setting("NUDGE_MODEL_SEED", 1);
+  do {
+    LogGenerator generator(seed, trial.abilities(), trial.files(), Without());
+    const std::vector<LogEvent> events = LogTrial::OfUsers(generator.All(), seed++);
+    const World world = LogTrial::ByUser(generator.world());
+    const auto check = [&](const std::vector<LogEvent>& log) {
+      return trial.CheckByUser(world, log);
+    };
+    const std::optional<Failure> failure = check(events);
+    ++logs;
+    if (!failure) continue;
+    const Broken fault = Tell(trial, world, events, *failure, check);
+    if (found[fault.signature]++ == 0) BOOST_ERROR(fault.told);
+  } while (std::chrono::steady_clock::now() < end &&
+           found.size() < Setting("NUDGE_MODEL_FAULTS", 3));
+  BOOST_TEST_MESSAGE(logs << " logs, " << trial.runs() << " runs, " << trial.adapted()
+                          << " answers by users' own adapters");
+  if (logs > 16) BOOST_TEST(trial.adapted() > logs);
+}
+
 // The program is given another log than the model: as if it did something else than it should.
 BOOST_AUTO_TEST_CASE(a_program_that_does_something_else_is_found_out) {
   struct Mutant {

@@ -167,9 +167,9 @@ BOOST_AUTO_TEST_CASE(the_chat_holds_system_few_shots_numbered_passages_and_the_q
   BOOST_TEST(plan.generate->adapter == 3U);
   BOOST_TEST((plan.generate->decoding == input.chosen.decoding));
   BOOST_TEST(plan.generate->seed == SeedOf({"acme", "/test", "q"}));
-  BOOST_TEST(!plan.lesson);
+  BOOST_TEST(plan.lessons.empty());
   BOOST_TEST(!plan.answer_of);
-  BOOST_TEST(!plan.waits_for_lesson);
+  BOOST_TEST(!plan.waits_for_lessons);
   const Response& response = std::get<Response>(plan.outcome.what);
   BOOST_TEST((response.citations == std::vector<Citation>{{"leave", 1, 1.0}, {"travel", 2, 0.25}}));
   BOOST_TEST(response.adapter_version == 3U);
@@ -465,8 +465,8 @@ BOOST_AUTO_TEST_CASE(a_lesson_about_a_follow_up_has_its_turns) {
   Desk desk;
   desk(FollowUp({"Have I leave?", "Yes."}));
   const Plan plan = desk(Thumb(desk.last, -1, "Thirty."));
-  BOOST_REQUIRE(plan.lesson.has_value());
-  const auto& chat = std::get<LoggedExample>(plan.lesson->what).chat;
+  BOOST_REQUIRE(!plan.lessons.empty());
+  const auto& chat = std::get<LoggedExample>(plan.lessons.front().what).chat;
   BOOST_TEST(Text(chat).starts_with(
       "system: Be brief.\nuser: Have I leave?\nassistant: Yes.\nuser: [1] About leave\n"));
 }
@@ -481,8 +481,8 @@ BOOST_AUTO_TEST_CASE(a_lesson_too_long_for_the_window_loses_exchanges_whole) {
     std::string correction = "It";
     for (int i = 1; i < words; ++i) correction += " is";
     const Plan plan = desk(Thumb(desk.last, 0, correction));
-    BOOST_REQUIRE(plan.lesson.has_value());
-    return Text(std::get<LoggedExample>(plan.lesson->what).chat).substr(18);
+    BOOST_REQUIRE(!plan.lessons.empty());
+    return Text(std::get<LoggedExample>(plan.lessons.front().what).chat).substr(18);
   };
   // All of it is 35 tokens, and the answer takes two more than its words.
   const std::string one = "user: one\nassistant: two\n";
@@ -616,7 +616,7 @@ BOOST_AUTO_TEST_CASE(another_document_with_the_same_passage_ends_an_answer) {
   input.found.passages[0].copies = {{"mirror", 1, "dan"}};
   BOOST_TEST(desk.Why(input) == "document mirror newly found");
   desk(Thumb(desk.last, 1, {}, "bob"));
-  BOOST_TEST(desk(Input(Forget{"dan", ""})).lesson.has_value());
+  BOOST_TEST(!desk(Input(Forget{"dan", ""})).lessons.empty());
 }
 
 BOOST_AUTO_TEST_CASE(sampled_answers_are_cached_only_under_a_seed_of_the_event) {
@@ -789,11 +789,11 @@ BOOST_AUTO_TEST_CASE(feedback_becomes_an_exercise_with_the_chat_as_shown) {
              "answer left the cache");
   BOOST_TEST((applied.step == 5U));
   BOOST_TEST((applied.makes_version == 5U));
-  BOOST_REQUIRE(plan.lesson.has_value());
-  BOOST_TEST(plan.lesson->step.number == 5U);
-  BOOST_TEST(plan.lesson->parent == 4U);
-  BOOST_TEST(!plan.waits_for_lesson);
-  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  BOOST_REQUIRE(!plan.lessons.empty());
+  BOOST_TEST(plan.lessons.front().step.number == 5U);
+  BOOST_TEST(plan.lessons.front().parent == 4U);
+  BOOST_TEST(!plan.waits_for_lessons);
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lessons.front().what);
   BOOST_TEST((logged.chat == asked.generate->chat));
   BOOST_TEST((std::get<Sequence>(logged.shown) == query));
   BOOST_TEST((logged.correction == "three"));
@@ -811,7 +811,7 @@ BOOST_AUTO_TEST_CASE(a_lesson_is_forgotten_with_everyone_whose_words_are_in_it) 
     desk(input);
     desk(Thumb(desk.last, 1, {}, "bob"));
     const Plan plan = desk(Input(Forget{person, ""}));
-    BOOST_TEST(plan.lesson.has_value() == (person != "gus"), person);
+    BOOST_TEST(plan.lessons.empty() == (person == "gus"), person);
   }
 }
 
@@ -823,7 +823,7 @@ BOOST_AUTO_TEST_CASE(a_lesson_holds_nobody_whose_words_did_not_fit_the_chat) {
     input.chosen.shots = {{"q", "a", {"eve"}}};
     desk(input);
     desk(Thumb(desk.last, 1, {}, "bob"));
-    BOOST_TEST(desk(Input(Forget{"eve", ""})).lesson.has_value() == (budget == 30));
+    BOOST_TEST(desk(Input(Forget{"eve", ""})).lessons.empty() == (budget != 30));
   }
 }
 
@@ -831,7 +831,7 @@ BOOST_AUTO_TEST_CASE(feedback_of_nobody_counts_as_that_of_the_asker) {
   Desk desk;
   desk(Question());
   desk(Thumb(desk.last, 1, {}, ""));
-  BOOST_TEST(desk(Input(Forget{"ada", ""})).lesson.has_value());
+  BOOST_TEST(!desk(Input(Forget{"ada", ""})).lessons.empty());
 }
 
 BOOST_AUTO_TEST_CASE(an_offer_that_is_not_admitted_is_kept_and_makes_no_step) {
@@ -842,9 +842,9 @@ BOOST_AUTO_TEST_CASE(an_offer_that_is_not_admitted_is_kept_and_makes_no_step) {
   const Plan plan = desk(input);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "no training step: user ada has had its share of the recent ones");
-  BOOST_REQUIRE(plan.lesson.has_value());
-  BOOST_TEST(plan.lesson->step.number == 0U);
-  BOOST_TEST(!std::get<LoggedExample>(plan.lesson->what).admitted);
+  BOOST_REQUIRE(!plan.lessons.empty());
+  BOOST_TEST(plan.lessons.front().step.number == 0U);
+  BOOST_TEST(!std::get<LoggedExample>(plan.lessons.front().what).admitted);
 }
 
 BOOST_AUTO_TEST_CASE(a_correction_that_does_not_fit_the_window_says_so_and_makes_no_step) {
@@ -856,7 +856,7 @@ BOOST_AUTO_TEST_CASE(a_correction_that_does_not_fit_the_window_says_so_and_makes
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "no training step: question and answer are 72 tokens, the window is 60; the answer "
              "left the cache");
-  BOOST_TEST(!plan.lesson.has_value());
+  BOOST_TEST(plan.lessons.empty());
 }
 
 BOOST_AUTO_TEST_CASE(
@@ -873,8 +873,8 @@ BOOST_AUTO_TEST_CASE(
     std::string correction = "It";
     for (int i = 1; i < words; ++i) correction += " is";
     const Plan plan = desk(Thumb(desk.last, 0, correction));
-    BOOST_REQUIRE(plan.lesson.has_value());
-    std::vector<ChatMessage> chat = std::get<LoggedExample>(plan.lesson->what).chat;
+    BOOST_REQUIRE(!plan.lessons.empty());
+    std::vector<ChatMessage> chat = std::get<LoggedExample>(plan.lessons.front().what).chat;
     std::string text = Text(chat);
     BOOST_TEST(text.starts_with("system: Be brief.\n"));
     BOOST_TEST(text.ends_with("one two three\n"));
@@ -921,7 +921,7 @@ BOOST_AUTO_TEST_CASE(inline_feedback_is_learnt_with_the_default_system_prompt) {
   feedback.inline_answer = Feedback::Inline{"Who leads sales?", "Bob."};
   feedback.rating = 0.5;
   const Plan plan = desk(Input(feedback));
-  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lessons.front().what);
   BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who leads sales?\n");
   BOOST_TEST(std::get<std::string>(logged.shown) == "Bob.");
   BOOST_TEST(logged.reward == 0.5);
@@ -934,7 +934,7 @@ BOOST_AUTO_TEST_CASE(an_example_is_an_exercise_with_full_reward) {
   const Plan plan = desk(input);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "example kept; training step 1, makes version 1 if it passes the gates");
-  const LoggedExample& logged = std::get<LoggedExample>(plan.lesson->what);
+  const LoggedExample& logged = std::get<LoggedExample>(plan.lessons.front().what);
   BOOST_TEST(Text(logged.chat) == "system: Be brief.\nuser: Who?\n");
   BOOST_TEST(std::get<std::string>(logged.shown) == "Eve.");
   BOOST_TEST(logged.reward == 1);
@@ -953,7 +953,7 @@ BOOST_AUTO_TEST_CASE(without_an_answer_on_record_there_is_nothing_to_learn) {
   const Plan plan = desk(Thumb(first, 1));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "nothing to learn: the answer is not on record");
-  BOOST_TEST(!plan.lesson.has_value());
+  BOOST_TEST(plan.lessons.empty());
 }
 
 BOOST_AUTO_TEST_CASE(feedback_without_a_step_says_why) {
@@ -974,23 +974,23 @@ BOOST_AUTO_TEST_CASE(adapter_commands_become_lessons_and_receipts) {
   desk.Teach(4);
   Plan plan = desk(Command(Action::kRollback, 3));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "rolled back to version 3");
-  BOOST_TEST((std::get<Return>(plan.lesson->what).path ==
+  BOOST_TEST((std::get<Return>(plan.lessons.front().what).path ==
               std::vector<LearningPlace>{LearningPlaceOf(Sequence::Of(2, 0)),
                                          LearningPlaceOf(Sequence::Of(2, 1)),
                                          LearningPlaceOf(Sequence::Of(2, 2))}));
-  BOOST_TEST(!plan.waits_for_lesson);
+  BOOST_TEST(!plan.waits_for_lessons);
   plan = desk(Command(Action::kImport));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "imported house.gguf as version 5");
-  BOOST_TEST(std::holds_alternative<Import>(plan.lesson->what));
-  BOOST_TEST(plan.lesson->parent == 3U);
-  BOOST_TEST(plan.waits_for_lesson);
+  BOOST_TEST(std::holds_alternative<Import>(plan.lessons.front().what));
+  BOOST_TEST(plan.lessons.front().parent == 3U);
+  BOOST_TEST(plan.waits_for_lessons);
   BOOST_TEST(desk.Receipt(Command(Action::kFreeze)) == "adapter frozen at version 5");
   BOOST_TEST(desk.Receipt(Command(Action::kUnfreeze)) == "adapter learns on from version 5");
   BOOST_TEST(desk.Receipt(Command(Action::kRollback, 9)) ==
              "nothing rolled back: version 9 is not kept");
   plan = desk(Command(Action::kReset));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "reset to the base model");
-  BOOST_TEST(std::get<Return>(plan.lesson->what).path.empty());
+  BOOST_TEST(std::get<Return>(plan.lessons.front().what).path.empty());
   BOOST_TEST(desk.Receipt(Command(Action::kRollback)) ==
              "nothing rolled back: what version 0 grew from is not kept");
   Desk off({}, Words(), {.enabled = false});
@@ -1000,8 +1000,8 @@ BOOST_AUTO_TEST_CASE(adapter_commands_become_lessons_and_receipts) {
 BOOST_AUTO_TEST_CASE(the_receipt_of_a_snapshot_waits_for_it) {
   Desk desk({}, Words(), {.snapshot_every_versions = 1});
   const Plan plan = desk(Input(ExampleGiven{"Who?", "Eve."}));
-  BOOST_TEST(plan.waits_for_lesson);
-  BOOST_TEST(plan.lesson->step.snapshot);
+  BOOST_TEST(plan.waits_for_lessons);
+  BOOST_TEST(plan.lessons.front().step.snapshot);
 }
 
 // ---- Forgetting ---------------------------------------------------------------------------------
@@ -1015,7 +1015,7 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
   const Plan plan = desk(Input(Forget{"ada", ""}));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "forgot user ada: 0 examples, 3 query records, 1 cached answer, 0 lessons");
-  BOOST_TEST(!plan.lesson.has_value());
+  BOOST_TEST(plan.lessons.empty());
   BOOST_TEST((plan.retired == std::vector<Sequence>{Sequence::Of(2, 0)}));
   BOOST_TEST(desk.Why(Question("two", {}, "bob")) == kHit);
   BOOST_TEST(desk.Why(Question("one", {}, "bob")) == "first time asked");
@@ -1023,7 +1023,7 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
     BOOST_TEST(desk.Receipt(Thumb(Sequence::Of(2, gone), 1)) ==
                "nothing to learn: the answer is not on record");
   }
-  BOOST_TEST(desk(Thumb(Sequence::Of(2, 1), 1)).lesson.has_value());
+  BOOST_TEST(!desk(Thumb(Sequence::Of(2, 1), 1)).lessons.empty());
 }
 
 BOOST_AUTO_TEST_CASE(forgetting_a_teacher_takes_the_cached_answers_of_the_adapter_that_learnt_it) {
@@ -1036,9 +1036,9 @@ BOOST_AUTO_TEST_CASE(forgetting_a_teacher_takes_the_cached_answers_of_the_adapte
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "forgot user ada: 0 examples, 0 query records, 1 cached answer, 1 lesson; training "
              "step 2: the base model serves; no longer kept: 1");
-  BOOST_TEST(std::get<Return>(plan.lesson->what).path.empty());
-  BOOST_TEST(
-      (plan.lesson->dropped == std::vector<LearningPlace>{LearningPlaceOf(Sequence::Of(2, 1))}));
+  BOOST_TEST(std::get<Return>(plan.lessons.front().what).path.empty());
+  BOOST_TEST((plan.lessons.front().dropped ==
+              std::vector<LearningPlace>{LearningPlaceOf(Sequence::Of(2, 1))}));
   BOOST_TEST((plan.versions_dropped == std::vector<Version>{1}));
   BOOST_TEST(desk.Why(Question("one", {}, "bob")) == kHit);
 }
@@ -1108,7 +1108,7 @@ BOOST_AUTO_TEST_CASE(a_comment_goes_with_its_lesson_and_changes_nothing_else) {
   std::get<Feedback>(prepared->event.data).comment = "so it is";
   input.resolved.prepared = prepared;
   const Plan plan = desk(input);
-  const auto& logged = std::get<LoggedExample>(plan.lesson->what);
+  const auto& logged = std::get<LoggedExample>(plan.lessons.front().what);
   BOOST_TEST(logged.comment == "so it is");
   BOOST_TEST(logged.question_bytes == 3U);
   BOOST_TEST(!logged.correction.has_value());
@@ -1135,24 +1135,27 @@ BOOST_AUTO_TEST_CASE(forgetting_a_document_takes_the_answers_that_it_was_shown_f
 namespace {
 
 struct Chain {
-  Chain()
-      : recall(RecallSmall()),
-        adapt(AdaptSmall()),
+  explicit Chain(bool by_user = false)
+      : recall(RecallSmall(by_user)),
+        adapt(AdaptSmall(by_user)),
         prompt(PromptSmall()),
         respond(Words(120),
                 {.prompt_tokens_max = 40, .records_per_tenant = 8, .cache_entries_per_tenant = 5},
-                AdaptSmall()) {}
+                AdaptSmall(by_user)) {}
 
-  static RecallOptions RecallSmall() {
+  static RecallOptions RecallSmall(bool by_user) {
     return {.tenants_per_partition = 3,
             .identities_per_tenant = 60,
             .queries_per_tenant = 12,
             .documents_per_tenant = 5,
             .chunks_per_tenant = 14,
-            .prompts_per_tenant = 3};
+            .prompts_per_tenant = 3,
+            .adapters_by_user = by_user};
   }
-  static AdaptOptions AdaptSmall() {
-    return {.publish_every_steps = 2,
+  static AdaptOptions AdaptSmall(bool by_user) {
+    return {.scope = by_user ? "user" : "tenant",
+            .users_per_tenant_max = 2,
+            .publish_every_steps = 2,
             .snapshot_every_versions = 3,
             .versions_kept = 3,
             .user_window_events = 8,
@@ -1196,7 +1199,7 @@ struct Chain {
     of(prompt, {"prompt", "prompt_deleted", "few_shot", "prompt_decision", "prompt_credit",
                 "prompt_restricted"});
     of(respond, {"query_record", "cached_answer", "shown_chat", "lineage", "lesson", "version",
-                 "former_lesson", "restricted_document"});
+                 "former_lesson", "lineage_numbers", "restricted_document"});
   }
 
   Recall recall;
@@ -1220,10 +1223,12 @@ std::string Describe(const Result<Plan>& result) {
     text += " generate " + Text(plan.generate->chat) + std::to_string(plan.generate->adapter);
   }
   if (plan.answer_of) text += " answer of " + std::to_string(plan.answer_of->value);
-  if (plan.lesson) {
-    text += " lesson " + std::to_string(plan.lesson->what.index()) + " parent " +
-            std::to_string(plan.lesson->parent) + " " + std::to_string(plan.waits_for_lesson);
-    if (const auto* logged = std::get_if<LoggedExample>(&plan.lesson->what)) {
+  for (const Lesson& lesson : plan.lessons) {
+    text += " lesson " + std::to_string(lesson.what.index()) + " of " + lesson.learner + " step " +
+            std::to_string(lesson.step.number) + " parent " + std::to_string(lesson.parent) + " " +
+            std::to_string(plan.waits_for_lessons);
+    for (const LearningPlace place : lesson.dropped) text += " drops " + std::to_string(place);
+    if (const auto* logged = std::get_if<LoggedExample>(&lesson.what)) {
       text += Text(logged->chat) + std::to_string(logged->admitted);
       if (const auto* shown = std::get_if<Sequence>(&logged->shown)) {
         text += std::to_string(shown->value);
@@ -1231,6 +1236,7 @@ std::string Describe(const Result<Plan>& result) {
     }
   }
   for (const Sequence sequence : plan.retired) text += " - " + std::to_string(sequence.value);
+  for (const Version version : plan.versions_dropped) text += " v" + std::to_string(version);
   return text;
 }
 
@@ -1248,16 +1254,21 @@ Found FindFor(const Event& event, uint64_t i) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plans) {
-  for (uint32_t seed = 0; seed < 5; ++seed) {
-    Chain straight;
-    auto broken = std::make_unique<Chain>();
+  for (uint32_t seed = 0; seed < 8; ++seed) {
+    const bool by_user = seed >= 5;
+    Chain straight(by_user);
+    auto broken = std::make_unique<Chain>(by_user);
     Store store_of_straight;
     Store store;
     Stream stream(seed);
     std::map<std::string, int> seen;
     std::set<uint64_t> texts;  // as the executor keeps them
     for (uint64_t i = 0; i < 4000; ++i) {
-      const Event event = stream.Next();
+      Event event = stream.Next();
+      auto* command = std::get_if<AdapterCommand>(&event.data);
+      if (command != nullptr && by_user && i % 5 != 0) {
+        command->user = "user" + std::to_string(i % 3);
+      }
       const auto prepared = Prepare(event);
       const Found found = FindFor(event, i);
       const Result<Plan> plan = straight.Apply(Sequence::Of(1, i), prepared, found);
@@ -1270,9 +1281,9 @@ BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plan
           ++seen["hits"];
           BOOST_REQUIRE(texts.contains(plan->answer_of->value));
         }
-        if (plan->lesson) {
-          ++seen["lessons " + std::to_string(plan->lesson->what.index())];
-          if (const auto* logged = std::get_if<LoggedExample>(&plan->lesson->what)) {
+        if (!plan->lessons.empty()) {
+          ++seen["lessons " + std::to_string(plan->lessons.front().what.index())];
+          if (const auto* logged = std::get_if<LoggedExample>(&plan->lessons.front().what)) {
             const auto* shown = std::get_if<Sequence>(&logged->shown);
             BOOST_REQUIRE((shown == nullptr || texts.contains(shown->value)));
           }
@@ -1283,14 +1294,14 @@ BOOST_AUTO_TEST_CASE(four_stages_that_go_on_from_saved_states_give_the_same_plan
       broken->SaveTo(store);
       straight.SaveTo(store_of_straight);
       BOOST_REQUIRE((store == store_of_straight));
-      broken = std::make_unique<Chain>();
+      broken = std::make_unique<Chain>(by_user);
       broken->LoadFrom(store);
     }
     straight.SaveTo(store_of_straight);
     BOOST_TEST(texts.size() == store_of_straight.Count("shown_chat"));
     BOOST_TEST(texts.size() <= 3U * (8 + 5));
     for (const char* what : {"planned", "refused", "hits", "lessons 0", "lessons 1", "lessons 2"}) {
-      BOOST_TEST(seen[what] > 5, what << " " << seen[what]);
+      BOOST_TEST(seen[what] > (by_user ? 3 : 5), what << " " << seen[what]);
     }
   }
 }
@@ -1318,7 +1329,7 @@ BOOST_AUTO_TEST_CASE(a_refused_or_repeated_event_changes_nothing_in_any_stage) {
     const Result<Plan> plan = chain.Apply(Sequence::Of(1, at++), accepted[i], {});
     BOOST_REQUIRE(plan.ok());
     BOOST_TEST(std::get<Applied>(plan->outcome.what).summary.starts_with("duplicate of event "));
-    BOOST_TEST(!plan->lesson);
+    BOOST_TEST(plan->lessons.empty());
     BOOST_TEST(plan->retired.empty());
     Store after;
     chain.SaveTo(after);

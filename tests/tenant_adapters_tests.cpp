@@ -82,7 +82,7 @@ std::string FreshDigest(Backend& backend, const std::vector<uint64_t>& lessons,
 class Nudge {
  public:
   Nudge(Backend& backend, AdaptOptions options, TenantAdaptersOptions adapters)
-      : backend_(backend), options_(options), adapters_options_(adapters), file_("") {
+      : backend_(backend), options_(options), adapters_options_(adapters) {
     Renew();
   }
 
@@ -197,7 +197,7 @@ class Nudge {
   void Renew() {
     lineage_ = {};
     adapters_.reset();
-    adapters_ = std::make_unique<TenantAdapters>(backend_, "acme", adapters_options_, file_);
+    adapters_ = std::make_unique<TenantAdapters>(backend_, "acme", adapters_options_, room_);
   }
 
   void Run(Sequence at, Lesson lesson) {
@@ -217,7 +217,8 @@ class Nudge {
   Backend& backend_;
   const AdaptOptions options_;
   const TenantAdaptersOptions adapters_options_;
-  CheckpointFile file_;
+  CheckpointFile file_{""};
+  CheckpointRoom room_{file_, adapters_options_.checkpoint_bytes};
   Lineage lineage_;
   std::unique_ptr<TenantAdapters> adapters_;
   std::map<Version, std::string> digests_;
@@ -430,10 +431,82 @@ BOOST_AUTO_TEST_CASE(the_words_of_a_forgotten_lesson_are_in_no_entry) {
   BOOST_TEST(nudge.Holds("answer 0"));
 }
 
+BOOST_AUTO_TEST_CASE(learners_of_a_tenant_share_the_room_of_their_checkpoints) {
+  const std::string bytes(100, 'x');
+  CheckpointFile file("");
+  CheckpointRoom room(file, 500);
+  Checkpoints ada(room);
+  Checkpoints bob(room);
+  const auto count = [](const Checkpoints& checkpoints) {
+    size_t kept = 0;
+    for (LearningPlace place = 1; place <= 12; ++place) kept += checkpoints.Has(place) ? 1 : 0;
+    return kept;
+  };
+  for (LearningPlace place = 1; place <= 8; ++place) ada.Put(place, place, bytes);
+  BOOST_TEST(count(ada) == 5U);
+  // Whoever has most gives way.
+  bob.Put(9, 1, bytes);
+  BOOST_TEST(count(ada) == 4U);
+  bob.Put(10, 2, bytes);
+  bob.Put(11, 3, bytes);
+  BOOST_TEST(count(ada) + count(bob) == 5U);
+  BOOST_TEST(count(bob) >= 2U);
+  BOOST_TEST(ada.Has(8));
+  BOOST_TEST(bob.Has(11));
+  {
+    Checkpoints cem(room);
+    cem.Put(12, 1, bytes);
+    BOOST_TEST(count(ada) + count(bob) == 4U);
+  }
+  // What is gone has made room.
+  bob.Put(12, 4, bytes);
+  BOOST_TEST(count(ada) + count(bob) == 5U);
+}
+
+BOOST_AUTO_TEST_CASE(of_a_learner_that_ends_nothing_is_saved) {
+  const auto backend = MakeTemplateBackend({});
+  CheckpointFile file("");
+  CheckpointRoom room(file, TenantAdaptersOptions().checkpoint_bytes);
+  TenantAdapters adapters(*backend, "acme", {}, room);
+  std::map<std::pair<std::string, std::string>, std::string> saved;
+  const auto save = [&] {
+    Changes changes;
+    adapters.Save(changes);
+    for (const Change& change : changes) {
+      saved.erase({change.kind, change.id});
+      if (change.value) saved[{change.kind, change.id}] = *change.value;
+    }
+  };
+  const std::string shown = "answer";
+  const auto learn = [&](LearningPlace place) {
+    const Lesson lesson{ExampleOf(place), {place, static_cast<Version>(place), false}, 0, {}};
+    adapters.Begin(place, lesson, &shown);
+    adapters.LearnNext(kSerial);
+    return adapters.End(lesson, {}, kSerial).serves.digest();
+  };
+  const std::string first = learn(1);
+  learn(2);
+  save();
+  BOOST_TEST(saved.size() == 5U);  // two texts, two results, the learner
+  Lesson end{Return{}, {}, 0, {1, 2}};
+  end.ends_learner = true;
+  adapters.Begin(3, end, nullptr);
+  BOOST_TEST(!adapters.Behind());
+  adapters.End(end, {}, kSerial);
+  BOOST_TEST(adapters.has_ended());
+  save();
+  BOOST_TEST(saved.empty());
+  BOOST_TEST(learn(1) == first);  // as a new one
+  BOOST_TEST(!adapters.has_ended());
+  save();
+  BOOST_TEST(saved.size() == 3U);
+}
+
 BOOST_AUTO_TEST_CASE(what_came_of_a_lesson_and_what_was_said_of_it_can_be_read) {
   const auto backend = MakeTemplateBackend({});
   CheckpointFile file("");
-  TenantAdapters adapters(*backend, "acme", {}, file);
+  CheckpointRoom room(file, TenantAdaptersOptions().checkpoint_bytes);
+  TenantAdapters adapters(*backend, "acme", {}, room);
   Lesson lesson{ExampleOf(0), {1, 1, false}, 0, {}};
   std::get<LoggedExample>(lesson.what).comment = "as I said";
   std::get<LoggedExample>(lesson.what).question_bytes = 1;
@@ -507,7 +580,8 @@ struct GatedTeacher final : Teacher {
 // What the outcome of each lesson tells, "place end" each; every third lesson writes a snapshot.
 std::vector<std::string> Told(GatedTeacher& teacher, size_t lessons, bool restarts) {
   CheckpointFile file("");
-  auto adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, file);
+  CheckpointRoom room(file, TenantAdaptersOptions().checkpoint_bytes);
+  auto adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, room);
   std::map<std::pair<std::string, std::string>, Change> entries;
   std::vector<std::string> told;
   for (uint64_t place = 1; place <= lessons; ++place) {
@@ -525,7 +599,7 @@ std::vector<std::string> Told(GatedTeacher& teacher, size_t lessons, bool restar
     Changes changes;
     adapters->Save(changes);
     for (const Change& change : changes) entries[{change.kind, change.id}] = change;
-    adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, file);
+    adapters = std::make_unique<TenantAdapters>(teacher, "acme", TenantAdaptersOptions{}, room);
     for (const auto& [key, entry] : entries) {
       if (entry.value) BOOST_REQUIRE(adapters->Load(entry).ok());
     }
@@ -568,7 +642,8 @@ BOOST_AUTO_TEST_CASE(what_is_too_much_for_one_outcome_is_told_by_the_next) {
 BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
   const auto backend = MakeTemplateBackend({});
   CheckpointFile file("");
-  TenantAdapters adapters(*backend, "acme", {}, file);
+  CheckpointRoom room(file, TenantAdaptersOptions().checkpoint_bytes);
+  TenantAdapters adapters(*backend, "acme", {}, room);
   const Lesson lesson{ExampleOf(0), {1, 1, false}, 0, {}};
   const std::string shown = "answer 0";
   adapters.Begin(1, lesson, &shown);
@@ -584,7 +659,7 @@ BOOST_AUTO_TEST_CASE(damaged_entries_are_refused) {
     for (const std::optional<std::string>& damaged :
          {std::optional(entry.value->substr(0, entry.value->size() - 1)),
           std::optional(*entry.value + "x"), std::optional<std::string>()}) {
-      TenantAdapters fresh(*backend, "acme", {}, file);
+      TenantAdapters fresh(*backend, "acme", {}, room);
       BOOST_TEST(!fresh.Load({entry.tenant, entry.kind, entry.id, damaged}).ok(), entry.kind);
     }
   }

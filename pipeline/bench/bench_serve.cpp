@@ -86,10 +86,11 @@ Plan PlanLesson(uint64_t number, bool correction) {
   logged.shown = RandomWords(16, 1000 + number);
   if (correction) logged.correction = RandomWords(16, 2000 + number);
   logged.reward = correction ? 0 : 1;
-  plan.lesson = Lesson{std::move(logged),
-                       {number, static_cast<Version>(number), false},
-                       static_cast<Version>(number - 1)};
-  plan.waits_for_lesson = true;
+  plan.lessons.push_back(Lesson{std::move(logged),
+                                {number, static_cast<Version>(number), false},
+                                static_cast<Version>(number - 1),
+                                {}});
+  plan.waits_for_lessons = true;
   return plan;
 }
 

@@ -24,6 +24,7 @@ struct GeneratorOptions {
   // Short documents are upserted, nothing else: the nearest to what other stream processors are
   // measured with (parse, replace a value under its key, one output for each event).
   bool only_documents = false;
+  bool adapters_by_user = false;  // commands name users, whose adapters they act on
 };
 
 class EventGenerator {
@@ -107,7 +108,11 @@ class EventGenerator {
           AdapterCommand::Action::kRollback, AdapterCommand::Action::kReset,
           AdapterCommand::Action::kFreeze, AdapterCommand::Action::kUnfreeze,
           AdapterCommand::Action::kUnfreeze};
-      return AdapterCommand{actions[Pick(5)], {}, "", ""};
+      AdapterCommand command{actions[Pick(5)], {}, "", "", ""};
+      const bool is_of_one = command.action == AdapterCommand::Action::kRollback ||
+                             (command.action == AdapterCommand::Action::kReset && Pick(2) == 0);
+      if (options_.adapters_by_user && is_of_one) command.user = "user-" + std::to_string(Pick(3));
+      return command;
     }
     if (dice == 98) return Forget{"user-" + std::to_string(Pick(3)), ""};
     return Forget{"", "doc-" + std::to_string(Pick(options_.documents))};

@@ -54,7 +54,7 @@ std::vector<std::string> Blindness(const Config& config) {
         "adapt.canary_drop_max is 0: lessons behind which documents are not read any more are "
         "learnt");
   }
-  if (config.processor.adapt.lead_lessons == 0) {
+  if (config.processor.adapt.lead_lessons == 0 && !config.processor.adapt.is_by_user()) {
     blind.emplace_back("adapt.lead_lessons is 0: whoever teaches most teaches everybody's model");
   }
   return blind;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "connectors/codec.h"
@@ -30,7 +31,9 @@ struct Learnt {
 // What one pass over the log keeps: memory grows with the tenant's steps, not with the log.
 class Finder {
  public:
-  explicit Finder(std::string id) : id_(std::move(id)) {}
+  // by_user: the tenants whose users have adapters of their own.
+  Finder(std::string id, std::set<TenantId> by_user)
+      : id_(std::move(id)), by_user_(std::move(by_user)) {}
 
   // Prints the outcomes of the event as they come by.
   Result<Nothing> Visit(const Record& record);
@@ -41,6 +44,7 @@ class Finder {
   void PrintFeedback(const Outcome& outcome, Version version) const;
 
   const std::string id_;
+  const std::set<TenantId> by_user_;
   size_t found_ = 0;
   // Partition and tenant -> its learning so far, in log order.
   std::map<std::pair<int32_t, TenantId>, std::vector<Learnt>> learnt_;
@@ -111,6 +115,11 @@ void Finder::PrintFeedback(const Outcome& outcome, Version version) const {
     std::cout << "no feedback is behind this answer: it is the base model's\n";
     return;
   }
+  if (by_user_.contains(outcome.tenant)) {
+    std::cout << "behind adapter version " << version << " is the feedback of one user alone; "
+              << "`nudge lessons` tells who taught what\n";
+    return;
+  }
   std::vector<const Learnt*> behind;
   const auto found = learnt_.find({partition_, outcome.tenant});
   if (found != learnt_.end()) {
@@ -166,15 +175,28 @@ Result<Nothing> Finder::Visit(const Record& record) {
   return Nothing{};
 }
 
-// What the event taught, where the state beside the outcomes knows it.
-void PrintLessonsOf(const std::string& folder, const std::string& id) {
-  if (StateFilesIn(folder + "/state").empty()) return;
-  const Result<std::vector<TenantLessons>> read = ReadLessons(folder + "/state", std::nullopt);
-  if (!read.ok()) {
-    std::cerr << "nudge: what it taught cannot be said: " << read.error().message << "\n";
+// What the state beside the outcomes knows of lessons; nothing where there is none.
+Result<std::vector<TenantLessons>> LessonsBeside(const std::string& output) {
+  if (StateFilesIn(output + "/state").empty()) return std::vector<TenantLessons>();
+  return ReadLessons(output + "/state", std::nullopt);
+}
+
+std::set<TenantId> TenantsByUser(const Result<std::vector<TenantLessons>>& lessons) {
+  std::set<TenantId> by_user;
+  if (!lessons.ok()) return by_user;
+  for (const TenantLessons& tenant : *lessons) {
+    if (!tenant.serving_users.empty()) by_user.insert(tenant.tenant);
+  }
+  return by_user;
+}
+
+// What the event taught.
+void PrintLessonsOf(const Result<std::vector<TenantLessons>>& lessons, const std::string& id) {
+  if (!lessons.ok()) {
+    std::cerr << "nudge: what it taught cannot be said: " << lessons.error().message << "\n";
     return;
   }
-  for (const TenantLessons& tenant : *read) {
+  for (const TenantLessons& tenant : *lessons) {
     for (const TaughtLesson& lesson : tenant.lessons) {
       if (lesson.view.taught.id != id) continue;
       std::cout << "\nwhat it taught the model of tenant " << Quoted(tenant.tenant) << "\n";
@@ -190,7 +212,8 @@ int Explain(const ExplainArguments& arguments) {
                                ? arguments.output + "/outcomes.jsonl"
                                : arguments.output;
   FileSource source({.path = path, .line_bytes = kOutcomeLineBytes});
-  Finder finder(arguments.id);
+  const Result<std::vector<TenantLessons>> lessons = LessonsBeside(arguments.output);
+  Finder finder(arguments.id, TenantsByUser(lessons));
   Record record;
   while (!stop_requested) {
     const Result<Source::Pull> pull = source.Next(record, std::chrono::milliseconds(100));
@@ -203,7 +226,7 @@ int Explain(const ExplainArguments& arguments) {
   }
   if (stop_requested) return kExitInterrupted;
   if (finder.found() > 0) {
-    if (path != arguments.output) PrintLessonsOf(arguments.output, arguments.id);
+    PrintLessonsOf(lessons, arguments.id);
     return kExitDone;
   }
   return FailWith(

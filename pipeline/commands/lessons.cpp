@@ -114,13 +114,24 @@ void PrintLesson(const TaughtLesson& lesson) {
 
 namespace {
 
+// What answers, of everybody or of each user with an adapter of their own.
+std::string Serving(const TenantLessons& tenant) {
+  const auto serves = [](Version version) {
+    return version == 0 ? std::string("the base model") : "version " + std::to_string(version);
+  };
+  std::string text = serves(tenant.serving) + " serves";
+  if (tenant.serving_users.empty()) return text;
+  text += " but for";
+  for (const auto& [user, version] : tenant.serving_users) {
+    text += (text.ends_with("for") ? " " : ", ") + Quoted(user) + ": " + serves(version);
+  }
+  return text;
+}
+
 void Print(const TenantLessons& tenant) {
   std::cout << "tenant " << Quoted(tenant.tenant) << ", partition " << tenant.partition << ": "
             << tenant.lessons.size() << (tenant.lessons.size() == 1 ? " lesson, " : " lessons, ")
-            << CountInEffect(tenant) << " in effect; "
-            << (tenant.serving == 0 ? "the base model serves"
-                                    : "version " + std::to_string(tenant.serving) + " serves")
-            << "\n";
+            << CountInEffect(tenant) << " in effect; " << Serving(tenant) << "\n";
   for (const TaughtLesson& lesson : tenant.lessons) {
     const Lineage::Taught& taught = lesson.view.taught;
     std::cout << "event " << lesson.event();

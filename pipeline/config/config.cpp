@@ -391,6 +391,22 @@ void CheckInput(const Config& config, Problems& problems) {
   }
 }
 
+// What rests on many people teaching one adapter, or on one adapter for everybody.
+void CheckScope(const Config& config, Problems& problems) {
+  if (!config.processor.adapt.is_by_user()) return;
+  if (config.model.local.learner.quorum_people > 1 && !problems.Has("adapt.quorum_people")) {
+    problems.Add("adapt.quorum_people",
+                 ToText(config.model.local.learner.quorum_people) +
+                     " people never agree on an adapter that one user teaches: 1 alone where "
+                     "adapt.scope is user");
+  }
+  if (!config.report.held_out.empty()) {
+    problems.Add("report.held_out",
+                 "questions of nobody, which no adapter answers where adapt.scope is user: leave "
+                 "it out, or set adapt.scope to tenant");
+  }
+}
+
 // What no single field can tell. Fields that have a problem already are left out: their values are
 // still the defaults.
 void CheckTogether(Config& config, Problems& problems) {
@@ -416,6 +432,7 @@ void CheckTogether(Config& config, Problems& problems) {
     problems.Add("adapt.kl_budget",
                  ToText(budget) + " is neither 0 nor at least " + ToText(kLeastKlBudget));
   }
+  CheckScope(config, problems);
   if (!config.deterministic) problems.Add("deterministic", "only true is supported");
   if (sound({"index.candidates", "index.passages"}) &&
       config.processor.index.candidates < config.processor.index.passages) {
@@ -491,6 +508,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.recall.documents_per_tenant = options.index.documents_per_tenant;
   options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
   options.recall.default_prompt_id = options.prompt.default_prompt_id;
+  options.recall.adapters_by_user = options.adapt.is_by_user();
   options.executor.snapshot_folder =
       (std::filesystem::path(config.output.folder) / "snapshots").string();
   options.state_folder = StateFolder(config);

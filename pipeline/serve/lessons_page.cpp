@@ -29,7 +29,7 @@ Result<std::string> LessonsPageJson(const std::string& state_folder, const Lesso
   JsonWriter json(out);
   json.Raw(R"({"tenant":)").Text(asked.tenant);
   json.Raw(R"(,"events":)").Integer(page->events);
-  json.Raw(R"(,"serving":)").Integer(page->tenant.serving);
+  json.Raw(R"(,"serving":)").Integer(page->tenant.ServingOf(asked.user));
   json.Raw(R"(,"matching":)").Integer(page->matching).Raw(R"(,"lessons":[)");
   bool first = true;
   for (const TaughtLesson& lesson : page->tenant.lessons) {

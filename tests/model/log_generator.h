@@ -77,6 +77,7 @@ struct LogEvent {
   bool too_long = false;  // a question whose answer may take more than the window
   std::optional<uint32_t> version;
   std::string uri, sha256;
+  std::string whose;       // of a command: the user whose adapter it is of; empty: nobody's
   bool documents = false;  // of a forgotten user: theirs go too
   std::string data;        // as sent
   std::string line;        // as sent
@@ -111,6 +112,8 @@ struct World {
   uint32_t cut_every = 7;
   uint32_t replace_lessons_max = 32;
   uint32_t replacements_max = 8;
+  uint32_t relearn_per_event = 4;
+  bool by_user = false;  // users have adapters of their own
   uint32_t weights[kKinds] = {};
 };
 
@@ -167,8 +170,9 @@ inline std::string Member(const std::string& key, const std::string& text) {
 }
 
 inline std::string DataOf(const LogEvent& event) {
-  const auto action = [](const std::string& name, const std::string& more = {}) {
-    return "{" + Member("action", name) + more + "}";
+  const auto action = [&](const std::string& name, const std::string& more = {}) {
+    return "{" + Member("action", name) + more +
+           (event.whose.empty() ? "" : "," + Member("user", event.whose)) + "}";
   };
   switch (event.kind) {
     case Kind::kUpsert:

@@ -8,6 +8,8 @@
 //   stops    again, stopped cleanly and as by a crash: the same bytes; no file of the state holds a
 //            word that was forgotten before its last cut, and the lessons that it lists as in
 //            effect are those that count
+//   users    the log with adapters of users (adapt.scope): each is answered as if nobody else had
+//            taught the tenant, which a log without the others' words tells; threads and stops
 //   kills    again as a process of its own that dies at a fault point (on demand: it is slow)
 //
 // One thread at a time.
@@ -136,10 +138,60 @@ class LogTrial {
     if (!deep) return std::nullopt;
     if (auto failure = CheckThreads(world, input, bytes)) return failure;
     if (auto failure = CheckDisk(world, input, model)) return failure;
-    return CheckStops(world, input, bytes, model);
+    return CheckStops(world, input, bytes, &model);
   }
 
   void LookAtDisk(bool look) { looks_at_disk_ = look; }
+
+  // The world where each user has an adapter of their own. Left out is what users share by right
+  // (few-shots, prompts and what the policy makes of them), and the wait for a rebuilt version.
+  static World ByUser(World world) {
+    world.few_shots = world.lead_lessons = 0;
+    world.corrections_as_examples = world.second_preset = false;
+    world.relearn_per_event = 1'000'000;
+    world.by_user = true;
+    return world;
+  }
+  // Its log. Commands name users, and rollbacks lead to what was before: in a log of one user alone
+  // versions have other numbers. Nobody's questions, which the base model answers, are not judged:
+  // alone the user's adapter would have answered them.
+  static std::vector<LogEvent> OfUsers(const std::vector<LogEvent>& events, uint64_t seed) {
+    static const std::vector<std::string> kWhose = {"ada", "bob", "cem"};
+    std::vector<LogEvent> of_users;
+    std::set<std::string> of_nobody;
+    for (const LogEvent& event : events) {
+      if (event.kind == Kind::kQuery && event.user.empty()) of_nobody.insert(event.id);
+    }
+    for (LogEvent event : events) {
+      if (event.kind == Kind::kPromptUpsert || event.kind == Kind::kPromptDelete) continue;
+      if (event.kind == Kind::kFeedback && of_nobody.contains(event.query_id)) continue;
+      // By the event's id, so that what is sent again is the same.
+      const uint64_t draw = SeedOf({event.id, std::to_string(seed)});
+      const bool is_of_one = event.kind == Kind::kRollback || event.kind == Kind::kImport ||
+                             (event.kind == Kind::kReset && draw % 2 == 0);
+      event.version.reset();
+      if (is_of_one) event.whose = kWhose[draw / 2 % kWhose.size()];
+      of_users.push_back(event.kind == Kind::kGarbage ? event : Written(std::move(event)));
+    }
+    return of_users;
+  }
+
+  // Of ByUser and OfUsers.
+  std::optional<Failure> CheckByUser(const World& by_user, const std::vector<LogEvent>& of_users) {
+    World world = by_user;
+    world.by_user = false;
+    const Lines input = LinesOf(of_users);
+    MemorySink sink;
+    const Ran ran = Run(Config(by_user, ""), input, sink, 2, 0);
+    if (ran.error) return Failure{"users", *ran.error, 0};
+    std::vector<Outcome> outcomes;
+    if (auto failure = CheckLines(of_users, BytesOf(sink), outcomes)) return failure;
+    for (const std::string user : {"", "ada", "bob", "cem", "dot"}) {
+      if (auto failure = CheckAsIfAlone(world, user, of_users, outcomes)) return failure;
+    }
+    if (auto failure = CheckThreads(by_user, input, BytesOf(sink))) return failure;
+    return CheckStops(by_user, input, BytesOf(sink), nullptr);
+  }
 
   // By `nudge replay`, which dies at fault points and is started again.
   std::optional<Failure> CheckKills(const World& world, const std::vector<LogEvent>& events,
@@ -186,6 +238,7 @@ class LogTrial {
   size_t claims() const { return claims_; }
   size_t fresh_runs() const { return fresh_runs_; }
   size_t kills() const { return kills_; }
+  size_t adapted() const { return adapted_; }  // answers by users' own adapters
 
   // The world as a configuration. `state`: its folder, empty for none; `root`: of a run by itself.
   std::string Config(const World& world, const std::string& state, bool at_end = true,
@@ -199,7 +252,9 @@ class LogTrial {
            ",\"versions_kept\":" + number(world.versions_kept) +
            ",\"lead_lessons\":" + number(world.lead_lessons) +
            ",\"replace_lessons_max\":" + number(world.replace_lessons_max) +
-           ",\"replacements_max\":" + number(world.replacements_max) +
+           ",\"replacements_max\":" + number(world.replacements_max) + ",\"scope\":\"" +
+           (world.by_user ? "user" : "tenant") +
+           "\",\"relearn_lessons_per_event\":" + number(world.relearn_per_event) +
            ",\"user_window_events\":" + number(world.user_window) + ",\"import_folder\":\"" +
            (root.empty() ? imports_ : root + "/imports") + "\"},\"prompt\":{\"system\":\"" +
            kSystem + "\",\"few_shots\":" + number(world.few_shots) +
@@ -293,6 +348,63 @@ class LogTrial {
       }
     }
     return std::nullopt;
+  }
+
+  // ---- Adapters of users ------------------------------------------------------------------------
+
+  // The log as it would be had nobody but this user asked, taught or been commanded about. Of
+  // nobody (an empty name) it is a log in which nobody teaches.
+  static std::vector<LogEvent> AsIfAlone(const std::string& user,
+                                         const std::vector<LogEvent>& events) {
+    std::vector<LogEvent> alone;
+    for (LogEvent event : events) {
+      const bool teaches = event.kind == Kind::kFeedback || event.kind == Kind::kInline ||
+                           event.kind == Kind::kExample;
+      const bool is_theirs = event.user == user && !(user.empty() && teaches);
+      if ((teaches || event.kind == Kind::kQuery) && !is_theirs) continue;
+      if (!event.whose.empty() && event.whose != user) continue;
+      event.whose.clear();
+      alone.push_back(event.kind == Kind::kGarbage ? event : Written(std::move(event)));
+    }
+    return alone;
+  }
+
+  // By tenant and id: which adapter answered the user's questions, and what.
+  using Answers = std::map<std::string, std::string>;
+  static Answers AnswersOf(const std::string& user, const std::vector<LogEvent>& events,
+                           const std::vector<Outcome>& outcomes) {
+    Answers answers;
+    for (size_t i = 0; i < events.size(); ++i) {
+      const auto* response = std::get_if<Response>(&outcomes[i].what);
+      if (response == nullptr || events[i].user != user) continue;
+      answers[events[i].tenant + " " + events[i].id] =
+          response->adapter_digest + " " + response->text;
+    }
+    return answers;
+  }
+
+  std::optional<Failure> CheckAsIfAlone(const World& world, const std::string& user,
+                                        const std::vector<LogEvent>& events,
+                                        const std::vector<Outcome>& outcomes) {
+    const std::vector<LogEvent> alone = AsIfAlone(user, events);
+    MemorySink sink;
+    const Ran ran = Run(Config(world, ""), LinesOf(alone), sink, 1, 0);
+    if (ran.error) return Failure{"users", *ran.error, 0};
+    std::vector<Outcome> outcomes_alone;
+    if (auto failure = CheckLines(alone, BytesOf(sink), outcomes_alone)) return failure;
+    const Answers expected = AnswersOf(user, alone, outcomes_alone);
+    const Answers answers = AnswersOf(user, events, outcomes);
+    for (const auto& [event, answer] : answers) {
+      if (!answer.starts_with("base ")) ++adapted_;
+      const auto found = expected.find(event);
+      if (found != expected.end() && found->second == answer) continue;
+      return Failure{"users",
+                     event + " of user '" + user + "' is answered by " + answer + ", alone by " +
+                         (found == expected.end() ? "nothing" : found->second),
+                     0};
+    }
+    if (answers.size() == expected.size()) return std::nullopt;
+    return Failure{"users", "a question of user '" + user + "' is answered only alone", 0};
   }
 
   // ---- What counts for a version, learnt afresh -------------------------------------------------
@@ -449,7 +561,7 @@ class LogTrial {
   }
 
   std::optional<Failure> CheckStops(const World& world, const Lines& input, const Lines& bytes,
-                                    const LogModel& model) {
+                                    const LogModel* model) {
     const testing::TempFolder folder;
     MemorySink sink;
     std::string how = "stopped after";
@@ -465,11 +577,11 @@ class LogTrial {
       if (ran.error) return Failure{"stops", how + ": " + *ran.error, done};
       const Lines expected(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(done));
       if (auto failure = Compare(expected, BytesOf(sink), "stops", how)) return failure;
-      if (!clean) continue;
+      if (!clean || model == nullptr) continue;
       if (done == input.size()) {
-        if (auto failure = CheckLessons(folder.path() + "/state", model)) return failure;
+        if (auto failure = CheckLessons(folder.path() + "/state", *model)) return failure;
       }
-      if (auto failure = LookThrough(folder.path() + "/state", model.ForgottenAfter(done))) {
+      if (auto failure = LookThrough(folder.path() + "/state", model->ForgottenAfter(done))) {
         failure->message = how + ": " + failure->message;
         return failure;
       }
@@ -507,6 +619,7 @@ class LogTrial {
   size_t claims_ = 0;
   size_t fresh_runs_ = 0;
   size_t kills_ = 0;
+  size_t adapted_ = 0;
 };
 
 // The smallest log that still fails in the same way: events are left out as long as it does, for

@@ -1,5 +1,6 @@
 #include "stages/model/learn/checkpoints.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <utility>
@@ -39,33 +40,47 @@ void CheckpointFile::Free(const SpillFile::Ticket& ticket) {
   file_->Free(ticket);
 }
 
+void CheckpointRoom::Thin() {
+  const auto largest = std::max_element(
+      sharing_.begin(), sharing_.end(),
+      [](const Checkpoints* one, const Checkpoints* other) { return one->bytes_ < other->bytes_; });
+  (*largest)->Thin();
+}
+
+Checkpoints::Checkpoints(CheckpointRoom& room) : room_(room) {
+  room_.sharing_.push_back(this);
+}
+
 Checkpoints::~Checkpoints() {
-  for (const auto& [place, kept] : kept_) file_.Free(kept.ticket);
+  while (!kept_.empty()) Erase(kept_.begin()->first);
+  std::erase(room_.sharing_, this);
 }
 
 void Checkpoints::Put(LearningPlace place, uint64_t learnt, std::string_view saved) {
   Erase(place);
-  if (saved.size() > bytes_max_) return;
-  const std::optional<SpillFile::Ticket> ticket = file_.Put(saved);
+  if (saved.size() > room_.bytes_max_) return;
+  const std::optional<SpillFile::Ticket> ticket = room_.file_.Put(saved);
   if (!ticket) return;
   kept_[place] = {learnt, *ticket};
   bytes_ += ticket->bytes;
-  while (bytes_ > bytes_max_) Thin();
+  room_.bytes_ += ticket->bytes;
+  while (room_.bytes_ > room_.bytes_max_) room_.Thin();
 }
 
 std::optional<std::string> Checkpoints::Read(LearningPlace place) {
-  return file_.Read(kept_.at(place).ticket);
+  return room_.file_.Read(kept_.at(place).ticket);
 }
 
 void Checkpoints::Erase(LearningPlace place) {
   const auto found = kept_.find(place);
   if (found == kept_.end()) return;
   bytes_ -= found->second.ticket.bytes;
-  file_.Free(found->second.ticket);
+  room_.bytes_ -= found->second.ticket.bytes;
+  room_.file_.Free(found->second.ticket);
   kept_.erase(found);
 }
 
-// Erases the one that leaves the smallest gap for its age; never the newest.
+// Erases the one that leaves the smallest gap for its age; the newest last.
 void Checkpoints::Thin() {
   const auto newest = std::prev(kept_.end());
   LearningPlace least_use = newest->first;

@@ -1,17 +1,21 @@
-// A tenant's learner as it was at places of its lineage, so that a return to a place learns again
+// A learner as it was at places of its lineage, so that a return to a place learns again
 // only what lies behind the nearest checkpoint: (place, saved learner) -> [Checkpoints].
 //
 // They decide how long a return takes, never a byte of what comes out: a place without a checkpoint
 // is learnt from the start. So they live as long as the process, on disk in a file without a name,
-// and those of least use go when a tenant's bytes are over the limit.
+// and those of least use go when a tenant's bytes are over the limit, from the learner that has
+// most.
 //
-// CheckpointFile: one a process, any thread. Checkpoints: one a tenant, one caller at a time.
+// CheckpointFile: one a process, any thread. CheckpointRoom: one a tenant, and Checkpoints one of
+// each of its learners: one caller at a time for all of them.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "stages/guarded.h"
 #include "stages/jobs.h"
@@ -35,9 +39,29 @@ class CheckpointFile {
   bool failed_ GUARDED_BY(mutex_) = false;
 };
 
+class Checkpoints;
+
+// What the learners of one tenant share. Outlives their checkpoints.
+class CheckpointRoom {
+ public:
+  CheckpointRoom(CheckpointFile& file, uint64_t bytes_max) : file_(file), bytes_max_(bytes_max) {}
+  CheckpointRoom(const CheckpointRoom&) = delete;
+  CheckpointRoom& operator=(const CheckpointRoom&) = delete;
+
+ private:
+  friend class Checkpoints;
+
+  void Thin();
+
+  CheckpointFile& file_;
+  const uint64_t bytes_max_;
+  uint64_t bytes_ = 0;  // of all of them
+  std::vector<Checkpoints*> sharing_;
+};
+
 class Checkpoints {
  public:
-  Checkpoints(CheckpointFile& file, uint64_t bytes_max) : file_(file), bytes_max_(bytes_max) {}
+  explicit Checkpoints(CheckpointRoom& room);
   ~Checkpoints();
   Checkpoints(const Checkpoints&) = delete;
   Checkpoints& operator=(const Checkpoints&) = delete;
@@ -55,10 +79,11 @@ class Checkpoints {
     SpillFile::Ticket ticket;
   };
 
+  friend class CheckpointRoom;
+
   void Thin();
 
-  CheckpointFile& file_;
-  const uint64_t bytes_max_;
+  CheckpointRoom& room_;
   uint64_t bytes_ = 0;
   std::map<LearningPlace, Kept> kept_;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "stages/learner_rows.h"
+
 namespace nudge {
 namespace {
 
@@ -104,7 +106,7 @@ LessonResult DecodeResult(ByteReader& in) {
 // The row's value behind its format; nothing where that is another one, or the id is no place.
 std::optional<ByteReader> RowOf(const Change& entry) {
   ByteReader in(entry.value ? std::string_view(*entry.value) : std::string_view());
-  if (in.U8() != kFormat || !NumberOfRow(entry.id)) return std::nullopt;
+  if (in.U8() != kFormat || !NumberOfRow(WithoutLearner(entry.id))) return std::nullopt;
   return in;
 }
 
@@ -116,11 +118,8 @@ const std::string& Served::digest() const {
 }
 
 TenantAdapters::TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options,
-                               CheckpointFile& checkpoints)
-    : teacher_(teacher),
-      tenant_(std::move(tenant)),
-      options_(options),
-      checkpoints_(checkpoints, options.checkpoint_bytes) {}
+                               CheckpointRoom& room)
+    : teacher_(teacher), tenant_(std::move(tenant)), options_(options), checkpoints_(room) {}
 
 BackendLearner& TenantAdapters::learner() {
   if (!learner_) learner_ = teacher_.NewLearner(tenant_);
@@ -165,7 +164,15 @@ struct TenantAdapters::Visitor {
 void TenantAdapters::Begin(LearningPlace at, const Lesson& lesson, const std::string* shown) {
   error_.reset();
   report_ = {};
+  has_changed_ = true;
+  has_ended_ = lesson.ends_learner;
   for (const LearningPlace place : lesson.dropped) Forget(place);
+  if (has_ended_) {  // its places are dropped with this lesson
+    learner_.reset();
+    at_ = 0;
+    learnt_ = since_checkpoint_ = 0;
+    return;
+  }
   if (const Result<Nothing> can = teacher_.CanLearn(); !can.ok()) {
     error_ = can.error();
     if (std::holds_alternative<LoggedExample>(lesson.what)) NoteResult(at, {{}, error_->message});
@@ -322,6 +329,11 @@ void TenantAdapters::Save(Changes& changes) {
   journal_.Save(tenant_, kJournalKind, EncodeLesson, changes);
   results_.Save(tenant_, kResultKind, EncodeResult, changes);
   imports_.Save(tenant_, kImportKind, EncodeVersion, changes);
+  has_changed_ = false;
+  if (has_ended_) {
+    changes.push_back({tenant_, kLearnerKind, "", std::nullopt});
+    return;
+  }
   ByteWriter out;
   out.U8(kFormat);
   out.U8(at_.has_value());
@@ -334,7 +346,7 @@ void TenantAdapters::Save(Changes& changes) {
 
 Result<Nothing> TenantAdapters::Load(const Change& entry) {
   ByteReader in(entry.value ? std::string_view(*entry.value) : std::string_view());
-  const std::optional<LearningPlace> place = NumberOfRow(entry.id);
+  const std::optional<LearningPlace> place = NumberOfRow(WithoutLearner(entry.id));
   if (in.U8() != kFormat || (entry.kind != kLearnerKind && !place)) return UnreadableEntry(entry);
   if (entry.kind == kLearnerKind) {
     const bool somewhere = in.U8() != 0;

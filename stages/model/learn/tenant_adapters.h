@@ -1,6 +1,7 @@
-// One tenant's adapter as it learns: Lesson -> [TenantAdapters] -> the version that serves next.
+// An adapter as it learns, a tenant's or one of its users': Lesson -> [TenantAdapters] -> the
+// version that serves next.
 //
-// Holds the learner, and of every lesson that the tenant's lineage (stages/lineage.h) still knows,
+// Holds the learner, and of every lesson that its lineage (stages/lineage.h) still knows,
 // by its place there, the text and what came of it when it was last learnt. The adapter of a place
 // is a function of the lessons on its path alone: a fresh learner that takes them in order. So a
 // return to a place (rollback, reset, forget) goes on from the nearest checkpoint on the path and
@@ -71,8 +72,9 @@ class TenantAdapters {
   static constexpr char kLearnerKind[] = "learner";
   static constexpr size_t kEndsToldMost = 64;
 
+  // room: of the tenant; outlives this.
   TenantAdapters(Teacher& teacher, TenantId tenant, TenantAdaptersOptions options,
-                 CheckpointFile& checkpoints);
+                 CheckpointRoom& room);
 
   // `shown` is the text of the answer that an example speaks of; nullptr: it was never given, and
   // the lesson is an error that changes nothing.
@@ -82,6 +84,11 @@ class TenantAdapters {
   void LearnNext(const ParallelFor& parallel_for);
   // Requires that nothing is ahead. `parent` serves where the lesson failed.
   LessonDone End(const Lesson& lesson, const Served& parent, const ParallelFor& parallel_for);
+
+  // Nothing is left of it: the last lesson ended the learner. It may learn anew.
+  bool has_ended() const { return has_ended_; }
+  // A lesson came since the last Save.
+  bool has_changed() const { return has_changed_; }
 
   // Entries of the four kinds: see stages/state.h. Between lessons.
   void Save(Changes& changes);
@@ -110,6 +117,8 @@ class TenantAdapters {
   std::optional<LearningPlace> at_ = 0;
   uint64_t learnt_ = 0;  // lessons since the start of its path
   uint64_t since_checkpoint_ = 0;
+  bool has_ended_ = false;
+  bool has_changed_ = false;
   Table<LearningPlace, KeptLesson> journal_;
   Table<LearningPlace, LessonResult> results_;
   Table<LearningPlace, std::shared_ptr<const AdapterVersion>> imports_;
