@@ -88,13 +88,13 @@ Configuration ConsumerConfiguration(const KafkaOptions& options, Ear& ear) {
       });
 }
 
-// Says that the limits of topics could not be had; the sink finds out then.
+// Says that the limits of topics could not be had; whoever writes finds out then.
 void Unchecked(Ear& ear, std::string_view why) {
-  ear.Log("max.message.bytes of the output topics is not known (" + std::string(why) +
+  ear.Log("max.message.bytes of the topics is not known (" + std::string(why) +
           "): kafka.message_bytes is not checked against it");
 }
 
-// An outcome that a topic does not take would abort its transaction again and again.
+// A message that a topic does not take would fail again and again, and with it those beside it.
 void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOptions& options) {
   size_t count = 0;
   const rd_kafka_ConfigEntry_t** const entries = rd_kafka_ConfigResource_configs(topic, &count);
@@ -108,7 +108,7 @@ void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOption
     if (options.message_bytes + kOverheadBytes <= limit) return;
     throw StartError(
         "topic " + std::string(rd_kafka_ConfigResource_name(topic)) + " takes messages of " +
-        value + " bytes (max.message.bytes), and outcomes may be " +
+        value + " bytes (max.message.bytes), and messages may be " +
         std::to_string(options.message_bytes) + ": raise it, or lower kafka.message_bytes to " +
         std::to_string(limit - std::min(limit, kOverheadBytes)) + " or less");
   }
@@ -118,9 +118,10 @@ void CheckMessageLimit(const rd_kafka_ConfigResource_t* topic, const KafkaOption
 // cannot is in vain.
 constexpr std::chrono::milliseconds kTelling{3'000};
 
-void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ear) {
+void CheckMessageLimits(rd_kafka_t* handle, const std::vector<std::string>& written,
+                        const KafkaOptions& options, Ear& ear) {
   std::vector<rd_kafka_ConfigResource_t*> topics;
-  for (const std::string& topic : OutputTopics(options)) {
+  for (const std::string& topic : written) {
     topics.push_back(rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str()));
   }
   rd_kafka_AdminOptions_t* const admin =
@@ -147,10 +148,13 @@ void CheckMessageLimits(rd_kafka_t* handle, const KafkaOptions& options, Ear& ea
   }
 }
 
-// Fetched records wait in one queue a partition. The queue's limit is fixed when a consumer is
-// made, before the consumer knows its partitions: so another consumer counts the input's partitions
-// first.
-int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
+}  // namespace
+
+// By a consumer of its own: fetched records wait in one queue a partition, whose limit is fixed
+// when a consumer is made, before it knows its partitions.
+int32_t kafka::CheckTopics(const KafkaOptions& options, Ear& ear,
+                           const std::vector<std::string>& written) {
+  CheckOptions(options);
   const Handle handle =
       MakeHandle(Kind::kConsumer, ConfigureAsker(options, ear, options.group_id), ear);
   const int32_t count = CountPartitions(handle.get(), options.input_topic, options, ear);
@@ -166,17 +170,14 @@ int32_t CheckTopics(const KafkaOptions& options, Ear& ear) {
                      options.input_topic + " has " + std::to_string(count) +
                      ": make them as many, since outcomes go where their events came from");
   }
-  CheckMessageLimits(handle.get(), options, ear);
+  CheckMessageLimits(handle.get(), written, options, ear);
   return count;
 }
-
-}  // namespace
 
 // ---- Shared -------------------------------------------------------------------------------------
 
 KafkaClient::Shared::Shared(KafkaOptions given) : options(std::move(given)), ear(options) {
-  CheckOptions(options);
-  partitions = CheckTopics(options, ear);
+  partitions = CheckTopics(options, ear, OutputTopics(options));
   ear.on_statistics = [this](std::string_view json) { ReadStatistics(json); };
   ear.on_rebalance = [this](int code, rd_kafka_topic_partition_list_s* list) {
     if (on_rebalance) {

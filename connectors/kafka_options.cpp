@@ -8,7 +8,7 @@ Fields OptionsOf(KafkaOptions& options) {
   using enum Effect;
   return {
       {"kafka.brokers", Text{&options.brokers, 0, 4096}, "bytes", kOperational,
-       "HOST:PORT,HOST:PORT; needed by run and publish"},
+       "HOST:PORT,HOST:PORT; needed by run, gateway and publish"},
       {"kafka.group_id", Text{&options.group_id, 1, 249}, "bytes", kOperational,
        "of the processes that share the input topic's partitions"},
       {"kafka.instance_id", Text{&options.instance_id, 1, 249}, "bytes", kOperational,
@@ -26,7 +26,9 @@ Fields OptionsOf(KafkaOptions& options) {
       {"kafka.fetch_bytes", Number{&options.fetch_bytes, 1 << 20, 16ll << 30}, "", kOperational,
        "fetched and not yet read"},
       {"kafka.message_bytes", Number{&options.message_bytes, 1 << 10, 1 << 30}, "", kOperational,
-       "of an outcome: the brokers' message.max.bytes less 1 percent"},
+       "of an outcome, or an event that `nudge gateway` writes: the brokers' message.max.bytes "
+       "less 1 "
+       "percent"},
       {"kafka.session_timeout_ms", Number{&options.session_timeout, 6'000, 1'800'000}, "",
        kOperational, "of silence, until a process's partitions go to another"},
       {"kafka.transaction_timeout_ms", Number{&options.transaction_timeout, 1'000, 900'000}, "",

@@ -47,12 +47,12 @@ KafkaPublisher::Producer::Producer(KafkaOptions given)
       throw StartError("Kafka has no topic " + options_.input_topic + ": make it first");
     }
   }
-  ear_.on_delivery = [this](int code) {
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+  ear_.on_delivery = [this](const rd_kafka_message_t& message) {
+    if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR) {
       ++report_.delivered;
     } else {
       ++report_.failed;
-      Note(Explain("send an event", code).message);
+      Note(Explain("send an event", message.err).message);
     }
   };
   handle_ = MakeHandle(

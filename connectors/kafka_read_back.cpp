@@ -20,23 +20,6 @@ Error Damaged(const std::string& topic, int32_t partition, const std::string& wh
           "group_id, new output topics and an empty state"};
 }
 
-// The offset of the event that an outcome ends; nothing if nudge did not write it.
-std::optional<int64_t> InputOffset(const rd_kafka_message_t& message) {
-  rd_kafka_headers_t* headers = nullptr;
-  const void* value = nullptr;
-  size_t size = 0;
-  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
-      rd_kafka_header_get_last(headers, kOffsetHeader, &value, &size) !=
-          RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return std::nullopt;
-  }
-  int64_t offset = -1;
-  const char* const text = static_cast<const char*>(value);
-  const auto [end, code] = std::from_chars(text, text + size, offset);
-  if (code != std::errc() || end != text + size || offset < 0) return std::nullopt;
-  return offset;
-}
-
 std::optional<Sha256Digest> DigestOf(std::string_view hex) {
   Sha256Digest digest{};
   if (hex.size() != 2 * digest.size()) return std::nullopt;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 #include <set>
 #include <thread>
@@ -225,7 +226,7 @@ void OnRebalance(rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition
 }
 
 void OnDelivery(rd_kafka_t*, const rd_kafka_message_t* message, void* ear) {
-  static_cast<Ear*>(ear)->on_delivery(message->err);
+  static_cast<Ear*>(ear)->on_delivery(*message);
 }
 
 void Set(rd_kafka_conf_t* configuration, const std::string& name, const std::string& value,
@@ -380,6 +381,22 @@ int32_t CountPartitions(rd_kafka_s* handle, const std::string& topic, const Kafk
     throw StartError("topic " + topic + ": " + rd_kafka_err2str(topic_code));
   }
   return count;
+}
+
+std::optional<int64_t> InputOffset(const rd_kafka_message_s& message) {
+  rd_kafka_headers_t* headers = nullptr;
+  const void* value = nullptr;
+  size_t size = 0;
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+      rd_kafka_header_get_last(headers, kOffsetHeader, &value, &size) !=
+          RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return std::nullopt;
+  }
+  int64_t offset = -1;
+  const char* const text = static_cast<const char*>(value);
+  const auto [end, code] = std::from_chars(text, text + size, offset);
+  if (code != std::errc() || end != text + size || offset < 0) return std::nullopt;
+  return offset;
 }
 
 std::vector<std::string> OutputTopics(const KafkaOptions& options) {

@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -117,8 +118,8 @@ class Ear {
   // A consumer's, set before it is made; called by consumer_poll.
   std::function<void(std::string_view json)> on_statistics;
   std::function<void(int code, rd_kafka_topic_partition_list_s* partitions)> on_rebalance;
-  // A producer's, called by its poll: for each message, with the code that ended it.
-  std::function<void(int code)> on_delivery;
+  // A producer's, called by its poll: for each message, when it has ended.
+  std::function<void(const rd_kafka_message_s& message)> on_delivery;
 
  private:
   const KafkaOptions& options_;
@@ -159,6 +160,14 @@ struct Range {
 };
 Result<Range> RangeOf(rd_kafka_s* consumer, const std::string& topic, int32_t partition,
                       Clock::duration timeout);
+
+// How many partitions the topics of `options` have, all as many. Throws StartError: no answer, an
+// option is empty, a topic is missing or has others, or one of `written` takes no messages of
+// message_bytes.
+int32_t CheckTopics(const KafkaOptions& options, Ear& ear, const std::vector<std::string>& written);
+
+// The offset of the event that an outcome ends; nothing if nudge did not write it.
+std::optional<int64_t> InputOffset(const rd_kafka_message_s& message);
 
 // How many partitions a topic has; 0: there is no such topic. Throws StartError: no answer.
 int32_t CountPartitions(rd_kafka_s* handle, const std::string& topic, const KafkaOptions& options,

@@ -155,10 +155,10 @@ KafkaSink::Writer::Writer(KafkaClient::Shared& shared) : shared_(shared), ear_(s
   // With transactions the codes are not needed, since a transaction that lost a message does not
   // commit. But where nobody listens for deliveries, librdkafka's flush looks for them every 10 ms
   // only, and each commit would end that late.
-  ear_.on_delivery = [this](int code) {
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+  ear_.on_delivery = [this](const rd_kafka_message_t& message) {
+    if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR) return;
     ++undelivered_;
-    undelivered_code_ = code;
+    undelivered_code_ = message.err;
   };
   const Attempted failed = MakeProducer(Clock::now() + shared_.options.start_timeout);
   if (failed) throw StartError(failed->error.message + "; " + failed->error.remedy);

@@ -2,8 +2,24 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
+#include <variant>
 
 namespace nudge {
+namespace {
+
+constexpr std::string_view kDuplicateOf = "duplicate of event ";
+
+}  // namespace
+
+std::string DuplicateReceipt(uint64_t first) {
+  return std::string(kDuplicateOf) + std::to_string(first);
+}
+
+bool IsDuplicate(const Outcome& outcome) {
+  const auto* applied = std::get_if<Applied>(&outcome.what);
+  return applied != nullptr && applied->summary.starts_with(kDuplicateOf);
+}
 
 std::string Counted(uint64_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");

@@ -11,6 +11,11 @@
 
 namespace nudge {
 
+// What an event did that was there before: nothing. `first`: the event's ordinal in its partition.
+std::string DuplicateReceipt(uint64_t first);
+// Whether an outcome is such a receipt.
+bool IsDuplicate(const Outcome& outcome);
+
 // "1 chunk", "3 chunks".
 std::string Counted(uint64_t count, const std::string& noun);
 

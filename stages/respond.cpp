@@ -91,7 +91,7 @@ Result<Plan> Respond::Apply(Sequence at, const Origin&, const Gathered& gathered
   if (is_duplicate) {
     const Sequence first = *gathered.resolved->duplicate_of;
     const Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
-    summary = "duplicate of event " + std::to_string(first.ordinal());
+    summary = DuplicateReceipt(first.ordinal());
     if (std::holds_alternative<Query>(event.data) &&
         (tenant == nullptr || tenant->records.Find(first) == nullptr)) {
       summary += ", of which no answer is on record: ask again under a new id";

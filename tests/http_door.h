@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -47,7 +48,21 @@ class StandInDoor final : public Door {
     return found->second;
   }
 
+  bool Awaits(std::string_view tenant, int64_t offset) const override {
+    const std::lock_guard lock(mutex_);
+    return awaited_.contains({std::string(tenant), offset});
+  }
+  uint64_t OutcomesHeld() const override {
+    const std::lock_guard lock(mutex_);
+    return outcomes_.size();
+  }
+
   std::vector<std::string> Models() const override { return {"stand-in"}; }
+
+  std::optional<Error> WithoutState() const override {
+    const std::lock_guard lock(mutex_);
+    return without_state_;
+  }
 
   // What was asked for, and nothing else.
   Result<std::string> Lessons(const LessonsAsked& asked) const override {
@@ -85,16 +100,27 @@ class StandInDoor final : public Door {
     });
   }
 
-  // From now on: nothing is stored and this is said; nothing happens at all; what is stored gets no
-  // outcome; tokens come before outcomes.
+  // From now on: nothing is stored and this is said; it is not known whether anything is; nothing
+  // happens at all; what is stored gets no outcome; tokens come before outcomes.
   void Fail(std::optional<Error> error) {
     Set([&] { failure_ = std::move(error); });
+  }
+  void Doubt(std::optional<Error> doubt) {
+    Set([&] { doubt_ = std::move(doubt); });
   }
   void Stall(bool stalls) {
     Set([&] { stalls_ = stalls; });
   }
   void Withhold(bool withholds) {
     Set([&] { withholds_ = withholds; });
+  }
+  // All outcomes are too old to be held.
+  void DropOutcomes() {
+    Set([&] { outcomes_.clear(); });
+  }
+  // From now on it knows nothing of lessons and snapshots, and says so.
+  void HaveNoState(const Error& why) {
+    Set([&] { without_state_ = why; });
   }
   // Whoever reads the disk waits for as long.
   void HoldDisk(bool holds) {
@@ -133,10 +159,11 @@ class StandInDoor final : public Door {
       if (done_) return;
       Waiting next = std::move(waiting_.front());
       waiting_.pop_front();
-      if (failure_) {
-        const Error error = *failure_;
+      if (failure_ || doubt_) {
+        const Error error = failure_ ? *failure_ : *doubt_;
+        const auto tell = failure_ ? next.following.failed : next.following.unknown;
         lock.unlock();
-        next.following.failed(error);
+        tell(error);
         lock.lock();
         continue;
       }
@@ -145,6 +172,7 @@ class StandInDoor final : public Door {
       const bool ends = !withholds_;
       const auto tokens = tokens_;
       const std::string line = ends ? End(next, offset) : "";
+      if (!ends) awaited_.insert({next.tenant, offset});
       lock.unlock();
       next.following.stored(offset);
       for (const std::string& token : tokens) next.following.token(token);
@@ -210,6 +238,9 @@ class StandInDoor final : public Door {
   bool stalls_ = false;
   bool withholds_ = false;
   std::optional<Error> failure_;
+  std::optional<Error> doubt_;
+  std::optional<Error> without_state_;
+  std::set<std::pair<std::string, int64_t>> awaited_;
   std::vector<std::string> tokens_;
   std::deque<Waiting> waiting_;
   std::vector<std::string> log_;

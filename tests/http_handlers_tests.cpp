@@ -81,6 +81,10 @@ class World {
                    [&, i](const Error& error) {
                      endings[i].failure = error;
                      done.set_value();
+                   },
+                   [&, i](const Error& error) {
+                     endings[i].doubt = error;
+                     done.set_value();
                    }});
       done.get_future().wait();
     }
@@ -487,6 +491,43 @@ BOOST_AUTO_TEST_CASE(whoever_does_not_wait_is_told_where_the_outcome_will_be) {
   world.door.Withhold(false);
   world.Post("/v1/events", QueryEvent("q-3").dump());
   BOOST_TEST(get("q-3").body["type"] == "nudge.response");
+}
+
+BOOST_AUTO_TEST_CASE(an_outcome_that_is_not_held_any_more_is_not_said_to_come) {
+  World world;
+  const auto get = [&](const std::string& id) {
+    return world.Send({"GET", "/v1/outcomes/" + id, {{"tenant", "acme"}}, {}, ""});
+  };
+  for (const char* id : {"q-1", "q-2"}) world.Post("/v1/events", QueryEvent(id).dump());
+  ExpectError(get("q-3"), 404, "no outcome of q-3 is among the newest 2 that are held here");
+  world.door.DropOutcomes();
+  ExpectError(get("q-1"), 404, "no outcome of q-1 is among the newest 0 that are held here");
+}
+
+BOOST_AUTO_TEST_CASE(an_event_of_which_nobody_knows_whether_it_is_stored_is_to_be_sent_again) {
+  World world;
+  world.door.Doubt(Error{Code::kUnavailable, "the event may have been stored: no word", ""});
+  const Answer event = world.Post("/v1/events", QueryEvent("q-1").dump());
+  ExpectError(event, 504, "may have been stored");
+  BOOST_TEST(event.body["error"]["code"] == "not_known_stored");
+  BOOST_TEST(event.headers.contains("Retry-After"));
+  ExpectError(world.Chat(Question("Hello?")), 504, "may have been stored");
+  const Answer batch = world.Post("/v1/events", Json{QueryEvent("a"), QueryEvent("b")}.dump(),
+                                  {{"content-type", "application/cloudevents-batch+json"}});
+  BOOST_TEST(batch.status == 503);
+  BOOST_TEST(batch.body["events"][0]["state"] == "not known");
+  BOOST_TEST(batch.body["events"][1]["message"] == "the event may have been stored: no word");
+}
+
+BOOST_AUTO_TEST_CASE(a_door_without_state_says_where_lessons_and_snapshots_are) {
+  World world;
+  world.door.HaveNoState({Code::kUnavailable, "they are elsewhere", "ask there"});
+  for (const char* path : {"/v1/lessons", "/v1/adapters/acme", "/v1/adapters/acme/events",
+                           "/v1/adapters/acme/1/adapter.gguf"}) {
+    const Answer answer = world.Get(path);
+    ExpectError(answer, 501, "they are elsewhere");
+    BOOST_TEST(answer.body["error"]["remedy"] == "ask there");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(what_was_forgotten_is_said_to_be_gone) {

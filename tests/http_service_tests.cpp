@@ -35,8 +35,9 @@ class KeyedWorld {
   }
   std::string file() const { return folder_.path() + "/keys.jsonl"; }
 
-  void Open(const std::string& origins = "") {
+  void Open(const std::string& origins = "", size_t owners_kept_max = 100) {
     HttpOptions options;
+    options.owners_kept_max = owners_kept_max;
     options.keys_file = file();
     options.cors_origins = origins;
     service_.emplace(options, door, EventLimits{});
@@ -72,6 +73,8 @@ class KeyedWorld {
     done.get_future().wait();
     return plan->answer(endings);
   }
+
+  void Store(const HttpPlan::Item& event, int64_t offset) { service_->Stored(event, offset); }
 
   unsigned Post(const std::string& key, const Json& event) {
     return Send("POST", "/v1/events", key, event.dump()).status;
@@ -505,4 +508,29 @@ BOOST_AUTO_TEST_CASE(openapi_has_the_routes_their_methods_and_their_statuses) {
   const auto statuses = CommonStatuses();
   BOOST_TEST(common == std::set<unsigned>(statuses.begin(), statuses.end()),
              boost::test_tools::per_element());
+}
+
+// Two tenants of different partitions may have events at the same offset.
+BOOST_AUTO_TEST_CASE(whose_an_event_is_is_remembered_by_tenant_and_offset_the_newest_alone) {
+  KeyedWorld world;
+  const std::string ann = world.Add({Role::kAsk}, "ann", false, 0, "acme");
+  const std::string bob = world.Add({Role::kAsk}, "bob", false, 0, "beta");
+  world.Open("", 3);
+  const auto is_theirs = [&](const std::string& key, const std::string& id) {
+    const HttpResponse response = world.Send("GET", "/v1/outcomes/" + id, key);
+    BOOST_TEST(response.status == 404U);
+    return response.body.find("that are held here") != std::string::npos;
+  };
+  world.Store({"acme", "a", "ann", "", ""}, 900);
+  world.Store({"acme", "q", "ann", "", ""}, 5);
+  world.Store({"beta", "q", "bob", "", ""}, 5);
+  BOOST_TEST(is_theirs(ann, "a"));
+  BOOST_TEST(is_theirs(ann, "q"));
+  BOOST_TEST(is_theirs(bob, "q"));
+  BOOST_TEST(!is_theirs(bob, "a"));
+  world.Store({"beta", "r", "bob", "", ""}, 6);
+  BOOST_TEST(!is_theirs(ann, "a"));  // the oldest, though its offset is the largest
+  BOOST_TEST(is_theirs(ann, "q"));
+  BOOST_TEST(is_theirs(bob, "q"));
+  BOOST_TEST(is_theirs(bob, "r"));
 }

@@ -2,6 +2,7 @@
 // What the sink does about each error of each request, against librdkafka's mock cluster.
 #include <boost/test/unit_test.hpp>
 
+#include "connectors/kafka_gateway.h"
 #include "connectors/kafka_shared.h"
 #include "tests/kafka_broker.h"
 
@@ -265,6 +266,53 @@ BOOST_AUTO_TEST_CASE(a_start_that_the_brokers_refuse_is_one_clear_error) {
   cluster.Calm();
   cluster.Answer(kInitProducerId, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, 2);
   KafkaSink sink(client);
+}
+
+// What a gateway's sender is told of each error, and whether it goes on.
+BOOST_AUTO_TEST_CASE(an_event_that_a_broker_does_not_take_is_told_so_and_the_next_one_is_taken) {
+  using enum KafkaGateway::Delivery::Fate;
+  struct Refused {
+    rd_kafka_resp_err_t code;
+    KafkaGateway::Delivery::Fate fate;
+    Code error;
+  };
+  constexpr Refused kRefused[] = {
+      {RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, kStored, {}},  // repeated until it works
+      {RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, kNotStored, Code::kTooLarge},
+      // The end of a producer: another one takes over.
+      {RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, kUnknown, Code::kUnavailable},
+  };
+  for (const Refused& refused : kRefused) {
+    BOOST_TEST_CONTEXT(rd_kafka_err2name(refused.code)) {
+      MockCluster cluster;
+      const KafkaOptions options = OptionsFor(cluster.address(), "gateway");
+      cluster.MakeTopics(options);
+      KafkaGateway gateway(options, {}, [](const KafkaGateway::Place&, const std::string&) {});
+      const auto send = [&](const std::string& event) {
+        std::optional<KafkaGateway::Delivery> told;
+        gateway.Send("acme", event, [&](const KafkaGateway::Delivery& delivery) {
+          BOOST_TEST(!told.has_value());
+          told = delivery;
+        });
+        const auto deadline = std::chrono::steady_clock::now() + kPatience;
+        while (!told && std::chrono::steady_clock::now() < deadline) {
+          BOOST_REQUIRE(gateway.Turn().ok());
+        }
+        BOOST_REQUIRE(told.has_value());
+        return *told;
+      };
+      BOOST_TEST((send("first").place == KafkaGateway::Place{0, 0}));
+      cluster.Answer(kProduce, refused.code, 1);
+      const KafkaGateway::Delivery second = send("second");
+      BOOST_TEST((second.fate == refused.fate), second.error.message);
+      if (second.fate != kStored) {
+        BOOST_TEST((second.error.code == refused.error), second.error.message);
+      }
+      const KafkaGateway::Delivery third = send("third");
+      BOOST_TEST((third.fate == kStored), third.error.message);
+      BOOST_TEST(third.place.offset == (second.fate == kStored ? 2 : 1));
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(murmur2_agrees_with_librdkafka) {

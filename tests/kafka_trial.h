@@ -370,27 +370,33 @@ class Trial {
   std::unique_ptr<OutcomeReader> reader;  // read_committed
 };
 
-// A `nudge run` of the trial; killed with this object if it still lives.
+// A nudge that serves; killed with this object if it still lives.
 class Process {
  public:
-  // `asked`: a variable of its environment, "NAME=VALUE" (NUDGE_DIE_AT, NUDGE_STAND_IN).
-  Process(const Trial& trial, const std::string& instance, std::string asked = "")
-      : log_(trial.folder.path() + "/" + instance + ".log") {
-    const std::string config = trial.folder.path() + "/" + instance + ".json";
-    std::ofstream(config) << trial.ConfigOf(instance);
-    served_before_ = CountServing();
+  // A `nudge run` of the trial. `asked`: a variable of its environment, "NAME=VALUE" (NUDGE_DIE_AT,
+  // NUDGE_STAND_IN).
+  Process(const Trial& trial, const std::string& instance, const std::string& asked = "")
+      : Process({"run", Written(trial, instance)}, asked) {}
+
+  // Arguments of nudge, the second of them its configuration: its log is CONFIG.log, behind that of
+  // those before it.
+  explicit Process(std::vector<std::string> arguments, std::string asked = "")
+      : log_(arguments.at(1) + ".log"), served_before_(CountServing()) {
     std::vector<char*> environment;
     for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
     if (!asked.empty()) environment.push_back(asked.data());
     environment.push_back(nullptr);
-    std::string arguments[] = {NUDGE_BINARY, "run", config};
-    char* const argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(), nullptr};
+    std::string binary = NUDGE_BINARY;
+    std::vector<char*> argv{binary.data()};
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log_.c_str(),
                                      O_CREAT | O_WRONLY | O_APPEND, 0600);
     posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
-    const int failed = posix_spawn(&pid_, NUDGE_BINARY, &files, nullptr, argv, environment.data());
+    const int failed =
+        posix_spawn(&pid_, NUDGE_BINARY, &files, nullptr, argv.data(), environment.data());
     posix_spawn_file_actions_destroy(&files);
     BOOST_REQUIRE_EQUAL(failed, 0);
   }
@@ -447,6 +453,12 @@ class Process {
   }
 
  private:
+  static std::string Written(const Trial& trial, const std::string& instance) {
+    std::string config = trial.folder.path() + "/" + instance + ".json";
+    std::ofstream(config) << trial.ConfigOf(instance);
+    return config;
+  }
+
   // Processes of the same log that said that they serve.
   size_t CountServing() const {
     const std::string log = Log();
@@ -458,7 +470,7 @@ class Process {
   }
 
   const std::string log_;
-  size_t served_before_ = 0;
+  const size_t served_before_;
   pid_t pid_ = 0;
 };
 

@@ -17,6 +17,7 @@
 #include "pipeline/bench/event_generator.h"
 #include "serving_life.h"
 #include "stages/fault_point.h"
+#include "stages/receipts.h"
 #include "temp_folder.h"
 
 using namespace nudge;
@@ -387,4 +388,41 @@ BOOST_AUTO_TEST_CASE(killed_anywhere_whatever_was_stored_has_exactly_one_outcome
   BOOST_TEST_MESSAGE(kills << " kills in " << life << " lives");
   CheckLog(folder.path(), lines);
   BOOST_TEST(ReplayOfLog(folder.path()) == OutcomesIn(folder.path()).back().chain);
+}
+
+BOOST_AUTO_TEST_CASE(the_index_holds_the_newest_outcomes_and_of_an_id_what_says_most) {
+  const auto line = [](const std::string& id, int64_t offset, auto what) {
+    const Outcome outcome{"acme", "/test", id, "nudge.query", std::move(what), {}};
+    Origin origin;
+    origin.offset = offset;
+    std::string text;
+    EncodeOutcome(outcome, origin, text);
+    AppendChain({}, text);
+    return text;
+  };
+  OutcomeIndex index(1 << 20, 3);
+  const auto holds = [&](const std::string& text) {
+    index.Add(text);
+    return index.Find("acme", DecodeOutcome(text)->outcome.id) == text;
+  };
+  Response answer;
+  answer.text = "12 kilograms";
+  const auto receipt = [](const std::string& summary) {
+    return Applied{summary, std::nullopt, std::nullopt};
+  };
+  // A reader of several topics may see them in this order, too.
+  BOOST_TEST(holds(line("q", 3, MakeDeadLetter("recall", {Code::kBusy, "no", ""}, "{}", 10))));
+  BOOST_TEST(holds(line("q", 9, receipt(DuplicateReceipt(4)))));
+  BOOST_TEST(!holds(line("q", 8, MakeDeadLetter("recall", {Code::kBusy, "no", ""}, "{}", 10))));
+  BOOST_TEST(holds(line("q", 4, answer)));
+  BOOST_TEST(!holds(line("q", 10, receipt(DuplicateReceipt(4)))));
+  BOOST_TEST(!holds(line("q", 11, receipt("added"))));
+  BOOST_TEST(index.size() == 1U);
+  for (const char* id : {"a", "b", "c"}) BOOST_TEST(holds(line(id, 20, receipt("added"))));
+  BOOST_TEST(index.size() == 3U);
+  BOOST_TEST(!index.Find("acme", "q").has_value());
+  BOOST_TEST(index.Find("acme", "a").has_value());
+  OutcomeIndex small(1'000);  // one line and what it takes beside
+  for (const char* id : {"a", "b"}) small.Add(line(id, 20, receipt("added")));
+  BOOST_TEST(small.size() == 1U);
 }

@@ -150,6 +150,7 @@ std::string EventOf(const std::string& tenant, const SnapshotNews& news) {
 }  // namespace
 
 Handled GetAdapters(const HttpRequest& request, const Scene& scene) {
+  if (auto refused = RefuseWithoutState(scene)) return *std::move(refused);
   auto tenant = TenantToRead(request, scene);
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   const auto limit = NumberOf(request, "limit", 1, kSnapshotsMost, kSnapshotsUsual);
@@ -162,6 +163,7 @@ Handled GetAdapters(const HttpRequest& request, const Scene& scene) {
 }
 
 Handled GetAdapterFile(const HttpRequest& request, const Scene& scene) {
+  if (auto refused = RefuseWithoutState(scene)) return *std::move(refused);
   auto tenant = TenantToRead(request, scene);
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   return HttpErrand{[request, &door = scene.door, tenant = std::get<std::string>(tenant)] {
@@ -170,6 +172,7 @@ Handled GetAdapterFile(const HttpRequest& request, const Scene& scene) {
 }
 
 Handled GetAdapterEvents(const HttpRequest& request, const Scene& scene) {
+  if (auto refused = RefuseWithoutState(scene)) return *std::move(refused);
   auto tenant = TenantToRead(request, scene);
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   const std::string_view last = request.Header("last-event-id");

@@ -1,7 +1,7 @@
 // What stands behind the HTTP server: whatever comes through the door is an event in the log, and
 // whatever leaves is its outcome, or what a tenant's model became of them.
 //
-//   event -> [Door] -> stored | failed, then tokens, then the outcome
+//   event -> [Door] -> stored | failed | unknown, then tokens, then the outcome
 //   tenant -> [Door] -> lessons, adapter snapshots
 //
 // The server's threads call it, any of them at any time.
@@ -27,8 +27,11 @@ struct Following {
   std::function<void(int64_t offset)> stored;                    // durable: it will have an outcome
   std::function<void(std::string_view text)> token;              // provisional; may never come
   std::function<void(const std::string& outcome_line)> outcome;  // committed
-  // Not stored (full disk, stop, no credits); nothing follows.
+  // Not stored (full disk, stop, no credits), or after `stored`: not finished here. Nothing
+  // follows.
   std::function<void(const Error& error)> failed;
+  // Perhaps stored: the log did not say in the door's time. Nothing follows.
+  std::function<void(const Error& error)> unknown;
 };
 
 // Which lessons of a tenant somebody asks for.
@@ -90,13 +93,22 @@ class Door {
   // connectors/codec). Never waits.
   virtual void Submit(std::string tenant, std::string event_json, Following following) = 0;
 
-  // The committed outcome of the tenant's event, nothing where there is none (yet, or beyond the
-  // bound).
+  // The committed outcome of the tenant's event, nothing where none is held (any more).
   virtual std::optional<std::string> Outcome(std::string_view tenant,
                                              std::string_view event_id) const = 0;
 
+  // Whether the tenant's event that was stored here at `offset` has no outcome yet. Asked before
+  // Outcome: then one that comes meanwhile is found.
+  virtual bool Awaits(std::string_view tenant, int64_t offset) const = 0;
+
+  // How many outcomes Outcome looks among: the newest.
+  virtual uint64_t OutcomesHeld() const = 0;
+
   // The names for GET /v1/models.
   virtual std::vector<std::string> Models() const = 0;
+
+  // Why lessons and snapshots cannot be had here at all, and where they can; nothing: they can.
+  virtual std::optional<Error> WithoutState() const = 0;
 
   // What the tenant's model was taught, as of the last cut, as JSON for GET /v1/lessons. Waits for
   // the disk. kUnavailable: there is no state to read.

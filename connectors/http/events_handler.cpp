@@ -85,7 +85,8 @@ HttpResponse OfBatch(const std::vector<HttpEnding>& endings, const std::vector<s
         .Text(endings[i].stored    ? "stored"
               : endings[i].failure ? "not stored"
                                    : "not known");
-    if (endings[i].failure) json.Raw(R"(,"message":)").Text(endings[i].failure->message);
+    const std::optional<Error>& why = endings[i].failure ? endings[i].failure : endings[i].doubt;
+    if (why) json.Raw(R"(,"message":)").Text(why->message);
     json.Raw("}");
   }
   json.Raw("]");

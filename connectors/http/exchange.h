@@ -62,6 +62,7 @@ struct HttpEnding {
   bool stored = false;                 // it will have an outcome
   std::optional<std::string> outcome;  // the committed line
   std::optional<Error> failure;        // not stored
+  std::optional<Error> doubt;          // perhaps stored
 };
 
 // Makes a body piece by piece while an event is answered.

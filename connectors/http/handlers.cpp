@@ -109,10 +109,18 @@ HttpResponse WithoutOutcome(const HttpEnding& ending, const std::string& id) {
     return response;
   }
   HttpResponse response =
-      ToResponse({504, "not_known_stored", "the log has not yet said whether the event is stored",
+      ToResponse({504, "not_known_stored",
+                  ending.doubt ? ending.doubt->message
+                               : "the log has not yet said whether the event is stored",
                   "send it again with the same id, " + id + ": it counts once", ""});
   response.headers.emplace_back("Retry-After", "1");
   return response;
+}
+
+std::optional<HttpResponse> RefuseWithoutState(const Scene& scene) {
+  const std::optional<Error> why = scene.door.WithoutState();
+  if (!why) return std::nullopt;
+  return ToResponse({501, "no_state_here", why->message, why->remedy, ""});
 }
 
 HttpRefusal OfDeadLetter(const DeadLetter& letter) {

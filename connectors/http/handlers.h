@@ -22,6 +22,10 @@ namespace nudge {
 
 // Whose an event is that this process took.
 enum class Ownership { kUnknown, kTheirs, kAnothers };
+struct OwnedEvent {
+  Ownership whose = Ownership::kUnknown;
+  std::optional<int64_t> offset;  // where it is stored, unless kUnknown
+};
 
 struct Scene {
   const Caller& caller;
@@ -31,8 +35,8 @@ struct Scene {
   PdfText& pdf;
   int64_t unix_seconds = 0;  // for `created`, which OpenAI's clients read
   // Of the event whose outcome has this offset; without one, of the newest with this id.
-  std::function<Ownership(const std::string& tenant, const std::string& id,
-                          std::optional<int64_t> offset)>
+  std::function<OwnedEvent(const std::string& tenant, const std::string& id,
+                           std::optional<int64_t> offset)>
       owned;
 };
 
@@ -74,6 +78,9 @@ std::string PercentEncoded(std::string_view text);
 
 // 202: the event is stored, and where its outcome will be.
 HttpResponse Pending(const std::string& id);
+
+// 501 where lessons and snapshots cannot be had here.
+std::optional<HttpResponse> RefuseWithoutState(const Scene& scene);
 
 // For an event that has no outcome: not stored, perhaps not stored, or stored. `ending.outcome` is
 // empty.

@@ -62,4 +62,10 @@ bool IsLoopback(std::string_view address) {
   return address.starts_with("127.") && address.find_first_not_of("0123456789.") == address.npos;
 }
 
+std::string UrlOf(const std::string& address, uint16_t port, bool has_tls) {
+  const bool is_v6 = address.find(':') != std::string::npos;
+  return (has_tls ? "https://" : "http://") + (is_v6 ? "[" + address + "]" : address) + ":" +
+         std::to_string(port);
+}
+
 }  // namespace nudge

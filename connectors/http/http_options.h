@@ -44,4 +44,7 @@ keys::Fields OptionsOf(HttpOptions& options);
 // Whether the address is one that only this machine reaches.
 bool IsLoopback(std::string_view address);
 
+// "http://[::1]:8080" and the like.
+std::string UrlOf(const std::string& address, uint16_t port, bool has_tls = false);
+
 }  // namespace nudge

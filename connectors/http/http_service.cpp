@@ -74,14 +74,14 @@ std::span<const Route> Routes() {
        true,
        PostDocuments,
        {200, 202, 400, 403, 409, 413, 415, 429, 500, 503, 504}},
-      {"GET", "/v1/adapters/{tenant}", true, GetAdapters, {200, 400, 403, 500, 503}},
-      {"GET", "/v1/adapters/{tenant}/events", true, GetAdapterEvents, {200, 400, 403}},
+      {"GET", "/v1/adapters/{tenant}", true, GetAdapters, {200, 400, 403, 500, 501, 503}},
+      {"GET", "/v1/adapters/{tenant}/events", true, GetAdapterEvents, {200, 400, 403, 501}},
       {"GET",
        "/v1/adapters/{tenant}/{snapshot}/{file}",
        true,
        GetAdapterFile,
-       {200, 206, 304, 400, 403, 404, 416, 500, 503}},
-      {"GET", "/v1/lessons", true, GetLessons, {200, 400, 403, 503}},
+       {200, 206, 304, 400, 403, 404, 416, 500, 501, 503}},
+      {"GET", "/v1/lessons", true, GetLessons, {200, 400, 403, 501, 503}},
       {"GET", "/healthz", false, GetHealth, {200}},
       {"GET", "/openapi.json", false, GetOpenApi, {200}},
       {"GET", "/", false, GetPage, {200}},
@@ -256,31 +256,35 @@ HttpService::Refused HttpService::TakeToken(const Caller& caller, Clock::time_po
   return response;
 }
 
-Ownership HttpService::Owned(const Caller& caller, const EventKey& event,
-                             std::optional<int64_t> offset) {
+OwnedEvent HttpService::Owned(const Caller& caller, const EventKey& event,
+                              std::optional<int64_t> offset) {
   const MutexLock lock(mutex_);
   if (!offset) {
     const auto newest = newest_.find(event);
-    if (newest == newest_.end()) return Ownership::kUnknown;
+    if (newest == newest_.end()) return {};
     offset = newest->second;
   }
-  const auto found = owners_.find(*offset);
-  if (found == owners_.end() || found->second.event != event) return Ownership::kUnknown;
+  const auto found = owners_.find({event.first, *offset});
+  if (found == owners_.end() || found->second.event != event) return {};
   // A back end sees what it sent for others.
   const bool theirs =
       caller.open || found->second.user == caller.user || found->second.key_id == caller.key_id;
-  return theirs ? Ownership::kTheirs : Ownership::kAnothers;
+  return {theirs ? Ownership::kTheirs : Ownership::kAnothers, offset};
 }
 
 void HttpService::Stored(const HttpPlan::Item& event, int64_t offset) {
   const EventKey key{event.tenant, event.id};
   const MutexLock lock(mutex_);
-  owners_.insert_or_assign(offset, Owner{key, event.user, event.key_id});
+  const Place place{event.tenant, offset};
+  if (owners_.insert_or_assign(place, Owner{key, event.user, event.key_id}).second) {
+    stored_.push_back(place);
+  }
   newest_.insert_or_assign(key, offset);
   if (owners_.size() <= options_.owners_kept_max) return;
-  const auto oldest = owners_.begin();
+  const auto oldest = owners_.find(stored_.front());
+  stored_.pop_front();
   const auto named = newest_.find(oldest->second.event);
-  if (named != newest_.end() && named->second == oldest->first) newest_.erase(named);
+  if (named != newest_.end() && named->second == oldest->first.second) newest_.erase(named);
   owners_.erase(oldest);
 }
 

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -70,7 +71,7 @@ class HttpService {
   Refused CheckHost(const HttpRequest& request) const;
   std::variant<Caller, HttpResponse> CallerOf(const HttpRequest& request) const;
   Refused TakeToken(const Caller& caller, Clock::time_point now);
-  Ownership Owned(const Caller& caller, const EventKey& event, std::optional<int64_t> offset);
+  OwnedEvent Owned(const Caller& caller, const EventKey& event, std::optional<int64_t> offset);
 
   const HttpOptions options_;
   Door& door_;
@@ -80,8 +81,11 @@ class HttpService {
   std::optional<KeyRing> keys_;
   Mutex mutex_;
   std::map<std::string, Bucket> buckets_ GUARDED_BY(mutex_);  // by key id
-  // By offset, since an id may come from two users and with two sources, an offset from one.
-  std::map<int64_t, Owner> owners_ GUARDED_BY(mutex_);
+  // By offset, since an id may come from two users and with two sources, an offset from one. All of
+  // a tenant's are in one partition.
+  using Place = std::pair<std::string, int64_t>;  // tenant, offset
+  std::map<Place, Owner> owners_ GUARDED_BY(mutex_);
+  std::deque<Place> stored_ GUARDED_BY(mutex_);  // the oldest first
   std::map<EventKey, int64_t> newest_ GUARDED_BY(mutex_);
 };
 

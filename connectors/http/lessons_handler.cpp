@@ -22,6 +22,7 @@ std::variant<std::optional<std::string>, HttpRefusal> UserAsked(const HttpReques
 }  // namespace
 
 Handled GetLessons(const HttpRequest& request, const Scene& scene) {
+  if (auto refused = RefuseWithoutState(scene)) return *std::move(refused);
   auto tenant = TenantOf(scene.caller, request, std::string(request.Query("tenant")));
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   auto user = UserAsked(request, scene.caller);

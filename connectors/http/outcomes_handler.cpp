@@ -10,7 +10,9 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
   if (const auto* refusal = std::get_if<HttpRefusal>(&tenant)) return ToResponse(*refusal);
   const auto& name = std::get<std::string>(tenant);
   const std::string id = PercentDecoded(request.path.substr(request.path.rfind('/') + 1));
-  std::optional<std::string> outcome = scene.door.Outcome(name, id);
+  const std::optional<int64_t> newest = scene.owned(name, id, std::nullopt).offset;
+  const bool is_awaited = newest && scene.door.Awaits(name, *newest);
+  const std::optional<std::string> outcome = scene.door.Outcome(name, id);
   std::optional<int64_t> offset;
   const auto erased = outcome ? DecodeErased(*outcome) : std::nullopt;
   if (erased) {
@@ -20,14 +22,20 @@ Handled GetOutcome(const HttpRequest& request, const Scene& scene) {
     if (!read.ok()) return ToResponse(ToRefusal(read.error(), 500));
     offset = read->offset;
   }
-  const Ownership owned = scene.owned(name, id, offset);
+  const Ownership owned = scene.owned(name, id, offset).whose;
   if (scene.caller.May(Role::kRead) || owned == Ownership::kTheirs) {
     if (erased) {
       return ToResponse({410, "erased", "the outcome of " + Quoted(id) + " was erased",
                          "what the event said was forgotten: ask anew under a new id", ""});
     }
     if (outcome) return HttpResponse{200, "application/cloudevents+json", *outcome, {}};
-    if (owned != Ownership::kUnknown) return Pending(id);
+    if (is_awaited) return Pending(id);
+    return ToResponse({404, "no_outcome",
+                       "no outcome of " + Quoted(id) + " is among the newest " +
+                           std::to_string(scene.door.OutcomesHeld()) + " that are held here",
+                       "it is not there yet, older than those, erased, or of no event: send the "
+                       "event again with the same id, and it counts once",
+                       ""});
   }
   // The same for one that is not there and one that is not theirs: nobody learns which ids are.
   return ToResponse({404, "no_outcome", "no outcome of " + Quoted(id) + " is here for you",

@@ -267,6 +267,9 @@ Following Session::FollowingOf(size_t at) {
   following.failed = [=](const Error& error) {
     to([=](Session& session) { session.OnFailed(turn, at, error); });
   };
+  following.unknown = [=](const Error& error) {
+    to([=](Session& session) { session.OnUnknown(turn, at, error); });
+  };
   return following;
 }
 
@@ -297,9 +300,15 @@ void Session::OnFailed(uint64_t turn, size_t at, Error error) {
   Settle();
 }
 
+void Session::OnUnknown(uint64_t turn, size_t at, Error error) {
+  if (turn != turn_ || !follows_) return;
+  endings_[at].doubt = std::move(error);
+  Settle();
+}
+
 bool Session::IsSettled() const {
   return std::all_of(endings_.begin(), endings_.end(), [this](const HttpEnding& ending) {
-    return ending.failure || ending.outcome || (!plan_.waits && ending.stored);
+    return ending.failure || ending.doubt || ending.outcome || (!plan_.waits && ending.stored);
   });
 }
 

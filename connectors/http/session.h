@@ -93,6 +93,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void OnToken(uint64_t turn, const std::string& text);
   void OnOutcome(uint64_t turn, size_t at, std::string line);
   void OnFailed(uint64_t turn, size_t at, Error error);
+  void OnUnknown(uint64_t turn, size_t at, Error error);
   // What came of the errand of the request `turn`; the next piece of its file, nothing where it
   // cannot be read; a piece of its feed.
   void OnErrand(uint64_t turn, HttpErrandEnd answer);

@@ -51,6 +51,12 @@ struct ServeArguments {
 };
 int Serve(const ServeArguments& arguments);
 
+struct GatewayArguments {
+  std::string config_path;
+  CreateTopicsArguments create_topics;
+};
+int RunGateway(const GatewayArguments& arguments);
+
 struct LogArguments {
   std::string config_path;
   std::string out = "-";  // - is stdout

@@ -56,6 +56,15 @@ void AddServe(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::Serve(*arguments); });
 }
 
+void AddGateway(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::GatewayArguments>();
+  auto* command =
+      app.add_subcommand("gateway", "answer over HTTP before live topics, until it is stopped");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  AddCreateTopics(*command, arguments->create_topics);
+  command->callback([arguments, &exit_code] { exit_code = nudge::RunGateway(*arguments); });
+}
+
 void AddLog(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::LogArguments>();
   auto* command = app.add_subcommand("log", "the events that were taken, one a line, for replay");
@@ -302,6 +311,7 @@ int Run(int argc, char** argv) {
   AddReplay(app, exit_code);
   AddRun(app, exit_code);
   AddServe(app, exit_code);
+  AddGateway(app, exit_code);
   AddLog(app, exit_code);
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);

@@ -14,13 +14,6 @@ void Say(const std::string& line) {
   Log(LogLevel::kInfo, line);
 }
 
-// "http://[::1]:8080" and the like.
-std::string UrlOf(const std::string& address, uint16_t port, bool has_tls = false) {
-  const bool is_v6 = address.find(':') != std::string::npos;
-  return (has_tls ? "https://" : "http://") + (is_v6 ? "[" + address + "]" : address) + ":" +
-         std::to_string(port);
-}
-
 void SayWhatWasDone(const Serving& serving) {
   const OutcomeCounts progress = serving.progress();
   Say("stopped after " + std::to_string(progress.outcomes) + " events (" +

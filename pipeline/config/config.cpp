@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "pipeline/config/config_fields.h"
+#include "pipeline/serve/kafka_door.h"
 #include "pipeline/serve/serving.h"
 
 namespace nudge {
@@ -516,20 +517,26 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   return options;
 }
 
+namespace {
+
+std::string ModelName(const Config& config) {
+  if (config.model.backend == "template") return "template";
+  return std::filesystem::path(config.model.local.language_model).stem();
+}
+
+}  // namespace
+
 ServingOptions ToServingOptions(const Config& config) {
   if (config.event_log.folder.empty()) {
     throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
   }
-  const bool is_template = config.model.backend == "template";
   ProcessorOptions processor = ToProcessorOptions(config);
   processor.checkpoint_every = config.serve.checkpoint;
-  return {
-      .processor = std::move(processor),
-      .event_log = config.event_log,
-      .serve = config.serve,
-      .output_folder = config.output.folder,
-      .models = {is_template ? "template"
-                             : std::filesystem::path(config.model.local.language_model).stem()}};
+  return {.processor = std::move(processor),
+          .event_log = config.event_log,
+          .serve = config.serve,
+          .output_folder = config.output.folder,
+          .models = {ModelName(config)}};
 }
 
 KafkaOptions ToKafkaOptions(const Config& config) {
@@ -539,6 +546,11 @@ KafkaOptions ToKafkaOptions(const Config& config) {
   KafkaOptions options = config.kafka;
   options.line_bytes = config.processor.graph.limits.line_bytes;
   return options;
+}
+
+KafkaDoorOptions ToKafkaDoorOptions(const Config& config) {
+  return {
+      .kafka = ToKafkaOptions(config), .gateway = config.gateway, .models = {ModelName(config)}};
 }
 
 }  // namespace nudge

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/gateway_options.h"
 #include "connectors/http/http_options.h"
 #include "connectors/kafka_options.h"
 #include "connectors/log/event_log_options.h"
@@ -59,6 +60,7 @@ struct Config {
   Checkpoint checkpoint;
   EventLogOptions event_log;
   ServeOptions serve;
+  GatewayOptions gateway;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
   HttpOptions http;
@@ -93,6 +95,10 @@ KafkaOptions ToKafkaOptions(const Config& config);
 // configured, and as ToProcessorOptions.
 struct ServingOptions;
 ServingOptions ToServingOptions(const Config& config);
+
+// For a KafkaDoor, named as Serving is. Throws as ToKafkaOptions.
+struct KafkaDoorOptions;
+KafkaDoorOptions ToKafkaDoorOptions(const Config& config);
 
 // SHA-256 over the effective values, defaults included, of all keys that can change an outcome;
 // of a file that such a key names, over its content. Throws StartError if that cannot be read.

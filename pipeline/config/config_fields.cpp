@@ -40,7 +40,8 @@ const std::vector<Section>& Sections() {
       {"output", "Where outcomes go."},
       {"event_log", "The events that `nudge serve` takes, on this machine's disk."},
       {"serve", "What `nudge serve` holds at most."},
-      {"kafka", "Live topics, for `nudge run` and `nudge publish`."},
+      {"kafka", "Live topics, for `nudge run`, `nudge gateway` and `nudge publish`."},
+      {"gateway", "What `nudge gateway` holds at most, and for how long it waits."},
       {"model", "The models that embed, answer and learn."},
       {"limits", "What is refused or forgotten, so that nothing grows without bound."},
       {"prepare", "How documents are cut and texts checked."},
@@ -52,10 +53,10 @@ const std::vector<Section>& Sections() {
       {"checkpoint", "What is kept to go on after a stop."},
       {"executor", "The threads of the models."},
       {"graph", "The threads of everything else."},
-      {"http", "The door of `nudge serve`: docs/HTTP.md."},
+      {"http", "The door of `nudge serve` and `nudge gateway`: docs/HTTP.md."},
       {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
       {"watchdog", "When a run that stands still says so."},
-      {"log", "What `nudge run` writes to standard error."},
+      {"log", "What `nudge run`, `nudge serve` and `nudge gateway` write to standard error."},
       {"report", "What is measured and shown beside the outcomes."},
   };
   return kSections;
@@ -63,7 +64,7 @@ const std::vector<Section>& Sections() {
 
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.event_log), OptionsOf(config.serve),
-                   OptionsOf(config.kafka), OptionsOf(config.processor),
+                   OptionsOf(config.kafka), OptionsOf(config.gateway), OptionsOf(config.processor),
                    OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
                    OptionsOf(config.http), OptionsOf(config.monitor), OptionsOf(config.log),
                    OptionsOf(config.report)});

@@ -60,6 +60,11 @@ std::optional<std::string> EmbeddedDoor::Outcome(std::string_view tenant,
   return outcomes_.Find(tenant, event_id);
 }
 
+bool EmbeddedDoor::Awaits(std::string_view, int64_t offset) const {
+  const MutexLock lock(mutex_);
+  return stored_.contains(offset);
+}
+
 void EmbeddedDoor::Tell(int64_t offset, std::string_view added) const {
   std::function<void(std::string_view)> token;
   {

@@ -50,7 +50,10 @@ class EmbeddedDoor final : public Door {
   void Submit(std::string tenant, std::string event_json, Following following) override;
   std::optional<std::string> Outcome(std::string_view tenant,
                                      std::string_view event_id) const override;
+  bool Awaits(std::string_view tenant, int64_t offset) const override;
+  uint64_t OutcomesHeld() const override { return outcomes_.size(); }
   std::vector<std::string> Models() const override { return options_.models; }
+  std::optional<Error> WithoutState() const override { return std::nullopt; }
   Result<std::string> Lessons(const LessonsAsked& asked) const override {
     return LessonsPageJson(options_.state_folder, asked);
   }

@@ -1,6 +1,9 @@
 #include "pipeline/serve/outcome_index.h"
 
 #include <utility>
+#include <variant>
+
+#include "stages/receipts.h"
 
 namespace nudge {
 namespace {
@@ -11,21 +14,29 @@ constexpr uint64_t kEntryBytes = 512;
 }  // namespace
 
 std::optional<int64_t> OutcomeIndex::Add(const std::string& line) {
-  Result<RecordedOutcome> recorded = DecodeOutcome(line);
+  const Result<RecordedOutcome> recorded = DecodeOutcome(line);
   if (!recorded.ok()) return std::nullopt;
-  const int64_t offset = recorded->offset;
-  if (recorded->outcome.tenant.empty() || recorded->outcome.id.empty()) return offset;
-  const bool makes_way = KindOf(recorded->outcome) == OutcomeKind::kDeadLetter;
-  Key key(recorded->outcome.tenant, std::move(recorded->outcome.id));
+  Add(*recorded, line);
+  return recorded->offset;
+}
+
+void OutcomeIndex::Add(const RecordedOutcome& recorded, const std::string& line) {
+  const Outcome& outcome = recorded.outcome;
+  if (outcome.tenant.empty() || outcome.id.empty()) return;
+  const Says says = IsDuplicate(outcome)                               ? Says::kDuplicate
+                    : std::holds_alternative<DeadLetter>(outcome.what) ? Says::kDeadLetter
+                                                                       : Says::kAll;
+  Key key(outcome.tenant, outcome.id);
   const MutexLock lock(mutex_);
   const auto [entry, is_new] = kept_.try_emplace(key);
   Kept& kept = entry->second;
-  if (!is_new && !kept.makes_way) return offset;
+  const bool makes_way = kept.says < says || (kept.says == says && says != Says::kAll);
+  if (!is_new && !makes_way) return;
   if (!is_new) bytes_ -= kept.line.size() + kEntryBytes;
-  kept = {line, offset, makes_way, ++added_};
+  kept = {line, recorded.offset, says, ++added_};
   bytes_ += line.size() + kEntryBytes;
   order_.emplace_back(kept.number, std::move(key));
-  while (bytes_ > bytes_max_ && order_.size() > 1) {
+  while ((bytes_ > bytes_max_ || kept_.size() > outcomes_max_) && order_.size() > 1) {
     const auto oldest = kept_.find(order_.front().second);
     if (oldest != kept_.end() && oldest->second.number == order_.front().first) {
       bytes_ -= oldest->second.line.size() + kEntryBytes;
@@ -33,7 +44,11 @@ std::optional<int64_t> OutcomeIndex::Add(const std::string& line) {
     }
     order_.pop_front();
   }
-  return offset;
+}
+
+size_t OutcomeIndex::size() const {
+  const MutexLock lock(mutex_);
+  return kept_.size();
 }
 
 std::optional<std::string> OutcomeIndex::Find(std::string_view tenant,
@@ -50,7 +65,7 @@ void OutcomeIndex::Erase(const RecordedOutcome& outcome, std::string erased) {
   bytes_ -= found->second.line.size();
   bytes_ += erased.size();
   found->second.line = std::move(erased);
-  found->second.makes_way = true;
+  found->second.says = Says::kNothing;
 }
 
 }  // namespace nudge
