@@ -6,7 +6,8 @@ namespace nudge {
 
 TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options,
                            CheckpointFile& checkpoints)
-    : adapters(teacher, tenant, options, checkpoints),
+    : id(tenant),
+      adapters(teacher, tenant, options, checkpoints),
       last_lesson_(std::make_shared<Later<LessonDone>>(LessonDone{})) {}
 
 LaterPtr<Served> TenantModels::VersionOf(Version version) const {

@@ -3,7 +3,8 @@
 // gave them, so that a job can wait for what lies before it.
 //
 // The executor owns it. All calls under its lock, but for those that say otherwise, and `abandoned`
-// and `adapters`, which jobs use: the lessons of a tenant, one after the other.
+// and `forgets`, which jobs read, and `adapters`, which jobs use: the lessons of a tenant, one
+// after the other.
 #pragma once
 
 #include <atomic>
@@ -67,7 +68,9 @@ class TenantModels {
   void Restore(Version version, Served served);
   void Restore(Sequence at, GivenAnswer answer);
 
+  const TenantId id;
   std::atomic<bool> abandoned{false};  // its partition was taken away: jobs compute for nobody
+  std::atomic<uint64_t> forgets{0};    // so far, in log order: see Executor::ForgetTexts
   TenantAdapters adapters;
 
  private:

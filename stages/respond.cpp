@@ -466,6 +466,7 @@ void Respond::PlanCommand(Sequence at, const AdapterCommand& command, const Impo
       break;
     case Action::kReset:
       summary = "reset to the base model";
+      plan.forgets = true;
       AddStep(lineage.Reset(), Return{}, 0, plan);
       break;
     case Action::kImport: {
@@ -530,6 +531,7 @@ std::string Respond::Withdrawing(const Lineage::Withdrawn& withdrawn, const std:
 
 void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered,
                          Plan& plan) const {
+  plan.forgets = true;
   const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
   const size_t answers = tenant.records.Purge(gone, forget, tenant.shown, plan.retired);
   const Lineage::Unlearnt forgotten =
