@@ -92,7 +92,7 @@ Executor::Executor(Backend& backend, ExecutorOptions options,
       on_text_(std::move(on_text)),
       checkpoints_(options_.checkpoint_folder),
       imports_(options_.import_store_folder),
-      pool_(options_.threads, backend.instant()) {}
+      pool_(options_.threads, backend.instant(), backend.answers_together()) {}
 
 Executor::~Executor() {
   Stop();
@@ -177,6 +177,7 @@ std::optional<Outcome> Executor::Submit(Sequence at, Plan plan,
                                         std::function<void(Outcome)> done) {
   const MutexLock submitting(submit_mutex_);
   if (pool_.stopping()) return std::nullopt;
+  if (plan.forgets) ForgetTexts(at.partition(), plan.outcome.tenant);
   if (!plan.generate && !plan.answer_of && plan.lessons.empty() && plan.retired.empty() &&
       plan.versions_dropped.empty()) {
     return std::move(plan.outcome);
@@ -246,13 +247,18 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
   }
   const LaterPtr<Served> version = tenant->VersionOf(generate.adapter);
   version->When([=, this, owner = OwnWaiting(answer), waiting = std::weak_ptr(tenant),
+                 forgets = tenant->forgets.load(),
                  generate = std::move(generate)](const Served& served) {
     const TenantPtr asking = waiting.lock();
     if (!asking) return;
     pool_.Enqueue(JobKind::kGenerate, asking.get(), at, [=, this](size_t slot) {
       (void)owner;  // until here
       const auto cancelled = [&] { return pool_.stopping() || asking->abandoned; };
-      GivenAnswer given = GenerateNow(slot, at.partition(), generate, served, cancelled);
+      Asker asker;
+      asker.tenant = asking->id;
+      asker.cancelled = cancelled;
+      asker.forgotten = [&] { return asking->abandoned || asking->forgets != forgets; };
+      GivenAnswer given = GenerateNow(slot, at.partition(), generate, served, std::move(asker));
       if (!cancelled()) answer->Resolve(std::move(given));
     });
   });
@@ -260,18 +266,16 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
 }
 
 GivenAnswer Executor::GenerateNow(size_t slot, int32_t partition, const Generate& generate,
-                                  const Served& served, const std::function<bool()>& cancelled) {
+                                  const Served& served, Asker asker) {
   const DurationMetrics::Timer timer(generate_metrics_);
   FaultPoint("generation");
   GivenAnswer given;
   given.digest = served.digest();
-  TextListener on_text;
   if (on_text_) {
-    on_text = [&](std::string_view added) { on_text_(partition, generate.offset, added); };
+    asker.on_text = [&](std::string_view added) { on_text_(partition, generate.offset, added); };
   }
-  Result<Completed> completed =
-      backend_.Generate(slot, generate.chat, served.adapter.get(), generate.decoding, generate.seed,
-                        cancelled, on_text);
+  Result<Completed> completed = backend_.Generate(slot, generate.chat, served.adapter.get(),
+                                                  generate.decoding, generate.seed, asker);
   if (completed.ok()) {
     given.completed = std::move(*completed);
   } else {
@@ -279,6 +283,13 @@ GivenAnswer Executor::GenerateNow(size_t slot, int32_t partition, const Generate
     given.error = completed.error();
   }
   return given;
+}
+
+// Jobs of questions from before this one leave nothing behind either, whenever they end.
+void Executor::ForgetTexts(int32_t partition, const TenantId& id) {
+  const Tenants& tenants = partitions_[partition];
+  if (const auto found = tenants.find(id); found != tenants.end()) ++found->second->forgets;
+  backend_.ForgetTexts(id);
 }
 
 // ---- Lessons ------------------------------------------------------------------------------------
@@ -499,7 +510,10 @@ void Executor::Abandon(int32_t partition) {
       tenants = std::move(found->second);
       partitions_.erase(found);
     }
-    for (const auto& [id, tenant] : tenants) tenant->abandoned = true;
+    for (const auto& [id, tenant] : tenants) {
+      tenant->abandoned = true;
+      backend_.ForgetTexts(id);
+    }
   }
   pool_.Drop(partition);
 }

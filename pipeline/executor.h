@@ -129,7 +129,8 @@ class Executor {
   LaterPtr<GivenAnswer> SubmitGenerate(Sequence at, const TenantPtr& tenant, Generate generate,
                                        const Outcome* recorded);
   GivenAnswer GenerateNow(size_t slot, int32_t partition, const Generate& generate,
-                          const Served& served, const std::function<bool()>& cancelled);
+                          const Served& served, Asker asker);
+  void ForgetTexts(int32_t partition, const TenantId& id) REQUIRES(submit_mutex_);
   LaterPtr<LessonDone> SubmitLesson(Sequence at, const TenantId& id, const TenantPtr& tenant,
                                     Lesson lesson);
   void EnqueueLesson(const TenantPtr& tenant, const std::shared_ptr<Learning>& learning);

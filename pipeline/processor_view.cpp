@@ -177,6 +177,9 @@ void Processor::ViewCounters(RunView& view) const {
   view.fresh_answers = events.fresh_answers();
   view.prompt_tokens = events.prompt_tokens();
   view.completion_tokens = events.completion_tokens();
+  const ReadTokens read = backend_.read_tokens();
+  view.computed_tokens = read.computed;
+  view.kept_tokens = read.kept;
   view.generation = RunView::Of(executor_.generate_metrics());
   view.lesson = RunView::Of(executor_.lesson_metrics());
   view.commit = RunView::Of(outbox_.commit_metrics());

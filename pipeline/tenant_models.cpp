@@ -9,8 +9,8 @@ namespace nudge {
 
 TenantModels::TenantModels(Teacher& teacher, const TenantId& tenant, TenantAdaptersOptions options,
                            CheckpointFile& checkpoints)
-    : teacher_(teacher),
-      tenant_(tenant),
+    : id(tenant),
+      teacher_(teacher),
       options_(options),
       checkpoint_room_(checkpoints, options.checkpoint_bytes),
       last_lesson_(std::make_shared<Later<LessonDone>>(LessonDone{})) {}
@@ -53,7 +53,7 @@ void TenantModels::DropVersion(Version version) {
 }
 
 TenantAdapters& TenantModels::AdaptersOf(const LearnerId& learner) {
-  return learners_.try_emplace(learner, teacher_, tenant_, options_, checkpoint_room_)
+  return learners_.try_emplace(learner, teacher_, id, options_, checkpoint_room_)
       .first->second;
 }
 

@@ -4,8 +4,8 @@
 // for what lies before it.
 //
 // The executor owns it. All calls under its lock, but for those that say otherwise, and `abandoned`
-// and the learners, which jobs use: the lessons of a tenant, one after the other, whosever adapter
-// they change. That costs no time: lessons take turns in any case.
+// and `forgets`, which jobs read, and the learners, which jobs use: the lessons of a tenant, one
+// after the other, whosever adapter they change. That costs no time: lessons take turns in any case.
 #pragma once
 
 #include <atomic>
@@ -74,11 +74,12 @@ class TenantModels {
   void Restore(Version version, Served served);
   void Restore(Sequence at, GivenAnswer answer);
 
+  const TenantId id;
   std::atomic<bool> abandoned{false};  // its partition was taken away: jobs compute for nobody
+  std::atomic<uint64_t> forgets{0};    // so far, in log order: see Executor::ForgetTexts
 
  private:
   Teacher& teacher_;
-  const TenantId tenant_;
   const TenantAdaptersOptions options_;
   CheckpointRoom checkpoint_room_;
   std::map<LearnerId, TenantAdapters> learners_;

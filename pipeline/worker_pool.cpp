@@ -17,8 +17,8 @@ constexpr std::chrono::seconds kDocumentPatience{1};
 
 }  // namespace
 
-WorkerPool::WorkerPool(size_t threads, bool instant)
-    : instant_(instant), turns_(threads), running_(threads) {
+WorkerPool::WorkerPool(size_t threads, bool instant, size_t waiters)
+    : instant_(instant), has_waiters_(waiters > 0), turns_(threads), running_(threads + waiters) {
   for (size_t slot = 0; slot < threads; ++slot) {
     shares_.emplace_back([this, slot](int parts, const std::function<void(int)>& part) {
       Share(slot, parts, part);
@@ -27,6 +27,9 @@ WorkerPool::WorkerPool(size_t threads, bool instant)
   if (instant_) return;
   for (size_t slot = 0; slot < threads; ++slot) {
     threads_.emplace_back([this, slot] { Work(slot); });
+  }
+  for (size_t slot = threads; slot < threads + waiters; ++slot) {
+    threads_.emplace_back([this, slot] { WaitForAnswers(slot); });
   }
 }
 
@@ -40,12 +43,14 @@ void WorkerPool::Stop() {
     stopping_ = true;
   }
   ready_.NotifyAll();
+  asked_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  Queue jobs, lessons;  // destroyed without the lock
+  Queue jobs, lessons, answers;  // destroyed without the lock
   const MutexLock lock(mutex_);
   std::swap(jobs, jobs_);
   std::swap(lessons, lessons_);
+  std::swap(answers, answers_);
 }
 
 void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run) {
@@ -56,20 +61,26 @@ void WorkerPool::Enqueue(JobKind kind, const void* tenant, Sequence at, Run run)
   {
     const MutexLock lock(mutex_);
     if (stopping_) return;
-    Queue& queue = kind == JobKind::kLearn ? lessons_ : jobs_;
-    queue.Put({kind, at.partition(), tenant}, {kind, at, std::move(run), Clock::now()});
+    QueueOf(kind).Put({kind, at.partition(), tenant}, {kind, at, std::move(run), Clock::now()});
     Count(kind, 1);
   }
-  ready_.NotifyOne();
+  (kind == JobKind::kGenerate && has_waiters_ ? asked_ : ready_).NotifyOne();
+}
+
+WorkerPool::Queue& WorkerPool::QueueOf(JobKind kind) {
+  if (kind == JobKind::kLearn) return lessons_;
+  return kind == JobKind::kGenerate && has_waiters_ ? answers_ : jobs_;
 }
 
 void WorkerPool::Drop(int32_t partition) {
   const auto is_theirs = [&](const Job& job) { return job.at.partition() == partition; };
-  std::vector<Job> jobs, lessons;  // destroyed without the lock: a job's end may take others
+  // Destroyed without the lock: a job's end may take others.
+  std::vector<Job> jobs, lessons, answers;
   const MutexLock lock(mutex_);
   jobs = jobs_.Drop(is_theirs);
   lessons = lessons_.Drop(is_theirs);
-  for (const std::vector<Job>* dropped : {&jobs, &lessons}) {
+  answers = answers_.Drop(is_theirs);
+  for (const std::vector<Job>* dropped : {&jobs, &lessons, &answers}) {
     for (const Job& job : *dropped) Count(job.kind, -1);
   }
 }
@@ -78,6 +89,19 @@ void WorkerPool::Work(size_t slot) {
   const MutexLock lock(mutex_);
   while (!stopping_) {
     if (!RunJob(slot, true) && !Assist()) ready_.WaitOnce(mutex_);
+  }
+}
+
+void WorkerPool::WaitForAnswers(size_t slot) {
+  const MutexLock lock(mutex_);
+  while (!stopping_) {
+    if (answers_.empty()) {
+      asked_.WaitOnce(mutex_);
+      continue;
+    }
+    ++answering_;
+    RunFirst(answers_, slot);
+    --answering_;
   }
 }
 
@@ -94,10 +118,16 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   const bool is_lesson = lessons_too && LessonIsNext();
   Queue& queue = is_lesson ? lessons_ : jobs_;
   if (queue.empty()) return std::nullopt;
-  auto [flow, job] = queue.Take();
-  Count(job.kind, -1);
   others_turn_ = is_lesson;
   if (is_lesson) has_lesson_ = true;
+  const JobKind kind = RunFirst(queue, slot);
+  if (is_lesson) has_lesson_ = false;
+  return kind;
+}
+
+JobKind WorkerPool::RunFirst(Queue& queue, size_t slot) {
+  auto [flow, job] = queue.Take();
+  Count(job.kind, -1);
   const auto begun = Clock::now();
   const std::optional<RunningJob> interrupted = running_[slot];
   running_[slot] = {job.kind, job.at, begun};
@@ -105,10 +135,10 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
   job.run(slot);
   job.run = nullptr;
   mutex_.Lock();
-  if (is_lesson) has_lesson_ = false;
   running_[slot] = interrupted;
   // Lessons take equal turns, however long each is: a tenant's next one waits for one of each other
   // tenant, and not for as many as are as long together.
+  const bool is_lesson = &queue == &lessons_;
   queue.Charge(flow, is_lesson ? Queue::kLongestTurn : Clock::now() - begun);
   return job.kind;
 }
@@ -116,8 +146,8 @@ std::optional<JobKind> WorkerPool::RunJob(size_t slot, bool lessons_too) {
 void WorkerPool::Count(JobKind kind, int change) {
   queued_[static_cast<size_t>(kind)] += static_cast<size_t>(change);
   others_.store(jobs_.size(), std::memory_order_relaxed);
-  urgent_.store(queued_[static_cast<size_t>(JobKind::kGenerate)] +
-                    queued_[static_cast<size_t>(JobKind::kEmbedQuery)],
+  const size_t answers = has_waiters_ ? 0 : queued_[static_cast<size_t>(JobKind::kGenerate)];
+  urgent_.store(answers + queued_[static_cast<size_t>(JobKind::kEmbedQuery)],
                 std::memory_order_relaxed);
 }
 
@@ -131,7 +161,8 @@ void WorkerPool::GiveWay(size_t slot) {
   const auto begun = Clock::now();
   if (begun < turns_[slot]) return;
   const MutexLock lock(mutex_);
-  const auto free = static_cast<size_t>(std::count(running_.begin(), running_.end(), std::nullopt));
+  const auto behind = running_.begin() + static_cast<std::ptrdiff_t>(turns_.size());
+  const auto free = static_cast<size_t>(std::count(running_.begin(), behind, std::nullopt));
   if (stopping_ || jobs_.size() <= free) return;
   if (urgent_ <= free && begun - jobs_.First().since < kDocumentPatience) return;
   const std::optional<JobKind> ran = RunJob(slot, false);
@@ -140,8 +171,10 @@ void WorkerPool::GiveWay(size_t slot) {
   if (ran == JobKind::kEmbedDocument) turns_[slot] = std::max(turns_[slot], end + (end - begun));
 }
 
-// Takes parts of a lesson's loop, if there is one. False: there was nothing to do.
+// Takes parts of a lesson's loop, if there is one and no answer is computed beside these threads.
+// False: there was nothing to do.
 bool WorkerPool::Assist() {
+  if (answering_ > 0) return false;
   const std::shared_ptr<Shared> shared = shared_;
   if (!shared || shared->next.load(std::memory_order_relaxed) >= shared->parts) return false;
   mutex_.Unlock();

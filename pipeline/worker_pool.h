@@ -18,6 +18,11 @@
 // parts of its loops the lesson's own thread does that job first. What a lesson computes is the
 // same either way, since a part does not know which thread runs it, nor when.
 //
+// Where the backend computes answers together, by threads of its own, callers of it only wait: so
+// answers have waiters, threads beside these that take nothing else, and a queue of rounds of their
+// own. They find no thread taken, so no lesson gives way to them; while one is computed, a lesson
+// has its own thread alone.
+//
 // A pool of an instant backend has no threads: a job is done in the call that submits it, since a
 // hop to a thread and back costs ten times what the job does.
 //
@@ -46,9 +51,10 @@ namespace nudge {
 
 class WorkerPool {
  public:
-  using Run = std::function<void(size_t slot)>;  // slot: which thread, 0..threads - 1
+  // slot: which thread, 0..threads - 1; a waiter's are behind those.
+  using Run = std::function<void(size_t slot)>;
 
-  WorkerPool(size_t threads, bool instant);
+  WorkerPool(size_t threads, bool instant, size_t waiters = 0);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -93,7 +99,10 @@ class WorkerPool {
   };
 
   void Work(size_t slot);
+  void WaitForAnswers(size_t slot);
+  Queue& QueueOf(JobKind kind) REQUIRES(mutex_);
   std::optional<JobKind> RunJob(size_t slot, bool lessons_too) REQUIRES(mutex_);
+  JobKind RunFirst(Queue& queue, size_t slot) REQUIRES(mutex_);
   bool LessonIsNext() const REQUIRES(mutex_);
   void Count(JobKind kind, int change) REQUIRES(mutex_);
   void GiveWay(size_t slot);
@@ -101,20 +110,24 @@ class WorkerPool {
   bool Assist() REQUIRES(mutex_);
 
   const bool instant_;
+  const bool has_waiters_;
   std::vector<ParallelFor> shares_;       // by slot
   std::vector<Clock::time_point> turns_;  // by slot: GiveWay's, for its thread
 
   mutable Mutex mutex_;
   CondVar ready_;
-  Queue jobs_ GUARDED_BY(mutex_);  // all but lessons
+  CondVar asked_;                  // of waiters
+  Queue jobs_ GUARDED_BY(mutex_);  // all but lessons, and but answers that have waiters
   Queue lessons_ GUARDED_BY(mutex_);
+  Queue answers_ GUARDED_BY(mutex_);                                   // that have waiters
+  size_t answering_ GUARDED_BY(mutex_) = 0;                            // waiters with an answer
   std::array<size_t, kJobKinds.size()> queued_ GUARDED_BY(mutex_){};   // by JobKind
   std::vector<std::optional<RunningJob>> running_ GUARDED_BY(mutex_);  // by slot
   bool has_lesson_ GUARDED_BY(mutex_) = false;                         // one that runs, or gave way
   bool others_turn_ GUARDED_BY(mutex_) = false;  // nothing else began since the last lesson began
   std::shared_ptr<Shared> shared_ GUARDED_BY(mutex_);
 
-  // Written under the lock: jobs that are queued, but for lessons; and those that wait for none.
+  // Written under the lock: jobs_ that are queued; and those of them that wait for no lesson.
   std::atomic<size_t> others_{0};
   std::atomic<size_t> urgent_{0};
   std::atomic<uint64_t> shares_begun_{0};

@@ -92,6 +92,7 @@ struct Plan {
   bool waits_for_lessons = false;         // the outcome needs their results (import, snapshot)
   std::vector<Sequence> retired;          // answers that nothing can refer to any more
   std::vector<Version> versions_dropped;  // that no later event can ask for
+  bool forgets = false;  // a forget or a reset: what was read of the tenant's texts is not kept
 };
 
 }  // namespace nudge

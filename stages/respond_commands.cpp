@@ -64,6 +64,7 @@ std::string Respond::PlanReset(const AdapterCommand& command, Tenant& tenant, Pl
   if (adapt_.is_by_user() && !of_all && tenant.lineages.Find(command.user) == nullptr) {
     return "nothing reset: user " + command.user + " has no adapter of their own";
   }
+  plan.forgets = true;
   for (const LearnerId& learner : learners) {
     AddStep(learner, tenant.lineages.Change(learner).Reset(), Return{}, 0, plan);
   }
@@ -191,6 +192,7 @@ Respond::Forgotten Respond::ForgetLessons(const Forget& forget, Tenant& tenant,
 
 void Respond::PlanForget(const Forget& forget, Tenant& tenant, const Gathered& gathered,
                          Plan& plan) const {
+  plan.forgets = true;
   const std::set<AnswerId> gone = tenant.shown.Concerned(forget);
   const size_t answers = tenant.records.Purge(gone, forget, tenant.shown, plan.retired);
   const Forgotten forgotten = ForgetLessons(forget, tenant, gathered, plan);

@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <future>
+#include <mutex>
+#include <set>
 #include <thread>
 
 #include "pipeline/bench/forwarding_backend.h"
@@ -33,10 +35,9 @@ class ScriptedBackend final : public ForwardingBackend {
   }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
+                             const Asker& asker) override {
     ++answers_begun;
-    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
   }
   Result<Vector> Embed(size_t slot, std::string_view text, bool as_query) override {
     ++(as_query ? queries_begun : documents_begun);
@@ -464,4 +465,121 @@ BOOST_AUTO_TEST_CASE(a_gradient_has_the_same_bytes_with_and_without_answers_in_b
     BOOST_TEST(steps > 0);
     BOOST_TEST(same == steps);
   }
+}
+
+// ---- Answers that are computed together ---------------------------------------------------------
+
+namespace {
+
+// A backend whose answers come once a test lets them.
+class TogetherBackend final : public ForwardingBackend {
+ public:
+  TogetherBackend(Backend& to, size_t together) : ForwardingBackend(to), together_(together) {}
+
+  size_t answers_together() const override { return together_; }
+  Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
+                             const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
+                             const Asker& asker) override {
+    most = std::max(most.load(), ++waiting);
+    while (!let && !asker.cancelled()) std::this_thread::sleep_for(1ms);
+    --waiting;
+    if (asker.cancelled()) return Error{Code::kModelFailed, "cancelled", ""};
+    {
+      const std::lock_guard lock(mutex_);
+      (asker.forgotten() ? forgotten_ : kept_).insert(asker.tenant + " " + std::to_string(seed));
+    }
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
+  }
+  void ForgetTexts(const TenantId& tenant) override { forgets.push_back(tenant); }
+
+  // Of all answers that were given: tenant and seed.
+  std::set<std::string> forgotten() const { return forgotten_; }
+  std::set<std::string> kept() const { return kept_; }
+
+  std::atomic<int> waiting{0}, most{0};
+  std::atomic<bool> let{false};
+  std::vector<TenantId> forgets;
+
+ private:
+  const size_t together_;
+  std::mutex mutex_;
+  std::set<std::string> forgotten_, kept_;
+};
+
+bool WaitFor(const std::function<bool()>& what) {
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (!what() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  return what();
+}
+
+Plan AnAnswer(const TenantId& tenant, uint64_t seed) {
+  Plan plan = AnAnswer(tenant);
+  plan.generate->seed = seed;
+  return plan;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(answers_that_are_computed_together_take_no_thread_from_lessons_and_queries) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8, .instant = false});
+  TogetherBackend backend(*words, 3);
+  Executor executor(backend, {.threads = 1}, {}, {});
+  std::vector<std::future<Outcome>> answers;
+  for (uint64_t i = 0; i < 8; ++i) answers.push_back(Ask(executor, i, AnAnswer("asks", i)));
+  BOOST_TEST(WaitFor([&] { return backend.waiting == 3; }));
+  BOOST_TEST(executor.running().size() == 3U);
+  BOOST_TEST(executor.waiting_jobs()[static_cast<size_t>(JobKind::kGenerate)] == 5U);
+  auto lesson = Ask(executor, 100, ALesson("learns", 1));
+  BOOST_TEST((lesson.wait_for(kDeadline) == std::future_status::ready));
+  std::promise<void> embedded;
+  executor.EmbedTexts(Sequence::Of(0, 50), {"a query"}, true,
+                      [&](const Executor::Vectors&) { embedded.set_value(); });
+  BOOST_TEST((embedded.get_future().wait_for(kDeadline) == std::future_status::ready));
+  backend.let = true;
+  for (std::future<Outcome>& answer : answers) {
+    BOOST_REQUIRE((answer.wait_for(kDeadline) == std::future_status::ready));
+    BOOST_TEST(std::holds_alternative<Response>(answer.get().what));
+  }
+  BOOST_TEST(backend.most == 3);
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_ends_answers_that_wait_together_and_drops_those_behind_them) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8, .instant = false});
+  TogetherBackend backend(*words, 2);
+  Executor executor(backend, {.threads = 1}, {}, {});
+  std::vector<std::future<Outcome>> answers;
+  for (uint64_t i = 0; i < 4; ++i) answers.push_back(Ask(executor, i, AnAnswer("asks", i)));
+  BOOST_TEST(WaitFor([&] { return backend.waiting == 2; }));
+  executor.Stop();
+  BOOST_TEST(backend.waiting == 0);
+  for (std::future<Outcome>& answer : answers) {  // nobody is told, and nothing keeps the promise
+    BOOST_REQUIRE((answer.wait_for(kDeadline) == std::future_status::ready));
+    BOOST_CHECK_THROW(answer.get(), std::future_error);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_forget_reaches_the_backend_and_every_question_from_before_it) {
+  const std::unique_ptr<Backend> words = MakeTemplateBackend({.dimension = 8, .instant = false});
+  TogetherBackend backend(*words, 2);
+  Executor executor(backend, {.threads = 1}, {}, {});
+  std::vector<std::future<Outcome>> answers;
+  // The third waits in the queue while the tenant is forgotten.
+  for (uint64_t i = 0; i < 3; ++i) answers.push_back(Ask(executor, i, AnAnswer("ada", i)));
+  answers.push_back(Ask(executor, 3, AnAnswer("bob", 3)));
+  BOOST_TEST(WaitFor([&] { return backend.waiting == 2; }));
+  Plan forget;
+  forget.outcome.tenant = "ada";
+  forget.outcome.what = Applied{};
+  forget.forgets = true;
+  BOOST_TEST((Ask(executor, 4, forget).wait_for(kDeadline) == std::future_status::ready));
+  answers.push_back(Ask(executor, 5, AnAnswer("ada", 5)));
+  BOOST_TEST(backend.forgets == std::vector<TenantId>{"ada"});
+  backend.let = true;
+  for (std::future<Outcome>& answer : answers) {
+    BOOST_REQUIRE((answer.wait_for(kDeadline) == std::future_status::ready));
+  }
+  BOOST_TEST((backend.forgotten() == std::set<std::string>{"ada 0", "ada 1", "ada 2"}));
+  BOOST_TEST((backend.kept() == std::set<std::string>{"ada 5", "bob 3"}));
+  executor.Abandon(0);
+  BOOST_TEST((backend.forgets == std::vector<TenantId>{"ada", "ada", "bob"}));
 }

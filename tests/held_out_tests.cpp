@@ -53,11 +53,10 @@ class LikelyBackend final : public ForwardingBackend {
   using ForwardingBackend::ForwardingBackend;
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
+                             const Asker& asker) override {
     if (decoding.temperature != 0) return Error{Code::kInternal, "not greedy", ""};
     if (chat[0].text == "fail") return Error{Code::kModelFailed, "the context is lost", ""};
-    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+    return ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
   }
   Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>&, const std::string& answer,
                                        const AdapterVersion* adapter) override {

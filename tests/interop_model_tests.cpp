@@ -52,10 +52,8 @@ class WrittenDown final : public ForwardingBackend {
 
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
-    auto said =
-        ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+                             const Asker& asker) override {
+    auto said = ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
     const std::lock_guard lock(mutex_);
     if (said.ok() && decoding.temperature <= 0) {
       spoken_.push_back(

@@ -113,7 +113,7 @@ BOOST_AUTO_TEST_CASE(vectors_answers_and_lessons_on_one_thread_leave_each_other_
   const auto vector_and_answer = [&] {
     const auto vector = backend->Embed(0, text, false);
     BOOST_REQUIRE(vector.ok());
-    const auto answer = backend->Generate(0, chat, nullptr, {.max_tokens = 12}, 1, {}, {});
+    const auto answer = backend->Generate(0, chat, nullptr, {.max_tokens = 12}, 1, {});
     BOOST_REQUIRE(answer.ok());
     return std::pair(*vector, answer->text);
   };

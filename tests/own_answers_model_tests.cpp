@@ -18,18 +18,22 @@ namespace {
 
 using Chat = std::vector<ChatMessage>;
 
-std::unique_ptr<Backend> BackendOf(const std::string& engine, size_t slots = 1) {
+LocalBackendOptions OptionsFor(const std::string& engine) {
   LocalBackendOptions options;
   options.language_model = ModelPath();
   options.engine = engine;
-  options.slots = slots;
+  options.slots = 1;
   options.window_tokens = 256;
   options.products = "f32";
-  return MakeLocalBackend(options);
+  return options;
+}
+
+std::unique_ptr<Backend> BackendOf(const std::string& engine) {
+  return MakeLocalBackend(OptionsFor(engine));
 }
 
 Backend& Own() {
-  static const std::unique_ptr<Backend> backend = BackendOf("own", 4);
+  static const std::unique_ptr<Backend> backend = BackendOf("own");
   return *backend;
 }
 
@@ -45,13 +49,15 @@ Chat LongAsk() {
 }
 
 Result<Completed> Generate(Backend& backend, const Chat& chat, const Decoding& decoding,
-                           const AdapterVersion* adapter = nullptr, size_t slot = 0) {
-  return backend.Generate(slot, chat, adapter, decoding, 7, {}, {});
+                           const AdapterVersion* adapter = nullptr, const Asker& asker = {}) {
+  return backend.Generate(0, chat, adapter, decoding, 7, asker);
 }
 
 std::string Text(Backend& backend, const Chat& chat, const Decoding& decoding,
-                 const AdapterVersion* adapter = nullptr, size_t slot = 0) {
-  const auto completed = Generate(backend, chat, decoding, adapter, slot);
+                 const AdapterVersion* adapter = nullptr, const TenantId& tenant = {}) {
+  Asker asker;
+  asker.tenant = tenant;
+  const auto completed = Generate(backend, chat, decoding, adapter, asker);
   BOOST_REQUIRE_MESSAGE(completed.ok(), (completed.ok() ? "" : completed.error().message));
   return completed->text;
 }
@@ -106,7 +112,7 @@ BOOST_AUTO_TEST_CASE(the_probabilities_of_an_answer_are_near_llamas_with_and_wit
   }
 }
 
-BOOST_AUTO_TEST_CASE(an_answer_is_the_same_on_every_slot_alone_and_beside_others_of_other_tenants) {
+BOOST_AUTO_TEST_CASE(an_answer_is_the_same_alone_and_beside_others_whatever_the_batch_and_memory) {
   const std::vector<std::shared_ptr<const AdapterVersion>> versions = {
       nullptr, Taught(Own(), "We open at eight."), Taught(Own(), "Never on Mondays."), nullptr};
   const std::vector<Chat> chats = {Ask("When do you open?"), Ask("When do you open?"), LongAsk(),
@@ -116,26 +122,84 @@ BOOST_AUTO_TEST_CASE(an_answer_is_the_same_on_every_slot_alone_and_beside_others
     alone.push_back(Text(Own(), chats[i], Drawn(), versions[i].get()));
   }
   BOOST_TEST(alone[0] != alone[1]);
-  for (size_t turn = 0; turn < chats.size(); ++turn) {
-    std::vector<std::string> texts(chats.size());
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < chats.size(); ++i) {
-      threads.emplace_back([&, i] {
-        const auto completed =
-            Generate(Own(), chats[i], Drawn(), versions[i].get(), (i + turn) % chats.size());
-        if (completed.ok()) texts[i] = completed->text;
-      });
+  struct Case {
+    size_t threads, answers, prompt_tokens;
+    uint64_t prefix_bytes;
+  };
+  for (const Case& at : {Case{1, 16, 64, 1 << 24}, Case{3, 16, 7, 0}, Case{2, 2, 256, 1 << 24}}) {
+    LocalBackendOptions options = OptionsFor("own");
+    options.slots = at.threads;
+    options.answers_together_max = at.answers;
+    options.prompt_tokens_together_max = at.prompt_tokens;
+    options.keys_bytes_max = 16 << 20;  // for a window and little more
+    options.prefix_bytes_max = at.prefix_bytes;
+    const auto backend = MakeLocalBackend(options);
+    BOOST_TEST(backend->answers_together() == at.answers);
+    for (int turn = 0; turn < 2; ++turn) {
+      std::vector<std::string> texts(chats.size());
+      std::vector<std::thread> threads;
+      for (size_t i = 0; i < chats.size(); ++i) {
+        threads.emplace_back([&, i] {
+          Asker asker;
+          asker.tenant = "tenant " + std::to_string(i);
+          const auto completed = Generate(*backend, chats[i], Drawn(), versions[i].get(), asker);
+          if (completed.ok()) texts[i] = completed->text;
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      BOOST_TEST(texts == alone, boost::test_tools::per_element());
     }
-    for (std::thread& thread : threads) thread.join();
-    BOOST_TEST(texts == alone, boost::test_tools::per_element());
   }
-  BOOST_TEST(Text(*BackendOf("own"), chats[3], Drawn()) == alone[3]);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_tenant_has_had_read_is_not_read_again_until_it_is_forgotten) {
+  const std::string expected = Text(Own(), LongAsk(), Drawn());
+  const auto kept = [](const TenantId& tenant, const std::string& answer) {
+    const uint64_t before = Own().read_tokens().kept;
+    BOOST_TEST(Text(Own(), LongAsk(), Drawn(), nullptr, tenant) == answer);
+    return Own().read_tokens().kept - before;
+  };
+  BOOST_TEST(kept("ada", expected) == 0U);
+  const uint64_t computed = Own().read_tokens().computed;
+  const size_t prompt = Own().CountTokens(LongAsk());
+  BOOST_TEST(kept("ada", expected) > prompt - 33);
+  BOOST_TEST(Own().read_tokens().computed - computed < 33 + Drawn().max_tokens);
+  BOOST_TEST(kept("bob", expected) == 0U);
+  Own().ForgetTexts("ada");
+  BOOST_TEST(kept("ada", expected) == 0U);
+  BOOST_TEST(kept("bob", expected) > prompt - 33);
+}
+
+BOOST_AUTO_TEST_CASE(a_question_that_is_forgotten_meanwhile_leaves_nothing) {
+  for (const bool is_forgotten : {true, false}) {
+    Asker asker;
+    asker.tenant = "eve";
+    asker.forgotten = [&] { return is_forgotten; };
+    BOOST_TEST(Generate(Own(), LongAsk(), Greedy(), nullptr, asker).ok());
+    const uint64_t before = Own().read_tokens().kept;
+    Text(Own(), LongAsk(), Greedy(1), nullptr, "eve");
+    BOOST_TEST((Own().read_tokens().kept == before) == is_forgotten);
+    Own().ForgetTexts("eve");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(too_little_memory_for_the_keys_of_a_window_stops_the_start) {
+  LocalBackendOptions options = OptionsFor("own");
+  options.keys_bytes_max = 2 << 20;
+  try {
+    (void)MakeLocalBackend(options);
+    BOOST_FAIL("a backend that cannot answer was made");
+  } catch (const StartError& error) {
+    const std::string what = error.what();
+    BOOST_TEST(what.find("model.keys_bytes_max: 2097152 is too little") == 0U, what);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(what_is_told_meanwhile_is_the_answer_and_limits_say_how_it_ended) {
   std::string told;
-  const auto completed = Own().Generate(0, Ask("Count to five."), nullptr, Greedy(5), 7, {},
-                                        [&](std::string_view text) { told += text; });
+  Asker asker;
+  asker.on_text = [&](std::string_view text) { told += text; };
+  const auto completed = Generate(Own(), Ask("Count to five."), Greedy(5), nullptr, asker);
   BOOST_REQUIRE(completed.ok());
   BOOST_TEST(told == completed->text);
   BOOST_TEST(completed->completion_tokens == 5U);
@@ -149,7 +213,7 @@ BOOST_AUTO_TEST_CASE(what_is_told_meanwhile_is_the_answer_and_limits_say_how_it_
   BOOST_TEST(window->prompt_tokens + window->completion_tokens == Own().window_tokens());
 }
 
-BOOST_AUTO_TEST_CASE(a_prompt_without_room_is_refused_in_llamas_words_and_the_slot_stays_usable) {
+BOOST_AUTO_TEST_CASE(a_prompt_without_room_is_refused_in_llamas_words_and_others_are_answered) {
   const std::string expected = Text(Own(), Ask("When?"), Greedy());
   std::string text = "When?";
   for (int i = 0; i < 300; ++i) text += " And where?";
@@ -167,8 +231,9 @@ BOOST_AUTO_TEST_CASE(a_cancelled_answer_ends_in_the_prompt_or_between_tokens_and
   const std::string expected = Text(Own(), LongAsk(), Greedy());
   for (const int after : {0, 1, 3, 6}) {
     int asked = 0;
-    const auto cancelled =
-        Own().Generate(0, LongAsk(), nullptr, Greedy(), 7, [&] { return asked++ == after; }, {});
+    Asker asker;
+    asker.cancelled = [&] { return asked++ == after; };
+    const auto cancelled = Generate(Own(), LongAsk(), Greedy(), nullptr, asker);
     BOOST_REQUIRE(!cancelled.ok());
     BOOST_TEST(cancelled.error().message == "cancelled");
     BOOST_TEST(asked == after + 1);

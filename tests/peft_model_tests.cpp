@@ -252,7 +252,7 @@ BOOST_AUTO_TEST_CASE(an_adapter_that_has_learnt_nothing_yet_answers_as_the_base_
   BOOST_REQUIRE_MESSAGE(version.ok(), (version.ok() ? "" : version.error().message));
   const auto says = [&](const std::string& question, const AdapterVersion* adapter) {
     const Decoding greedy{.temperature = 0, .max_tokens = 24};
-    return backend->Generate(0, {{"user", question}}, adapter, greedy, 0, {}, {})->text;
+    return backend->Generate(0, {{"user", question}}, adapter, greedy, 0, {})->text;
   };
   for (const char* question : {"How many keys come with the lock?", "Name a colour."}) {
     BOOST_TEST(says(question, version->get()) == says(question, nullptr));

@@ -988,7 +988,9 @@ BOOST_AUTO_TEST_CASE(adapter_commands_become_lessons_and_receipts) {
   BOOST_TEST(desk.Receipt(Command(Action::kUnfreeze)) == "adapter learns on from version 5");
   BOOST_TEST(desk.Receipt(Command(Action::kRollback, 9)) ==
              "nothing rolled back: version 9 is not kept");
+  BOOST_TEST(!plan.forgets);
   plan = desk(Command(Action::kReset));
+  BOOST_TEST(plan.forgets);
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary == "reset to the base model");
   BOOST_TEST(std::get<Return>(plan.lessons.front().what).path.empty());
   BOOST_TEST(desk.Receipt(Command(Action::kRollback)) ==
@@ -1015,6 +1017,7 @@ BOOST_AUTO_TEST_CASE(forgetting_a_user_takes_that_users_questions_and_answers) {
   const Plan plan = desk(Input(Forget{"ada", ""}));
   BOOST_TEST(std::get<Applied>(plan.outcome.what).summary ==
              "forgot user ada: 0 examples, 3 query records, 1 cached answer, 0 lessons");
+  BOOST_TEST(plan.forgets);
   BOOST_TEST(plan.lessons.empty());
   BOOST_TEST((plan.retired == std::vector<Sequence>{Sequence::Of(2, 0)}));
   BOOST_TEST(desk.Why(Question("two", {}, "bob")) == kHit);

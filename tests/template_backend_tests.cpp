@@ -77,7 +77,7 @@ BOOST_AUTO_TEST_CASE(answers_and_lessons_go_on_from_what_was_imported) {
   const World world;
   for (const char* name : {"a", "b"}) Write(world.folder.path() + "/" + name, name);
   const auto answer = [&](const AdapterVersion* version) {
-    return world.backend->Generate(0, {{"user", "?"}}, version, {}, 0, {}, {})->text;
+    return world.backend->Generate(0, {{"user", "?"}}, version, {}, 0, {})->text;
   };
   std::set<std::string> answers{answer(nullptr)};
   std::set<std::string> lessons;

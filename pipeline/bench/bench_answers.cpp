@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "pipeline/bench/bench.h"
-#include "pipeline/bench/bench_pool.h"
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
 #include "stages/exit_code.h"
 #include "stages/hash.h"
 #include "stages/model/engine/pass.h"
+#include "stages/model/loop_threads.h"
 #include "stages/model/serve/language_model.h"
 
 namespace nudge {
@@ -61,14 +61,14 @@ class Engine {
   const PackedModel& model() const { return *model_; }
 
   // A prompt from its first token to the logits of its last.
-  double PromptMs(size_t tokens, Pool& pool) {
+  double PromptMs(size_t tokens, LoopThreads& pool) {
     KeySequence sequence(*pool_);
     const ParallelFor parallel = pool.For();
     return TimeMs(pool.threads() == 1, [&] { Read(sequence, tokens, parallel); });
   }
 
   // kDrawnTokens of each of so many sequences, one after the other behind `depth` tokens.
-  double DrawnMs(size_t depth, size_t sequences, bool adapted, Pool& pool) {
+  double DrawnMs(size_t depth, size_t sequences, bool adapted, LoopThreads& pool) {
     const ParallelFor parallel = pool.For();
     std::vector<KeySequence> texts;
     for (size_t i = 0; i < sequences; ++i) {
@@ -172,7 +172,7 @@ void PrintRow(const std::string& what, OursMs&& ours_ms, TheirsMs&& theirs_ms) {
 
 void PrintTable(Engine& engine, const std::string& file, const BenchAnswersArguments& arguments,
                 int threads) {
-  Pool pool(threads);
+  LoopThreads pool(static_cast<size_t>(threads));
   const size_t longest =
       std::max(*std::max_element(arguments.prompts.begin(), arguments.prompts.end()),
                *std::max_element(arguments.depths.begin(), arguments.depths.end()));

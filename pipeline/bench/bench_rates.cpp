@@ -67,7 +67,7 @@ uint32_t Answer(Backend& backend, const std::vector<ChatMessage>& chat,
                 const AdapterVersion* adapter, uint32_t tokens_max) {
   Decoding decoding;
   decoding.max_tokens = tokens_max;
-  const auto given = backend.Generate(0, chat, adapter, decoding, 1, {}, {});
+  const auto given = backend.Generate(0, chat, adapter, decoding, 1, {});
   if (!given.ok()) throw StartError(given.error().message);
   return given->completion_tokens;
 }

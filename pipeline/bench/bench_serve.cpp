@@ -45,12 +45,10 @@ class WatchedBackend final : public ForwardingBackend {
   using ForwardingBackend::ForwardingBackend;
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
+                             const Asker& asker) override {
     if (seed < starts_.size()) starts_[seed] = Clock::now();
     ++answering;
-    auto given =
-        ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+    auto given = ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
     --answering;
     return given;
   }

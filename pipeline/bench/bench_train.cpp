@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "pipeline/bench/bench.h"
-#include "pipeline/bench/bench_pool.h"
 #include "pipeline/bench/bench_serve.h"
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/bench/llama_bench.h"
@@ -20,6 +19,7 @@
 #include "stages/hash.h"
 #include "stages/model/learn/learner_shelf.h"
 #include "stages/model/local_backend.h"
+#include "stages/model/loop_threads.h"
 #include "stages/model/trainer/frozen_weights.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/part_times.h"
@@ -248,7 +248,7 @@ int BenchTrain(const BenchTrainArguments& arguments) {
                    .bytes_max = config.model.local.training_bytes_max});
     for (const int threads : arguments.threads) {
       if (stop_requested) return kExitInterrupted;
-      Pool pool(threads);
+      LoopThreads pool(static_cast<size_t>(threads));
       const ParallelFor parallel = pool.For();
       Products products(weights, tokens);
       // In turns, so that what else the machine does falls on both.

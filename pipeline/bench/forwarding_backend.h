@@ -26,12 +26,14 @@ class ForwardingBackend : public Backend {
     return to_.CountTokens(chat);
   }
   size_t window_tokens() const override { return to_.window_tokens(); }
+  size_t answers_together() const override { return to_.answers_together(); }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
-    return to_.Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+                             const Asker& asker) override {
+    return to_.Generate(slot, chat, adapter, decoding, seed, asker);
   }
+  void ForgetTexts(const TenantId& tenant) override { to_.ForgetTexts(tenant); }
+  ReadTokens read_tokens() const override { return to_.read_tokens(); }
   Result<double> NegativeLogLikelihood(const std::vector<ChatMessage>& chat,
                                        const std::string& answer,
                                        const AdapterVersion* adapter) override {

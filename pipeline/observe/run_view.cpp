@@ -125,6 +125,9 @@ void AddEvents(Families& out, const RunView& view) {
   out.Begin("nudge_tokens_total", MetricType::Counter, "tokens of answers that the model gave");
   out.Add(Label("kind", "prompt"), view.prompt_tokens);
   out.Add(Label("kind", "completion"), view.completion_tokens);
+  out.Begin("nudge_read_tokens_total", MetricType::Counter, "tokens that the answer engine read");
+  out.Add(Label("from", "model"), view.computed_tokens);
+  out.Add(Label("from", "kept"), view.kept_tokens);
 }
 
 void AddPartitions(Families& out, const RunView& view) {

@@ -82,6 +82,8 @@ struct RunView {
   uint64_t fresh_answers = 0;
   uint64_t prompt_tokens = 0;
   uint64_t completion_tokens = 0;
+  uint64_t computed_tokens = 0;  // that engine own read for answers
+  uint64_t kept_tokens = 0;      // that it needed not, since earlier texts had left them
   Durations generation;
   Durations lesson;
   Durations commit;

@@ -166,8 +166,6 @@ Result<std::vector<std::string>> AnswerHeldOut(const HeldOut& held_out, Backend&
   }
   Decoding decoding = options.decoding;
   decoding.temperature = 0;
-  const std::function<bool()> cancelled =
-      options.cancelled ? options.cancelled : [] { return false; };
 
   std::vector<std::optional<Result<Completed>>> done(count);
   std::atomic<size_t> next{0};
@@ -176,12 +174,14 @@ Result<std::vector<std::string>> AnswerHeldOut(const HeldOut& held_out, Backend&
     while (!failed) {
       const size_t i = next.fetch_add(1);
       if (i >= count) return;
-      done[i] = backend.Generate(slot, chats[i], adapters[i], decoding, 0, cancelled, {});
+      done[i] = backend.Generate(slot, chats[i], adapters[i], decoding, 0,
+                                 {.cancelled = options.cancelled});
       if (!done[i]->ok()) failed = true;
     }
   };
   std::vector<std::thread> threads;
-  for (size_t slot = 1; slot < std::min(options.slots, count); ++slot) {
+  const size_t slots = std::max(options.slots, backend.answers_together());
+  for (size_t slot = 1; slot < std::min(slots, count); ++slot) {
     threads.emplace_back(work, slot);
   }
   work(0);

@@ -33,6 +33,24 @@ struct Completed {
 
 using TextListener = std::function<void(std::string_view)>;
 
+// Who asks the language model, and what is asked and told meanwhile. All of it may be empty. The
+// functions are called while the call lasts, by one thread at a time, perhaps another than the
+// caller's.
+struct Asker {
+  TenantId tenant;                  // none: nothing of the question is kept for later ones
+  std::function<bool()> cancelled;  // polled between tokens
+  // Gets what is added to the text, from its beginning, as it is written: whole characters, perhaps
+  // not all of them.
+  TextListener on_text;
+  std::function<bool()> forgotten;  // true: nothing of the question may be kept from now on
+};
+
+// Tokens that were read for answers, since the start.
+struct ReadTokens {
+  uint64_t computed = 0;  // that went through the model
+  uint64_t kept = 0;      // that the tenant's earlier texts had left
+};
+
 class Backend : public Teacher {
  public:
   // Model files, library versions, instruction path: bits repeat only where this is equal.
@@ -52,13 +70,19 @@ class Backend : public Teacher {
   virtual size_t CountTokens(const std::vector<ChatMessage>& chat) const = 0;
   virtual size_t window_tokens() const = 0;
 
-  // `adapter` nullptr is the base. `cancelled` is polled between tokens. `on_text` (may be empty)
-  // gets what is added to the text, from its beginning, as it is written: whole characters, perhaps
-  // not all of them. Both on the calling thread.
+  // How many answers are computed together, by threads of the backend's own: so many calls of
+  // Generate may wait at once, on any slot. 0: each by its caller, one a slot.
+  virtual size_t answers_together() const { return 0; }
+
+  // `adapter` nullptr is the base.
   virtual Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                                      const AdapterVersion* adapter, const Decoding& decoding,
-                                     uint64_t seed, const std::function<bool()>& cancelled,
-                                     const TextListener& on_text) = 0;
+                                     uint64_t seed, const Asker& asker) = 0;
+
+  // Drops what is kept of this tenant's texts, as soon as no pass reads it. What still runs for the
+  // tenant leaves nothing either if its Asker says so.
+  virtual void ForgetTexts(const TenantId&) {}
+  virtual ReadTokens read_tokens() const { return {}; }
 
   // -log p(answer | chat) in nats, mean per token of the answer: for reports, on a slot of its own
   // kind (the first), while nothing else runs.

@@ -102,7 +102,13 @@ class LocalBackend final : public Backend {
         model_(ServedPath(options, source_sha256_), ModelOptionsOf(options)),
         shelf_(options.learners_in_memory, options.spill_folder) {
     if (options_.engine == "own") {
-      own_ = std::make_unique<OwnAnswers>(options_.language_model, model_, options_.slots);
+      own_ = std::make_unique<OwnAnswers>(
+          options_.language_model, model_,
+          OwnAnswersOptions{.threads = options_.slots,
+                            .answers_max = options_.answers_together_max,
+                            .prompt_tokens_max = options_.prompt_tokens_together_max,
+                            .keys_bytes_max = options_.keys_bytes_max,
+                            .prefix_bytes_max = options_.prefix_bytes_max});
     }
     if (!options_.embedder.empty()) {
       embedder_ = std::make_unique<Embedder>(
@@ -170,17 +176,24 @@ class LocalBackend final : public Backend {
             .bytes_max = options_.training_bytes_max};
   }
 
+  size_t answers_together() const override { return own_ ? options_.answers_together_max : 0; }
+  void ForgetTexts(const TenantId& tenant) override {
+    if (own_) own_->ForgetTexts(tenant);
+  }
+  ReadTokens read_tokens() const override { return own_ ? own_->read_tokens() : ReadTokens{}; }
+
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
+                             const Asker& asker) override {
     const auto prompt = model_.RenderTokens(chat);
     if (!prompt.ok()) return prompt.error();
     const Sampling sampling{decoding.temperature, decoding.top_p, decoding.top_k,
                             decoding.max_tokens, seed};
     Result<Completion> completion =
-        own_ ? own_->Generate(slot, *prompt, PackedOf(adapter), sampling, cancelled, on_text)
-             : model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, cancelled, on_text);
+        own_ ? own_->Generate(*prompt, PackedOf(adapter), adapter == nullptr ? "" : adapter->digest,
+                              sampling, asker)
+             : model_.Generate(slot, *prompt, PluggedOf(adapter), sampling, asker.cancelled,
+                               asker.on_text);
     if (!completion.ok()) return completion.error();
     const auto tokens = static_cast<uint32_t>(completion->tokens.size());
     const FinishReason reason = !completion->stopped_by_limit   ? FinishReason::kStop
@@ -196,7 +209,7 @@ class LocalBackend final : public Backend {
     if (!prompt.ok()) return prompt.error();
     const auto completion = AnswerTokens(answer);
     if (!completion.ok()) return completion.error();
-    if (own_) return own_->NegativeLogLikelihood(0, *prompt, *completion, PackedOf(adapter));
+    if (own_) return own_->NegativeLogLikelihood(*prompt, *completion, PackedOf(adapter));
     return model_.NegativeLogLikelihood(0, *prompt, *completion, PluggedOf(adapter));
   }
 

@@ -20,9 +20,24 @@ Fields OptionsOf(LocalBackendOptions& options) {
            {"model.engine", Choice{&options.engine, {"llama", "own"}}, "", kOperational,
             "that computes answers; llama: llama.cpp, any chat model; own: nudge's, for models "
             "that "
-            "train (llama, qwen2, qwen3), from the file itself whatever its served form, on one "
-            "thread an answer; other words than llama's, so a state made with one is refused by "
-            "the other"},
+            "train (llama, qwen2, qwen3), from the file itself whatever its served form, many at "
+            "a time on as many threads as the executor has; other words than llama's, so a state "
+            "made with one is refused by the other"},
+           {"model.answers_together_max", Number{&options.answers_together_max, 1, 256}, "",
+            kOperational,
+            "that engine own computes at a time; those beyond wait, tenants in turn; any number "
+            "gives the same answers"},
+           {"model.prompt_tokens_together_max",
+            Number{&options.prompt_tokens_together_max, 1, 4096}, "", kOperational,
+            "that engine own reads between two tokens of the answers that are being written: more "
+            "reads prompts faster and lets the others wait longer"},
+           {"model.keys_bytes_max", Number{&options.keys_bytes_max, 1 << 20, 1e13}, "",
+            kOperational,
+            "for keys and values of all texts that engine own has at hand, at least those of a "
+            "window; where they end, the answers that came last wait and are read again"},
+           {"model.prefix_bytes_max", Number{&options.prefix_bytes_max, 0, 1e13}, "", kOperational,
+            "of these bytes, for beginnings that engine own need not read again for the same "
+            "tenant and adapter version; those not used for longest go first; 0: none are kept"},
            {"model.embedder", Path{&options.embedder, kConfigFolder}, "", kOperational,
             "GGUF file that makes vectors; empty: none, search is by words only"},
            {"model.query_prefix", Text{&options.query_prefix, 0, 256}, "bytes", kSemantic,

@@ -14,8 +14,13 @@ struct LocalBackendOptions {
   std::string language_model;        // GGUF
   std::string served_form = "auto";  // or "file": see serve/served_form.h
   std::string engine = "llama";      // that answers; or "own": see own_answers.h
-  std::string embedder;              // GGUF; empty: none
-  std::string query_prefix;          // empty: as the embedder's file says
+  // Of engine "own": what its answers are computed with, see engine/text_batch.h.
+  size_t answers_together_max = 16;               // 1..256
+  size_t prompt_tokens_together_max = 64;         // of one pass
+  uint64_t keys_bytes_max = uint64_t{1} << 30;    // a window's at least
+  uint64_t prefix_bytes_max = uint64_t{1} << 28;  // of those; 0: nothing is kept
+  std::string embedder;                           // GGUF; empty: none
+  std::string query_prefix;                       // empty: as the embedder's file says
   std::string passage_prefix;
   uint32_t window_tokens = 2048;
   uint32_t threads_per_answer = 1;

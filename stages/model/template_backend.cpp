@@ -139,16 +139,16 @@ class TemplateBackend final : public Backend {
 
   Result<Completed> Generate(size_t, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>&, const TextListener& on_text) override {
+                             const Asker& asker) override {
     Delay();
     const std::string draw = decoding.temperature > 0 ? std::to_string(seed) : "greedy";
     const std::string hash = Hex(Sha256Parts(
         {ChatText(chat), adapter == nullptr ? "base" : std::string_view(adapter->digest), draw}));
     Completed completed;
     completed.text = "[template answer " + hash.substr(0, 16) + "]";
-    if (on_text) {  // in two pieces
-      on_text(std::string_view(completed.text).substr(0, 10));
-      on_text(std::string_view(completed.text).substr(10));
+    if (asker.on_text) {  // in two pieces
+      asker.on_text(std::string_view(completed.text).substr(0, 10));
+      asker.on_text(std::string_view(completed.text).substr(10));
     }
     completed.prompt_tokens = static_cast<uint32_t>(CountTokens(chat));
     completed.completion_tokens = 4;

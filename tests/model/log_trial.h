@@ -58,11 +58,10 @@ class WatchingBackend final : public ForwardingBackend {
   }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
-                             const std::function<bool()>& cancelled,
-                             const TextListener& on_text) override {
+                             const Asker& asker) override {
     Delay();
     Result<Completed> completed =
-        ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, cancelled, on_text);
+        ForwardingBackend::Generate(slot, chat, adapter, decoding, seed, asker);
     const std::lock_guard lock(mutex_);
     if (completed.ok()) chats_[completed->text] = chat;
     return completed;
