@@ -200,7 +200,8 @@ BOOST_AUTO_TEST_CASE(adapted_modules_are_a_list_in_any_order_or_a_word) {
   BOOST_TEST(Holds(wrong(Json::array()), "adapt.modules: an empty list"));
   BOOST_TEST(Holds(wrong(7), "adapt.modules: expected a list of"));
   BOOST_TEST(Holds(WrongWith(Nested("adapt.scale", "dora")), "'dora' is none of alpha, rslora"));
-  BOOST_TEST(Holds(WrongWith(Nested("adapt.products", "f16")), "'f16' is none of auto, f32, bf16"));
+  BOOST_TEST(Holds(WrongWith(Nested("adapt.products", "f16")),
+                   "'f16' is none of auto, f32, bf16, portable"));
   BOOST_TEST(Holds(WrongWith(Nested("adapt.base_memory", "f32")), "'f32' is none of copy, file"));
 }
 
@@ -247,11 +248,13 @@ BOOST_AUTO_TEST_CASE(products_and_base_memory_become_the_form_of_the_base_model)
     const Json adapt = {{"adapt", {{"products", products}, {"base_memory", memory}}}};
     return BaseFormOf(Parsed(adapt).model.local);
   };
-  BOOST_CHECK(BaseFormOf(Parsed(Json::object()).model.local) == (BaseForm{Bf16IsFaster(), false}));
-  BOOST_CHECK(form("f32", "file") == (BaseForm{false, true}));
-  BOOST_CHECK(form("auto", "file") == (BaseForm{Bf16IsFaster(), true}));
+  const BaseProducts fastest = Bf16IsFaster() ? BaseProducts::kBf16 : BaseProducts::kF32;
+  BOOST_CHECK(BaseFormOf(Parsed(Json::object()).model.local) == (BaseForm{fastest, false}));
+  BOOST_CHECK(form("f32", "file") == (BaseForm{BaseProducts::kF32, true}));
+  BOOST_CHECK(form("auto", "file") == (BaseForm{fastest, true}));
+  BOOST_CHECK(form("portable", "copy") == (BaseForm{BaseProducts::kPortable, false}));
   if (HasBf16Products()) {
-    BOOST_CHECK(form("bf16", "copy") == (BaseForm{true, false}));
+    BOOST_CHECK(form("bf16", "copy") == (BaseForm{BaseProducts::kBf16, false}));
   } else {
     BOOST_CHECK_THROW(form("bf16", "copy"), StartError);
   }

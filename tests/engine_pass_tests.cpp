@@ -243,7 +243,7 @@ BOOST_AUTO_TEST_CASE(weights_rounded_for_bf16_products_do_not_answer) {
   if (!HasBf16Products()) return;
   const TemporaryFile file("engine-bf16.gguf");
   ModelOf("llama").Write(file.path());
-  const auto weights = FrozenWeights::Load(file.path(), {.bf16 = true});
+  const auto weights = FrozenWeights::Load(file.path(), {.products = BaseProducts::kBf16});
   BOOST_REQUIRE(weights.ok());
   const auto packed = PackedModel::Pack(*weights, SerialFor());
   BOOST_REQUIRE(!packed.ok());

@@ -78,8 +78,8 @@ struct Stored {
                        .widen = widen});
     }
   }
-  FrozenMatrix InPlace(bool bf16) const {
-    FrozenMatrix matrix(values.size() / width, width, {bf16, true});
+  FrozenMatrix InPlace(BaseProducts products) const {
+    FrozenMatrix matrix(values.size() / width, width, {products, true});
     for (const FileRows& part : parts) matrix.Append(part);
     return matrix;
   }
@@ -124,14 +124,13 @@ BOOST_AUTO_TEST_CASE(a_matrix_read_in_place_makes_the_bytes_of_one_in_memory_at_
                            Size{300, 768, 33, GGML_TYPE_Q4_K}, Size{67, 36, 20, GGML_TYPE_F16},
                            Size{67, 36, 20, GGML_TYPE_BF16}}) {
     const Stored stored(size.out, size.in, size.type, 9);
-    for (const bool bf16 : {false, true}) {
-      if (bf16 && !HasBf16Products()) continue;
-      const FrozenMatrix memory = Written(stored.values, size.in, {bf16, false});
-      const FrozenMatrix file = stored.InPlace(bf16);
+    for (const BaseProducts products : testing::ProductsHere()) {
+      const FrozenMatrix memory = Written(stored.values, size.in, {products, false});
+      const FrozenMatrix file = stored.InPlace(products);
       const Products expected = ProductsOf(memory, size.rows, 1);
       for (const int threads : {1, 2, 4}) {
         BOOST_TEST((ProductsOf(file, size.rows, threads) == expected),
-                   ggml_type_name(size.type) << " bf16 " << bf16 << " threads " << threads);
+                   ggml_type_name(size.type) << ' ' << Name(products) << ", threads " << threads);
       }
       BOOST_TEST((ProductsOf(memory, size.rows, 3) == expected));
       std::vector<float> of_memory(size.in), of_file(size.in);
@@ -139,7 +138,7 @@ BOOST_AUTO_TEST_CASE(a_matrix_read_in_place_makes_the_bytes_of_one_in_memory_at_
       file.Row(size.out / 2, of_file.data());
       BOOST_TEST(of_memory == of_file);
       BOOST_TEST(file.bytes() == 0u);
-      BOOST_TEST(memory.bytes() == size.out * size.in * (bf16 ? 2 : 4));
+      BOOST_TEST(memory.bytes() == size.out * size.in * (products == BaseProducts::kBf16 ? 2 : 4));
     }
   }
 }
@@ -152,7 +151,7 @@ BOOST_AUTO_TEST_CASE(bf16_products_are_within_their_rounding_of_f32_ones) {
   for (const auto& [out, in] : {std::pair<size_t, size_t>{960, 576}, {3072, 576}, {576, 1536}}) {
     const auto values = RandomValues(out * in, 4);
     const Products f32 = ProductsOf(Written(values, in, {}), 128, 1);
-    const Products bf16 = ProductsOf(Written(values, in, {true, false}), 128, 1);
+    const Products bf16 = ProductsOf(Written(values, in, {BaseProducts::kBf16, false}), 128, 1);
     // Each factor is off by 2^-9 at most, evenly: 2^-9 / sqrt(3) each, sqrt(2) times for both.
     BOOST_TEST(RelativeDifference(bf16.y, f32.y) < 3e-3);
     BOOST_TEST(RelativeDifference(bf16.dx, f32.dx) < 3e-3);

@@ -1,6 +1,7 @@
 // labels: unit
 #include <omp.h>
 
+#include <algorithm>
 #include <bit>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
@@ -28,7 +29,8 @@ struct Case {
   size_t m, n, k;
 };
 
-double WorstDifference(Transpose ta, Transpose tb, const Case& c, float beta) {
+double WorstDifference(MultiplyFunction multiply, Transpose ta, Transpose tb, const Case& c,
+                       float beta) {
   const size_t a_stride = (ta == Transpose::kYes ? c.m : c.k) + 3;
   const size_t b_stride = (tb == Transpose::kYes ? c.k : c.n) + 5;
   const size_t c_stride = c.n + 7;
@@ -36,7 +38,7 @@ double WorstDifference(Transpose ta, Transpose tb, const Case& c, float beta) {
   const auto b = RandomValues((tb == Transpose::kYes ? c.n : c.k) * b_stride, 2);
   auto result = RandomValues(c.m * c_stride, 3);
   auto expected = result;
-  Multiply(ta, tb, c.m, c.n, c.k, 0.7f, a.data(), a_stride, b.data(), b_stride, beta, result.data(),
+  multiply(ta, tb, c.m, c.n, c.k, 0.7f, a.data(), a_stride, b.data(), b_stride, beta, result.data(),
            c_stride);
   MultiplyReference(ta, tb, c.m, c.n, c.k, 0.7f, a.data(), a_stride, b.data(), b_stride, beta,
                     expected.data(), c_stride);
@@ -47,31 +49,85 @@ double WorstDifference(Transpose ta, Transpose tb, const Case& c, float beta) {
   return worst;  // columns beyond n must be equal: they are not to be touched
 }
 
+constexpr MultiplyFunction kMultiplies[] = {Multiply, MultiplyPortable};
+
 BOOST_AUTO_TEST_CASE(products_of_every_shape_agree_with_three_plain_loops) {
   for (const Case& c : {Case{1, 1, 1}, Case{5, 7, 3}, Case{32, 8, 576}, Case{17, 67, 33},
-                        Case{64, 240, 100}, Case{8, 100, 129}, Case{200, 3, 65}, Case{1, 48, 48}}) {
-    for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
-      for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
-        for (const float beta : {0.0f, 1.0f}) {
-          BOOST_TEST(WorstDifference(ta, tb, c, beta) < 3e-6 * std::sqrt(static_cast<double>(c.k)));
+                        Case{64, 240, 100}, Case{8, 100, 129}, Case{200, 3, 65}, Case{1, 48, 48},
+                        Case{3, 390, 260}, Case{259, 9, 5}, Case{4, 8, 256}}) {
+    for (const MultiplyFunction multiply : kMultiplies) {
+      for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
+        for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
+          for (const float beta : {0.0f, 1.0f, 0.25f}) {
+            BOOST_TEST(WorstDifference(multiply, ta, tb, c, beta) <
+                       3e-6 * std::sqrt(static_cast<double>(c.k)));
+          }
         }
       }
     }
   }
 }
 
+// As its header says: one sum for each number, in the order of k, blocks of kPortableDepth.
+BOOST_AUTO_TEST_CASE(a_portable_product_has_the_bits_of_one_plain_sum_for_each_number) {
+  const Case c{37, 411, 700};
+  const auto a = RandomValues(c.m * c.k, 1);
+  const auto b = RandomValues(c.k * c.n, 2);
+  const auto before = RandomValues(c.m * c.n, 3);
+  for (const float beta : {0.0f, 1.0f, 0.25f}) {
+    auto result = before;
+    MultiplyPortable(Transpose::kNo, Transpose::kNo, c.m, c.n, c.k, 0.7f, a.data(), c.k, b.data(),
+                     c.n, beta, result.data(), c.n);
+    size_t other = 0;
+    for (size_t i = 0; i < c.m; ++i) {
+      for (size_t j = 0; j < c.n; ++j) {
+        float expected = beta == 0 ? 0 : beta * before[i * c.n + j];
+        for (size_t block = 0; block < c.k; block += kPortableDepth) {
+          float sum = 0;
+          for (size_t p = block; p < std::min(c.k, block + kPortableDepth); ++p) {
+            sum += a[i * c.k + p] * b[p * c.n + j];
+          }
+          expected = expected + 0.7f * sum;
+        }
+        other += std::bit_cast<uint32_t>(expected) != std::bit_cast<uint32_t>(result[i * c.n + j]);
+      }
+    }
+    BOOST_TEST(other == 0u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_row_of_a_portable_product_has_the_same_bits_alone_and_among_others) {
+  const Case c{300, 50, 300};
+  const auto a = RandomValues(c.m * c.k, 1);
+  const auto b = RandomValues(c.n * c.k, 2);
+  std::vector<float> all(c.m * c.n), alone(c.n);
+  const auto multiply = [&](size_t first, size_t rows, float* to) {
+    MultiplyPortable(Transpose::kNo, Transpose::kYes, rows, c.n, c.k, 1, a.data() + first * c.k,
+                     c.k, b.data(), c.k, 0, to, c.n);
+  };
+  multiply(0, c.m, all.data());
+  for (size_t row = 0; row < c.m; ++row) {
+    multiply(row, 1, alone.data());
+    BOOST_TEST(std::memcmp(alone.data(), all.data() + row * c.n, c.n * sizeof(float)) == 0);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(beta_zero_overwrites_whatever_was_there) {
-  std::vector<float> c(4, std::nanf(""));
-  const std::vector<float> one(4, 1.0f);
-  Multiply(Transpose::kNo, Transpose::kNo, 2, 2, 2, 1, one.data(), 2, one.data(), 2, 0, c.data(),
-           2);
-  for (const float value : c) BOOST_TEST(value == 2.0f);
+  for (const MultiplyFunction multiply : kMultiplies) {
+    std::vector<float> c(4, std::nanf(""));
+    const std::vector<float> one(4, 1.0f);
+    multiply(Transpose::kNo, Transpose::kNo, 2, 2, 2, 1, one.data(), 2, one.data(), 2, 0, c.data(),
+             2);
+    for (const float value : c) BOOST_TEST(value == 2.0f);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(the_path_of_products_names_library_and_instructions) {
   BOOST_TEST(GemmPath().starts_with("oneDNN "));
   BOOST_TEST(GemmPath().find(" isa ") != std::string::npos);
   BOOST_TEST(GemmPath() == GemmPath());
+  BOOST_TEST(GemmPath(BaseProducts::kBf16).find(" bf16") != std::string::npos);
+  BOOST_TEST(GemmPath(BaseProducts::kPortable) == "portable 1");  // of no machine
 }
 
 BOOST_AUTO_TEST_CASE(tiles_cover_every_cell_once) {

@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/model/trainer/part_times.h"
 #include "tests/trainer_helpers.h"

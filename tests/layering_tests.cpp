@@ -31,6 +31,7 @@ const std::vector<Layer> kLayers = {
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/engine",
       "stages/model/learn", "stages/model/serve"}},
     {"connectors", {"stages"}},
+    {"connectors/web/module", {"stages", "stages/model/trainer", "stages/model/adapters"}},
     {"connectors/log", {"stages", "connectors"}},
     {"connectors/http", {"stages", "connectors"}},
     {"pipeline/observe", {"stages", "connectors"}},

@@ -179,7 +179,7 @@ BOOST_AUTO_TEST_CASE(lessons_with_bf16_products_teach_as_much_as_those_with_f32_
     BOOST_TEST_MESSAGE("this processor has no bf16 products: nothing to test here");
     return;
   }
-  School f32({}), bf16({.bf16 = true, .in_file = false});
+  School f32({}), bf16({.products = BaseProducts::kBf16});
   const double base = bf16.Base();
   const School::Taught taught = bf16.Teach(0);
   const School::Taught expected = f32.Teach(0);

@@ -182,29 +182,34 @@ BOOST_AUTO_TEST_CASE(a_step_over_the_kl_cap_is_taken_back) {
   BOOST_TEST(learner.counts().steps + refused == 8u);
 }
 
+// How many are refused in a row hangs on single bits of the first steps: 7 to 43 of 120 with 14
+// seeds. Without the pull it would be all that follow.
 BOOST_AUTO_TEST_CASE(after_a_step_over_the_kl_cap_anchors_pull_harder_until_one_passes) {
-  World world;
-  world.options.kl_cap = 1e-3;
-  world.options.kl_budget = 1e-3;
-  world.options.optimizer.learning_rate = 5e-3;
-  Learner learner(*world.weights, world.options);
-  double lambda = 0;
-  bool is_refused = false;
-  int in_a_row = 0;
-  int most_in_a_row = 0;
-  int refused = 0;
-  for (uint64_t i = 0; i < 120; ++i) {
-    const auto report = world.Step(learner, Example(i % 3, 1));
-    BOOST_REQUIRE(report.ok());
-    if (is_refused) BOOST_TEST(report->lambda >= lambda);
-    is_refused = !report->accepted;
-    lambda = report->lambda;
-    refused += is_refused ? 1 : 0;
-    in_a_row = is_refused ? in_a_row + 1 : 0;
-    most_in_a_row = std::max(most_in_a_row, in_a_row);
+  for (const uint64_t seed : {1, 2, 3}) {
+    World world;
+    world.options.seed = seed;
+    world.options.kl_cap = 1e-3;
+    world.options.kl_budget = 1e-3;
+    world.options.optimizer.learning_rate = 5e-3;
+    Learner learner(*world.weights, world.options);
+    double lambda = 0;
+    bool is_refused = false;
+    int in_a_row = 0;
+    int most_in_a_row = 0;
+    int refused = 0;
+    for (uint64_t i = 0; i < 120; ++i) {
+      const auto report = world.Step(learner, Example(i % 3, 1));
+      BOOST_REQUIRE(report.ok());
+      if (is_refused) BOOST_TEST(report->lambda >= lambda);
+      is_refused = !report->accepted;
+      lambda = report->lambda;
+      refused += is_refused ? 1 : 0;
+      in_a_row = is_refused ? in_a_row + 1 : 0;
+      most_in_a_row = std::max(most_in_a_row, in_a_row);
+    }
+    BOOST_TEST(refused > 0);
+    BOOST_TEST(most_in_a_row <= 60);
   }
-  BOOST_TEST(refused > 0);
-  BOOST_TEST(most_in_a_row <= 10);
 }
 
 BOOST_AUTO_TEST_CASE(an_example_that_cannot_be_learnt_from_leaves_every_byte_as_it_was) {

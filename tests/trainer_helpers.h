@@ -38,6 +38,13 @@ inline ParallelFor ThreadsFor(int threads) {
   };
 }
 
+// Every way to multiply that this processor has.
+inline std::vector<BaseProducts> ProductsHere() {
+  std::vector<BaseProducts> products = {BaseProducts::kF32, BaseProducts::kPortable};
+  if (HasBf16Products()) products.push_back(BaseProducts::kBf16);
+  return products;
+}
+
 // A counter-based uniform number in [-1, 1).
 inline float Uniform(uint64_t seed, uint64_t index) {
   uint64_t x = seed * 0x9E3779B97F4A7C15u + index * 0xD1B54A32D192ED03u + 1;

@@ -315,7 +315,7 @@ BOOST_AUTO_TEST_CASE(a_real_step_has_the_same_bytes_whatever_of_it_is_computed_a
 }
 
 BOOST_AUTO_TEST_CASE(a_real_step_on_weights_read_in_place_has_the_bytes_of_one_on_a_copy) {
-  const auto in_place = FrozenWeights::Load(ModelPath(), {.bf16 = false, .in_file = true});
+  const auto in_place = FrozenWeights::Load(ModelPath(), {.in_file = true});
   BOOST_REQUIRE(in_place.ok());
   BOOST_TEST(100 * (*in_place)->bytes() < Model()->bytes());
   const auto sequences = Step(40);

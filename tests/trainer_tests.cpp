@@ -589,11 +589,10 @@ BOOST_AUTO_TEST_CASE(weights_read_in_place_give_the_bytes_of_weights_in_memory) 
     for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q4_1, GGML_TYPE_Q8_0}) {
       const TemporaryFile file("in-place.gguf");
       model.Write(file.path(), type);
-      for (const bool bf16 : {false, true}) {
-        if (bf16 && !HasBf16Products()) continue;
-        const StepResult memory = StepOf(file.path(), {bf16, false}, 1);
+      for (const BaseProducts products : testing::ProductsHere()) {
+        const StepResult memory = StepOf(file.path(), {products, false}, 1);
         for (const int threads : {1, 2, 4}) {
-          const StepResult in_place = StepOf(file.path(), {bf16, true}, threads);
+          const StepResult in_place = StepOf(file.path(), {products, true}, threads);
           BOOST_TEST(SameBytes(in_place.gradient, memory.gradient));
           BOOST_TEST(in_place.losses.total == memory.losses.total);
         }
@@ -609,7 +608,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_removed_after_the_load_can_still_be_trained_
   {
     const TemporaryFile file("removed.gguf");
     model.Write(file.path());
-    weights = *FrozenWeights::Load(file.path(), {.bf16 = false, .in_file = true});
+    weights = *FrozenWeights::Load(file.path(), {.in_file = true});
   }
   BOOST_TEST(weights->bytes() < 4000u);  // norms alone
   Trainer trainer(weights, {64, 4});
@@ -630,7 +629,7 @@ BOOST_AUTO_TEST_CASE(
   const Tiny tiny;
   const TemporaryFile file("bf16.gguf");
   tiny.model.Write(file.path());
-  const auto weights = FrozenWeights::Load(file.path(), {.bf16 = true, .in_file = false});
+  const auto weights = FrozenWeights::Load(file.path(), {.products = BaseProducts::kBf16});
   BOOST_REQUIRE(weights.ok());
   Trainer trainer(*weights, {300, 8});
   for (const Objective objective :
@@ -644,9 +643,9 @@ BOOST_AUTO_TEST_CASE(
     BOOST_TEST(relative < 5e-2);
     BOOST_TEST(relative > 1e-4);  // it is the other path
   }
-  const StepResult one = StepOf(file.path(), {.bf16 = true, .in_file = false}, 1);
+  const StepResult one = StepOf(file.path(), {.products = BaseProducts::kBf16}, 1);
   for (const int threads : {1, 2, 4}) {
-    const StepResult more = StepOf(file.path(), {.bf16 = true, .in_file = false}, threads);
+    const StepResult more = StepOf(file.path(), {.products = BaseProducts::kBf16}, threads);
     BOOST_TEST(SameBytes(more.gradient, one.gradient));
   }
   const StepResult f32 = StepOf(file.path(), {}, 1);

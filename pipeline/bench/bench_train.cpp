@@ -236,7 +236,7 @@ int BenchTrain(const BenchTrainArguments& arguments) {
       "  tokens threads   step ms  tokens/s   limit ms  GFLOP/s  share of the limit, of its CPU "
       "time, of all products\n",
       config.model.local.language_model.c_str(), config.model.local.learner.rank,
-      weights.form().bf16 ? "bf16" : "f32", kCompletion, kRepeats);
+      std::string(Name(weights.form().products)).c_str(), kCompletion, kRepeats);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // rows come one by one, minutes apart
   std::vector<Split> splits;
   ServeLimits limits;

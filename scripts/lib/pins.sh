@@ -28,6 +28,9 @@ KAFKA_PACKAGES=(
 # For the tests of the page; what drives it is pinned by page/package-lock.json.
 BROWSER_PACKAGES=(chromium)
 
+# For scripts/web: what compiles the trainer for browsers, and what runs its tests (with nodejs).
+EMSCRIPTEN_PACKAGES=(emscripten)
+
 # Downloads: requirement|file|sha256|MB|licence|what it is for
 LLAMA_SDIST_FILE=llama_cpp_python-0.3.36.tar.gz
 LLAMA_SDIST_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e

@@ -140,7 +140,7 @@ class LocalBackend final : public Backend {
     const std::string engine = own_ ? " answered by nudge's engine 1" : "";
     return LlamaFingerprint() + " model " + source_sha256_ + form + engine + " embedder " +
            embedder_identity() + " scan " + std::string(DenseScanPath()) + " train " +
-           GemmPath(base_form_.bf16);
+           GemmPath(base_form_.products);
   }
   std::string base_sha256() const override { return source_sha256_; }
   std::string description() const override {
@@ -150,7 +150,7 @@ class LocalBackend final : public Backend {
              can.error().message;
     }
     return model_.description() + "; it answers" + (own_ ? " by nudge's engine" : "") +
-           " and trains, with " + (base_form_.bf16 ? "bf16" : "f32") + " products" +
+           " and trains, with " + std::string(Name(base_form_.products)) + " products" +
            (base_form_.in_file ? " of the file's own weights" : "");
   }
 
@@ -459,7 +459,7 @@ void LocalBackend::RequireMemory(const LlamaShape& shape) const {
                      " tokens, which need " + std::to_string(least) + " with " +
                      options_.language_model + ": raise it, or lower model.window_tokens");
   }
-  const size_t number = base_form_.bf16 ? sizeof(uint16_t) : sizeof(float);
+  const size_t number = base_form_.bf16() ? sizeof(uint16_t) : sizeof(float);
   try {  // unwritten pages take no memory, but count against every limit
     const AlignedFloats step = AllocateFloats(Trainer::MostBytes(shape, limits) / sizeof(float));
     if (base_form_.in_file) return;
@@ -620,10 +620,15 @@ Result<SnapshotRef> LocalBackend::WriteSnapshot(const std::string& folder, const
 
 BaseForm BaseFormOf(const LocalBackendOptions& options) {
   if (options.products == "bf16" && !HasBf16Products()) {
-    throw StartError("adapt.products: this processor has no bf16 products: set auto or f32");
+    throw StartError(
+        "adapt.products: this processor has no bf16 products: set auto, f32 or portable");
   }
-  return {.bf16 = options.products == "bf16" || (options.products == "auto" && Bf16IsFaster()),
-          .in_file = options.base_memory == "file"};
+  BaseProducts products = BaseProducts::kF32;
+  if (options.products == "portable") products = BaseProducts::kPortable;
+  if (options.products == "bf16" || (options.products == "auto" && Bf16IsFaster())) {
+    products = BaseProducts::kBf16;
+  }
+  return {.products = products, .in_file = options.base_memory == "file"};
 }
 
 std::unique_ptr<Backend> MakeLocalBackend(const LocalBackendOptions& options) {

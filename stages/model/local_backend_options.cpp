@@ -51,9 +51,11 @@ Fields OptionsOf(LocalBackendOptions& options) {
            {"adapt.anchors_path", Path{&options.anchors_path, kConfigFolder}, "", kSemantic,
             "neutral texts on which the adapter must stay near the base model, JSON lines; empty: "
             "none, and the model drifts"},
-           {"adapt.products", Choice{&options.products, {"auto", "f32", "bf16"}}, "", kSemantic,
-            "numbers that lessons multiply the base model's weights in; auto: bf16 where the "
-            "processor has AMX, where lessons are a fifth to three fifths faster, f32 elsewhere"},
+           {"adapt.products", Choice{&options.products, {"auto", "f32", "bf16", "portable"}}, "",
+            kSemantic,
+            "how lessons multiply; auto: bf16 where the processor has AMX, where lessons are a "
+            "fifth to three fifths faster, f32 elsewhere; portable: f32 without oneDNN, the same "
+            "weights on every x86 and in a browser, about three times slower"},
            {"adapt.base_memory", Choice{&options.base_memory, {"copy", "file"}}, "", kOperational,
             "where lessons have the base model's weights: a copy of their own, or the model file, "
             "for small machines: slower, the same bits"},

@@ -27,8 +27,9 @@ struct LocalBackendOptions {
   size_t slots = 2;
   bool learn = true;
   LearnerOptions learner;
-  std::string anchors_path;       // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
-  std::string products = "auto";  // of the weights that lessons run on; or "f32", "bf16"
+  std::string anchors_path;  // JSON lines {"user","assistant"} or {"text"}; empty: no anchors
+  std::string products =
+      "auto";  // of the weights that lessons run on; or "f32", "bf16", "portable"
   std::string base_memory = "copy";  // where those weights are; or "file"
   size_t learners_in_memory = 4;     // 1 or more; those of other tenants sleep on disk
   std::string spill_folder;          // where they do; empty: the system's temporary folder

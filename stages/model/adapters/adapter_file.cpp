@@ -1,6 +1,5 @@
 #include "stages/model/adapters/adapter_file.h"
 
-#include <ggml-cpu.h>
 #include <ggml.h>
 #include <gguf.h>
 

@@ -1,11 +1,7 @@
 #include "stages/model/adapters/adapter_parts.h"
 
-#include <ggml-cpu.h>
-#include <ggml.h>
-
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -121,7 +117,7 @@ Error AdapterNotFinite() {
 bool AllFinite(std::span<const float> values) {
   uint32_t bad = 0;
   for (float value : values) {
-    bad |= (std::bit_cast<uint32_t>(value) & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
+    bad |= (__builtin_bit_cast(uint32_t, value) & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
   }
   return bad == 0;
 }
@@ -129,20 +125,6 @@ bool AllFinite(std::span<const uint16_t> values) {
   uint32_t bad = 0;
   for (uint16_t value : values) bad |= (value & 0x7c00u) == 0x7c00u ? 1u : 0u;
   return bad == 0;
-}
-
-// ggml's vectorised conversions, which round to nearest even. Without F16C they look values up in
-// tables that ggml_cpu_init fills.
-static void FillTablesOnce() {
-  [[maybe_unused]] static const bool filled = (ggml_cpu_init(), true);
-}
-void ToHalves(std::span<const float> values, uint16_t* halves) {
-  FillTablesOnce();
-  ggml_cpu_fp32_to_fp16(values.data(), halves, static_cast<int64_t>(values.size()));
-}
-void ToFloats(std::span<const uint16_t> halves, float* values) {
-  FillTablesOnce();
-  ggml_cpu_fp16_to_fp32(halves.data(), values, static_cast<int64_t>(halves.size()));
 }
 
 bool StoreValues(AdapterPrecision precision, std::span<const float> values, std::byte* out) {

@@ -17,7 +17,7 @@ std::vector<uint8_t> ShapeBytes(const LoraShape& shape) {
   std::vector<uint8_t> bytes;
   AppendLittleEndian(bytes, shape.layers);
   AppendLittleEndian(bytes, shape.rank);
-  AppendLittleEndian(bytes, std::bit_cast<uint32_t>(shape.alpha));
+  AppendLittleEndian(bytes, __builtin_bit_cast(uint32_t, shape.alpha));
   for (size_t m = 0; m < kLoraModules; ++m) {
     AppendLittleEndian(bytes, shape.in[m]);
     AppendLittleEndian(bytes, shape.out[m]);

@@ -112,7 +112,7 @@ PackedMatrix PackMatrix(const FrozenMatrix& from, const ParallelFor& parallel, P
 
 Result<std::shared_ptr<const PackedModel>> PackedModel::Pack(
     std::shared_ptr<const FrozenWeights> weights, const ParallelFor& parallel) {
-  if (weights->form().bf16) {
+  if (weights->form().bf16()) {
     return Error{Code::kUnsupportedModel, "answers are not by weights rounded to bf16",
                  "load the weights for f32 products"};
   }

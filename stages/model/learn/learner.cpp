@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "stages/hash.h"
+#include "stages/model/adapters/new_adapter.h"
 #include "stages/model/adapters/peft_file.h"
 #include "stages/model/learn/quorum.h"
+#include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/kernels.h"
 
 namespace nudge {
@@ -18,7 +20,7 @@ constexpr double kLeastLambda = 0.03;
 constexpr double kMostLambda = 5;
 
 // Streams of choices, kept apart.
-enum Purpose : uint64_t { kInitialA, kReplay, kAnchors, kPrompts };
+enum Purpose : uint64_t { kReplay = 1, kAnchors, kPrompts };  // 0 is NewAdapter's
 
 bool IsUp(const TokenExample& example) {
   return example.correction || example.reward > 0;
@@ -117,25 +119,9 @@ Learner::Learner(const FrozenWeights& weights, const LearnerOptions& options)
   const auto problems = Problems(options);
   if (!problems.empty()) throw StartError(problems.front());
   weights_.shape = AdapterShape(weights, options);
-  weights_ = InitialWeights();
+  weights_ = NewAdapter(weights_.shape, options_.seed);
   optimizer_ = AdamW(weights_.values.size());
   lambda_ = options.kl_budget > 0 ? kBudgetStart : options.anchor_lambda;
-}
-
-LoraWeights Learner::InitialWeights() const {
-  LoraWeights initial{weights_.shape, std::vector<float>(weights_.shape.Size())};
-  const uint64_t seed = RandomAt(options_.seed, kInitialA);
-  for (uint32_t layer = 0; layer < initial.shape.layers; ++layer) {
-    for (size_t m = 0; m < kLoraModules; ++m) {
-      const auto module = static_cast<LoraModule>(m);
-      const double bound = 1 / std::sqrt(static_cast<double>(initial.shape.in[m]));
-      const size_t begin = initial.shape.OffsetA(layer, module);
-      for (size_t i = begin; i < begin + initial.shape.SizeA(module); ++i) {
-        initial.values[i] = static_cast<float>(bound * (2 * UniformAt(seed, i) - 1));
-      }
-    }
-  }
-  return initial;
 }
 
 Learner::Tally Learner::TallyAfter(const TokenExample& example) const {
@@ -208,7 +194,7 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& b
     for (auto item = replay_.rbegin(); item != replay_.rend(); ++item) {
       if (item->voice != next || !may_be(*item)) continue;
       if (std::ranges::find(drawn, &*item) != drawn.end()) continue;
-      const double weight = std::pow(options_.replay_decay, item->age);
+      const double weight = Power(options_.replay_decay, item->age);
       lessons.emplace_back(&*item, weight);
       all += weight;
     }
@@ -590,7 +576,7 @@ void Learner::FollowBudget(double kl) {
   kl_ema_ = 0.8 * kl_ema_ + 0.2 * kl;
   if (options_.kl_budget == 0) return;
   const double push = std::clamp(0.3 * (kl_ema_ / options_.kl_budget - 1), -0.1, 0.4);
-  lambda_ = std::clamp(lambda_ * std::exp(push), kLeastLambda, kMostLambda);
+  lambda_ = std::clamp(lambda_ * Exponential(push), kLeastLambda, kMostLambda);
 }
 
 // A step of full length from where weights stand can be over the cap whatever is taught: so what
@@ -598,7 +584,7 @@ void Learner::FollowBudget(double kl) {
 // enough one passes, since behind it the KL is what it was; full length comes back by doubling.
 void Learner::FollowCap() {
   stride_ /= 2;
-  if (options_.kl_budget > 0) lambda_ = std::min(lambda_ * std::exp(0.4), kMostLambda);
+  if (options_.kl_budget > 0) lambda_ = std::min(lambda_ * Exponential(0.4), kMostLambda);
 }
 
 void Learner::Count(const TokenExample& example, const Tally& tally) {
@@ -625,7 +611,7 @@ Result<Nothing> Learner::Adopt(const LoraWeights* weights) {
                    "use another version"};
     }
   }
-  weights_ = weights != nullptr ? *weights : InitialWeights();
+  weights_ = weights != nullptr ? *weights : NewAdapter(weights_.shape, options_.seed);
   optimizer_ = AdamW(weights_.values.size());
   lambda_ = options_.kl_budget > 0 ? kBudgetStart : options_.anchor_lambda;
   stride_ = 1;

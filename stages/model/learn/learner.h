@@ -126,8 +126,7 @@ struct LearnerCounts {
 
 class Learner {
  public:
-  // A from a uniform distribution over +-1 / sqrt(in) (He et al. 2015 with a = sqrt(5)), B zero:
-  // the base model exactly. Throws StartError for options with Problems.
+  // From a NewAdapter: the base model exactly. Throws StartError for options with Problems.
   Learner(const FrozenWeights& weights, const LearnerOptions& options);
 
   // One step. Errors: kInvalidEvent (reward outside -1..1, or 0 without correction; nothing was
@@ -196,7 +195,6 @@ class Learner {
   static const TrainSequence& MainOf(const ReplayItem& item) {
     return item.up ? *item.up : *item.down;
   }
-  LoraWeights InitialWeights() const;
   Tally TallyAfter(const TokenExample& example) const;
   static double Balance(const Tally& tally);  // min(1, U / D)
   double DownWeight(const Tally& tally) const;

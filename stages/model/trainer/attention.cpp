@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 
-#include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/model/trainer/part_times.h"
 
@@ -93,11 +92,11 @@ void AttentionForward(const HeadView& head, QueryRows queries, float* memory, fl
   for (size_t first = queries.begin; first < queries.end; first += kQueryBlock) {
     const size_t rows = std::min(kQueryBlock, queries.end - first);
     const size_t keys = first + rows;
-    Multiply(kNo, kYes, rows, keys, d, 1, scratch.q + first * d, d, scratch.k, d, 0, scratch.scores,
-             keys);
+    head.multiply(kNo, kYes, rows, keys, d, 1, scratch.q + first * d, d, scratch.k, d, 0,
+                  scratch.scores, keys);
     CausalSoftmax(scratch.scores, keys, first, rows, keys, log_sum + first);
-    Multiply(kNo, kNo, rows, d, keys, 1, scratch.scores, keys, head.v, head.stride, 0,
-             output + first * output_stride, output_stride);
+    head.multiply(kNo, kNo, rows, d, keys, 1, scratch.scores, keys, head.v, head.stride, 0,
+                  output + first * output_stride, output_stride);
   }
 }
 
@@ -123,18 +122,18 @@ void AttentionBackward(const HeadView& head, QueryRows queries, const float* out
     for (size_t row = 0; row < rows; ++row) {
       dots[row] = Dot(output + (first + row) * output_stride, d_out + row * output_stride, d);
     }
-    Multiply(kNo, kYes, rows, keys, d, 1, scratch.q + first * d, d, scratch.k, d, 0, scratch.scores,
-             keys);
-    Multiply(kNo, kYes, rows, keys, d, 1, d_out, output_stride, head.v, head.stride, 0,
-             scratch.d_scores, keys);
+    head.multiply(kNo, kYes, rows, keys, d, 1, scratch.q + first * d, d, scratch.k, d, 0,
+                  scratch.scores, keys);
+    head.multiply(kNo, kYes, rows, keys, d, 1, d_out, output_stride, head.v, head.stride, 0,
+                  scratch.d_scores, keys);
     CausalSoftmaxBackward(scratch.scores, keys, first, rows, keys, log_sum + first, dots.data(),
                           scratch.d_scores);
-    Multiply(kYes, kNo, keys, d, rows, 1, scratch.scores, keys, d_out, output_stride, 1, d_v,
-             d_key_stride);
-    Multiply(kYes, kNo, keys, d, rows, 1, scratch.d_scores, keys, scratch.q + first * d, d, 1,
-             scratch.d_k, d);
-    Multiply(kNo, kNo, rows, d, keys, 1, scratch.d_scores, keys, scratch.k, d, 0,
-             d_q + first * d_q_stride, d_q_stride);
+    head.multiply(kYes, kNo, keys, d, rows, 1, scratch.scores, keys, d_out, output_stride, 1, d_v,
+                  d_key_stride);
+    head.multiply(kYes, kNo, keys, d, rows, 1, scratch.d_scores, keys, scratch.q + first * d, d, 1,
+                  scratch.d_k, d);
+    head.multiply(kNo, kNo, rows, d, keys, 1, scratch.d_scores, keys, scratch.k, d, 0,
+                  d_q + first * d_q_stride, d_q_stride);
   }
   if (queries.end < head.length) return;
   PositionBackward(head, head.q, head.q_norm, ScoreScale(d), d_q, d_q_stride, scratch.q, d_q,

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 
+#include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/kernels.h"
 
 namespace nudge {
@@ -33,6 +34,7 @@ struct HeadView {
   const float* q_norm = nullptr;  // weight [head_dim] of an RMS norm of each q; null: no norm
   const float* k_norm = nullptr;  // of each k
   float norm_epsilon = 0;
+  MultiplyFunction multiply = Multiply;
 };
 
 // Queries of one call; `begin` is a multiple of kQueryBlock, and so is an `end` before the last.

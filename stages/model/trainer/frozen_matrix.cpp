@@ -37,7 +37,7 @@ const uint16_t* RowsAsBf16(const float* x, size_t stride, size_t rows, size_t co
 
 FrozenMatrix::FrozenMatrix(size_t out, size_t in, BaseForm form) : out_(out), in_(in), form_(form) {
   if (form.in_file) return;
-  if (form.bf16) {
+  if (form.bf16()) {
     bf16_ = AllocateBf16(out * in);
   } else {
     f32_ = AllocateFloats(out * in);
@@ -46,7 +46,7 @@ FrozenMatrix::FrozenMatrix(size_t out, size_t in, BaseForm form) : out_(out), in
 
 void FrozenMatrix::Write(size_t row, std::span<const float> values) {
   ENSURE(row < out_ && values.size() == in_ && !form_.in_file);
-  if (form_.bf16) {
+  if (form_.bf16()) {
     ToBf16(values.data(), in_, bf16_.get() + row * in_);
   } else {
     std::copy(values.begin(), values.end(), f32_.get() + row * in_);
@@ -60,7 +60,7 @@ void FrozenMatrix::Append(const FileRows& rows) {
 
 size_t FrozenMatrix::bytes() const {
   if (form_.in_file) return 0;
-  return out_ * in_ * (form_.bf16 ? sizeof(uint16_t) : sizeof(float));
+  return out_ * in_ * (form_.bf16() ? sizeof(uint16_t) : sizeof(float));
 }
 
 void FrozenMatrix::WidenRows(size_t row, size_t rows, size_t column, size_t columns,
@@ -96,7 +96,7 @@ const uint16_t* FrozenMatrix::Bf16(size_t row, size_t rows, size_t column, size_
 }
 
 void FrozenMatrix::Row(size_t row, float* to) const {
-  if (form_.bf16) {
+  if (form_.bf16()) {
     FromBf16(Bf16(row, 1, 0, in_), in_, to);
   } else if (form_.in_file) {
     WidenRows(row, 1, 0, in_, to);
@@ -110,14 +110,14 @@ void FrozenMatrix::Forward(const Tiles::Tile& tile, const float* x, size_t x_str
   const PartTimer timer(StepPart::kFrozen);
   const float* const from = x + tile.row * x_stride;
   float* const to = y + tile.row * y_stride + tile.column;
-  if (form_.bf16) {
+  if (form_.bf16()) {
     MultiplyBf16(Transpose::kYes, tile.rows, tile.columns, in_,
                  RowsAsBf16(from, x_stride, tile.rows, in_), in_,
                  Bf16(tile.column, tile.columns, 0, in_), in_, accumulate, to, y_stride);
   } else {
-    Multiply(Transpose::kNo, Transpose::kYes, tile.rows, tile.columns, in_, 1, from, x_stride,
-             Floats(tile.column, tile.columns, 0, in_), in_, accumulate ? 1.0f : 0.0f, to,
-             y_stride);
+    MultiplyOf(form_.products)(Transpose::kNo, Transpose::kYes, tile.rows, tile.columns, in_, 1,
+                               from, x_stride, Floats(tile.column, tile.columns, 0, in_), in_,
+                               accumulate ? 1.0f : 0.0f, to, y_stride);
   }
 }
 
@@ -129,14 +129,14 @@ void FrozenMatrix::Backward(const Tiles::Tile& tile, const float* dy, size_t dy_
   for (size_t row = 0; row < out_; row += step) {
     const size_t rows = std::min(step, out_ - row);
     const float* const from = dy + tile.row * dy_stride + row;
-    if (form_.bf16) {
+    if (form_.bf16()) {
       MultiplyBf16(Transpose::kNo, tile.rows, tile.columns, rows,
                    RowsAsBf16(from, dy_stride, tile.rows, rows), rows,
                    Bf16(row, rows, tile.column, tile.columns), in_, row > 0, to, dx_stride);
     } else {
-      Multiply(Transpose::kNo, Transpose::kNo, tile.rows, tile.columns, rows, 1, from, dy_stride,
-               Floats(row, rows, tile.column, tile.columns), in_, row > 0 ? 1.0f : 0.0f, to,
-               dx_stride);
+      MultiplyOf(form_.products)(Transpose::kNo, Transpose::kNo, tile.rows, tile.columns, rows, 1,
+                                 from, dy_stride, Floats(row, rows, tile.column, tile.columns), in_,
+                                 row > 0 ? 1.0f : 0.0f, to, dx_stride);
     }
   }
 }

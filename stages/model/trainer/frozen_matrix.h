@@ -1,10 +1,10 @@
 // A weight matrix of the base model, and its products with rows: X -> [FrozenMatrix] -> X W^T, and
 // dY -> dY W.
 //
-// Products are of f32 or of bf16 numbers, and W is kept as such numbers in memory, or read in place
-// from the blocks of the model file: then each tile is widened into memory of the calling thread.
-// Where W lies changes no bit. Written once at load by one thread, afterwards never changed: any
-// thread may read.
+// Products are those of BaseProducts, and W is kept as their numbers, f32 or bf16, in memory, or
+// read in place from the blocks of the model file: then each tile is widened into memory of the
+// calling thread. Where W lies changes no bit. Written once at load by one thread, afterwards never
+// changed: any thread may read.
 #pragma once
 
 #include <cstddef>
@@ -17,9 +17,10 @@
 namespace nudge {
 
 struct BaseForm {
-  bool bf16 = false;     // products; requires HasBf16Products()
+  BaseProducts products = BaseProducts::kF32;
   bool in_file = false;  // where the weights lie
 
+  bool bf16() const { return products == BaseProducts::kBf16; }
   bool operator==(const BaseForm&) const = default;
 };
 

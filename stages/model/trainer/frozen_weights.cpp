@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <optional>
 #include <set>
 #include <string>
@@ -48,32 +47,45 @@ StoredNumbers StoredAs(ggml_type type) {
   }
 }
 
-// The whole file, for reading; null where it cannot be mapped.
-std::shared_ptr<const void> MapFile(const std::filesystem::path& path, size_t bytes) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return nullptr;
-  void* const memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+struct FileBytes {
+  std::shared_ptr<const void> bytes;  // null: there are none
+  size_t count = 0;
+};
+
+// The whole file, for reading; nothing where it cannot be mapped.
+FileBytes MapFile(const std::filesystem::path& path) {
+  std::error_code failed;
+  const auto count = static_cast<size_t>(std::filesystem::file_size(path, failed));
+  const int file = failed ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return {};
+  void* const memory = ::mmap(nullptr, count, PROT_READ, MAP_PRIVATE, file, 0);
   const int failure = errno;
   ::close(file);
   if (memory == MAP_FAILED && failure == ENOMEM) ThrowBadAlloc();
-  if (memory == MAP_FAILED) return nullptr;
-  return {memory, [bytes](void* mapped) { ::munmap(mapped, bytes); }};
+  if (memory == MAP_FAILED) return {};
+  return {{memory, [count](void* mapped) { ::munmap(mapped, count); }}, count};
 }
 
 }  // namespace
 
 class LlamaReader {
  public:
-  explicit LlamaReader(const std::filesystem::path& path, BaseForm form = {})
-      : path_(path), form_(form), file_(nullptr, &fclose) {
+  LlamaReader(FileBytes file, std::string name, BaseForm form = {})
+      : name_(std::move(name)), form_(form), file_(std::move(file)) {
+    gguf_init_params params{};
+    params.no_alloc = true;
+    if (file_.bytes) header_.reset(gguf_init_from_buffer(file_.bytes.get(), file_.count, params));
+    if (!header_) Unreadable("missing, truncated or not a GGUF file");
+  }
+
+  // The header alone, for Check.
+  explicit LlamaReader(const std::filesystem::path& path) : name_(path.string()) {
     gguf_init_params params{};
     params.no_alloc = true;
     header_.reset(gguf_init_from_file(path.c_str(), params));
-    if (!header_) Unreadable("missing, truncated or not a GGUF file");
-    file_.reset(std::fopen(path.c_str(), "rb"));
-    std::error_code ignored;
-    file_bytes_ = std::filesystem::file_size(path, ignored);
-    if (!file_ || ignored) Unreadable("cannot be opened");
+    std::error_code failed;
+    file_.count = static_cast<size_t>(std::filesystem::file_size(path, failed));
+    if (!header_ || failed) Unreadable("missing, truncated or not a GGUF file");
   }
 
   // Everything that the header can tell; nothing after this but damaged numbers is refused.
@@ -94,11 +106,7 @@ class LlamaReader {
     auto weights = std::make_shared<FrozenWeights>();
     LlamaShape& shape = weights->shape_;
     shape = Check();
-    if (form_.in_file) {
-      mapping_ = MapFile(path_, file_bytes_);
-      if (!mapping_) Unreadable("cannot be mapped into memory");
-      weights->mapping_ = mapping_;
-    }
+    if (form_.in_file) weights->bytes_ = file_.bytes;
     weights->form_ = form_;
     weights->architecture_ = architecture_;
     weights->embedding_ = ReadMatrix({"token_embd.weight"}, shape.vocabulary, shape.hidden);
@@ -117,13 +125,13 @@ class LlamaReader {
 
  private:
   [[noreturn]] void Unreadable(const std::string& what) const {
-    throw LoadFailure{{Code::kUnreadableFile, path_.string() + ": " + what,
+    throw LoadFailure{{Code::kUnreadableFile, name_ + ": " + what,
                        "fetch the model file again and compare its SHA-256"}};
   }
 
   [[noreturn]] void Unsupported(const std::string& what) const {
     throw LoadFailure{
-        {Code::kUnsupportedModel, path_.string() + ": " + what,
+        {Code::kUnsupportedModel, name_ + ": " + what,
          "serve this model with adapt off, or train one that nudge inspect says trains"}};
   }
 
@@ -316,13 +324,16 @@ class LlamaReader {
       Unsupported("tensor " + name + " has type " + ggml_type_name(type));
     }
     const size_t begin = Begin(id);
-    if (begin > file_bytes_ || RowBytes(id) * expected.rows > file_bytes_ - begin) {
+    if (begin > file_.count || uint64_t{RowBytes(id)} * expected.rows > file_.count - begin) {
       Unreadable("truncated in tensor " + name);
     }
   }
 
   size_t Begin(int64_t id) const {
     return gguf_get_data_offset(header_.get()) + gguf_get_tensor_offset(header_.get(), id);
+  }
+  const uint8_t* Data(int64_t id) const {
+    return static_cast<const uint8_t*>(file_.bytes.get()) + Begin(id);
   }
   size_t RowBytes(int64_t id) const {
     return ggml_row_size(gguf_get_tensor_type(header_.get(), id),
@@ -387,7 +398,7 @@ class LlamaReader {
   FileRows RowsOf(const std::string& name, size_t rows) const {
     const int64_t id = gguf_find_tensor(header_.get(), name.c_str());
     const ggml_type type = gguf_get_tensor_type(header_.get(), id);
-    return {.data = static_cast<const uint8_t*>(mapping_.get()) + Begin(id),
+    return {.data = Data(id),
             .rows = rows,
             .row_bytes = RowBytes(id),
             .block = static_cast<size_t>(ggml_blck_size(type)),
@@ -403,17 +414,10 @@ class LlamaReader {
     const FileRows::Widen widen = WidenOf(gguf_get_tensor_type(header_.get(), id));
     const int64_t* extent = gguf_get_tensor_ne(header_.get(), id);
     const size_t row_bytes = RowBytes(id);
-    if (fseeko(file_.get(), static_cast<off_t>(Begin(id)), SEEK_SET) != 0) {
-      Unreadable("truncated in tensor " + name);
-    }
-    buffer_.resize(row_bytes);
     row_.resize(static_cast<size_t>(extent[0]));
     const auto rows = static_cast<size_t>(extent[1]);
     for (size_t row = 0; row < rows; ++row) {
-      if (std::fread(buffer_.data(), 1, row_bytes, file_.get()) != row_bytes) {
-        Unreadable("truncated in tensor " + name);
-      }
-      widen(buffer_.data(), row_.data(), extent[0]);
+      widen(Data(id) + row * row_bytes, row_.data(), extent[0]);
       if (!AllFinite(row_.data(), row_.size())) {
         Unreadable("tensor " + name + " has a number that is not finite");
       }
@@ -426,30 +430,45 @@ class LlamaReader {
     void operator()(gguf_context* context) const { gguf_free(context); }
   };
 
-  std::filesystem::path path_;
+  std::string name_;  // of the file, for messages
   BaseForm form_;
+  FileBytes file_;
   std::unique_ptr<gguf_context, FreeHeader> header_;
-  std::unique_ptr<FILE, int (*)(FILE*)> file_;
-  uintmax_t file_bytes_ = 0;
   std::string architecture_;
-  std::shared_ptr<const void> mapping_;
-  std::vector<uint8_t> buffer_;  // a row as stored
-  std::vector<float> row_;       // and as f32
+  std::vector<float> row_;  // as f32
 };
+
+namespace {
+
+Error WithoutMemory(const std::string& name) {
+  return {Code::kUnsupportedModel, name + ": does not fit in memory as f32",
+          "train a smaller model, or give the machine more memory"};
+}
+
+}  // namespace
 
 Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::Load(const std::filesystem::path& path,
                                                                  BaseForm form) {
-  if (form.bf16 && !HasBf16Products()) {
+  try {
+    FileBytes file = MapFile(path);
+    return LoadBytes(std::move(file.bytes), file.count, path.string(), form);
+  } catch (const std::bad_alloc&) {
+    return WithoutMemory(path.string());
+  }
+}
+
+Result<std::shared_ptr<const FrozenWeights>> FrozenWeights::LoadBytes(
+    std::shared_ptr<const void> bytes, size_t count, const std::string& name, BaseForm form) {
+  if (form.bf16() && !HasBf16Products()) {
     return Error{Code::kUnsupportedModel, "this processor has no bf16 products",
-                 "set adapt.products to auto or f32"};
+                 "set adapt.products to auto, f32 or portable"};
   }
   try {
-    return LlamaReader(path, form).Read();
+    return LlamaReader({std::move(bytes), count}, name, form).Read();
   } catch (const LoadFailure& failure) {
     return failure.error;
   } catch (const std::bad_alloc&) {
-    return Error{Code::kUnsupportedModel, path.string() + ": does not fit in memory as f32",
-                 "train a smaller model, or give the machine more memory"};
+    return WithoutMemory(name);
   }
 }
 

@@ -64,6 +64,13 @@ class FrozenWeights {
   static Result<std::shared_ptr<const FrozenWeights>> Load(const std::filesystem::path& path,
                                                            BaseForm form = {});
 
+  // The same of a file's bytes, which are kept as long as the weights with form.in_file, else not
+  // beyond the call. `name` stands for the path in messages.
+  static Result<std::shared_ptr<const FrozenWeights>> LoadBytes(std::shared_ptr<const void> bytes,
+                                                                size_t count,
+                                                                const std::string& name,
+                                                                BaseForm form = {});
+
   // What Load would say of the file, by its header alone: milliseconds, and no weights in memory.
   // Only numbers that are not finite go unseen.
   static Result<LlamaShape> Check(const std::filesystem::path& path);
@@ -91,7 +98,7 @@ class FrozenWeights {
  private:
   friend class LlamaReader;
 
-  std::shared_ptr<const void> mapping_;  // of the file, where weights lie in it
+  std::shared_ptr<const void> bytes_;  // of the file, where weights lie in it
   BaseForm form_;
   std::string architecture_;
   LlamaShape shape_;

@@ -1,26 +1,50 @@
-// Matrix products, row-major, over oneDNN, on the calling thread alone.
+// Matrix products, row-major, on the calling thread alone.
 //
-// `Multiply` (f32) is used for every product of the trainer: measured on AVX-512, oneDNN's sgemm
-// reaches 110-180 GFLOP/s a thread both on the frozen weights read in place and on the small
+// `Multiply` (f32, oneDNN) is used for every product of the trainer: measured on AVX-512, oneDNN's
+// sgemm reaches 110-180 GFLOP/s a thread both on the frozen weights read in place and on the small
 // products of LoRA and attention, as much as its prepacked primitives. `MultiplyBf16` is for frozen
 // weights on processors with AMX, where it is three to five times as fast as f32.
-// Any thread may call; a call never starts a thread. Bits depend on the sizes of the call alone.
+// `MultiplyPortable` is our own, for bits that are the same on every machine: some 40 GFLOP/s a
+// thread. Any thread may call; a call never starts a thread. Bits depend on the sizes of the call
+// alone, and on the machine but for MultiplyPortable.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace nudge {
 
 enum class Transpose : bool { kNo, kYes };
+
+// How a step's products are computed.
+enum class BaseProducts : uint8_t {
+  kF32,       // Multiply
+  kBf16,      // MultiplyBf16 with frozen weights, Multiply elsewhere; requires HasBf16Products()
+  kPortable,  // MultiplyPortable
+};
 
 // C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C. The strides are those of the matrices as
 // stored; with beta 0, C is not read.
 void Multiply(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k,
               float alpha, const float* a, size_t a_stride, const float* b, size_t b_stride,
               float beta, float* c, size_t c_stride);
+
+// The same with one accumulator for each number of C, which adds up blocks of kPortableDepth
+// products in the order of k, products and sums rounded apart: a number's bits depend on its row of
+// op(A), its column of op(B), alpha and beta alone, on every processor and in a browser.
+inline constexpr size_t kPortableDepth = 256;
+void MultiplyPortable(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k,
+                      float alpha, const float* a, size_t a_stride, const float* b, size_t b_stride,
+                      float beta, float* c, size_t c_stride);
+
+std::string_view Name(BaseProducts products);  // "f32", "bf16", "portable"
+
+// The f32 products of a step.
+using MultiplyFunction = decltype(&MultiplyPortable);
+MultiplyFunction MultiplyOf(BaseProducts products);
 
 // The same by three plain loops in double precision: what Multiply is tested against.
 void MultiplyReference(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k,
@@ -42,9 +66,10 @@ void FromBf16(const uint16_t* from, size_t count, float* to);
 bool HasBf16Products();
 bool Bf16IsFaster();
 
-// The library's version, the instructions that it uses here, and " bf16" where the frozen products
-// are: bits repeat where this is equal.
-std::string GemmPath(bool bf16 = false);
+// What decides a step's bits: oneDNN's version, the instructions that it uses here, " bf16" where
+// the frozen products are, and the edition of functions.h; or "portable" and an edition.
+std::string GemmPath(BaseProducts products = BaseProducts::kF32);
+std::string PortablePath();
 
 // Numbers on a 64-byte boundary, not initialised: pages that are never written take no memory.
 struct FreeAligned {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/part_times.h"
 
 // Sixteen lanes as one value. The compiler turns it into one, two or four registers, so each clone
@@ -199,8 +200,8 @@ NUDGE_INLINE double KlOfRows(const float* base_logits, const float* logits, size
   const float largest = Largest(logits, count);
   const double base_sum = SumOfExponentials(base_logits, count, base_largest);
   const double sum = SumOfExponentials(logits, count, largest);
-  const double ratio = (static_cast<double>(base_largest) + std::log(base_sum)) -
-                       (static_cast<double>(largest) + std::log(sum));
+  const double ratio = (static_cast<double>(base_largest) + Logarithm(base_sum)) -
+                       (static_cast<double>(largest) + Logarithm(sum));
   const KlTerms terms{largest, base_largest, static_cast<float>(1 / sum),
                       static_cast<float>(1 / base_sum), static_cast<float>(ratio)};
   WideSum kl;
@@ -373,7 +374,7 @@ NUDGE_CLONES void CausalSoftmax(float* scores, size_t stride, size_t first, size
     for (i = 0; i + kLanes <= visible; i += kLanes) Store(Load(scores + i) * scale, scores + i);
     for (; i < visible; ++i) scores[i] *= scale;
     std::fill(scores + visible, scores + keys, 0.0f);
-    log_sum[r] = largest + std::log(total);
+    log_sum[r] = largest + static_cast<float>(Logarithm(static_cast<double>(total)));
   }
 }
 
@@ -423,7 +424,7 @@ NUDGE_CLONES void Scale(const float* x, float factor, size_t count, float* y) {
 NUDGE_CLONES double LogSoftmaxAt(float* logits, size_t count, size_t target) {
   const float largest = Largest(logits, count);
   const double sum = SumOfExponentials(logits, count, largest);
-  const double result = static_cast<double>(logits[target] - largest) - std::log(sum);
+  const double result = static_cast<double>(logits[target] - largest) - Logarithm(sum);
   const float scale = static_cast<float>(1 / sum);
   for (size_t i = 0; i < count; i += kLanes) {
     const size_t lanes = std::min(kLanes, count - i);

@@ -56,6 +56,7 @@ LlamaPass::LlamaPass(std::shared_ptr<const FrozenWeights> weights, size_t max_to
                      uint32_t max_rank, size_t bytes_max)
     : weights_(std::move(weights)),
       shape_(weights_->shape()),
+      multiply_(MultiplyOf(weights_->form().products)),
       max_rank_(max_rank),
       bytes_max_(bytes_max),
       rotations_(*weights_, std::min(max_tokens, shape_.context)) {
@@ -158,8 +159,8 @@ void LlamaPass::Lower(const Product& product, const float* x, size_t x_stride, s
     const size_t in = product.weight->in();
     float* to =
         low + begin * adapter_.low_stride + static_cast<size_t>(slice.module) * adapter_.rank;
-    nudge::Multiply(kNo, kYes, rows, adapter_.rank, in, 1, x + begin * x_stride, x_stride,
-                    adapter_.A(product.layer, slice.module), in, 0, to, adapter_.low_stride);
+    multiply_(kNo, kYes, rows, adapter_.rank, in, 1, x + begin * x_stride, x_stride,
+              adapter_.A(product.layer, slice.module), in, 0, to, adapter_.low_stride);
   }
 }
 
@@ -190,7 +191,7 @@ void LlamaPass::Multiply(const Product& product, size_t rows, const float* x, si
       const size_t from = std::max(tile.column, slice.column);
       const size_t to = std::min(end, slice.column + out);
       if (from >= to) continue;
-      nudge::Multiply(
+      multiply_(
           kNo, kYes, tile.rows, to - from, adapter_.rank, adapter_.scale,
           low + tile.row * adapter_.low_stride + static_cast<size_t>(slice.module) * adapter_.rank,
           adapter_.low_stride,
@@ -207,10 +208,9 @@ void LlamaPass::LowerGradient(const Product& product, const float* dy, size_t dy
     const size_t out = adapter_.weights->shape.out[static_cast<size_t>(slice.module)];
     float* to = work_.d_low + begin * adapter_.low_stride +
                 static_cast<size_t>(slice.module) * adapter_.rank;
-    nudge::Multiply(kNo, kNo, rows, adapter_.rank, out, adapter_.scale,
-                    dy + begin * dy_stride + slice.column, dy_stride,
-                    adapter_.B(product.layer, slice.module), adapter_.rank, 0, to,
-                    adapter_.low_stride);
+    multiply_(kNo, kNo, rows, adapter_.rank, out, adapter_.scale,
+              dy + begin * dy_stride + slice.column, dy_stride,
+              adapter_.B(product.layer, slice.module), adapter_.rank, 0, to, adapter_.low_stride);
   }
 }
 
@@ -219,9 +219,9 @@ void LlamaPass::GradientOfA(const Product& product, const Slice& slice, size_t r
   const LoraShape& shape = adapter_.weights->shape;
   const size_t in = product.weight->in();
   float* to = gradient + shape.OffsetA(static_cast<uint32_t>(product.layer), slice.module);
-  nudge::Multiply(kYes, kNo, adapter_.rank, in, rows, 1,
-                  work_.d_low + static_cast<size_t>(slice.module) * adapter_.rank,
-                  adapter_.low_stride, x, x_stride, 0, to, in);
+  multiply_(kYes, kNo, adapter_.rank, in, rows, 1,
+            work_.d_low + static_cast<size_t>(slice.module) * adapter_.rank, adapter_.low_stride, x,
+            x_stride, 0, to, in);
 }
 
 // The transposed product is computed, with `out` along the vectors, and then turned round. Its bits
@@ -234,8 +234,8 @@ void LlamaPass::GradientOfB(const Product& product, const Slice& slice, size_t r
   const size_t out = shape.out[module];
   const size_t rank = adapter_.rank;
   float* const turned = work_.turned + module * WidestOut(shape_) * rank;
-  nudge::Multiply(kYes, kNo, rank, out, rows, adapter_.scale, low + module * rank,
-                  adapter_.low_stride, dy + slice.column, dy_stride, 0, turned, out);
+  multiply_(kYes, kNo, rank, out, rows, adapter_.scale, low + module * rank, adapter_.low_stride,
+            dy + slice.column, dy_stride, 0, turned, out);
   float* const to = gradient + shape.OffsetB(static_cast<uint32_t>(product.layer), slice.module);
   for (size_t i = 0; i < out; ++i) {
     for (size_t r = 0; r < rank; ++r) to[i * rank + r] = turned[r * out + i];
@@ -248,11 +248,11 @@ void LlamaPass::InputGradient(const Product& product, const Tiles::Tile& tile, c
   product.weight->Backward(tile, dy, dy_stride, dx, in);
   for (const Slice& slice : product.slices) {
     if (!adapter_.Has(slice.module)) continue;
-    nudge::Multiply(kNo, kNo, tile.rows, tile.columns, adapter_.rank, 1,
-                    work_.d_low + tile.row * adapter_.low_stride +
-                        static_cast<size_t>(slice.module) * adapter_.rank,
-                    adapter_.low_stride, adapter_.A(product.layer, slice.module) + tile.column, in,
-                    1, dx + tile.row * in + tile.column, in);
+    multiply_(kNo, kNo, tile.rows, tile.columns, adapter_.rank, 1,
+              work_.d_low + tile.row * adapter_.low_stride +
+                  static_cast<size_t>(slice.module) * adapter_.rank,
+              adapter_.low_stride, adapter_.A(product.layer, slice.module) + tile.column, in, 1,
+              dx + tile.row * in + tile.column, in);
   }
 }
 
@@ -296,7 +296,8 @@ HeadView LlamaPass::ViewOf(size_t index, const Kept& kept, const PackedSequence&
           .pairs = shape_.rotary_pairs,
           .q_norm = layer.query_norm.empty() ? nullptr : layer.query_norm.data(),
           .k_norm = layer.key_norm.empty() ? nullptr : layer.key_norm.data(),
-          .norm_epsilon = shape_.norm_epsilon};
+          .norm_epsilon = shape_.norm_epsilon,
+          .multiply = multiply_};
 }
 
 // Calls body(sequence, head, queries, scratch) for each head of each sequence, and again for

@@ -180,6 +180,7 @@ class LlamaPass {
   const LlamaShape& shape_;
   std::vector<Slice> qkv_slices_, output_slices_, gate_up_slices_, down_slices_;
   Adapter adapter_;
+  const MultiplyFunction multiply_;  // but for products with frozen weights
 
   const uint32_t max_rank_;
   const size_t bytes_max_;

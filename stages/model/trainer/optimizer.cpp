@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/model/trainer/part_times.h"
 
@@ -33,8 +34,8 @@ Result<Nothing> AdamW::Step(const AdamWOptions& options, std::span<const float> 
   update.beta2 = static_cast<float>(options.beta2);
   const double warmth = step < options.warmup_steps ? step / options.warmup_steps : 1;
   update.rate = static_cast<float>(strength * warmth * options.learning_rate /
-                                   (1 - std::pow(options.beta1, step)));
-  update.second_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(options.beta2, step)));
+                                   (1 - Power(options.beta1, step)));
+  update.second_scale = static_cast<float>(1 / std::sqrt(1 - Power(options.beta2, step)));
   update.epsilon = static_cast<float>(options.epsilon);
   update.keep = static_cast<float>(1 - options.learning_rate * options.weight_decay);
   constexpr size_t kBlock = 1 << 16;

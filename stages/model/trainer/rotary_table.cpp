@@ -1,6 +1,6 @@
 #include "stages/model/trainer/rotary_table.h"
 
-#include <cmath>
+#include "stages/model/trainer/functions.h"
 
 namespace nudge {
 
@@ -12,12 +12,13 @@ RotaryTable::RotaryTable(const FrozenWeights& weights, size_t positions)
   const LlamaShape& shape = weights.shape();
   for (size_t i = 0; i < pairs_; ++i) {
     const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim);
-    const double frequency = std::pow(static_cast<double>(shape.rope_theta), exponent) /
+    const double frequency = Power(static_cast<double>(shape.rope_theta), exponent) /
                              static_cast<double>(weights.rope_factors()[i]);
     for (size_t position = 0; position < positions; ++position) {
       const double angle = static_cast<double>(position) * frequency;
-      cosine_[position * pairs_ + i] = static_cast<float>(std::cos(angle));
-      sine_[position * pairs_ + i] = static_cast<float>(std::sin(angle));
+      const CosineSine turn = CosineSineOf(angle);
+      cosine_[position * pairs_ + i] = static_cast<float>(turn.cosine);
+      sine_[position * pairs_ + i] = static_cast<float>(turn.sine);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/gemm.h"
 #include "stages/model/trainer/kernels.h"
 #include "stages/model/trainer/llama_pass.h"
@@ -47,7 +48,7 @@ bool NeedsBaseHidden(const TrainSequence& sequence) {
 }
 
 double Sigmoid(double x) {
-  return 1 / (1 + std::exp(-x));
+  return 1 / (1 + Exponential(-x));
 }
 
 // The weights of a completion's tokens from their log-probabilities, whose sum is 1.
@@ -56,7 +57,7 @@ std::vector<double> ReachWeights(std::span<const double> log_probabilities, doub
   double least = 0;
   double sum = 0;
   for (const double log_probability : log_probabilities) {
-    weights.push_back(floor + (1 - floor) * std::exp(least));
+    weights.push_back(floor + (1 - floor) * Exponential(least));
     sum += weights.back();
     least = std::min(least, log_probability);
   }

@@ -1,0 +1,146 @@
+#include "connectors/web/module/exports.h"
+
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "connectors/web/module/session.h"
+
+struct NudgeSession {
+  std::unique_ptr<nudge::WebSession> session;
+  std::vector<nudge::TrainSequence> lesson;
+  double loss = 0;
+  std::string bytes;
+  std::string digest;
+};
+
+namespace {
+
+std::string& LastError() {
+  static std::string text;
+  return text;
+}
+
+bool Tell(const nudge::Error& error) {
+  LastError() = error.message + (error.remedy.empty() ? "" : "; " + error.remedy);
+  return false;
+}
+
+// Whether `body` said yes; nothing is thrown beyond this.
+template <class Body>
+bool Try(Body&& body) {
+  try {
+    return body();
+  } catch (const std::exception& failure) {
+    return Tell({nudge::Code::kInternal, failure.what(), ""});
+  }
+}
+
+}  // namespace
+
+void* nudge_allocate(size_t bytes) {
+  void* memory = nullptr;
+  Try([&] {
+    memory = nudge::AllocateAligned(bytes);
+    return true;
+  });
+  return memory;
+}
+
+void nudge_free(void* memory) {
+  nudge::FreeAligned{}(memory);
+}
+
+const char* nudge_error() {
+  return LastError().c_str();
+}
+
+NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
+                         float alpha, uint32_t seed) {
+  std::unique_ptr<NudgeSession> opened;
+  Try([&] {
+    const std::shared_ptr<const void> kept(model, nudge::FreeAligned{});
+    auto session = nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed});
+    if (!session.ok()) return Tell(session.error());
+    opened = std::make_unique<NudgeSession>();
+    opened->session = std::move(session).value();
+    return true;
+  });
+  return opened.release();
+}
+
+void nudge_close(NudgeSession* session) {
+  delete session;
+}
+
+int nudge_add(NudgeSession* session, const int32_t* tokens, size_t count, size_t completion_begin,
+              uint32_t objective, float weight, float keep, float reach_floor) {
+  return Try([&] {
+    if (objective > static_cast<uint32_t>(nudge::Objective::kAnchor)) {
+      return Tell({nudge::Code::kModelFailed, "an objective that is none", "take 0, 1 or 2"});
+    }
+    nudge::TrainSequence sequence;
+    sequence.tokens.assign(tokens, tokens + count);
+    sequence.completion_begin = completion_begin;
+    sequence.objective = static_cast<nudge::Objective>(objective);
+    sequence.weight = weight;
+    sequence.keep = keep;
+    sequence.reach_floor = reach_floor;
+    session->lesson.push_back(std::move(sequence));
+    return true;
+  });
+}
+
+int nudge_learn(NudgeSession* session) {
+  return Try([&] {
+    const std::vector<nudge::TrainSequence> lesson = std::exchange(session->lesson, {});
+    const auto losses = session->session->Learn(lesson);
+    if (!losses.ok()) return Tell(losses.error());
+    session->loss = losses->total;
+    return true;
+  });
+}
+
+double nudge_loss(const NudgeSession* session) {
+  return session->loss;
+}
+
+int nudge_export(NudgeSession* session, int as_f16) {
+  return Try([&] {
+    auto bytes = session->session->Export(as_f16 != 0 ? nudge::AdapterPrecision::kF16
+                                                      : nudge::AdapterPrecision::kF32);
+    if (!bytes.ok()) return Tell(bytes.error());
+    session->bytes = *std::move(bytes);
+    return true;
+  });
+}
+
+const char* nudge_bytes(const NudgeSession* session) {
+  return session->bytes.data();
+}
+
+size_t nudge_byte_count(const NudgeSession* session) {
+  return session->bytes.size();
+}
+
+int nudge_import(NudgeSession* session, const char* gguf, size_t bytes) {
+  return Try([&] {
+    const auto imported = session->session->Import({gguf, bytes});
+    return imported.ok() || Tell(imported.error());
+  });
+}
+
+void nudge_reset(NudgeSession* session) {
+  session->session->Reset();
+}
+
+const char* nudge_digest(NudgeSession* session) {
+  session->digest = session->session->digest();
+  return session->digest.c_str();
+}
+
+const char* nudge_base_sha256(const NudgeSession* session) {
+  return session->session->base_sha256().c_str();
+}

@@ -1,0 +1,50 @@
+// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, an adapter as bytes.
+//
+// The numbers are the server's with adapt.products: portable, to the last bit. All calls are of one
+// thread and block it: a page calls them in a worker. Whatever throws a NudgeError, whose message is
+// a sentence, has left the adapter as it was.
+
+export class NudgeError extends Error {}
+
+export interface Options {
+  stepTokensMax?: number;  // of all sequences of a step, 256; memory for them is taken at once
+  rank?: number;           // of the adapter, 1 to 64; 8
+  alpha?: number;          // 16
+  seed?: number;           // of a new adapter, as adapt.seed; 1
+  wasmBinary?: BufferSource;  // where the module is not to be fetched from beside its script
+}
+
+export interface Sequence {
+  tokens: ArrayLike<number>;  // prompt, then completion
+  completionBegin: number;    // 1 to tokens.length - 1
+  objective?: 'crossEntropy' | 'down' | 'anchor';
+  weight?: number;  // 1
+  keep?: number;    // as adapt.keep_lambda, 0
+  reachFloor?: number;  // as adapt.reach_floor, 1
+}
+
+// Copies the model, of architecture llama, qwen2 or qwen3.
+export function load(model: ArrayBuffer | Uint8Array, options?: Options): Promise<Learner>;
+
+export interface Learner {
+  // One step of AdamW down the gradient of all sequences together. Their loss before it.
+  learn(sequences: Sequence[]): number;
+
+  // A GGUF that the server, llama.cpp and importAdapter take. f16 (true): half the size, rounded.
+  exportAdapter(options?: {f16?: boolean}): Uint8Array;
+
+  // Instead of the adapter at hand, one that nudge wrote for this model, rank and alpha.
+  importAdapter(gguf: ArrayBuffer | Uint8Array): void;
+
+  // A new adapter: the base model exactly.
+  reset(): void;
+
+  // SHA-256 of the adapter's values and shape, and of the model's bytes, in hex.
+  readonly digest: string;
+  readonly baseSha256: string;
+
+  readonly memoryBytes: number;  // of the module; it never shrinks
+
+  // Gives the memory back to the module. Nothing may be called afterwards.
+  close(): void;
+}

@@ -1,0 +1,71 @@
+// What a browser does with a model: a GGUF's bytes -> [WebSession] -> lessons, an adapter as a
+// file.
+//
+// The trainer, the optimiser, the beginning of an adapter and the adapter files are those of the
+// server, with portable products: the same lessons end in the same bytes here and there. It knows
+// token ids, not text. One thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "stages/model/adapters/adapter_file.h"
+#include "stages/model/trainer/optimizer.h"
+#include "stages/model/trainer/trainer.h"
+#include "stages/result.h"
+
+namespace nudge {
+
+struct WebOptions {
+  size_t step_tokens_max = 256;  // of all sequences of a step, 2 or more
+  uint32_t rank = 8;             // 1..64
+  float alpha = 16;
+  uint64_t seed = 1;  // of a new adapter
+};
+
+class WebSession {
+ public:
+  // The bytes are read in place and kept; they begin on a boundary of 64. Errors as
+  // FrozenWeights::LoadBytes; kModelFailed for options outside their ranges, and where there is no
+  // memory for a step.
+  static Result<std::unique_ptr<WebSession>> Load(std::shared_ptr<const void> bytes, size_t count,
+                                                  const WebOptions& options);
+
+  // One step of AdamW, with the server's defaults, down the gradient of all sequences together.
+  // The losses before it. Errors as Trainer::Gradients: nothing has changed.
+  Result<StepLosses> Learn(std::span<const TrainSequence> sequences);
+
+  // The adapter as llama.cpp and the server read it. kWrongAdapter: values beyond f16's, in f16.
+  Result<std::string> Export(AdapterPrecision precision) const;
+
+  // Takes over an adapter that nudge wrote for this model, rank and alpha, and begins the
+  // optimiser's moments anew. Errors as DecodeGguf: the adapter is the one before.
+  Result<Nothing> Import(std::string_view gguf);
+
+  // A new adapter: the base model exactly.
+  void Reset();
+
+  const std::string& base_sha256() const { return base_sha256_; }
+  const LoraWeights& adapter() const { return adapter_; }
+  std::string digest() const;  // of the adapter
+
+ private:
+  WebSession(std::shared_ptr<const FrozenWeights> weights, std::string base_sha256,
+             const WebOptions& options);
+
+  std::shared_ptr<const FrozenWeights> weights_;
+  const std::string base_sha256_;
+  const LoraShape shape_;
+  const uint64_t seed_;
+  Trainer trainer_;
+  LoraWeights adapter_;
+  AdamW optimizer_;
+  uint64_t steps_ = 0;  // since the adapter was new
+  std::string parent_digest_ = "base";
+};
+
+}  // namespace nudge
