@@ -12,6 +12,7 @@ struct NudgeSession {
   std::unique_ptr<nudge::WebSession> session;
   std::vector<nudge::TrainSequence> lesson;
   double loss = 0;
+  std::vector<int32_t> tokens;
   std::string bytes;
   std::string digest;
 };
@@ -58,11 +59,12 @@ const char* nudge_error() {
 }
 
 NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
-                         float alpha, uint32_t seed) {
+                         float alpha, uint32_t seed, uint32_t window_tokens) {
   std::unique_ptr<NudgeSession> opened;
   Try([&] {
     const std::shared_ptr<const void> kept(model, nudge::FreeAligned{});
-    auto session = nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed});
+    auto session =
+        nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed, window_tokens});
     if (!session.ok()) return Tell(session.error());
     opened = std::make_unique<NudgeSession>();
     opened->session = std::move(session).value();
@@ -105,6 +107,25 @@ int nudge_learn(NudgeSession* session) {
 
 double nudge_loss(const NudgeSession* session) {
   return session->loss;
+}
+
+int nudge_answer(NudgeSession* session, const int32_t* prompt, size_t count, const int32_t* ends,
+                 size_t end_count, size_t tokens_max, int plugged) {
+  return Try([&] {
+    auto tokens =
+        session->session->Answer({prompt, count}, {ends, end_count}, tokens_max, plugged != 0);
+    if (!tokens.ok()) return Tell(tokens.error());
+    session->tokens = *std::move(tokens);
+    return true;
+  });
+}
+
+const int32_t* nudge_tokens(const NudgeSession* session) {
+  return session->tokens.data();
+}
+
+size_t nudge_token_count(const NudgeSession* session) {
+  return session->tokens.size();
 }
 
 int nudge_export(NudgeSession* session, int as_f16) {

@@ -19,7 +19,7 @@ const char* nudge_error();
 
 // Takes the model's bytes, which nudge_allocate gave, in any case.
 NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
-                         float alpha, uint32_t seed);
+                         float alpha, uint32_t seed, uint32_t window_tokens);
 void nudge_close(NudgeSession* session);
 
 // One more sequence for the next step. `objective`: 0 cross-entropy, 1 down, 2 anchor (trainer.h).
@@ -28,6 +28,12 @@ int nudge_add(NudgeSession* session, const int32_t* tokens, size_t count, size_t
 // Learns what was added since the last call, and forgets it.
 int nudge_learn(NudgeSession* session);
 double nudge_loss(const NudgeSession* session);  // of the last step, before it
+
+// The tokens that the model says next, greedily; with `plugged` other than 0 by the adapter.
+int nudge_answer(NudgeSession* session, const int32_t* prompt, size_t count, const int32_t* ends,
+                 size_t end_count, size_t tokens_max, int plugged);
+const int32_t* nudge_tokens(const NudgeSession* session);  // of the last answer
+size_t nudge_token_count(const NudgeSession* session);
 
 int nudge_export(NudgeSession* session, int as_f16);
 const char* nudge_bytes(const NudgeSession* session);  // of the last export

@@ -1,4 +1,4 @@
-// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, an adapter as bytes.
+// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, answers, an adapter.
 //
 // The numbers are the server's with adapt.products: portable, to the last bit. All calls are of one
 // thread and block it: a page calls them in a worker. Whatever throws a NudgeError, whose message is
@@ -11,6 +11,7 @@ export interface Options {
   rank?: number;           // of the adapter, 1 to 64; 8
   alpha?: number;          // 16
   seed?: number;           // of a new adapter, as adapt.seed; 1
+  windowTokens?: number;   // of a prompt and its answer, 512
   wasmBinary?: BufferSource;  // where the module is not to be fetched from beside its script
 }
 
@@ -29,6 +30,12 @@ export function load(model: ArrayBuffer | Uint8Array, options?: Options): Promis
 export interface Learner {
   // One step of AdamW down the gradient of all sequences together. Their loss before it.
   learn(sequences: Sequence[]): number;
+
+  // The tokens that the model says behind the prompt, the likeliest each time: at most tokensMax
+  // (128), until one of `ends`, which is left out. plugged (true): by the adapter; false: by the
+  // base model. The first call takes the memory that answers need.
+  answer(prompt: ArrayLike<number>,
+         options?: {tokensMax?: number; ends?: number[]; plugged?: boolean}): number[];
 
   // A GGUF that the server, llama.cpp and importAdapter take. f16 (true): half the size, rounded.
   exportAdapter(options?: {f16?: boolean}): Uint8Array;

@@ -6,9 +6,10 @@ const objectives = {crossEntropy: 0, down: 1, anchor: 2};
 export class NudgeError extends Error {}
 
 export async function load(model, options = {}) {
-  const {stepTokensMax = 256, rank = 8, alpha = 16, seed = 1, wasmBinary} = options;
+  const {stepTokensMax = 256, rank = 8, alpha = 16, seed = 1, windowTokens = 512, wasmBinary} =
+      options;
   const module = await makeModule(wasmBinary ? {wasmBinary} : {});
-  return new Learner(module, model, [stepTokensMax, rank, alpha, seed]);
+  return new Learner(module, model, [stepTokensMax, rank, alpha, seed, windowTokens]);
 }
 
 class Learner {
@@ -38,6 +39,16 @@ class Learner {
     }
     this.#check(this.#module._nudge_learn(this.#session));
     return this.#module._nudge_loss(this.#session);
+  }
+
+  answer(prompt, {tokensMax = 128, ends = [], plugged = true} = {}) {
+    const both = Int32Array.from([...prompt, ...ends]);
+    this.#withCopy(both, memory => this.#module._nudge_answer(
+        this.#session, memory, prompt.length, memory + 4 * prompt.length, ends.length, tokensMax,
+        plugged ? 1 : 0));
+    const begin = this.#module._nudge_tokens(this.#session) / 4;
+    const count = this.#module._nudge_token_count(this.#session);
+    return Array.from(this.#module.HEAP32.subarray(begin, begin + count));
   }
 
   exportAdapter({f16 = true} = {}) {

@@ -1,9 +1,9 @@
-// What a browser does with a model: a GGUF's bytes -> [WebSession] -> lessons, an adapter as a
-// file.
+// What a browser does with a model: a GGUF's bytes -> [WebSession] -> lessons, answers, an adapter
+// as a file.
 //
 // The trainer, the optimiser, the beginning of an adapter and the adapter files are those of the
-// server, with portable products: the same lessons end in the same bytes here and there. It knows
-// token ids, not text. One thread at a time.
+// server, with portable products: the same lessons end in the same bytes here and there. Answers
+// are those of the server's own engine. It knows token ids, not text. One thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "connectors/web/module/web_answers.h"
 #include "stages/model/adapters/adapter_file.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/trainer.h"
@@ -24,7 +26,8 @@ struct WebOptions {
   size_t step_tokens_max = 256;  // of all sequences of a step, 2 or more
   uint32_t rank = 8;             // 1..64
   float alpha = 16;
-  uint64_t seed = 1;  // of a new adapter
+  uint64_t seed = 1;           // of a new adapter
+  size_t window_tokens = 512;  // of a prompt and its answer, 2 or more
 };
 
 class WebSession {
@@ -38,6 +41,12 @@ class WebSession {
   // One step of AdamW, with the server's defaults, down the gradient of all sequences together.
   // The losses before it. Errors as Trainer::Gradients: nothing has changed.
   Result<StepLosses> Learn(std::span<const TrainSequence> sequences);
+
+  // The tokens that follow the prompt, by the adapter where it is plugged, else by the base model.
+  // The first call takes the memory that answers need. Errors as WebAnswers::Make and Answer.
+  Result<std::vector<int32_t>> Answer(std::span<const int32_t> prompt,
+                                      std::span<const int32_t> ends, size_t tokens_max,
+                                      bool plugged);
 
   // The adapter as llama.cpp and the server read it. kWrongAdapter: values beyond f16's, in f16.
   Result<std::string> Export(AdapterPrecision precision) const;
@@ -65,6 +74,9 @@ class WebSession {
   LoraWeights adapter_;
   AdamW optimizer_;
   uint64_t steps_ = 0;  // since the adapter was new
+  const size_t window_tokens_;
+  std::unique_ptr<WebAnswers> answers_;          // null: nothing was asked yet
+  std::shared_ptr<const PackedAdapter> packed_;  // null: the adapter has changed
   std::string parent_digest_ = "base";
 };
 

@@ -83,7 +83,7 @@ float FloatOfHalf(uint16_t half) {
     return sign != 0 ? -size : size;
   }
   const uint32_t biased = exponent == 31 ? 255u : exponent + 112u;
-  return std::bit_cast<float>(sign | (biased << 23) | (fraction << 13));
+  return __builtin_bit_cast(float, sign | (biased << 23) | (fraction << 13));
 }
 
 size_t PackedMatrix::Floats(size_t out, size_t in, WeightForm form) {
