@@ -68,7 +68,9 @@ class EventSender {
     };
     Connect();
   }
-  ~EventSender() { Bell::StopWatching(queue_.get()); }
+  ~EventSender() {
+    if (queue_) Bell::StopWatching(queue_.get());
+  }
   EventSender(const EventSender&) = delete;
   EventSender& operator=(const EventSender&) = delete;
 

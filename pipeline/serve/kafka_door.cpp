@@ -46,6 +46,7 @@ KafkaDoor::KafkaDoor(KafkaDoorOptions options, const std::atomic<bool>& stop)
 
 void KafkaDoor::Submit(std::string tenant, std::string event_json, Following following) {
   Name name{tenant, PeekHead(event_json).id};
+  const auto failed = following.failed;
   std::optional<Error> refusal;
   uint64_t number = 0;
   {
@@ -70,7 +71,7 @@ void KafkaDoor::Submit(std::string tenant, std::string event_json, Following fol
     }
   }
   if (refusal) {
-    if (following.failed) following.failed(*refusal);
+    if (failed) failed(*refusal);
     return;
   }
   gateway_.Send(
