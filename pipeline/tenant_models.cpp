@@ -53,8 +53,7 @@ void TenantModels::DropVersion(Version version) {
 }
 
 TenantAdapters& TenantModels::AdaptersOf(const LearnerId& learner) {
-  return learners_.try_emplace(learner, teacher_, id, options_, checkpoint_room_)
-      .first->second;
+  return learners_.try_emplace(learner, teacher_, id, options_, checkpoint_room_).first->second;
 }
 
 void TenantModels::SaveLearners(Changes& changes) {

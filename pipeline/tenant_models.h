@@ -5,7 +5,8 @@
 //
 // The executor owns it. All calls under its lock, but for those that say otherwise, and `abandoned`
 // and `forgets`, which jobs read, and the learners, which jobs use: the lessons of a tenant, one
-// after the other, whosever adapter they change. That costs no time: lessons take turns in any case.
+// after the other, whosever adapter they change. That costs no time: lessons take turns in any
+// case.
 #pragma once
 
 #include <atomic>
