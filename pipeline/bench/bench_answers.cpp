@@ -1,5 +1,5 @@
-// `nudge bench answers`: prompts read and tokens drawn by the answer engine, beside llama.cpp as it
-// serves, on the same file in turns.
+// `nudge bench answers`: prompts read and tokens drawn by the answer engine, and questions until
+// their outcomes, beside llama.cpp as it serves, on the same file in turns.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/bench/bench.h"
+#include "pipeline/bench/bench_questions.h"
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
@@ -227,6 +228,7 @@ int BenchAnswers(const BenchAnswersArguments& arguments) {
       std::string(Name(FastestPath())).c_str(), config.model.local.learner.rank, kRepeats);
   for (const int threads : arguments.threads) {
     PrintTable(engine, file, arguments, threads);
+    BenchQuestions(config, threads);
     if (stop_requested) return kExitInterrupted;
   }
   return kExitDone;
