@@ -211,8 +211,8 @@ BOOST_AUTO_TEST_CASE(an_outcome_that_takes_long_is_left_at_its_place) {
   BOOST_TEST(connection.Receive().status == 200);
   // A log that does not know says so at once.
   door.Doubt(Error{Code::kUnavailable, "perhaps", ""});
-  for (const bool stream : {false, true}) {
-    connection.Send(Request("POST", "/v1/chat/completions", ChatBody(stream)));
+  for (const bool streams : {false, true}) {
+    connection.Send(Request("POST", "/v1/chat/completions", ChatBody(streams)));
     const Reply unknown = connection.Receive();
     BOOST_TEST(unknown.status == 504);
     BOOST_TEST(CodeOf(unknown) == "not_known_stored");

@@ -585,7 +585,8 @@ std::vector<std::string> Told(GatedTeacher& teacher, size_t lessons, bool restar
   std::map<std::pair<std::string, std::string>, Change> entries;
   std::vector<std::string> told;
   for (uint64_t place = 1; place <= lessons; ++place) {
-    const Lesson lesson{ExampleOf(place), {place, place, place % 3 == 0}, place - 1, {}};
+    const Lesson lesson{
+        ExampleOf(place), {place, place, place % 3 == 0}, static_cast<Version>(place - 1), {}};
     const std::string shown = "answer";
     adapters->Begin(place, lesson, &shown);
     adapters->LearnNext(kSerial);

@@ -128,7 +128,7 @@ Ended EndOf(std::variant<EventDraft, HttpRefusal> draft, const HttpRequest& requ
 
 Handled AtOnce(std::variant<EventDraft, HttpRefusal> draft, const HttpRequest& request,
                const Scene& scene) {
-  return std::visit([](auto&& end) -> Handled { return std::move(end); },
+  return std::visit([](auto&& end) -> Handled { return std::forward<decltype(end)>(end); },
                     EndOf(std::move(draft), request, scene.caller, scene.limits));
 }
 
@@ -138,7 +138,7 @@ Handled ByErrand(const HttpRequest& request, const Scene& scene, Read read) {
   auto trial = EndOf(DraftOf(request, {"", "text"}), request, scene.caller, scene.limits);
   if (auto* refused = std::get_if<HttpResponse>(&trial)) return std::move(*refused);
   return HttpErrand{[read, sent = Sent{request, scene.caller, scene.limits}] {
-    return std::visit([](auto&& end) -> HttpErrandEnd { return std::move(end); },
+    return std::visit([](auto&& end) -> HttpErrandEnd { return std::forward<decltype(end)>(end); },
                       EndOf(read(sent.request), sent.request, sent.caller, sent.limits));
   }};
 }
