@@ -87,7 +87,7 @@ void Embedder::State::MakeContexts(const std::string& path) {
     (void)TakeLlamaErrors();
     slot.context.reset(llama_init_from_model(model.get(), params));
     if (!slot.context) {
-      throw StartError(path + ": cannot make a context for embedding: " + TakeLlamaErrors());
+      throw StartError(path + ": " + WhyNotLoaded("cannot make a context for embedding"));
     }
   }
 }

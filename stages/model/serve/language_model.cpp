@@ -224,8 +224,9 @@ void LanguageModel::State::MakeContexts(const std::string& path,
     (void)TakeLlamaErrors();
     slot.context.reset(llama_init_from_model(weights->model, params));
     if (!slot.context) {
-      throw StartError(path + ": cannot make a context of " + std::to_string(window_tokens) +
-                       " tokens: " + TakeLlamaErrors());
+      throw StartError(
+          path + ": " +
+          WhyNotLoaded("cannot make a context of " + std::to_string(window_tokens) + " tokens"));
     }
   }
 }

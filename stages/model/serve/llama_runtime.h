@@ -18,8 +18,8 @@ std::string TakeLlamaErrors();
 // Whether these errors say that there was no memory, which is no fault of the file.
 bool IsWantOfMemory(const std::string& llama_errors);
 
-// TakeLlamaErrors for a file that llama.cpp did not load: "no memory to load it: ...", or REFUSAL
-// with the errors.
+// TakeLlamaErrors for a file that llama.cpp did not load or make a context of: "no memory to load
+// it: ...", or REFUSAL with the errors.
 std::string WhyNotLoaded(const std::string& refusal);
 
 // While one is alive, its thread loads this model: where ggml finds no memory, which ends the
