@@ -11,6 +11,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "pipeline/serve/serving.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
 #include "stages/model/learn/learner.h"
@@ -215,7 +216,7 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
     Json other;
     if (path == "model.backend") {
       other = "local";
-    } else if (path == "adapt.anchors_path") {
+    } else if (path == "adapt.anchors_path" || path == "commands.keys_file") {
       other = folder.path() + "/anchors";
     } else if (path == "adapt.modules") {
       other = "mlp";
@@ -235,6 +236,7 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
     }
     Json more = Nested(path, other);
     if (path == "model.backend") more["model"]["language_model"] = "a.gguf";
+    if (path == "gateway.signing_key_file") more["http"]["keys_file"] = "keys.jsonl";
     const bool changes = SemanticSha256(Parsed(more)) != before;
     BOOST_TEST(changes == (schema["x-changes"] == "outcomes"), path);
     semantic += changes;
@@ -405,6 +407,9 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(WrongWith({{"adapt", {{"kl_budget", 1e-5}}}}) ==
              "adapt.kl_budget: 1e-05 is neither 0 nor at least 1e-04");
   BOOST_TEST(WrongWith({{"deterministic", false}}) == "deterministic: only true is supported");
+  BOOST_TEST(WrongWith({{"gateway", {{"signing_key_file", "gateway.pem"}}}}) ==
+             "gateway.signing_key_file: needs http.keys_file: without it whoever reaches the door "
+             "commands");
 }
 
 BOOST_AUTO_TEST_CASE(
@@ -524,6 +529,14 @@ BOOST_AUTO_TEST_CASE(inputs_that_are_not_there_are_all_named) {
                         });
   BOOST_CHECK_NO_THROW(RequireInputs(ParseConfig(With(Json::object()), folder.path())));
   BOOST_CHECK_NO_THROW(RequireInputs(Parsed({{"input", {{"path", "-"}}}})));
+
+  // A gateway's private key is nobody else's to have; who may command all have to know.
+  Write(folder.path() + "/keys.jsonl", "");
+  Json gateway = {{"gateway", {{"signing_key_file", "gateway.pem"}}},
+                  {"http", {{"keys_file", "keys.jsonl"}}}};
+  BOOST_CHECK_NO_THROW(RequireInputs(ParseConfig(With(gateway), folder.path())));
+  gateway["commands"]["keys_file"] = "commands.jsonl";
+  BOOST_CHECK_THROW(RequireInputs(ParseConfig(With(gateway), folder.path())), StartError);
 }
 
 BOOST_AUTO_TEST_CASE(an_outcome_must_fit_into_a_message) {
@@ -578,6 +591,21 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.backup_every_cuts == 9U);
   BOOST_TEST(options.executor.snapshot_folder == "out/snapshots");
   BOOST_TEST(options.state_folder == "out/state");
+}
+
+BOOST_AUTO_TEST_CASE(commands_that_are_signed_are_kept_apart_and_a_door_of_its_own_takes_none) {
+  testing::TempFolder folder;
+  Write(folder.path() + "/keys.jsonl", "");
+  const Config config = ParseConfig(
+      With({{"commands", {{"keys_file", "keys.jsonl"}}}, {"event_log", {{"folder", "log"}}}}),
+      folder.path());
+  const ProcessorOptions options = ToProcessorOptions(config);
+  BOOST_TEST(options.graph.commands.keys_file == folder.path() + "/keys.jsonl");
+  BOOST_TEST(options.recall.keeps_commands);
+  BOOST_TEST(!ToProcessorOptions(Parsed(Json::object())).recall.keeps_commands);
+  BOOST_CHECK_EXCEPTION(ToServingOptions(config), StartError, [](const StartError& error) {
+    return std::string(error.what()).starts_with("commands.keys_file: leave it out");
+  });
 }
 
 BOOST_AUTO_TEST_CASE(checkpoints_go_where_they_are_told_or_nowhere) {

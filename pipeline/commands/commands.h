@@ -104,6 +104,19 @@ struct AddKeyArguments {
 };
 int AddApiKey(const AddKeyArguments& arguments);
 
+struct KeyPairArguments {
+  std::string private_file;
+  std::string file;
+  std::string tenant;  // empty: all
+};
+int AddKeyPair(const KeyPairArguments& arguments);
+
+struct SignArguments {
+  std::string input;  // events, one a line; - is stdin
+  std::string key_file;
+};
+int SignEvents(const SignArguments& arguments);
+
 struct SimulateArguments {
   std::string config_path;
   std::string world_path;

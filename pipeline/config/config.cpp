@@ -448,6 +448,10 @@ void CheckTogether(Config& config, Problems& problems) {
                                              " is above kafka.message_bytes, which is " +
                                              std::to_string(config.kafka.message_bytes));
   }
+  if (!config.gateway.signing_key_file.empty() && config.http.keys_file.empty()) {
+    problems.Add("gateway.signing_key_file",
+                 "needs http.keys_file: without it whoever reaches the door commands");
+  }
   CheckPresets(config, problems);
 }
 
@@ -487,7 +491,9 @@ void RequireInputs(const Config& config) {
   for (const Field& field : FieldsOf(copy)) {
     const auto* path = std::get_if<Path>(&field.slot);
     if (path == nullptr || path->base != Path::Base::kConfigFolder) continue;
-    const bool used = config.model.backend == "local" || !field.path.starts_with("model.");
+    // A gateway reads its own, which a processor of the same file should not have.
+    const bool used = (config.model.backend == "local" || !field.path.starts_with("model.")) &&
+                      !field.path.starts_with("gateway.");
     const bool named = !path->at->empty() && !(path->standard_input && *path->at == "-");
     std::error_code ignored;
     if (used && named && !std::filesystem::exists(*path->at, ignored)) {
@@ -510,6 +516,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
   options.recall.default_prompt_id = options.prompt.default_prompt_id;
   options.recall.adapters_by_user = options.adapt.is_by_user();
+  options.recall.keeps_commands = !options.graph.commands.keys_file.empty();
   options.executor.snapshot_folder =
       (std::filesystem::path(config.output.folder) / "snapshots").string();
   options.state_folder = StateFolder(config);
@@ -530,6 +537,11 @@ ServingOptions ToServingOptions(const Config& config) {
   if (config.event_log.folder.empty()) {
     throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
   }
+  if (!config.processor.graph.commands.keys_file.empty()) {
+    throw StartError(
+        "commands.keys_file: leave it out for `nudge serve`: its door knows who may command, and "
+        "nobody else writes to its log");
+  }
   ProcessorOptions processor = ToProcessorOptions(config);
   processor.checkpoint_every = config.serve.checkpoint;
   return {.processor = std::move(processor),
@@ -549,8 +561,10 @@ KafkaOptions ToKafkaOptions(const Config& config) {
 }
 
 KafkaDoorOptions ToKafkaDoorOptions(const Config& config) {
-  return {
-      .kafka = ToKafkaOptions(config), .gateway = config.gateway, .models = {ModelName(config)}};
+  return {.kafka = ToKafkaOptions(config),
+          .gateway = config.gateway,
+          .limits = config.processor.graph.limits,
+          .models = {ModelName(config)}};
 }
 
 }  // namespace nudge
