@@ -43,7 +43,7 @@ std::string With(const Json& more) {
 Json Nested(const std::string& path, const Json& value) {
   const size_t dot = path.find('.');
   if (dot == std::string::npos) return {{path, value}};
-  return {{path.substr(0, dot), {{path.substr(dot + 1), value}}}};
+  return {{path.substr(0, dot), Nested(path.substr(dot + 1), value)}};
 }
 
 Config Parsed(const Json& more) {
@@ -87,17 +87,21 @@ void Write(const fs::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
 }
 
+void AddKeys(const Json& object, const std::string& prefix, std::map<std::string, Json>& keys) {
+  for (const auto& [name, member] : object["properties"].items()) {
+    if (member.contains("properties")) {
+      BOOST_TEST(member["additionalProperties"] == false, prefix << name);
+      AddKeys(member, prefix + name + ".", keys);
+    } else {
+      keys[prefix + name] = member;
+    }
+  }
+}
+
 // Every key of the schema: path -> what it says.
 std::map<std::string, Json> Keys() {
   std::map<std::string, Json> keys;
-  const Json schema = Json::parse(ConfigSchema());
-  for (const auto& [name, section] : schema["properties"].items()) {
-    if (!section.contains("properties")) {
-      keys[name] = section;
-      continue;
-    }
-    for (const auto& [key, leaf] : section["properties"].items()) keys[name + "." + key] = leaf;
-  }
+  AddKeys(Json::parse(ConfigSchema()), "", keys);
   keys.erase("$schema");
   return keys;
 }
@@ -212,7 +216,7 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
   const std::string before = SemanticSha256(Parsed(Json::object()));
   int semantic = 0;
   for (const auto& [path, schema] : Keys()) {
-    if (path == "deterministic") continue;  // has one value only
+    if (path == "deterministic") continue;  // follows from model.backend
     Json other;
     if (path == "model.backend") {
       other = "local";
@@ -375,7 +379,7 @@ BOOST_AUTO_TEST_CASE(whole_numbers_may_be_written_as_decimals_but_not_be_broken)
 
 BOOST_AUTO_TEST_CASE(a_choice_lists_what_it_can_be) {
   BOOST_TEST(WrongWith({{"model", {{"backend", "remote"}}}}) ==
-             "model.backend: 'remote' is none of local, template");
+             "model.backend: 'remote' is none of local, openai, template");
 }
 
 BOOST_AUTO_TEST_CASE(presets_are_checked_one_by_one) {
@@ -406,10 +410,40 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
              "\"template\" runs without a model)");
   BOOST_TEST(WrongWith({{"adapt", {{"kl_budget", 1e-5}}}}) ==
              "adapt.kl_budget: 1e-05 is neither 0 nor at least 1e-04");
-  BOOST_TEST(WrongWith({{"deterministic", false}}) == "deterministic: only true is supported");
   BOOST_TEST(WrongWith({{"gateway", {{"signing_key_file", "gateway.pem"}}}}) ==
              "gateway.signing_key_file: needs http.keys_file: without it whoever reaches the door "
              "commands");
+}
+
+BOOST_AUTO_TEST_CASE(answers_of_another_server_need_its_place_and_no_promise_that_they_repeat) {
+  const auto wrong = [](const Json& more) {
+    Json json = {{"deterministic", false},
+                 {"model",
+                  {{"backend", "openai"},
+                   {"language_model", "a.gguf"},
+                   {"openai", {{"url", "http://127.0.0.1:8000/v1"}, {"model", "a"}}}}}};
+    json.merge_patch(more);
+    return WrongWith(json);
+  };
+  const auto with_url = [&](const char* url) { return wrong(Nested("model.openai.url", url)); };
+  BOOST_TEST(wrong(Json::object()) == "");
+  BOOST_TEST(wrong({{"deterministic", true}}) ==
+             "deterministic: answers of another server (model.backend openai) are no function of "
+             "the events: set deterministic to false");
+  BOOST_TEST(WrongWith({{"deterministic", false}}) ==
+             "deterministic: only true is supported, but with model.backend openai");
+  BOOST_TEST(wrong(Nested("model.language_model", "")) ==
+             "model.language_model: missing: the openai backend needs a GGUF file (model.backend "
+             "\"template\" runs without a model)");
+  BOOST_TEST(with_url("").starts_with("model.openai.url: missing: where the server is"));
+  BOOST_TEST(with_url("ftp://a").starts_with("model.openai.url: begins with neither http:// nor"));
+  const std::string secret = with_url("http://ann:secret@host/v1");
+  BOOST_TEST(Holds(secret, "model.openai.url: has a user or password in it"));
+  BOOST_TEST(!Holds(secret, "secret"));
+  BOOST_TEST(Holds(with_url("http://host:0/v1"), "has no host, or no port of 1..65535"));
+  BOOST_TEST(with_url("https://[::1]:8000/v1/") == "");
+  BOOST_TEST(Holds(wrong(Nested("model.openai.model", "")), "model.openai.model: missing"));
+  BOOST_TEST(Holds(wrong(Nested("model.openai.urk", "x")), "did you mean model.openai.url?"));
 }
 
 BOOST_AUTO_TEST_CASE(

@@ -19,7 +19,10 @@ namespace nudge {
 // Says the error and its remedy on standard error. The exit code, as given.
 int FailWith(const Error& error, int exit_code);
 
-// The same in the log of a live run. The exit code that the error's code means.
+// What an error's code means: kExitFenced, kExitUnavailable, else kExitFailed.
+int ExitCodeOf(const Error& error);
+
+// The same as FailWith in the log of a live run. ExitCodeOf the error.
 int LogFailure(const Error& error);
 
 struct ReplayArguments {
