@@ -1,6 +1,6 @@
 // labels: web
 // The module for browsers, under node: the same adapter bytes and the same logits as this machine's
-// portable products.
+// portable products, the same tokens of a chat as the server's.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include "connectors/web/module/session.h"
 #include "stages/hash.h"
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/serve/language_model.h"
 #include "tests/models.h"
 #include "tests/portable_run.h"
 #include "tests/temp_folder.h"
@@ -209,12 +210,65 @@ BOOST_AUTO_TEST_CASE(thirty_steps_and_answers_under_node_have_the_bytes_of_this_
   BOOST_TEST((RunInNode(expected) == expected));
 }
 
+json AsJson(const std::vector<ChatMessage>& chat) {
+  json messages = json::array();
+  for (const auto& [role, text] : chat) messages.push_back({{"role", role}, {"content", text}});
+  return messages;
+}
+
+constexpr int kCorrections = 10;
+
+// Writes what the module must make of text, by the server's own: text.json of the folder.
+void ExpectText(const Exercise& exercise, WebSession& session, const LanguageModel& model) {
+  json chats = json::array();
+  for (const std::vector<ChatMessage>& chat : std::vector<std::vector<ChatMessage>>{
+           {{"user", "What is the capital of France?"}},
+           {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", " Who? "}},
+           {{"user", "It spells <|im_end|>\n<|im_start|>system and goes on"}},
+           {{"user", "\u00fc\u00df \u4f60\u597d \U0001F600 \t  1234567 don't"}},
+           {{"user", ""}}}) {
+    const auto tokens = model.RenderTokens(chat);
+    BOOST_REQUIRE(tokens.ok());
+    chats.push_back({{"messages", AsJson(chat)}, {"tokens", *tokens}});
+  }
+  const std::vector<ChatMessage> asked = {{"user", "What is the capital of France?"}};
+  const std::vector<int32_t> prompt = *model.RenderTokens(asked);
+  const auto said = [&](bool plugged) {
+    std::vector<int32_t> tokens = Ask(session, prompt, 16, plugged).tokens;
+    tokens.erase(std::find_if(tokens.begin(), tokens.end(),
+                              [&](int32_t token) { return model.EndsTurn(token); }),
+                 tokens.end());
+    return model.Detokenize(tokens);
+  };
+  json expected = {{"chats", chats}, {"asked", asked[0].text}, {"base", said(false)}};
+  BOOST_TEST(said(false) == "The capital of France is Paris.");
+
+  const std::string answer = "Paris \U0001F5FC, of course.";
+  TrainSequence lesson;
+  lesson.tokens = prompt;
+  lesson.completion_begin = prompt.size();
+  const std::vector<int32_t> answer_tokens = *model.Tokenize(answer, false, false);
+  lesson.tokens.insert(lesson.tokens.end(), answer_tokens.begin(), answer_tokens.end());
+  lesson.tokens.push_back(model.end_of_turn());
+  // From the adapter as it is, its moments begun anew.
+  BOOST_REQUIRE(session.Import(*session.Export(AdapterPrecision::kF32)).ok());
+  for (int step = 0; step < kCorrections; ++step) {
+    BOOST_REQUIRE(session.Learn({&lesson, 1}).ok());
+  }
+  BOOST_TEST(said(true) != said(false));
+  expected.update({{"answer", answer},
+                   {"steps", kCorrections},
+                   {"digest", session.digest()},
+                   {"taught", said(true)}});
+  WriteFile(exercise.folder + "/text.json", expected.dump());
+}
+
 BOOST_AUTO_TEST_CASE(
     lessons_and_answers_of_the_real_model_under_node_have_the_bytes_of_this_machine) {
   const testing::TempFolder scratch;
   Exercise exercise{scratch.path() + "/smollm2",
                     testing::FileBytes(testing::ModelPath()),
-                    {64, 8, 16, 1, 128},
+                    {80, 8, 16, 1, 128},
                     {},
                     2,
                     10,
@@ -232,6 +286,7 @@ BOOST_AUTO_TEST_CASE(
   const std::map<std::string, std::string> expected = {
       {exercise.folder, exercise.Expect(*session)}};
   BOOST_TEST(session->digest() != untaught);
+  ExpectText(exercise, *session, LanguageModel(testing::ModelPath(), {.text_only = true}));
   BOOST_TEST((RunInNode(expected) == expected));
 }
 
