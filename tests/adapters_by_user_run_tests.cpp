@@ -11,10 +11,12 @@
 #include "pipeline/lesson_book.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
+#include "tests/seeded_delay.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
 
+using nudge::testing::SeededDelay;
 using nudge::testing::TempFolder;
 
 namespace {
@@ -32,14 +34,6 @@ ProcessorOptions Options(int threads) {
   options.credits.events = 64;
   options.checkpoint_every_events = 37;
   return options;
-}
-
-std::function<void()> SeededDelay(uint64_t seed) {
-  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
-  return [=] {
-    const uint64_t value = RandomAt(seed, counter->fetch_add(1));
-    if (value % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(value % 200));
-  };
 }
 
 void Process(const ProcessorOptions& options, const Lines& lines, Sink& sink,

@@ -44,20 +44,11 @@ BOOST_AUTO_TEST_CASE(portable_gradients_of_every_objective_are_central_differenc
       }
       std::vector<float> gradient(adapter.values.size());
       BOOST_REQUIRE(trainer.Gradients(adapter, {&sequence, 1}, SerialFor(), gradient).ok());
-      std::vector<double> values(adapter.values.begin(), adapter.values.end());
-      std::vector<double> expected(values.size());
-      const std::vector<double> given = values;
-      constexpr double kStep = 1e-5;
-      for (size_t i = 0; i < values.size(); i += 7) {  // each is as good as its neighbours
-        const double before = values[i];
-        values[i] = before + kStep;
-        const double above = twin.Loss(sequence, values, given);
-        values[i] = before - kStep;
-        expected[i] = (above - twin.Loss(sequence, values, given)) / (2 * kStep);
-        values[i] = before;
-      }
-      for (size_t i = 0; i < values.size(); ++i) {
-        if (i % 7 != 0) gradient[i] = 0;
+      constexpr size_t kEvery = 7;  // each is as good as its neighbours
+      const auto expected = testing::CentralDifferences(
+          twin, sequence, {adapter.values.begin(), adapter.values.end()}, kEvery);
+      for (size_t i = 0; i < gradient.size(); ++i) {
+        if (i % kEvery != 0) gradient[i] = 0;
       }
       const double relative = testing::RelativeL2(gradient, expected);
       BOOST_TEST_MESSAGE(architecture << ", objective " << static_cast<int>(objective)

@@ -9,8 +9,10 @@
 #include "pipeline/bench/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
+#include "tests/seeded_delay.h"
 
 using namespace nudge;
+using nudge::testing::SeededDelay;
 
 namespace {
 
@@ -31,22 +33,13 @@ class CountingSink final : public Sink {
   size_t count = 0;
 };
 
-// One call in 64 sleeps, for up to 200 us.
-std::function<void()> SeededDelay(uint64_t seed) {
-  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
-  return [=] {
-    const uint64_t value = RandomAt(seed, counter->fetch_add(1));
-    if (value % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(value % 200));
-  };
-}
-
 std::string ChainAt(int threads) {
   ProcessorOptions options;
   options.graph.threads = threads;
-  options.graph.before_prepare = SeededDelay(static_cast<uint64_t>(threads));
+  options.graph.before_prepare = SeededDelay(static_cast<uint64_t>(threads), 64);
   options.executor.threads = static_cast<size_t>(threads);
   TemplateBackendOptions backend_options{.dimension = 0};
-  backend_options.before_each_call = SeededDelay(static_cast<uint64_t>(threads) + 100);
+  backend_options.before_each_call = SeededDelay(static_cast<uint64_t>(threads) + 100, 64);
   const std::unique_ptr<Backend> backend = MakeTemplateBackend(backend_options);
   GeneratedSource source({.seed = 9, .events = kEvents, .tenants = 50});
   CountingSink sink;

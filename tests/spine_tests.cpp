@@ -9,10 +9,12 @@
 #include "pipeline/bench/event_generator.h"
 #include "pipeline/processor.h"
 #include "stages/model/template_backend.h"
+#include "tests/seeded_delay.h"
 #include "tests/temp_folder.h"
 
 using namespace nudge;
 
+using nudge::testing::SeededDelay;
 using nudge::testing::TempFolder;
 
 namespace {
@@ -34,16 +36,6 @@ ProcessorOptions Options(int threads) {
   options.credits.events = 64;
   options.checkpoint_every_events = 37;
   return options;
-}
-
-// A delay of up to 200 us for one call in eight, from a counter: different in every run's timing,
-// the same in every run's sum.
-std::function<void()> SeededDelay(uint64_t seed) {
-  auto counter = std::make_shared<std::atomic<uint64_t>>(0);
-  return [=] {
-    const uint64_t value = RandomAt(seed, counter->fetch_add(1));
-    if (value % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(value % 200));
-  };
 }
 
 Run Process(const ProcessorOptions& options, Source& source, Sink& sink,

@@ -54,6 +54,24 @@ inline float Uniform(uint64_t seed, uint64_t index) {
   return static_cast<float>(static_cast<double>(x >> 11) * 0x1p-52 - 1.0);
 }
 
+// Central differences of the twin's loss by every so many of the adapter's values, 0 for the
+// others; its tokens weigh what they weigh with the values as given.
+inline std::vector<double> CentralDifferences(const ReferenceTrainer& twin,
+                                              const TrainSequence& sequence,
+                                              const std::vector<double>& given, size_t every = 1) {
+  constexpr double kStep = 1e-5;
+  std::vector<double> values = given;
+  std::vector<double> gradient(values.size());
+  for (size_t i = 0; i < values.size(); i += every) {
+    values[i] = given[i] + kStep;
+    const double above = twin.Loss(sequence, values, given);
+    values[i] = given[i] - kStep;
+    gradient[i] = (above - twin.Loss(sequence, values, given)) / (2 * kStep);
+    values[i] = given[i];
+  }
+  return gradient;
+}
+
 // A path that is removed at the end of the scope.
 class TemporaryFile {
  public:

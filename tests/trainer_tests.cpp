@@ -95,19 +95,8 @@ std::vector<TrainSequence> OneOfEachKeeping() {
 // Central differences of the double model's loss, for every value of the adapter.
 std::vector<double> Differences(const Tiny& tiny, const TrainSequence& sequence) {
   const ReferenceTrainer twin(tiny.model, tiny.adapter.shape);
-  const std::vector<double> given(tiny.adapter.values.begin(), tiny.adapter.values.end());
-  std::vector<double> values = given;
-  std::vector<double> gradient(values.size());
-  constexpr double kStep = 1e-5;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double before = values[i];
-    values[i] = before + kStep;
-    const double above = twin.Loss(sequence, values, given);
-    values[i] = before - kStep;
-    gradient[i] = (above - twin.Loss(sequence, values, given)) / (2 * kStep);
-    values[i] = before;
-  }
-  return gradient;
+  return testing::CentralDifferences(twin, sequence,
+                                     {tiny.adapter.values.begin(), tiny.adapter.values.end()});
 }
 
 void CheckAgainstDifferences(const Tiny& tiny, Trainer& trainer, const TrainSequence& sequence) {

@@ -121,9 +121,7 @@ Ended EndOf(std::variant<EventDraft, HttpRefusal> draft, const HttpRequest& requ
     if (refusal->message.starts_with(kData)) refusal->message.erase(0, kData.size());
     return refused(*refusal);
   }
-  HttpPlan plan = PlanOfReceipt(request, std::get<HttpPlan::Item>(std::move(item)));
-  for (HttpPlan::Item& one : plan.events) one.key_id = caller.key_id;
-  return plan;
+  return PlanOfReceipt(request, std::get<HttpPlan::Item>(std::move(item)));
 }
 
 Handled AtOnce(std::variant<EventDraft, HttpRefusal> draft, const HttpRequest& request,

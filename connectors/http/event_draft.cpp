@@ -106,7 +106,7 @@ std::variant<HttpPlan::Item, HttpRefusal> Admit(EventDraft draft, const Caller& 
                            std::to_string(limits.line_bytes),
                        "send less in one event", ""};
   }
-  return HttpPlan::Item{event->tenant, event->id, event->user, std::move(json), ""};
+  return HttpPlan::Item{event->tenant, event->id, event->user, std::move(json), caller.key_id};
 }
 
 EventDraft DraftOf(JsonReader& json, const Place& place) {

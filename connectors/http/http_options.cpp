@@ -1,5 +1,7 @@
 #include "connectors/http/http_options.h"
 
+#include <algorithm>
+
 namespace nudge {
 
 using namespace keys;
@@ -54,6 +56,19 @@ Fields OptionsOf(HttpOptions& options) {
       {"http.beat_ms", Number{&options.beat, 10, 3'600'000}, "", kOperational,
        "between signs of life on a stream of news, by which clients that are gone are found"},
   };
+}
+
+std::vector<std::string> EntriesOf(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const size_t end = text.find(separator);
+    std::string_view part = text.substr(0, end);
+    text = end == text.npos ? std::string_view() : text.substr(end + 1);
+    part.remove_prefix(std::min(part.find_first_not_of(' '), part.size()));
+    part = part.substr(0, part.find_last_not_of(' ') + 1);
+    if (!part.empty()) parts.emplace_back(part);
+  }
+  return parts;
 }
 
 bool IsLoopback(std::string_view address) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "stages/options.h"
 
@@ -40,6 +42,9 @@ struct HttpOptions {
 };
 
 keys::Fields OptionsOf(HttpOptions& options);
+
+// What a text lists, without blanks around each and without empty ones.
+std::vector<std::string> EntriesOf(std::string_view text, char separator);
 
 // Whether the address is one that only this machine reaches.
 bool IsLoopback(std::string_view address);

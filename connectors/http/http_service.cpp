@@ -29,19 +29,6 @@ bool Matches(const Route& route, std::string_view path) {
   return pattern.empty() && path.empty();
 }
 
-std::vector<std::string> SplitAtCommas(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    std::string_view part = text.substr(0, comma);
-    text = comma == text.npos ? std::string_view() : text.substr(comma + 1);
-    part.remove_prefix(std::min(part.find_first_not_of(' '), part.size()));
-    part = part.substr(0, part.find_last_not_of(' ') + 1);
-    if (!part.empty()) parts.emplace_back(part);
-  }
-  return parts;
-}
-
 // "127.0.0.1:8080" without its port.
 std::string_view HostOf(std::string_view host) {
   if (host.starts_with('[')) {
@@ -103,7 +90,7 @@ HttpService::HttpService(const HttpOptions& options, Door& door, const EventLimi
       door_(door),
       pdf_(options),
       limits_(limits),
-      origins_(SplitAtCommas(options.cors_origins)) {
+      origins_(EntriesOf(options.cors_origins, ',')) {
   for (const std::string& origin : origins_) {
     if ((!origin.starts_with("https://") && !origin.starts_with("http://")) ||
         origin.find('/', origin.find("//") + 2) != origin.npos) {
@@ -171,12 +158,7 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
                          std::optional<int64_t> offset) {
     return Owned(caller, {tenant, id}, offset);
   };
-  Handled handled =
-      route->handler(request, {caller, options_, limits_, door_, pdf_, unix_seconds, owned});
-  if (auto* plan = std::get_if<HttpPlan>(&handled)) {
-    for (HttpPlan::Item& event : plan->events) event.key_id = caller.key_id;
-  }
-  return handled;
+  return route->handler(request, {caller, options_, limits_, door_, pdf_, unix_seconds, owned});
 }
 
 // A page of another origin reaches a server on the same machine through its user's browser, and

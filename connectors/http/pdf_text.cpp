@@ -5,16 +5,6 @@
 namespace nudge {
 namespace {
 
-std::vector<std::string> SplitAtBlanks(std::string_view text) {
-  std::vector<std::string> words;
-  while (!text.empty()) {
-    const size_t blank = std::min(text.find(' '), text.size());
-    if (blank > 0) words.emplace_back(text.substr(0, blank));
-    text.remove_prefix(std::min(blank + 1, text.size()));
-  }
-  return words;
-}
-
 constexpr std::string_view kWhite = " \t\n";
 
 // A form feed ends each page.
@@ -34,7 +24,7 @@ std::string WithoutPages(std::string_view text) {
 }  // namespace
 
 PdfText::PdfText(const HttpOptions& options) {
-  program_.words = SplitAtBlanks(options.pdf_converter);
+  program_.words = EntriesOf(options.pdf_converter, ' ');
   program_.timeout = options.pdf_timeout;
   program_.memory_bytes_max = options.pdf_memory_bytes_max;
   program_.output_bytes_max = options.body_bytes_max;
