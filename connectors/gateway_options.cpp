@@ -20,6 +20,10 @@ Fields OptionsOf(GatewayOptions& options) {
       {"gateway.look_back_messages_max", Number{&options.look_back_messages_max, 0, 1'000'000'000},
        "messages", kOperational,
        "of each partition of each output topic that are read at the start, before it listens"},
+      {"gateway.signing_key_file", Path{&options.signing_key_file, Path::Base::kConfigFolder}, "",
+       kOperational,
+       "private key, in PEM, by which it signs the commands that it takes of callers with the role "
+       "admin (commands.keys_file); needs http.keys_file; empty: they are not signed"},
       {"gateway.delivery_timeout_ms", Number{&options.delivery_timeout, 5'000, 600'000}, "",
        kOperational,
        "for brokers to acknowledge an event; then it is answered 503, or 504 where it may be "

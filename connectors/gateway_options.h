@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "stages/options.h"
 
@@ -16,6 +17,8 @@ struct GatewayOptions {
   size_t outcomes_kept_max = 100'000;         // the newest, of all gateways' events
   uint64_t outcomes_kept_bytes_max = 64 << 20;
   uint32_t look_back_messages_max = 10'000;  // of each partition of each output topic, at start
+
+  std::string signing_key_file;  // of its commands; empty: they are not signed
 
   std::chrono::milliseconds delivery_timeout{10'000};  // for brokers to acknowledge an event
   std::chrono::milliseconds outcome_timeout{600'000};  // for an outcome; then nobody waits any more

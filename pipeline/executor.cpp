@@ -259,7 +259,12 @@ LaterPtr<GivenAnswer> Executor::SubmitGenerate(Sequence at, const TenantPtr& ten
       asker.cancelled = cancelled;
       asker.forgotten = [&] { return asking->abandoned || asking->forgets != forgets; };
       GivenAnswer given = GenerateNow(slot, at.partition(), generate, served, std::move(asker));
-      if (!cancelled()) answer->Resolve(std::move(given));
+      if (cancelled()) return;
+      if (given.error && given.error->code == Code::kUnavailable) {
+        if (on_fatal_) on_fatal_(*given.error);
+        return;
+      }
+      answer->Resolve(std::move(given));
     });
   });
   return answer;

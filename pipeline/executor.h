@@ -62,7 +62,8 @@ class Executor {
   using OnText = std::function<void(int32_t partition, int64_t offset, std::string_view added)>;
 
   // `on_lesson` (may be empty) is told of every lesson, in log order per tenant, on executor
-  // threads. `on_fatal` is told of what must stop the process: a snapshot that cannot be written.
+  // threads. `on_fatal` is told of what must stop the process: a snapshot that cannot be written,
+  // and kUnavailable of an answer, whose question stays unanswered.
   Executor(Backend& backend, ExecutorOptions options,
            std::function<void(const LessonEvent&)> on_lesson,
            std::function<void(const Error&)> on_fatal, OnText on_text = {});

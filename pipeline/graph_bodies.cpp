@@ -10,20 +10,15 @@
 namespace nudge {
 namespace {
 
-// Kafka's key says which partition a tenant is on: another one would split the tenant's log.
-Result<Event> DecodeOne(const Origin& origin, const EventLimits& limits) {
-  Result<Event> event = DecodeEvent(origin.bytes, limits);
-  if (event.ok() && !origin.key.empty() && event->tenant != origin.key) {
-    return Error{Code::kInvalidEvent, "tenant: it is not the record's key",
-                 "send every event with its tenant as the key: nudge publish does"};
-  }
-  return event;
-}
-
 // Kafka's key is the tenant of an event that does not say it itself.
 TenantId KeyAsTenant(const std::string& key, const EventLimits& limits) {
   const bool is_name = key.size() <= limits.tenant_bytes && IsUtf8(key) && !HasControl(key);
   return is_name ? key : TenantId();
+}
+
+std::optional<CommandKeys> KeysOf(const CommandOptions& options) {
+  if (options.keys_file.empty()) return std::nullopt;
+  return CommandKeys(options.keys_file);
 }
 
 template <class T>
@@ -46,15 +41,31 @@ GraphBodies::GraphBodies(Stages stages, Executor& executor, GraphOptions options
       emit_(stages.emit),
       executor_(executor),
       options_(std::move(options)),
+      command_keys_(KeysOf(options_.commands)),
       metrics_(metrics) {}
 
 // ---- Decode, prepare ----------------------------------------------------------------------------
+
+Result<Event> GraphBodies::DecodeOne(const Origin& origin) const {
+  Result<Event> event = DecodeEvent(origin.bytes, options_.limits);
+  if (!event.ok()) return event;
+  // Kafka's key says which partition a tenant is on: another one would split the tenant's log.
+  if (!origin.key.empty() && event->tenant != origin.key) {
+    return Error{Code::kInvalidEvent, "tenant: it is not the record's key",
+                 "send every event with its tenant as the key: nudge publish does"};
+  }
+  if (command_keys_ && IsCommand(*event)) {
+    auto refusal = command_keys_->Check(origin.bytes, *event, options_.limits.json_depth);
+    if (refusal) return *std::move(refusal);
+  }
+  return event;
+}
 
 Batch<Event> GraphBodies::Decode(const Batch<Received>& in) {
   NodeMetrics::Laps laps(metrics_.decode);
   return ForEach<Event>(in, [&](const Message<Received>& message) {
     return RunStage<Event>("decode", laps, message, [&](const Received&) {
-      Result<Event> event = DecodeOne(*message.origin, options_.limits);
+      Result<Event> event = DecodeOne(*message.origin);
       if (event.ok()) metrics_.events.CountEvent(*event);
       return event;
     });

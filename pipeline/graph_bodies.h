@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "connectors/command_keys.h"
 #include "pipeline/executor.h"
 #include "pipeline/graph.h"
 #include "pipeline/message.h"
@@ -92,6 +93,7 @@ class GraphBodies {
   template <class State, class T>
   static void Checkpoint(Guarded<State>& guarded, const Message<T>& message);
 
+  Result<Event> DecodeOne(const Origin& origin) const;
   std::optional<Message<Prepared>> PrepareOne(const Message<Event>& in,
                                               const PutLater<Prepared>& later);
   Result<Prepared> WithVectors(Prepared prepared, Executor::Vectors vectors) const;
@@ -107,6 +109,7 @@ class GraphBodies {
   nudge::Emit& emit_ GUARDED_BY(emit_mutex_);
   Executor& executor_;
   const GraphOptions options_;
+  const std::optional<CommandKeys> command_keys_;  // none: commands need no signature
   GraphMetrics& metrics_;
   mutable Mutex next_mutex_;
   std::map<int32_t, uint64_t> next_at_respond_ GUARDED_BY(next_mutex_);  // people ask for it

@@ -10,7 +10,8 @@ Fields OptionsOf(GraphOptions& options) {
                        {"graph.threads", Number{&options.threads, 1, 256}, "", kOperational,
                         "beside those of the executor"},
                    },
-                   OptionsOf(options.limits), OptionsOf(options.emit)});
+                   OptionsOf(options.limits), OptionsOf(options.commands),
+                   OptionsOf(options.emit)});
 }
 
 }  // namespace nudge

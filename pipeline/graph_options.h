@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "connectors/command_options.h"
 #include "connectors/event_limits.h"
 #include "pipeline/emit_options.h"
 #include "stages/options.h"
@@ -12,6 +13,7 @@ namespace nudge {
 struct GraphOptions {
   int threads = 2;  // 1..256, beside those of the executor
   EventLimits limits;
+  CommandOptions commands;
   EmitOptions emit;
   bool embed = true;                     // the backend has an embedder
   bool imports = true;                   // adapters are read: learning is on

@@ -34,6 +34,11 @@ IndexOptions IndexOptionsFor(IndexOptions options, const Backend& backend) {
   return options;
 }
 
+RespondOptions RespondOptionsFor(RespondOptions options, const Backend& backend) {
+  options.serves_adapters = backend.serves_adapters();
+  return options;
+}
+
 GraphOptions GraphOptionsFor(GraphOptions options, const AdaptOptions& adapt,
                              const Backend& backend) {
   options.embed = backend.dimension() > 0;
@@ -88,7 +93,7 @@ Processor::Processor(ProcessorOptions options, ProcessorHooks hooks, Backend& ba
       index_(IndexOptionsFor(options_.index, backend)),
       adapt_(options_.adapt),
       prompt_(options_.prompt),
-      respond_(FormatOf(backend), options_.respond, options_.adapt),
+      respond_(FormatOf(backend), RespondOptionsFor(options_.respond, backend), options_.adapt),
       emit_(outbox_, [this](const Error& error) { Fail(error); }),
       graph_({prepare_, recall_, index_, adapt_, prompt_, respond_, emit_}, executor_,
              GraphOptionsFor(options_.graph, options_.adapt, backend), metrics_),

@@ -48,6 +48,22 @@ std::string_view TypeName(const Event& event) {
   return std::visit(Visitor{}, event.data);
 }
 
+bool IsCommand(const Event& event) {
+  struct Visitor {
+    bool operator()(const DocumentUpsert&) { return false; }
+    bool operator()(const DocumentDelete&) { return false; }
+    bool operator()(const Query&) { return false; }
+    bool operator()(const Feedback&) { return false; }
+    bool operator()(const ExampleGiven&) { return false; }
+    bool operator()(const PromptUpsert&) { return true; }
+    bool operator()(const PromptDelete&) { return true; }
+    bool operator()(const AdapterCommand&) { return true; }
+    bool operator()(const Forget&) { return true; }
+    bool operator()(const SourceSync&) { return false; }
+  };
+  return std::visit(Visitor{}, event.data);
+}
+
 std::string_view Name(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop:

@@ -176,6 +176,10 @@ struct Event {
 // "nudge.query" and so on.
 std::string_view TypeName(const Event& event);
 
+// Whether it decides for others than who sends it: what an adapter or a prompt becomes, what is
+// forgotten.
+bool IsCommand(const Event& event);
+
 // The events whose words are in what this event says: itself, and the question that feedback speaks
 // of.
 std::set<EventName> EventsBehind(const Event& event);

@@ -16,6 +16,7 @@ constexpr uint8_t kDocumentFormat = 3;
 constexpr uint64_t kEventsPerRun = 4096;
 
 constexpr char kRunKind[] = "identity_run";
+constexpr char kCommandRunKind[] = "command_run";
 constexpr char kQueriesKind[] = "query_count";
 constexpr char kDocumentKind[] = "known_document";
 constexpr char kPromptKind[] = "known_prompt";
@@ -70,8 +71,8 @@ void Recall::Window::Trim(size_t limit) {
   }
 }
 
-void Recall::Window::Save(const std::string& tenant, Changes& changes) {
-  for (const uint64_t row : gone_) changes.push_back({tenant, kRunKind, RowId(row), std::nullopt});
+void Recall::Window::Save(const std::string& tenant, const char* kind, Changes& changes) {
+  for (const uint64_t row : gone_) changes.push_back({tenant, kind, RowId(row), std::nullopt});
   gone_.clear();
   const uint64_t end = first_ + events_.size();
   for (uint64_t begin = std::max(saved_until_, first_); begin < end;) {
@@ -87,7 +88,7 @@ void Recall::Window::Save(const std::string& tenant, Changes& changes) {
       writer.U64(seen.query_number);
       writer.U64(seen.content);
     }
-    changes.push_back({tenant, kRunKind, RowId(run.first), writer.Take()});
+    changes.push_back({tenant, kind, RowId(run.first), writer.Take()});
     runs_.push_back(run);
     begin += run.count;
   }
@@ -142,7 +143,9 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
   const Identity identity = IdentityOf(event.tenant, event.source, event.id);
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   if (tenant != nullptr) {
-    if (const Seen* seen = tenant->window.Find(identity)) {
+    const Seen* seen = tenant->window.Find(identity);
+    if (seen == nullptr) seen = tenant->commands.Find(identity);
+    if (seen != nullptr) {
       const bool is_known = seen->content != 0 && prepared->content != 0;
       if (is_known && seen->content != prepared->content) return Changed(event, seen->sequence);
       return Resolved{std::move(prepared), Sequence{seen->sequence}, std::nullopt};
@@ -172,8 +175,11 @@ Result<Resolved> Recall::Apply(Sequence at, std::shared_ptr<const Prepared> prep
     query_number = ++tenant->queries;
     tenant->queries_changed = true;
   }
-  tenant->window.Add({identity, at.value, query_number, prepared->content},
-                     options_.identities_per_tenant);
+  const Seen seen{identity, at.value, query_number, prepared->content};
+  tenant->window.Add(seen, options_.identities_per_tenant);
+  if (options_.keeps_commands && IsCommand(event)) {
+    tenant->commands.Add(seen, options_.identities_per_tenant);
+  }
   if (const auto* query = std::get_if<Query>(&event.data);
       query != nullptr && !query->conversation_id.empty()) {
     tenant->questions.Put(at.value,
@@ -425,7 +431,8 @@ void Recall::Save(int32_t partition, Changes& changes) {
       writer.U64(tenant.queries);
       changes.push_back({name, kQueriesKind, "", writer.Take()});
     }
-    tenant.window.Save(name, changes);
+    tenant.window.Save(name, kRunKind, changes);
+    tenant.commands.Save(name, kCommandRunKind, changes);
     const auto encode_document = [](const Known& document) {
       ByteWriter writer;
       writer.U8(kDocumentFormat);
@@ -465,8 +472,9 @@ void Recall::Save(int32_t partition, Changes& changes) {
 
 Result<Nothing> Recall::Load(int32_t partition, const Change& entry) {
   Tenant& tenant = tenants_.Make(partition, entry.tenant);
-  if (entry.kind == kRunKind) {
-    if (!tenant.window.Load(entry, options_.identities_per_tenant)) return UnreadableEntry(entry);
+  if (entry.kind == kRunKind || entry.kind == kCommandRunKind) {
+    Window& window = entry.kind == kRunKind ? tenant.window : tenant.commands;
+    if (!window.Load(entry, options_.identities_per_tenant)) return UnreadableEntry(entry);
     return Nothing{};
   }
   ByteReader reader(entry.value ? std::string_view(*entry.value) : std::string_view());

@@ -18,7 +18,8 @@
 // forget of it gets their names.
 //
 // An event's identity (tenant, source, id) is remembered when it is let through, with a hash of its
-// content. An event refused here leaves nothing behind, not even its identity: sent again, it is
+// content: the tenant's last identities_per_tenant, and with keeps_commands as many of commands
+// alone. An event refused here leaves nothing behind, not even its identity: sent again, it is
 // judged again, so that a limit raised or a prompt created in between lets it through. A question
 // that respond finds too large for its prompt was let through: its identity stays.
 //
@@ -80,7 +81,7 @@ class Recall {
     const Seen* Find(const Identity& identity) const;
     void Add(const Seen& seen, size_t limit);
     uint64_t oldest() const { return events_.front().sequence; }  // requires one
-    void Save(const std::string& tenant, Changes& changes);
+    void Save(const std::string& tenant, const char* kind, Changes& changes);
     bool Load(const Change& entry, size_t limit);  // false: unreadable, and nothing has changed
 
    private:
@@ -123,6 +124,7 @@ class Recall {
   };
   struct Tenant {
     Window window;
+    Window commands;  // those of `window` and older ones, where they are kept
     uint64_t queries = 0;
     bool queries_changed = true;
     uint64_t chunks = 0;

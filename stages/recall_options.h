@@ -12,6 +12,9 @@ struct RecallOptions {
   size_t tenants_per_partition = 10'000;
   // How many events back a duplicate is recognised. About 100 B each, in memory.
   size_t identities_per_tenant = 100'000;
+  // Commands are signed: they are recognised as far back in commands, so that no flood of events
+  // that need no signature lets an old one count again.
+  bool keeps_commands = false;
   // How many queries back feedback is taken.
   size_t queries_per_tenant = 10'000;
   // How often a user may replace what they said of one answer.

@@ -175,7 +175,9 @@ Result<Plan> Respond::PlanAnswer(Sequence at, const Gathered& gathered) {
   Plan plan;
   Tenant* tenant = tenants_.Find(at.partition(), event.tenant);
   const std::optional<LearnerId> learner = LearnerOf(event.user);
-  if (tenant != nullptr && learner) response.adapter_version = tenant->lineages.Serving(*learner);
+  if (tenant != nullptr && learner && options_.serves_adapters) {
+    response.adapter_version = tenant->lineages.Serving(*learner);
+  }
   if (response.adapter_version == 0) response.adapter_digest = "base";
   if (options_.cache_entries_per_tenant == 0) {
     response.cache_why = "the cache is off";
@@ -384,7 +386,7 @@ std::string Respond::Learn(Sequence at, const Gathered& gathered, Offer offer, L
   if (step->makes) {
     text += ", makes version " + std::to_string(*step->makes) + " if it passes the gates";
   }
-  if (!step->makes && behind.head_changes) text += ": " + Named(lineage.serving()) + " serves";
+  if (!step->makes && behind.head_changes) text += ": " + Serves(lineage);
   text += TakingOver(behind, lineage);
   if (left_out > 0) {
     text += ", without " + Counted(left_out, "token") +

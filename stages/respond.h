@@ -102,8 +102,9 @@ class Respond {
   std::string PlanImport(Sequence at, const AdapterCommand& command, const Imported& imported,
                          Tenant& tenant, Plan& plan) const;
   static Lineage::Taught TaughtBy(const Event& event);
-  static std::string TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
-  static std::string Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage);
+  std::string Serves(const Lineage& lineage) const;
+  std::string TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) const;
+  std::string Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) const;
   static std::string Dropping(const Lineage::Unlearnt& unlearnt);
   static std::string Withdrawing(const Lineage::Withdrawn& withdrawn, const std::string& verb);
   struct Forgotten;

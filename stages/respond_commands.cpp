@@ -86,18 +86,23 @@ std::string Respond::PlanImport(Sequence at, const AdapterCommand& command,
 
 // ---- What unlearning does, in words -------------------------------------------------------------
 
+std::string Respond::Serves(const Lineage& lineage) const {
+  return Named(lineage.serving()) + (options_.serves_adapters ? " serves" : " is the newest");
+}
+
 // From when on a rebuilt version serves, for its receipt.
-std::string Respond::TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
+std::string Respond::TakingOver(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) const {
   if (unlearnt.events_until_takeover == 0) return {};
-  return ", which serves after " + Counted(unlearnt.events_until_takeover, "further event") + ", " +
+  return std::string(options_.serves_adapters ? ", which serves" : ", which is the newest") +
+         " after " + Counted(unlearnt.events_until_takeover, "further event") + ", " +
          Named(lineage.serving()) + " until then";
 }
 
 // What an event that unlearns does to the adapter, for its receipt.
-std::string Respond::Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) {
+std::string Respond::Unlearning(const Lineage::Unlearnt& unlearnt, const Lineage& lineage) const {
   if (!unlearnt.step) return {};
   const std::string step = "; training step " + std::to_string(unlearnt.step->number);
-  if (!unlearnt.step->makes) return step + ": " + Named(lineage.serving()) + " serves";
+  if (!unlearnt.step->makes) return step + ": " + Serves(lineage);
   return step + " learns " + Counted(unlearnt.lessons_again, "lesson") +
          " again and makes version " + std::to_string(*unlearnt.step->makes) +
          TakingOver(unlearnt, lineage);

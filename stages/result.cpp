@@ -42,6 +42,8 @@ std::string_view Name(Code code) {
       return "changed_event";
     case Code::kBusy:
       return "busy";
+    case Code::kForbidden:
+      return "forbidden";
   }
   return "internal";
 }

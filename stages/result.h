@@ -38,8 +38,9 @@ enum class Code {
   // An event's again.
   kChangedEvent,  // the same id and source as an earlier event, with other content
   kBusy,          // too much is in flight: nothing was taken, and the same later may be; no event's
+  kForbidden,     // a command without the signature of a key that may command its tenant
 };
-inline constexpr Code kLastCode = Code::kBusy;
+inline constexpr Code kLastCode = Code::kForbidden;
 
 // "invalid_json" and so on.
 std::string_view Name(Code code);

@@ -11,6 +11,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
+#include "pipeline/serve/serving.h"
 #include "stages/adapt.h"
 #include "stages/index.h"
 #include "stages/model/learn/learner.h"
@@ -42,7 +43,7 @@ std::string With(const Json& more) {
 Json Nested(const std::string& path, const Json& value) {
   const size_t dot = path.find('.');
   if (dot == std::string::npos) return {{path, value}};
-  return {{path.substr(0, dot), {{path.substr(dot + 1), value}}}};
+  return {{path.substr(0, dot), Nested(path.substr(dot + 1), value)}};
 }
 
 Config Parsed(const Json& more) {
@@ -86,17 +87,21 @@ void Write(const fs::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
 }
 
+void AddKeys(const Json& object, const std::string& prefix, std::map<std::string, Json>& keys) {
+  for (const auto& [name, member] : object["properties"].items()) {
+    if (member.contains("properties")) {
+      BOOST_TEST(member["additionalProperties"] == false, prefix << name);
+      AddKeys(member, prefix + name + ".", keys);
+    } else {
+      keys[prefix + name] = member;
+    }
+  }
+}
+
 // Every key of the schema: path -> what it says.
 std::map<std::string, Json> Keys() {
   std::map<std::string, Json> keys;
-  const Json schema = Json::parse(ConfigSchema());
-  for (const auto& [name, section] : schema["properties"].items()) {
-    if (!section.contains("properties")) {
-      keys[name] = section;
-      continue;
-    }
-    for (const auto& [key, leaf] : section["properties"].items()) keys[name + "." + key] = leaf;
-  }
+  AddKeys(Json::parse(ConfigSchema()), "", keys);
   keys.erase("$schema");
   return keys;
 }
@@ -211,11 +216,11 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
   const std::string before = SemanticSha256(Parsed(Json::object()));
   int semantic = 0;
   for (const auto& [path, schema] : Keys()) {
-    if (path == "deterministic") continue;  // has one value only
+    if (path == "deterministic") continue;  // follows from model.backend
     Json other;
     if (path == "model.backend") {
       other = "local";
-    } else if (path == "adapt.anchors_path") {
+    } else if (path == "adapt.anchors_path" || path == "commands.keys_file") {
       other = folder.path() + "/anchors";
     } else if (path == "adapt.modules") {
       other = "mlp";
@@ -235,6 +240,7 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
     }
     Json more = Nested(path, other);
     if (path == "model.backend") more["model"]["language_model"] = "a.gguf";
+    if (path == "gateway.signing_key_file") more["http"]["keys_file"] = "keys.jsonl";
     const bool changes = SemanticSha256(Parsed(more)) != before;
     BOOST_TEST(changes == (schema["x-changes"] == "outcomes"), path);
     semantic += changes;
@@ -373,7 +379,7 @@ BOOST_AUTO_TEST_CASE(whole_numbers_may_be_written_as_decimals_but_not_be_broken)
 
 BOOST_AUTO_TEST_CASE(a_choice_lists_what_it_can_be) {
   BOOST_TEST(WrongWith({{"model", {{"backend", "remote"}}}}) ==
-             "model.backend: 'remote' is none of local, template");
+             "model.backend: 'remote' is none of local, openai, template");
 }
 
 BOOST_AUTO_TEST_CASE(presets_are_checked_one_by_one) {
@@ -404,7 +410,40 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
              "\"template\" runs without a model)");
   BOOST_TEST(WrongWith({{"adapt", {{"kl_budget", 1e-5}}}}) ==
              "adapt.kl_budget: 1e-05 is neither 0 nor at least 1e-04");
-  BOOST_TEST(WrongWith({{"deterministic", false}}) == "deterministic: only true is supported");
+  BOOST_TEST(WrongWith({{"gateway", {{"signing_key_file", "gateway.pem"}}}}) ==
+             "gateway.signing_key_file: needs http.keys_file: without it whoever reaches the door "
+             "commands");
+}
+
+BOOST_AUTO_TEST_CASE(answers_of_another_server_need_its_place_and_no_promise_that_they_repeat) {
+  const auto wrong = [](const Json& more) {
+    Json json = {{"deterministic", false},
+                 {"model",
+                  {{"backend", "openai"},
+                   {"language_model", "a.gguf"},
+                   {"openai", {{"url", "http://127.0.0.1:8000/v1"}, {"model", "a"}}}}}};
+    json.merge_patch(more);
+    return WrongWith(json);
+  };
+  const auto with_url = [&](const char* url) { return wrong(Nested("model.openai.url", url)); };
+  BOOST_TEST(wrong(Json::object()) == "");
+  BOOST_TEST(wrong({{"deterministic", true}}) ==
+             "deterministic: answers of another server (model.backend openai) are no function of "
+             "the events: set deterministic to false");
+  BOOST_TEST(WrongWith({{"deterministic", false}}) ==
+             "deterministic: only true is supported, but with model.backend openai");
+  BOOST_TEST(wrong(Nested("model.language_model", "")) ==
+             "model.language_model: missing: the openai backend needs a GGUF file (model.backend "
+             "\"template\" runs without a model)");
+  BOOST_TEST(with_url("").starts_with("model.openai.url: missing: where the server is"));
+  BOOST_TEST(with_url("ftp://a").starts_with("model.openai.url: begins with neither http:// nor"));
+  const std::string secret = with_url("http://ann:secret@host/v1");
+  BOOST_TEST(Holds(secret, "model.openai.url: has a user or password in it"));
+  BOOST_TEST(!Holds(secret, "secret"));
+  BOOST_TEST(Holds(with_url("http://host:0/v1"), "has no host, or no port of 1..65535"));
+  BOOST_TEST(with_url("https://[::1]:8000/v1/") == "");
+  BOOST_TEST(Holds(wrong(Nested("model.openai.model", "")), "model.openai.model: missing"));
+  BOOST_TEST(Holds(wrong(Nested("model.openai.urk", "x")), "did you mean model.openai.url?"));
 }
 
 BOOST_AUTO_TEST_CASE(
@@ -524,6 +563,14 @@ BOOST_AUTO_TEST_CASE(inputs_that_are_not_there_are_all_named) {
                         });
   BOOST_CHECK_NO_THROW(RequireInputs(ParseConfig(With(Json::object()), folder.path())));
   BOOST_CHECK_NO_THROW(RequireInputs(Parsed({{"input", {{"path", "-"}}}})));
+
+  // A gateway's private key is nobody else's to have; who may command all have to know.
+  Write(folder.path() + "/keys.jsonl", "");
+  Json gateway = {{"gateway", {{"signing_key_file", "gateway.pem"}}},
+                  {"http", {{"keys_file", "keys.jsonl"}}}};
+  BOOST_CHECK_NO_THROW(RequireInputs(ParseConfig(With(gateway), folder.path())));
+  gateway["commands"]["keys_file"] = "commands.jsonl";
+  BOOST_CHECK_THROW(RequireInputs(ParseConfig(With(gateway), folder.path())), StartError);
 }
 
 BOOST_AUTO_TEST_CASE(an_outcome_must_fit_into_a_message) {
@@ -578,6 +625,21 @@ BOOST_AUTO_TEST_CASE(what_is_set_once_reaches_every_part_that_needs_it) {
   BOOST_TEST(options.backup_every_cuts == 9U);
   BOOST_TEST(options.executor.snapshot_folder == "out/snapshots");
   BOOST_TEST(options.state_folder == "out/state");
+}
+
+BOOST_AUTO_TEST_CASE(commands_that_are_signed_are_kept_apart_and_a_door_of_its_own_takes_none) {
+  testing::TempFolder folder;
+  Write(folder.path() + "/keys.jsonl", "");
+  const Config config = ParseConfig(
+      With({{"commands", {{"keys_file", "keys.jsonl"}}}, {"event_log", {{"folder", "log"}}}}),
+      folder.path());
+  const ProcessorOptions options = ToProcessorOptions(config);
+  BOOST_TEST(options.graph.commands.keys_file == folder.path() + "/keys.jsonl");
+  BOOST_TEST(options.recall.keeps_commands);
+  BOOST_TEST(!ToProcessorOptions(Parsed(Json::object())).recall.keeps_commands);
+  BOOST_CHECK_EXCEPTION(ToServingOptions(config), StartError, [](const StartError& error) {
+    return std::string(error.what()).starts_with("commands.keys_file: leave it out");
+  });
 }
 
 BOOST_AUTO_TEST_CASE(checkpoints_go_where_they_are_told_or_nowhere) {

@@ -58,6 +58,26 @@ BOOST_AUTO_TEST_CASE(a_files_form_in_place_and_in_memory_give_the_same_bytes) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(portable_weights_give_other_bytes_and_the_same_in_any_form_cut_and_thread) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_Q4_1, GGML_TYPE_Q8_0, GGML_TYPE_BF16}) {
+    EngineWorld fused(BlockModel(), type);
+    EngineWorld floats(BlockModel(), type, {.products = BaseProducts::kPortable});
+    EngineWorld stored(BlockModel(), type, {.products = BaseProducts::kPortable, .in_file = true});
+    BOOST_TEST((floats.packed->path() == ProductPath::kPortable));
+    BOOST_TEST((fused.packed->path() == FastestPath()));
+    const auto tokens = RandomTokens(90, floats.vocabulary(), 9);
+    const auto adapter = floats.Adapter(5, 10);
+    const auto expected = floats.Logits(tokens, adapter.get());
+    ExpectTheTrainersLogits(floats, expected, tokens, &floats.lora.back());
+    BOOST_TEST(!SameBits(fused.Logits(tokens, adapter.get()), expected));
+    for (const std::vector<size_t>& pieces : std::vector<std::vector<size_t>>{{90}, {1}, {7, 20}}) {
+      for (const int threads : {1, 3}) {
+        BOOST_TEST(SameBits(stored.Logits(tokens, adapter.get(), pieces, threads), expected));
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(bytes_do_not_depend_on_how_a_text_is_cut_or_on_threads) {
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
     EngineWorld world(ModelOf(architecture));

@@ -1,6 +1,6 @@
 // labels: unit
 // Products of the answer engine: every form, path, number of rows and cut gives the bits of three
-// plain loops.
+// plain loops, by fused multiply-adds or, on the portable path, rounded apart.
 #include <boost/test/unit_test.hpp>
 
 #include <cmath>
@@ -69,7 +69,8 @@ Weights WeightsOf(WeightForm form, size_t out, size_t in, uint64_t seed) {
 
 // The twin.
 std::vector<float> PlainProduct(const Weights& weights, const std::vector<float>& x, size_t rows,
-                                std::vector<float> y, ProductMode mode) {
+                                std::vector<float> y, ProductMode mode,
+                                ProductPath path = FastestPath()) {
   const size_t in = weights.packed.in();
   const size_t out = weights.packed.out();
   for (size_t row = 0; row < rows; ++row) {
@@ -77,7 +78,9 @@ std::vector<float> PlainProduct(const Weights& weights, const std::vector<float>
       float& to = y[row * out + o];
       float sum = mode == ProductMode::kContinue ? to : 0.0f;
       for (size_t k = 0; k < in; ++k) {
-        sum = std::fma(weights.floats[o * in + k], x[row * in + k], sum);
+        const float w = weights.floats[o * in + k];
+        const float a = x[row * in + k];
+        sum = path == ProductPath::kPortable ? sum + w * a : std::fma(w, a, sum);
       }
       to = mode == ProductMode::kAdd ? to + sum : sum;
     }
@@ -104,7 +107,7 @@ void ExpectTheTwinsBits(WeightForm form, ProductPath path, Size size, size_t row
   const Weights weights = WeightsOf(form, size.out, size.in, 1);
   const auto x = Random(rows * size.in, 2);
   const auto before = Random(rows * size.out, 3);
-  const auto expected = PlainProduct(weights, x, rows, before, mode);
+  const auto expected = PlainProduct(weights, x, rows, before, mode, path);
   auto y = before;
   const Panels panels = PanelsOf(weights.packed);
   MultiplyPanels(panels, 0, panels.count(), {rows, x.data(), size.in, y.data(), size.out, mode},
@@ -127,7 +130,9 @@ void ForPaths(Body&& body) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(the_paths_of_this_processor_are_there) {
+  BOOST_TEST(HasPath(ProductPath::kPortable));
   BOOST_TEST(HasPath(ProductPath::kPlain));
+  BOOST_TEST((FastestPath() != ProductPath::kPortable));
   BOOST_TEST(HasPath(FastestPath()));
 #ifdef __x86_64__
   BOOST_TEST(HasPath(ProductPath::kAvx2) == (__builtin_cpu_supports("avx2") != 0));
@@ -263,9 +268,30 @@ BOOST_AUTO_TEST_CASE(q4_1_blocks_that_the_kernels_cannot_hold_are_told) {
     ggml_get_type_traits(GGML_TYPE_Q4_1)->to_float(block, expected.data(), 32);
     std::vector<float> x(32 * 32), y(32);
     for (size_t k = 0; k < 32; ++k) x[33 * k] = 1;  // one weight each
-    MultiplyPanels(PanelsOf(packed), 0, 1, {32, x.data(), 32, y.data(), 1});
-    for (size_t k = 0; k < 32; ++k) BOOST_TEST(y[k] == expected[k]);
+    ForPaths([&](ProductPath path) {
+      MultiplyPanels(PanelsOf(packed), 0, 1, {32, x.data(), 32, y.data(), 1}, path);
+      for (size_t k = 0; k < 32; ++k) BOOST_TEST(y[k] == expected[k]);
+    });
   }
   BOOST_TEST(held > 1000U);
   BOOST_TEST(told > 100U);
+}
+
+// Every scale that a block can have, by every path: of Q8_0, whose numbers need more than a float's
+// bits on their way.
+BOOST_AUTO_TEST_CASE(every_scale_of_a_block_comes_out_as_ggml_makes_it) {
+  std::vector<float> x(32 * 32), y(32), expected(32);
+  for (size_t k = 0; k < 32; ++k) x[33 * k] = 1;  // one weight each
+  for (uint32_t half = 0; half < 0x10000; ++half) {
+    if ((half & 0x7C00) == 0x7C00) continue;  // not finite
+    uint8_t block[34] = {static_cast<uint8_t>(half & 0xFF), static_cast<uint8_t>(half >> 8)};
+    for (size_t k = 0; k < 32; ++k) block[2 + k] = static_cast<uint8_t>(8 * k + half % 8);
+    Weights one(1, 32, WeightForm::kQ8_0);
+    one.packed.WriteStored(0, block);
+    ggml_get_type_traits(GGML_TYPE_Q8_0)->to_float(block, expected.data(), 32);
+    ForPaths([&](ProductPath path) {
+      MultiplyPanels(PanelsOf(one.packed), 0, 1, {32, x.data(), 32, y.data(), 1}, path);
+      if (y != expected) BOOST_ERROR("scale " << half << ", path " << Name(path));
+    });
+  }
 }

@@ -9,8 +9,8 @@
 #include <set>
 #include <thread>
 
-#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/executor.h"
+#include "stages/model/forwarding_backend.h"
 #include "stages/model/template_backend.h"
 #include "tests/trainer_helpers.h"
 

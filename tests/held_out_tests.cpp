@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/report/held_out.h"
+#include "stages/model/forwarding_backend.h"
 #include "stages/model/template_backend.h"
 #include "tests/temp_folder.h"
 

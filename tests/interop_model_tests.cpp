@@ -13,11 +13,11 @@
 
 #include "connectors/codec.h"
 #include "connectors/memory.h"
-#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/processor.h"
 #include "stages/model/adapters/snapshot_folder.h"
+#include "stages/model/forwarding_backend.h"
 #include "stages/model/local_backend.h"
 #include "stages/model/serve/language_model.h"
 #include "stages/model/trainer/trainer.h"

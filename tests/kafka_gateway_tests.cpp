@@ -9,6 +9,8 @@
 #include <set>
 #include <thread>
 
+#include "connectors/command_keys.h"
+#include "connectors/http/keys.h"
 #include "tests/http_client.h"
 #include "tests/kafka_trial.h"
 
@@ -76,8 +78,9 @@ class World {
 
 class Runner : public Process {
  public:
-  explicit Runner(const World& world, const std::string& name = "processor")
-      : Process({"run", world.Config(name)}) {}
+  explicit Runner(const World& world, const std::string& name = "processor",
+                  const Json& more = Json::object())
+      : Process({"run", world.Config(name, more)}) {}
 };
 
 class Gateway : public Process {
@@ -411,6 +414,61 @@ BOOST_AUTO_TEST_CASE(what_is_too_large_or_too_much_is_refused_and_nothing_of_it_
   BOOST_TEST(gateway.Stop() == 0);
   BOOST_TEST(processor.Stop() == 0);
   BOOST_TEST(world.Outcomes().size() == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(commands_count_from_who_signs_and_from_admins_at_a_gateway_that_does) {
+  const World world("signed");
+  const std::string in = world.folder.path() + "/";
+  BOOST_REQUIRE(MakeKeyPair({in + "gateway.pem", in + "command-keys.jsonl", ""}).ok());
+  BOOST_REQUIRE(MakeKeyPair({in + "admin.pem", in + "command-keys.jsonl", "acme"}).ok());
+  const auto key = [&](Role role) {
+    return "Authorization: Bearer " +
+           AddKey({in + "api-keys.jsonl", "acme", "", false, {role}, 0}).value() + "\r\n";
+  };
+  const std::string admin = key(Role::kAdmin);
+  const std::string asker = key(Role::kAsk);
+  Runner processor(world, "processor", {{"commands", {{"keys_file", in + "command-keys.jsonl"}}}});
+  const Json keys = {{"http", {{"keys_file", in + "api-keys.jsonl"}}}};
+  Json signing = keys;
+  signing["gateway"]["signing_key_file"] = in + "gateway.pem";
+  Gateway gateway(world, "gateway", signing);
+  const auto reset = [](const std::string& id) {
+    return Event{id, "/test", "", "acme", "", AdapterCommand{AdapterCommand::Action::kReset}};
+  };
+  const auto post = [&](const Gateway& to, const std::string& id, const std::string& as) {
+    return Call(to.port, Request("POST", "/v1/events", EncodeEvent(reset(id)), as));
+  };
+  const Reply taken = post(gateway, "c-1", admin);
+  BOOST_TEST(taken.status == 200, taken.body);
+  BOOST_TEST(Has(taken.body, "nudge.applied"), taken.body);
+  BOOST_TEST(post(gateway, "c-1", admin).body == taken.body);
+  BOOST_TEST(CodeOf(post(gateway, "c-2", asker)) == "role_missing");
+
+  // From elsewhere, and from a gateway that does not sign.
+  RawProducer producer(world.topics.brokers);
+  const auto send = [&](const std::string& bytes) {
+    producer.Send(world.topics.input_topic, Murmur2Partition("acme", kPartitions), "acme", bytes);
+    producer.Flush();
+  };
+  send(EncodeEvent(reset("c-3")));
+  send(SigningKey::Read(in + "admin.pem")->Sign(reset("c-4")));
+  Gateway other(world, "other", keys);
+  const Reply refused = post(other, "c-5", admin);
+  BOOST_TEST(Has(refused.body, R"("code":"forbidden")"), refused.body);
+  BOOST_TEST(gateway.Stop() == 0);
+  BOOST_TEST(other.Stop() == 0);
+  BOOST_TEST(processor.Stop() == 0);
+
+  std::map<std::string, std::string> ends;
+  for (const auto& [id, outcome] : world.Outcomes()) {
+    const auto* letter = std::get_if<DeadLetter>(&outcome.outcome.what);
+    ends[id] += letter == nullptr ? "applied " : std::string(Name(letter->error.code)) + " ";
+  }
+  const std::map<std::string, std::string> expected = {{"c-1", "applied applied "},
+                                                       {"c-3", "forbidden "},
+                                                       {"c-4", "applied "},
+                                                       {"c-5", "forbidden "}};
+  BOOST_TEST((ends == expected));
 }
 
 BOOST_AUTO_TEST_CASE(a_gateway_that_is_stopped_answers_all_who_wait_and_loses_nothing) {

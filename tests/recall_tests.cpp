@@ -106,6 +106,43 @@ BOOST_AUTO_TEST_CASE(an_identity_of_a_state_that_kept_no_content_is_a_duplicate_
   next.Refused(MakeEvent("q2", Ask("b")), Code::kChangedEvent);
 }
 
+BOOST_AUTO_TEST_CASE(a_signed_command_is_known_however_many_other_events_came_between) {
+  RecallOptions options{.identities_per_tenant = 4, .keeps_commands = true};
+  const AdapterCommand reset{AdapterCommand::Action::kReset};
+  const auto flood = [](Gate& gate) {
+    for (int i = 0; i < 10; ++i) {
+      gate.Passes(MakeEvent("q" + std::to_string(gate.next), Ask("a")));
+    }
+  };
+  Gate gate(options);
+  gate.Passes(MakeEvent("reset", reset));
+  flood(gate);
+  BOOST_TEST(!gate(MakeEvent("q1", Ask("a")))->duplicate_of);  // forgotten long ago
+  BOOST_TEST(gate(MakeEvent("reset", reset))->duplicate_of.has_value());
+  Changes changes;
+  gate.recall.Save(3, changes);
+  gate.Refused(MakeEvent("reset", Ask("a")), Code::kChangedEvent);
+
+  // So it is behind a restart, also of one that keeps no further commands.
+  for (const bool keeps : {true, false}) {
+    options.keeps_commands = keeps;
+    Gate next(options);
+    for (const Change& change : changes) BOOST_REQUIRE(next.recall.Load(3, change).ok());
+    next.next = gate.next;
+    flood(next);
+    BOOST_TEST(next(MakeEvent("reset", reset))->duplicate_of.has_value());
+  }
+
+  // Only commands push commands out.
+  for (int i = 0; i < 4; ++i) gate.Passes(MakeEvent("c" + std::to_string(i), reset));
+  BOOST_TEST(!gate(MakeEvent("reset", reset))->duplicate_of);
+
+  Gate unsigned_commands({.identities_per_tenant = 4});
+  unsigned_commands.Passes(MakeEvent("reset", reset));
+  flood(unsigned_commands);
+  BOOST_TEST(!unsigned_commands(MakeEvent("reset", reset))->duplicate_of);
+}
+
 BOOST_AUTO_TEST_CASE(the_same_id_of_another_source_or_tenant_is_another_event) {
   Gate gate;
   gate.Passes(MakeEvent("q", Ask("a")));

@@ -684,6 +684,35 @@ BOOST_AUTO_TEST_CASE(the_answer_longest_unused_leaves_a_full_cache) {
   BOOST_TEST(desk.Why(Question("two")) == "first time asked");
 }
 
+BOOST_AUTO_TEST_CASE(where_no_adapter_is_served_the_base_answers_and_versions_are_made_as_ever) {
+  Desk desk({.serves_adapters = false});
+  desk.Teach(2);
+  const Plan asked = desk(Question());
+  BOOST_TEST(asked.generate->adapter == 0U);
+  const Response& response = std::get<Response>(asked.outcome.what);
+  BOOST_TEST(response.adapter_version == 0U);
+  BOOST_TEST(response.adapter_digest == "base");
+  const Sequence query = desk.last;
+  const Plan taught = desk(Thumb(query, -0.5, "three"));
+  BOOST_TEST((taught.lessons.front().step.makes == 3U));
+  desk(Question());
+  BOOST_TEST(desk.Why(Question()) == kHit);
+  desk.Teach(1);
+  BOOST_TEST(desk.Why(Question()) == kHit);  // what is learnt changes no answer
+}
+
+BOOST_AUTO_TEST_CASE(where_no_adapter_is_served_receipts_say_which_is_the_newest) {
+  for (const bool serves : {true, false}) {
+    Desk desk({.serves_adapters = serves});
+    desk(Question());
+    desk(Thumb(desk.last, -0.5, "three"));
+    const std::string receipt = desk.Receipt(Input(Forget{"", "leave"}));
+    const std::string wanted =
+        serves ? ": the base model serves" : ": the base model is the newest";
+    BOOST_TEST(receipt.find(wanted) != std::string::npos, receipt);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_cache_of_no_entries_is_off) {
   Desk desk({.cache_entries_per_tenant = 0});
   BOOST_TEST(desk.Why(Question()) == "the cache is off");

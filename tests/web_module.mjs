@@ -1,6 +1,7 @@
 // What tests/web_module_tests.cpp asks of the module, under node: the folder of the module, then one
 // folder a case, with model.gguf, adapter.gguf (to begin with) and lesson.json. Prints a line each:
-// the folder and the SHA-256 of the exported adapter. What is not as it should be ends it with 1.
+// the folder, the SHA-256 of the exported adapter, and of the logits of an answer by it and of one by the
+// base model. What is not as it should be ends it with 1.
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
 import {readFileSync, writeFileSync} from 'node:fs';
@@ -8,18 +9,43 @@ import {readFileSync, writeFileSync} from 'node:fs';
 const [moduleFolder, ...folders] = process.argv.slice(2);
 const {load, NudgeError} = await import(`file://${moduleFolder}/nudge.js`);
 const wasmBinary = readFileSync(`${moduleFolder}/nudge_module.wasm`);
+const ask = (learner, prompt, options) => {
+  const hash = createHash('sha256');
+  const told = [];
+  const tokens = learner.answer(prompt, {...options, onToken: (token, logits) => {
+    told.push(token);
+    hash.update(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+  }});
+  assert.deepEqual(told, tokens);
+  return {tokens, logits: hash.digest('hex')};
+};
 const sha256 = bytes => createHash('sha256').update(bytes).digest('hex');
 
+let ofAnotherModel;
 for (const folder of folders) {
   const model = readFileSync(`${folder}/model.gguf`);
-  const {options, sequences, steps, imports} = JSON.parse(readFileSync(`${folder}/lesson.json`));
+  const {options, sequences, steps, imports, prompt, answerTokens} = JSON.parse(readFileSync(`${folder}/lesson.json`));
   const learner = await load(model, {...options, wasmBinary});
   assert.equal(learner.baseSha256, sha256(model));
   learner.importAdapter(readFileSync(`${folder}/adapter.gguf`));
   for (let step = 0; step < steps; ++step) learner.learn(sequences);
   const exported = learner.exportAdapter({f16: false});
   writeFileSync(`${folder}/exported.gguf`, exported);
-  console.log(folder, sha256(exported));
+
+  // Answers: by the base model exactly where the adapter is not plugged, or is new.
+  const plugged = ask(learner, prompt, {tokensMax: answerTokens});
+  const base = ask(learner, prompt, {tokensMax: answerTokens, plugged: false});
+  console.log(folder, sha256(exported), plugged.logits, base.logits);
+  assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), plugged);
+  const [first, end] = [plugged.tokens[0], plugged.tokens.find(t => t !== plugged.tokens[0])];
+  const behind = plugged.tokens.slice(0, plugged.tokens.indexOf(end));
+  assert.deepEqual(learner.answer(prompt, {tokensMax: answerTokens, ends: [end]}),
+                   end === undefined ? plugged.tokens : behind);
+  assert.deepEqual(learner.answer(prompt, {ends: [first]}), []);
+  assert.equal(learner.answer(prompt, {tokensMax: 1000}).length,
+               options.windowTokens - prompt.length);  // until the window is full
+  const goesOn = [...prompt, ...plugged.tokens.slice(0, 5)];
+  assert.deepEqual(learner.answer(goesOn, {tokensMax: answerTokens - 5}), plugged.tokens.slice(5));
 
   // What is refused leaves the adapter as it was, and says why.
   const {digest} = learner;
@@ -33,6 +59,13 @@ for (const folder of folders) {
   refuse(() => learner.importAdapter(new Uint8Array(100)), /not a GGUF file/);
   refuse(() => learner.importAdapter(new Uint8Array(0)), /not a GGUF file/);
   refuse(() => learner.importAdapter(model), /not write|at most/);
+  if (ofAnotherModel) refuse(() => learner.importAdapter(ofAnotherModel), /made for (the|a) base/);
+  ofAnotherModel = exported;
+  refuse(() => learner.answer([]), /there is room for 1 to/);
+  refuse(() => learner.answer(Array(options.windowTokens).fill(1)), /there is room for 1 to/);
+  refuse(() => learner.answer([1, 1e6]), /vocabulary/);
+  refuse(() => learner.answer([-1]), /vocabulary/);
+  assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), plugged);
   refuse(() => learner.learn([]), /a step without sequences/);
   refuse(() => learner.learn([{tokens: [1, 2, 3], completionBegin: 3}]), /without completion/);
   refuse(() => learner.learn([{tokens: [1, 2, 1e6], completionBegin: 1}]), /vocabulary/);
@@ -43,14 +76,21 @@ for (const folder of folders) {
   const f16 = learner.exportAdapter();
   learner.reset();
   assert.notEqual(learner.digest, digest);
+  assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), base);
   learner.importAdapter(exported);
   assert.equal(learner.digest, digest);
-  for (let i = 0; i < 10; ++i) learner.importAdapter(i % 2 ? exported : f16);
+  const importAndAnswer = i => {
+    learner.importAdapter(i % 2 ? exported : f16);
+    learner.answer(prompt.slice(0, 3), {tokensMax: 2});
+  };
+  for (let i = 0; i < 10; ++i) importAndAnswer(i);
   const {memoryBytes} = learner;
-  for (let i = 0; i < imports; ++i) learner.importAdapter(i % 2 ? exported : f16);
+  for (let i = 0; i < imports; ++i) importAndAnswer(i);
   assert.equal(learner.memoryBytes, memoryBytes);
   assert.equal(learner.digest, digest);
+  assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), plugged);
   learner.close();
   await assert.rejects(load(model.subarray(0, model.length / 2), {wasmBinary}), NudgeError);
+  await assert.rejects(load(model, {windowTokens: 1, wasmBinary}), /window/);
   await assert.rejects(load(model, {rank: 65, wasmBinary}), /rank/);
 }

@@ -1,13 +1,16 @@
 // labels: web
-// The module for browsers, under node: the same adapter bytes as this machine's portable products.
+// The module for browsers, under node: the same adapter bytes and the same logits as this machine's
+// portable products.
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <vector>
 
 #include "connectors/web/module/session.h"
 #include "stages/hash.h"
@@ -34,6 +37,51 @@ void WriteFile(const std::string& path, std::string_view bytes) {
       .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
+// Answers of so many tokens, and the bytes of all their logits.
+struct Answered {
+  std::vector<int32_t> tokens;
+  std::string logits_sha256;
+  bool operator==(const Answered&) const = default;
+};
+
+Answered Ask(WebSession& session, std::span<const int32_t> prompt, size_t tokens, bool plugged) {
+  Answered answer;
+  Sha256Stream hash;
+  BOOST_REQUIRE(session.Ask(prompt, plugged).ok());
+  while (answer.tokens.size() < tokens) {
+    const auto token = session.Next();
+    BOOST_REQUIRE(token.ok());
+    if (!*token) break;
+    answer.tokens.push_back(**token);
+    hash.Add(session.logits().data(), session.logits().size_bytes());
+  }
+  answer.logits_sha256 = Hex(hash.Finish());
+  return answer;
+}
+
+// The same by the engine alone, by one row of a text after the other and by no session.
+std::vector<int32_t> GreedyTokens(const std::shared_ptr<const FrozenWeights>& weights,
+                                  std::vector<int32_t> tokens, size_t count,
+                                  const LoraWeights* adapter) {
+  const auto model = PackedModel::Pack(weights, testing::ThreadsFor(2));
+  BOOST_REQUIRE(model.ok());
+  std::shared_ptr<const PackedAdapter> packed;
+  if (adapter != nullptr) packed = PackedAdapter::Pack(*adapter, *weights).value();
+  KeyPages pages(weights->shape(), size_t{64} << 20);
+  EnginePass pass(*model, {.rows_max = 1, .positions_max = 512});
+  KeySequence sequence(pages);
+  std::vector<float> logits(weights->shape().vocabulary);
+  const size_t prompt = tokens.size();
+  for (size_t at = 0; at + 1 < prompt + count; ++at) {
+    const EngineRows rows{&sequence, std::span(tokens).subspan(at, 1), packed.get()};
+    BOOST_REQUIRE(pass.Run({&rows, 1}, SerialFor(), logits).ok());
+    if (at + 1 < prompt) continue;
+    tokens.push_back(
+        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+  }
+  return {tokens.begin() + static_cast<std::ptrdiff_t>(prompt), tokens.end()};
+}
+
 // A folder as tests/web_module.mjs wants it, and the adapter that is to come out.
 struct Exercise {
   std::string folder;
@@ -42,6 +90,8 @@ struct Exercise {
   std::vector<TrainSequence> lesson;
   int steps;
   int imports;  // one after the other, within the same memory
+  std::vector<int32_t> prompt;
+  size_t answer_tokens;
 
   json LessonAsJson() const {
     constexpr const char* kObjectives[] = {"crossEntropy", "down", "anchor"};
@@ -58,10 +108,13 @@ struct Exercise {
              {{"stepTokensMax", options.step_tokens_max},
               {"rank", options.rank},
               {"alpha", options.alpha},
-              {"seed", options.seed}}},
+              {"seed", options.seed},
+              {"windowTokens", options.window_tokens}}},
             {"sequences", sequences},
             {"steps", steps},
-            {"imports", imports}};
+            {"imports", imports},
+            {"prompt", prompt},
+            {"answerTokens", answer_tokens}};
   }
 
   // The module's session, compiled for this machine.
@@ -73,7 +126,8 @@ struct Exercise {
     return std::move(session).value();
   }
 
-  // Writes the folder, whose adapter is the session's. The SHA-256 of what this machine ends with.
+  // Writes the folder, whose adapter is the session's. What this machine ends with: the SHA-256 of
+  // the adapter, and of the logits of an answer by it and of one without.
   std::string Expect(WebSession& session) const {
     fs::create_directories(folder);
     WriteFile(folder + "/model.gguf", model);
@@ -85,11 +139,16 @@ struct Exercise {
     for (int step = 0; step < steps; ++step) BOOST_REQUIRE(session.Learn(lesson).ok());
     const auto end = session.Export(AdapterPrecision::kF32);
     BOOST_REQUIRE(end.ok());
-    return Sha256Hex(*end);
+    const Answered plugged = Ask(session, prompt, answer_tokens, true);
+    const Answered base = Ask(session, prompt, answer_tokens, false);
+    BOOST_TEST(plugged.tokens.size() == answer_tokens);
+    BOOST_TEST(plugged.logits_sha256 != base.logits_sha256);
+    BOOST_TEST((Ask(session, prompt, answer_tokens, true) == plugged));
+    return Sha256Hex(*end) + " " + plugged.logits_sha256 + " " + base.logits_sha256;
   }
 };
 
-// What node's script prints: the SHA-256 of the adapter of each folder.
+// What node's script prints of each folder, as Exercise::Expect.
 std::map<std::string, std::string> RunInNode(const std::map<std::string, std::string>& folders) {
   std::string command =
       "timeout 600 node " NUDGE_SOURCE_DIR "/tests/web_module.mjs " + ModuleFolder();
@@ -101,11 +160,13 @@ std::map<std::string, std::string> RunInNode(const std::map<std::string, std::st
   BOOST_REQUIRE_MESSAGE(pclose(node) == 0, command + " failed: " + text);
   std::map<std::string, std::string> digests;
   std::istringstream lines(text);
-  for (std::string folder, digest; lines >> folder >> digest;) digests[folder] = digest;
+  for (std::string folder, digest; lines >> folder && std::getline(lines >> std::ws, digest);) {
+    digests[folder] = digest;
+  }
   return digests;
 }
 
-BOOST_AUTO_TEST_CASE(thirty_steps_under_node_give_the_adapter_bytes_of_this_machine) {
+BOOST_AUTO_TEST_CASE(thirty_steps_and_answers_under_node_have_the_bytes_of_this_machine) {
   const testing::TempFolder scratch;
   std::map<std::string, std::string> expected;
   for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
@@ -114,10 +175,12 @@ BOOST_AUTO_TEST_CASE(thirty_steps_under_node_give_the_adapter_bytes_of_this_mach
       testing::PortableModel(architecture).Write(file.path(), type);
       const Exercise exercise{scratch.path() + "/" + architecture + "-" + ggml_type_name(type),
                               testing::FileBytes(file.path()),
-                              {testing::kPortableLimits.max_tokens, 3, 5, 1},
+                              {testing::kPortableLimits.max_tokens, 3, 5, 1, 128},
                               testing::PortableLesson(),
                               testing::kPortableSteps,
-                              expected.empty() ? 1000 : 20};
+                              expected.empty() ? 1000 : 20,
+                              testing::RandomTokens(75, testing::TinyLlama().vocabulary, 21),
+                              50};
       const auto session = exercise.Open();
       const auto weights = FrozenWeights::Load(file.path(), {.products = BaseProducts::kPortable});
       BOOST_REQUIRE(weights.ok());
@@ -133,22 +196,30 @@ BOOST_AUTO_TEST_CASE(thirty_steps_under_node_give_the_adapter_bytes_of_this_mach
       BOOST_REQUIRE(begin.ok());
       BOOST_REQUIRE(session->Import(*begin).ok());
       expected[exercise.folder] = exercise.Expect(*session);
-      // The session does what trainer and optimiser do, and no more.
+      // The session does what trainer, optimiser and engine do, and no more.
       BOOST_TEST(session->digest() ==
                  Digest(testing::PortableRun(*weights, testing::ThreadsFor(2))));
+      for (const bool plugged : {true, false}) {
+        BOOST_TEST((Ask(*session, exercise.prompt, exercise.answer_tokens, plugged).tokens ==
+                    GreedyTokens(*weights, exercise.prompt, exercise.answer_tokens,
+                                 plugged ? &session->adapter() : nullptr)));
+      }
     }
   }
   BOOST_TEST((RunInNode(expected) == expected));
 }
 
-BOOST_AUTO_TEST_CASE(lessons_of_the_real_model_under_node_give_the_adapter_bytes_of_this_machine) {
+BOOST_AUTO_TEST_CASE(
+    lessons_and_answers_of_the_real_model_under_node_have_the_bytes_of_this_machine) {
   const testing::TempFolder scratch;
   Exercise exercise{scratch.path() + "/smollm2",
                     testing::FileBytes(testing::ModelPath()),
-                    {64, 8, 16, 1},
+                    {64, 8, 16, 1, 128},
                     {},
                     2,
-                    10};
+                    10,
+                    testing::RandomTokens(70, 49152, 3),
+                    12};
   for (uint64_t seed = 1; seed <= 2; ++seed) {
     TrainSequence sequence;
     sequence.tokens = testing::RandomTokens(20, 49152, seed);

@@ -11,6 +11,8 @@ namespace {
 
 unsigned StatusOf(Code code) {
   switch (code) {
+    case Code::kForbidden:
+      return 403;
     case Code::kTooLarge:
       return 413;
     case Code::kUnknownQuery:

@@ -13,10 +13,10 @@
 
 #include "pipeline/bench/bench_rates.h"
 #include "pipeline/bench/bench_tools.h"
-#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
 #include "stages/exit_code.h"
+#include "stages/model/forwarding_backend.h"
 
 namespace nudge {
 namespace {

@@ -459,7 +459,7 @@ int Chat(const ChatArguments& arguments) {
   Runner runner(processor, source, desk);
   const std::optional<Error> failed = Converse(conversation);
   const auto& done = runner.Join();
-  if (!done.ok()) return FailWith(done.error(), kExitFailed);
+  if (!done.ok()) return FailWith(done.error(), ExitCodeOf(done.error()));
   if (failed) return FailWith(*failed, kExitFailed);
   if (stop_requested) {
     std::cerr << "\nnudge: interrupted; every event is in " << log.path()

@@ -36,7 +36,7 @@ int CheckEvents(const std::string& path) {
 // What the gates of lessons cannot see with this configuration; none: they see all that they can.
 std::vector<std::string> Blindness(const Config& config) {
   std::vector<std::string> blind;
-  if (!config.processor.adapt.enabled || config.model.backend != "local") return blind;
+  if (!config.processor.adapt.enabled || config.model.backend == "template") return blind;
   const LocalBackendOptions& local = config.model.local;
   if (local.anchors_path.empty() || local.learner.anchors_per_step == 0) {
     blind.emplace_back(

@@ -19,7 +19,10 @@ namespace nudge {
 // Says the error and its remedy on standard error. The exit code, as given.
 int FailWith(const Error& error, int exit_code);
 
-// The same in the log of a live run. The exit code that the error's code means.
+// What an error's code means: kExitFenced, kExitUnavailable, else kExitFailed.
+int ExitCodeOf(const Error& error);
+
+// The same as FailWith in the log of a live run. ExitCodeOf the error.
 int LogFailure(const Error& error);
 
 struct ReplayArguments {
@@ -103,6 +106,19 @@ struct AddKeyArguments {
   uint32_t requests_per_minute = 0;  // 0: no limit
 };
 int AddApiKey(const AddKeyArguments& arguments);
+
+struct KeyPairArguments {
+  std::string private_file;
+  std::string file;
+  std::string tenant;  // empty: all
+};
+int AddKeyPair(const KeyPairArguments& arguments);
+
+struct SignArguments {
+  std::string input;  // events, one a line; - is stdin
+  std::string key_file;
+};
+int SignEvents(const SignArguments& arguments);
 
 struct SimulateArguments {
   std::string config_path;

@@ -12,10 +12,14 @@ int FailWith(const Error& error, int exit_code) {
   return exit_code;
 }
 
-int LogFailure(const Error& error) {
-  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
+int ExitCodeOf(const Error& error) {
   if (error.code == Code::kFenced) return kExitFenced;
   return error.code == Code::kUnavailable ? kExitUnavailable : kExitFailed;
+}
+
+int LogFailure(const Error& error) {
+  Log(LogLevel::kError, error.message + (error.remedy.empty() ? "" : ": " + error.remedy));
+  return ExitCodeOf(error);
 }
 
 }  // namespace nudge

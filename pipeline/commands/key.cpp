@@ -1,6 +1,7 @@
-// `nudge key add`: a new API key for the HTTP server.
+// `nudge key`: a new API key for the HTTP server, or a new key pair for who signs commands.
 #include <iostream>
 
+#include "connectors/command_keys.h"
 #include "connectors/http/keys.h"
 #include "pipeline/commands/commands.h"
 
@@ -23,6 +24,16 @@ int AddApiKey(const AddKeyArguments& arguments) {
   if (!key.ok()) return FailWith(key.error(), kExitFailed);
   std::cerr << "This key is shown once; " << arguments.file << " has its hash alone.\n";
   std::cout << *key << "\n";
+  return kExitDone;
+}
+
+int AddKeyPair(const KeyPairArguments& arguments) {
+  const Result<std::string> id =
+      MakeKeyPair({arguments.private_file, arguments.file, arguments.tenant});
+  if (!id.ok()) return FailWith(id.error(), kExitFailed);
+  std::cerr << "The private key is in " << arguments.private_file << " alone; " << arguments.file
+            << " has the public one.\n";
+  std::cout << *id << "\n";
   return kExitDone;
 }
 

@@ -110,10 +110,35 @@ void AddChat(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::Chat(*arguments); });
 }
 
+void AddKeyPairs(CLI::App& keys, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::KeyPairArguments>();
+  auto* command =
+      keys.add_subcommand("pair", "make a key pair for who signs commands, print its id");
+  command->add_option("--private", arguments->private_file, "new file, for the private key")
+      ->required();
+  command->add_option("--file", arguments->file, "as configured in commands.keys_file")->required();
+  auto* whose = command->add_option_group("whose", "what it may command");
+  whose->add_option("--tenant", arguments->tenant, "this one");
+  whose->add_flag_callback(
+      "--all-tenants", [arguments] { arguments->tenant.clear(); }, "all, as a gateway does");
+  whose->require_option(1);
+  command->callback([arguments, &exit_code] { exit_code = nudge::AddKeyPair(*arguments); });
+}
+
+void AddSign(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::SignArguments>();
+  auto* command = app.add_subcommand("sign", "sign the commands among events, for live topics");
+  command->add_option("events", arguments->input, "events, one a line; - is stdin")->required();
+  command->add_option("--key", arguments->key_file, "private key, as nudge key pair makes it")
+      ->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::SignEvents(*arguments); });
+}
+
 void AddKeys(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::AddKeyArguments>();
-  auto* keys = app.add_subcommand("key", "API keys of the HTTP server");
+  auto* keys = app.add_subcommand("key", "API keys of the HTTP server, key pairs for commands");
   keys->require_subcommand(1);
+  AddKeyPairs(*keys, exit_code);
   auto* command = keys->add_subcommand("add", "make a key, print it once, keep its hash");
   command->add_option("--file", arguments->file, "as configured in http.keys_file")->required();
   command->add_option("--tenant", arguments->tenant, "whose events it may send")->required();
@@ -317,6 +342,7 @@ int Run(int argc, char** argv) {
   AddCheck(app, exit_code);
   AddChat(app, exit_code);
   AddKeys(app, exit_code);
+  AddSign(app, exit_code);
   AddForm(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);

@@ -182,7 +182,7 @@ int Replay(const ReplayArguments& arguments) {
   }
   if (!done.ok()) {
     std::cerr << "\n";
-    return FailWith(done.error(), kExitFailed);
+    return FailWith(done.error(), ExitCodeOf(done.error()));
   }
   if (stop_requested)
     return Interrupted(arguments, done->empty() ? 0 : done->begin()->second.events);

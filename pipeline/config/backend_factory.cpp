@@ -1,9 +1,17 @@
 #include "pipeline/config/backend_factory.h"
 
 #include "stages/model/local_backend.h"
+#include "stages/model/remote_backend.h"
 #include "stages/model/template_backend.h"
 
 namespace nudge {
+
+RemoteBackendOptions RemoteOptions(const Config& config) {
+  constexpr size_t kEscaped = 8;  // JSON makes six bytes of one at most; the rest is for the rest
+  RemoteBackendOptions options = config.model.remote;
+  options.answer_bytes_max = config.processor.graph.emit.outcome_bytes / kEscaped;
+  return options;
+}
 
 std::unique_ptr<Backend> MakeBackend(const Config& config) {
   if (config.model.backend == "template") {
@@ -16,7 +24,9 @@ std::unique_ptr<Backend> MakeBackend(const Config& config) {
   options.slots = config.processor.executor.threads;
   options.learn = config.processor.adapt.enabled;
   options.spill_folder = StateFolder(config);
-  return MakeLocalBackend(options);
+  std::unique_ptr<Backend> local = MakeLocalBackend(options);
+  if (config.model.backend == "local") return local;
+  return MakeRemoteBackend(RemoteOptions(config), std::move(local));
 }
 
 }  // namespace nudge

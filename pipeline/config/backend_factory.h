@@ -10,6 +10,10 @@
 
 namespace nudge {
 
+// For a remote backend: an answer must fit its outcome, or it would be nowhere to be taken from in
+// a recovery.
+RemoteBackendOptions RemoteOptions(const Config& config);
+
 // The backend that the configuration names.
 std::unique_ptr<Backend> MakeBackend(const Config& config);
 

@@ -408,6 +408,27 @@ void CheckScope(const Config& config, Problems& problems) {
   }
 }
 
+// The answers of another server repeat for no log, and a configuration must not say that they do.
+void CheckRemote(const Config& config, Problems& problems) {
+  if (problems.Has("deterministic") || problems.Has("model.backend")) return;
+  if (config.model.backend != "openai") {
+    if (!config.deterministic) {
+      problems.Add("deterministic", "only true is supported, but with model.backend openai");
+    }
+    return;
+  }
+  if (config.deterministic) {
+    problems.Add("deterministic",
+                 "answers of another server (model.backend openai) are no function of the events: "
+                 "set deterministic to false");
+  }
+  for (const std::string& problem : WrongOptions(config.model.remote)) {
+    const size_t colon = problem.find(": ");
+    const std::string path = problem.substr(0, colon);
+    if (!problems.Has(path)) problems.Add(path, problem.substr(colon + 2));
+  }
+}
+
 // What no single field can tell. Fields that have a problem already are left out: their values are
 // still the defaults.
 void CheckTogether(Config& config, Problems& problems) {
@@ -422,11 +443,12 @@ void CheckTogether(Config& config, Problems& problems) {
     return std::none_of(paths.begin(), paths.end(),
                         [&](const char* path) { return problems.Has(path); });
   };
-  if (sound({"model.backend", "model.language_model"}) && config.model.backend == "local" &&
+  if (sound({"model.backend", "model.language_model"}) && config.model.backend != "template" &&
       config.model.local.language_model.empty()) {
-    problems.Add("model.language_model",
-                 "missing: the local backend needs a GGUF file (model.backend \"template\" runs "
-                 "without a model)");
+    problems.Add(
+        "model.language_model",
+        "missing: the " + config.model.backend +
+            " backend needs a GGUF file (model.backend \"template\" runs without a model)");
   }
   if (const double budget = config.model.local.learner.kl_budget;
       budget > 0 && budget < kLeastKlBudget) {
@@ -434,7 +456,7 @@ void CheckTogether(Config& config, Problems& problems) {
                  ToText(budget) + " is neither 0 nor at least " + ToText(kLeastKlBudget));
   }
   CheckScope(config, problems);
-  if (!config.deterministic) problems.Add("deterministic", "only true is supported");
+  CheckRemote(config, problems);
   if (sound({"index.candidates", "index.passages"}) &&
       config.processor.index.candidates < config.processor.index.passages) {
     problems.Add("index.candidates", std::to_string(config.processor.index.candidates) +
@@ -447,6 +469,10 @@ void CheckTogether(Config& config, Problems& problems) {
     problems.Add("limits.outcome_bytes", std::to_string(config.processor.graph.emit.outcome_bytes) +
                                              " is above kafka.message_bytes, which is " +
                                              std::to_string(config.kafka.message_bytes));
+  }
+  if (!config.gateway.signing_key_file.empty() && config.http.keys_file.empty()) {
+    problems.Add("gateway.signing_key_file",
+                 "needs http.keys_file: without it whoever reaches the door commands");
   }
   CheckPresets(config, problems);
 }
@@ -487,12 +513,18 @@ void RequireInputs(const Config& config) {
   for (const Field& field : FieldsOf(copy)) {
     const auto* path = std::get_if<Path>(&field.slot);
     if (path == nullptr || path->base != Path::Base::kConfigFolder) continue;
-    const bool used = config.model.backend == "local" || !field.path.starts_with("model.");
+    // A gateway reads its own, which a processor of the same file should not have.
+    const bool is_gateways = field.path.starts_with("gateway.");
+    const bool is_openai = field.path.starts_with("model.openai.");
+    const bool is_model = field.path.starts_with("model.") && !is_openai;
+    const std::string& backend = config.model.backend;
+    const bool used = !is_gateways && !(is_openai && backend != "openai") &&
+                      !(is_model && backend == "template");
     const bool named = !path->at->empty() && !(path->standard_input && *path->at == "-");
     std::error_code ignored;
     if (used && named && !std::filesystem::exists(*path->at, ignored)) {
-      problems.Add(field.path, *path->at + " is not there" +
-                                   (field.path.starts_with("model.") ? ": run scripts/setup" : ""));
+      problems.Add(field.path,
+                   *path->at + " is not there" + (is_model ? ": run scripts/setup" : ""));
     }
   }
   if (!problems.empty()) throw StartError(problems.Message());
@@ -510,6 +542,7 @@ ProcessorOptions ToProcessorOptions(const Config& config) {
   options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
   options.recall.default_prompt_id = options.prompt.default_prompt_id;
   options.recall.adapters_by_user = options.adapt.is_by_user();
+  options.recall.keeps_commands = !options.graph.commands.keys_file.empty();
   options.executor.snapshot_folder =
       (std::filesystem::path(config.output.folder) / "snapshots").string();
   options.state_folder = StateFolder(config);
@@ -530,6 +563,11 @@ ServingOptions ToServingOptions(const Config& config) {
   if (config.event_log.folder.empty()) {
     throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
   }
+  if (!config.processor.graph.commands.keys_file.empty()) {
+    throw StartError(
+        "commands.keys_file: leave it out for `nudge serve`: its door knows who may command, and "
+        "nobody else writes to its log");
+  }
   ProcessorOptions processor = ToProcessorOptions(config);
   processor.checkpoint_every = config.serve.checkpoint;
   return {.processor = std::move(processor),
@@ -549,8 +587,10 @@ KafkaOptions ToKafkaOptions(const Config& config) {
 }
 
 KafkaDoorOptions ToKafkaDoorOptions(const Config& config) {
-  return {
-      .kafka = ToKafkaOptions(config), .gateway = config.gateway, .models = {ModelName(config)}};
+  return {.kafka = ToKafkaOptions(config),
+          .gateway = config.gateway,
+          .limits = config.processor.graph.limits,
+          .models = {ModelName(config)}};
 }
 
 }  // namespace nudge

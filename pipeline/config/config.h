@@ -30,6 +30,7 @@
 #include "pipeline/report/report_options.h"
 #include "pipeline/serve/serve_options.h"
 #include "stages/model/local_backend_options.h"
+#include "stages/model/remote_backend_options.h"
 #include "stages/model/template_backend_options.h"
 
 namespace nudge {
@@ -44,8 +45,9 @@ struct Config {
     bool sync = false;
   };
   struct Model {
-    std::string backend = "local";  // or "template"
-    LocalBackendOptions local;      // its window_tokens holds for the template too
+    std::string backend = "local";  // or "openai", "template"
+    LocalBackendOptions local;      // of openai too; its window_tokens holds for the template too
+    RemoteBackendOptions remote;
     TemplateBackendOptions template_backend;
   };
   struct Checkpoint {

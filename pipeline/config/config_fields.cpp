@@ -13,7 +13,8 @@ Fields OwnFields(Config& c) {
   return {
       {"deterministic", Flag{&c.deterministic}, "", kSemantic,
        "outcomes are a function of the events, this file and the models, never of threads or "
-       "timing; only true is supported"},
+       "timing; false with model.backend openai, whose answers are another server's, and with no "
+       "other"},
       {"input.path", Path{&c.input.path, kConfigFolder, false, true}, "", kOperational,
        "recorded events, one a line; \"-\": standard input; needed by replay"},
       {"input.follow", Flag{&c.input.follow}, "", kOperational,
@@ -22,9 +23,10 @@ Fields OwnFields(Config& c) {
        "outcomes; below it snapshots/ and state/"},
       {"output.sync", Flag{&c.output.sync}, "", kOperational,
        "outcomes are on the disk before they count as written: they survive a power cut"},
-      {"model.backend", Choice{&c.model.backend, {"local", "template"}}, "", kSemantic,
-       "local: a GGUF model in this process; template: no model, answers worth nothing, for "
-       "tests and benchmarks"},
+      {"model.backend", Choice{&c.model.backend, {"local", "openai", "template"}}, "", kSemantic,
+       "local: a GGUF model in this process; openai: the same for all but answers, which come "
+       "from another server that has the same model; template: no model, answers worth nothing, "
+       "for tests and benchmarks"},
       {"checkpoint.enabled", Flag{&c.checkpoint.enabled}, "", kOperational,
        "false: after a stop everything is computed again"},
       {"checkpoint.folder", Path{&c.checkpoint.folder, kWorkingFolder}, "", kOperational,
@@ -41,9 +43,10 @@ const std::vector<Section>& Sections() {
       {"event_log", "The events that `nudge serve` takes, on this machine's disk."},
       {"serve", "What `nudge serve` holds at most."},
       {"kafka", "Live topics, for `nudge run`, `nudge gateway` and `nudge publish`."},
-      {"gateway", "What `nudge gateway` holds at most, and for how long it waits."},
+      {"gateway", "What `nudge gateway` holds at most, for how long it waits, and how it signs."},
       {"model", "The models that embed, answer and learn."},
       {"limits", "What is refused or forgotten, so that nothing grows without bound."},
+      {"commands", "Who may command where others may write to the input too: docs/EVENTS.md."},
       {"prepare", "How documents are cut and texts checked."},
       {"index", "How passages are found."},
       {"adapt", "How a tenant's adapter learns, and when what it learnt is served."},
@@ -65,9 +68,9 @@ const std::vector<Section>& Sections() {
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.event_log), OptionsOf(config.serve),
                    OptionsOf(config.kafka), OptionsOf(config.gateway), OptionsOf(config.processor),
-                   OptionsOf(config.model.local), OptionsOf(config.model.template_backend),
-                   OptionsOf(config.http), OptionsOf(config.monitor), OptionsOf(config.log),
-                   OptionsOf(config.report)});
+                   OptionsOf(config.model.local), OptionsOf(config.model.remote),
+                   OptionsOf(config.model.template_backend), OptionsOf(config.http),
+                   OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {

@@ -158,6 +158,23 @@ void AddRow(const Field& field, std::string_view name, std::string& out) {
          std::string(field.what) + " |\n";
 }
 
+// The schemas of the object in which the key stands, as those are inside each other.
+OrderedJson& MembersAround(const std::string& path, OrderedJson& properties) {
+  OrderedJson* members = &properties;
+  size_t begin = 0;
+  for (size_t dot = path.find('.'); dot != path.npos; dot = path.find('.', begin)) {
+    OrderedJson& section = (*members)[path.substr(begin, dot - begin)];
+    if (begin > 0 && !section.contains("type")) {
+      section = {{"type", "object"},
+                 {"properties", OrderedJson::object()},
+                 {"additionalProperties", false}};
+    }
+    members = &section["properties"];
+    begin = dot + 1;
+  }
+  return *members;
+}
+
 constexpr char kTableHead[] =
     "| key | value | default | changes | what it is |\n|---|---|---|---|---|\n";
 
@@ -188,8 +205,7 @@ std::string ConfigSchema() {
   }
   for (const Field& field : FieldsOf(defaults)) {
     const size_t dot = field.path.find('.');
-    OrderedJson& parent =
-        dot == std::string::npos ? properties : properties[field.path.substr(0, dot)]["properties"];
+    OrderedJson& parent = MembersAround(field.path, properties);
     OrderedJson schema = ConstraintsOf(field.slot);
     if (IsRequired(field.slot)) {
       required.push_back(field.path.substr(0, dot));
@@ -225,7 +241,7 @@ std::string ConfigTables() {
     out += kTableHead;
     for (const Field& field : fields) {
       if (field.path.starts_with(std::string(section.name) + ".")) {
-        AddRow(field, LastPart(field.path), out);
+        AddRow(field, std::string_view(field.path).substr(section.name.size() + 1), out);
       }
     }
     if (section.name == "prompt") {

@@ -23,6 +23,13 @@ Error NotStored(const std::string& why, Code code, const std::string& remedy) {
   return {code, "the event is not stored: " + why, remedy};
 }
 
+std::optional<SigningKey> KeyOf(const GatewayOptions& options) {
+  if (options.signing_key_file.empty()) return std::nullopt;
+  Result<SigningKey> key = SigningKey::Read(options.signing_key_file);
+  if (!key.ok()) throw StartError("gateway.signing_key_file: " + key.error().message);
+  return *std::move(key);
+}
+
 bool HaveOneSource(const RecordedOutcome& one, const RecordedOutcome& other) {
   return one.outcome.tenant == other.outcome.tenant && one.outcome.id == other.outcome.id &&
          one.outcome.source == other.outcome.source;
@@ -38,6 +45,7 @@ bool SaysAll(const RecordedOutcome& outcome) {
 KafkaDoor::KafkaDoor(KafkaDoorOptions options, const std::atomic<bool>& stop)
     : options_(std::move(options)),
       stop_(stop),
+      signing_key_(KeyOf(options_.gateway)),
       outcomes_(options_.gateway.outcomes_kept_bytes_max, options_.gateway.outcomes_kept_max),
       gateway_(options_.kafka, options_.gateway,
                [this](const Place& place, const std::string& line) { OnOutcome(place, line); }) {}
@@ -75,8 +83,14 @@ void KafkaDoor::Submit(std::string tenant, std::string event_json, Following fol
     return;
   }
   gateway_.Send(
-      std::move(tenant), std::move(event_json),
+      std::move(tenant), Signed(std::move(event_json)),
       [this, number](const KafkaGateway::Delivery& delivery) { OnDelivery(number, delivery); });
+}
+
+std::string KafkaDoor::Signed(std::string event_json) const {
+  if (!signing_key_) return event_json;
+  const Result<Event> event = DecodeEvent(event_json, options_.limits);
+  return event.ok() && IsCommand(*event) ? signing_key_->Sign(*event) : event_json;
 }
 
 // The client waits no more.

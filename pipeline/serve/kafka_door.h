@@ -7,7 +7,8 @@
 // It has no model, no state and no files: all that it holds are clients that wait and the newest
 // outcomes, of the events of all gateways, which are read from the topics again at a start. An
 // outcome comes whole, so `token` is never called. A duplicate's client is told the first outcome
-// where that is held, as the first sender was; else the receipt that the log has.
+// where that is held, as the first sender was; else the receipt that the log has. With a signing
+// key it signs every command: whoever calls Submit has seen that the client may command.
 //
 // What Door declares: any thread. CatchUp, then Run: one thread, once, which also calls what is
 // told; what is refused is told inside Submit.
@@ -19,6 +20,7 @@
 #include <utility>
 
 #include "connectors/codec.h"
+#include "connectors/command_keys.h"
 #include "connectors/http/door.h"
 #include "connectors/kafka_gateway.h"
 #include "pipeline/serve/outcome_index.h"
@@ -29,6 +31,7 @@ namespace nudge {
 struct KafkaDoorOptions {
   KafkaOptions kafka;
   GatewayOptions gateway;
+  EventLimits limits;
   std::vector<std::string> models;  // names that a client may ask for
 };
 
@@ -39,7 +42,8 @@ class KafkaDoor final : public Door {
     uint64_t outcomes = 0;  // that were read, of anybody's events
   };
 
-  // Once `stop` is set nothing more is taken. Throws StartError as KafkaGateway does.
+  // Once `stop` is set nothing more is taken. Throws StartError as KafkaGateway does, and where the
+  // signing key cannot be read.
   KafkaDoor(KafkaDoorOptions options, const std::atomic<bool>& stop);
 
   // As KafkaGateway::CatchUp: before it the outcomes of a look-back are not held.
@@ -94,6 +98,7 @@ class KafkaDoor final : public Door {
     Clock::time_point until;
   };
 
+  std::string Signed(std::string event_json) const;
   void OnDelivery(uint64_t number, const KafkaGateway::Delivery& delivery);
   void OnOutcome(const Place& place, const std::string& line);
   void Tell(const Following& following, const RecordedOutcome& outcome, const std::string& line);
@@ -108,6 +113,7 @@ class KafkaDoor final : public Door {
 
   const KafkaDoorOptions options_;
   const std::atomic<bool>& stop_;
+  const std::optional<SigningKey> signing_key_;
   OutcomeIndex outcomes_;
   std::deque<Held> held_;  // by `until`; the thread's of Run
   mutable Mutex mutex_;

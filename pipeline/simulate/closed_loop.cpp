@@ -113,6 +113,7 @@ Config ForLoop(Config config, const std::string& folder) {
   config.input.path = "-";
   config.report.held_out.clear();
   config.checkpoint.enabled = false;
+  config.processor.graph.commands = {};  // nobody else writes to the loop's log
   config.output.folder = folder;
   RequireInputs(config);
   std::error_code ignored;

@@ -1,6 +1,6 @@
 // The models behind nudge, as the executor sees them: embed, generate, learn. The one place where a
-// user swaps the model backend: llama.cpp with nudge's trainer, or the template backend of the
-// tests.
+// user swaps the model backend: llama.cpp with nudge's trainer, the same with another server's
+// answers, or the template backend of the tests.
 //
 //   text -> Embed -> Vector;   Generate + AdapterVersion -> Completion;   what learns: teacher.h
 //
@@ -74,7 +74,11 @@ class Backend : public Teacher {
   // Generate may wait at once, on any slot. 0: each by its caller, one a slot.
   virtual size_t answers_together() const { return 0; }
 
-  // `adapter` nullptr is the base.
+  // False: it answers as the base, whatever is learnt; no adapter may be asked for.
+  virtual bool serves_adapters() const { return true; }
+
+  // `adapter` nullptr is the base. kUnavailable alone is no answer to the question: what answers is
+  // not there for any question, and the run ends.
   virtual Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                                      const AdapterVersion* adapter, const Decoding& decoding,
                                      uint64_t seed, const Asker& asker) = 0;

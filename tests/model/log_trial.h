@@ -35,11 +35,11 @@
 
 #include "connectors/codec.h"
 #include "connectors/memory.h"
-#include "pipeline/bench/forwarding_backend.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/config/config.h"
 #include "pipeline/lesson_book.h"
 #include "pipeline/processor.h"
+#include "stages/model/forwarding_backend.h"
 #include "tests/model/log_model.h"
 #include "tests/temp_folder.h"
 

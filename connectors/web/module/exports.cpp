@@ -12,6 +12,8 @@ struct NudgeSession {
   std::unique_ptr<nudge::WebSession> session;
   std::vector<nudge::TrainSequence> lesson;
   double loss = 0;
+  int32_t token = -1;
+  std::span<const float> logits;
   std::string bytes;
   std::string digest;
 };
@@ -58,11 +60,12 @@ const char* nudge_error() {
 }
 
 NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
-                         float alpha, uint32_t seed) {
+                         float alpha, uint32_t seed, uint32_t window_tokens) {
   std::unique_ptr<NudgeSession> opened;
   Try([&] {
     const std::shared_ptr<const void> kept(model, nudge::FreeAligned{});
-    auto session = nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed});
+    auto session =
+        nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed, window_tokens});
     if (!session.ok()) return Tell(session.error());
     opened = std::make_unique<NudgeSession>();
     opened->session = std::move(session).value();
@@ -105,6 +108,35 @@ int nudge_learn(NudgeSession* session) {
 
 double nudge_loss(const NudgeSession* session) {
   return session->loss;
+}
+
+int nudge_ask(NudgeSession* session, const int32_t* prompt, size_t count, int plugged) {
+  return Try([&] {
+    const auto begun = session->session->Ask({prompt, count}, plugged != 0);
+    return begun.ok() || Tell(begun.error());
+  });
+}
+
+int nudge_next(NudgeSession* session) {
+  return Try([&] {
+    const auto token = session->session->Next();
+    if (!token.ok()) return Tell(token.error());
+    session->token = token->value_or(-1);
+    session->logits = session->session->logits();
+    return true;
+  });
+}
+
+int32_t nudge_token(const NudgeSession* session) {
+  return session->token;
+}
+
+const float* nudge_logits(const NudgeSession* session) {
+  return session->logits.data();
+}
+
+size_t nudge_logit_count(const NudgeSession* session) {
+  return session->logits.size();
 }
 
 int nudge_export(NudgeSession* session, int as_f16) {

@@ -19,7 +19,7 @@ const char* nudge_error();
 
 // Takes the model's bytes, which nudge_allocate gave, in any case.
 NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
-                         float alpha, uint32_t seed);
+                         float alpha, uint32_t seed, uint32_t window_tokens);
 void nudge_close(NudgeSession* session);
 
 // One more sequence for the next step. `objective`: 0 cross-entropy, 1 down, 2 anchor (trainer.h).
@@ -28,6 +28,15 @@ int nudge_add(NudgeSession* session, const int32_t* tokens, size_t count, size_t
 // Learns what was added since the last call, and forgets it.
 int nudge_learn(NudgeSession* session);
 double nudge_loss(const NudgeSession* session);  // of the last step, before it
+
+// Begins an answer behind the prompt; `plugged`: by the adapter (1) or the base model (0).
+int nudge_ask(NudgeSession* session, const int32_t* prompt, size_t count, int plugged);
+// Draws the likeliest token, which nudge_token tells: -1 once the window is full. What its logits
+// are, as many as the vocabulary has tokens, nudge_logits tells.
+int nudge_next(NudgeSession* session);
+int32_t nudge_token(const NudgeSession* session);
+const float* nudge_logits(const NudgeSession* session);
+size_t nudge_logit_count(const NudgeSession* session);
 
 int nudge_export(NudgeSession* session, int as_f16);
 const char* nudge_bytes(const NudgeSession* session);  // of the last export

@@ -1,4 +1,4 @@
-// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, an adapter as bytes.
+// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, answers, an adapter.
 //
 // The numbers are the server's with adapt.products: portable, to the last bit. All calls are of one
 // thread and block it: a page calls them in a worker. Whatever throws a NudgeError, whose message is
@@ -11,6 +11,7 @@ export interface Options {
   rank?: number;           // of the adapter, 1 to 64; 8
   alpha?: number;          // 16
   seed?: number;           // of a new adapter, as adapt.seed; 1
+  windowTokens?: number;   // of a prompt and its answer, 512; cut to what the model was made for
   wasmBinary?: BufferSource;  // where the module is not to be fetched from beside its script
 }
 
@@ -23,12 +24,24 @@ export interface Sequence {
   reachFloor?: number;  // as adapt.reach_floor, 1
 }
 
+export interface AnswerOptions {
+  tokensMax?: number;  // 128
+  ends?: number[];     // tokens that end the answer, and are left out
+  plugged?: boolean;   // true: by the adapter as it is now; false: by the base model exactly
+  // Called for each token at once. The logits are the module's memory: copy what is to stay.
+  onToken?: (token: number, logits: Float32Array) => void;
+}
+
 // Copies the model, of architecture llama, qwen2 or qwen3.
 export function load(model: ArrayBuffer | Uint8Array, options?: Options): Promise<Learner>;
 
 export interface Learner {
   // One step of AdamW down the gradient of all sequences together. Their loss before it.
   learn(sequences: Sequence[]): number;
+
+  // The tokens that the model says behind the prompt, the likeliest each time, at most until the
+  // window is full. The first call takes the memory that answers need.
+  answer(prompt: ArrayLike<number>, options?: AnswerOptions): number[];
 
   // A GGUF that the server, llama.cpp and importAdapter take. f16 (true): half the size, rounded.
   exportAdapter(options?: {f16?: boolean}): Uint8Array;

@@ -6,9 +6,10 @@ const objectives = {crossEntropy: 0, down: 1, anchor: 2};
 export class NudgeError extends Error {}
 
 export async function load(model, options = {}) {
-  const {stepTokensMax = 256, rank = 8, alpha = 16, seed = 1, wasmBinary} = options;
+  const {stepTokensMax = 256, rank = 8, alpha = 16, seed = 1, windowTokens = 512, wasmBinary} =
+      options;
   const module = await makeModule(wasmBinary ? {wasmBinary} : {});
-  return new Learner(module, model, [stepTokensMax, rank, alpha, seed]);
+  return new Learner(module, model, [stepTokensMax, rank, alpha, seed, windowTokens]);
 }
 
 class Learner {
@@ -40,6 +41,20 @@ class Learner {
     return this.#module._nudge_loss(this.#session);
   }
 
+  answer(prompt, {tokensMax = 128, ends = [], plugged = true, onToken} = {}) {
+    this.#withCopy(Int32Array.from(prompt), memory => this.#module._nudge_ask(
+        this.#session, memory, prompt.length, plugged ? 1 : 0));
+    const tokens = [];
+    while (tokens.length < tokensMax) {
+      this.#check(this.#module._nudge_next(this.#session));
+      const token = this.#module._nudge_token(this.#session);
+      if (token < 0 || ends.includes(token)) break;
+      tokens.push(token);
+      onToken?.(token, this.#logits());
+    }
+    return tokens;
+  }
+
   exportAdapter({f16 = true} = {}) {
     this.#check(this.#module._nudge_export(this.#session, f16 ? 1 : 0));
     const begin = this.#module._nudge_bytes(this.#session);
@@ -66,6 +81,12 @@ class Learner {
 
   get memoryBytes() {
     return this.#module.HEAPU8.length;
+  }
+
+  #logits() {
+    return new Float32Array(this.#module.HEAPU8.buffer,
+                            this.#module._nudge_logits(this.#session),
+                            this.#module._nudge_logit_count(this.#session));
   }
 
   #allocate(count) {

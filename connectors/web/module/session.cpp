@@ -20,9 +20,10 @@ constexpr std::array<bool, kLoraModules> kEveryModule = {true, true, true, true,
 Result<std::unique_ptr<WebSession>> WebSession::Load(std::shared_ptr<const void> bytes,
                                                      size_t count, const WebOptions& options) {
   if (options.rank < 1 || options.rank > 64 || options.step_tokens_max < 2 ||
-      !std::isfinite(options.alpha) || options.alpha <= 0) {
-    return Error{Code::kModelFailed, "rank, alpha or the tokens of a step are out of range",
-                 "take a rank of 1 to 64, an alpha above 0 and two tokens or more"};
+      options.window_tokens < 2 || !std::isfinite(options.alpha) || options.alpha <= 0) {
+    return Error{Code::kModelFailed,
+                 "rank, alpha, or the tokens of a step or of the window are out of range",
+                 "take a rank of 1 to 64, an alpha above 0, and two tokens or more of each"};
   }
   const std::string sha256 =
       Sha256Hex(std::string_view(static_cast<const char*>(bytes.get()), count));
@@ -45,7 +46,8 @@ WebSession::WebSession(std::shared_ptr<const FrozenWeights> weights, std::string
       seed_(options.seed),
       trainer_(weights_, {options.step_tokens_max, options.rank}),
       adapter_(NewAdapter(shape_, seed_)),
-      optimizer_(shape_.Size()) {}
+      optimizer_(shape_.Size()),
+      window_tokens_(options.window_tokens) {}
 
 Result<StepLosses> WebSession::Learn(std::span<const TrainSequence> sequences) {
   const std::span<float> gradient = trainer_.GradientScratch(shape_.Size());
@@ -54,8 +56,30 @@ Result<StepLosses> WebSession::Learn(std::span<const TrainSequence> sequences) {
   if (auto taken = optimizer_.Step({}, gradient, adapter_.values, SerialFor()); !taken.ok()) {
     return taken.error();
   }
+  packed_ = nullptr;
   ++steps_;
   return losses;
+}
+
+Result<Nothing> WebSession::Ask(std::span<const int32_t> prompt, bool plugged) {
+  if (answers_ == nullptr) {
+    auto made = WebAnswers::Make(weights_, window_tokens_);
+    if (!made.ok()) return made.error();
+    answers_ = std::move(made).value();
+  }
+  if (plugged && packed_ == nullptr) {
+    auto packed = PackedAdapter::Pack(adapter_, *weights_);
+    if (!packed.ok()) return packed.error();
+    packed_ = *std::move(packed);
+  }
+  return answers_->Begin(prompt, plugged ? packed_ : nullptr);
+}
+
+Result<std::optional<int32_t>> WebSession::Next() {
+  if (answers_ == nullptr || !answers_->has_begun()) {
+    return Error{Code::kModelFailed, "nothing was asked", "begin an answer first"};
+  }
+  return answers_->Next();
 }
 
 std::string WebSession::digest() const {
@@ -83,6 +107,7 @@ Result<Nothing> WebSession::Import(std::string_view gguf) {
                         .base_head_size = static_cast<uint32_t>(weights_->shape().head_dim)});
   if (!imported.ok()) return imported.error();
   adapter_ = std::move(imported.value().weights);
+  packed_ = nullptr;
   optimizer_ = AdamW(shape_.Size());
   steps_ = imported->manifest.steps;
   parent_digest_ = imported->values_digest;
@@ -91,6 +116,7 @@ Result<Nothing> WebSession::Import(std::string_view gguf) {
 
 void WebSession::Reset() {
   adapter_ = NewAdapter(shape_, seed_);
+  packed_ = nullptr;
   optimizer_ = AdamW(shape_.Size());
   steps_ = 0;
   parent_digest_ = "base";

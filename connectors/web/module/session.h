@@ -1,18 +1,20 @@
-// What a browser does with a model: a GGUF's bytes -> [WebSession] -> lessons, an adapter as a
-// file.
+// What a browser does with a model: a GGUF's bytes -> [WebSession] -> lessons, answers, an adapter
+// as a file.
 //
-// The trainer, the optimiser, the beginning of an adapter and the adapter files are those of the
-// server, with portable products: the same lessons end in the same bytes here and there. It knows
-// token ids, not text. One thread at a time.
+// The trainer, the optimiser, the beginning of an adapter, the adapter files and the engine that
+// answers are those of the server, with portable products: the same lessons end in the same bytes
+// here and there, and so do the same questions. It knows token ids, not text. One thread at a time.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "connectors/web/module/web_answers.h"
 #include "stages/model/adapters/adapter_file.h"
 #include "stages/model/trainer/optimizer.h"
 #include "stages/model/trainer/trainer.h"
@@ -24,7 +26,8 @@ struct WebOptions {
   size_t step_tokens_max = 256;  // of all sequences of a step, 2 or more
   uint32_t rank = 8;             // 1..64
   float alpha = 16;
-  uint64_t seed = 1;  // of a new adapter
+  uint64_t seed = 1;           // of a new adapter
+  size_t window_tokens = 512;  // of a prompt and its answer, 2 or more
 };
 
 class WebSession {
@@ -38,6 +41,14 @@ class WebSession {
   // One step of AdamW, with the server's defaults, down the gradient of all sequences together.
   // The losses before it. Errors as Trainer::Gradients: nothing has changed.
   Result<StepLosses> Learn(std::span<const TrainSequence> sequences);
+
+  // Begins an answer, of the adapter as it is now or, where it is not `plugged`, of the base model;
+  // what is learnt meanwhile does not change it. The first one takes the memory that answers need.
+  // Errors as WebAnswers::Make and Begin: the answer is the one before.
+  Result<Nothing> Ask(std::span<const int32_t> prompt, bool plugged);
+  // As WebAnswers::Next of the answer that was begun last; kModelFailed: there is none.
+  Result<std::optional<int32_t>> Next();
+  std::span<const float> logits() const { return answers_->logits(); }  // requires an Ask
 
   // The adapter as llama.cpp and the server read it. kWrongAdapter: values beyond f16's, in f16.
   Result<std::string> Export(AdapterPrecision precision) const;
@@ -66,6 +77,9 @@ class WebSession {
   AdamW optimizer_;
   uint64_t steps_ = 0;  // since the adapter was new
   std::string parent_digest_ = "base";
+  const size_t window_tokens_;
+  std::unique_ptr<WebAnswers> answers_;
+  std::shared_ptr<const PackedAdapter> packed_;  // null: the adapter has changed since
 };
 
 }  // namespace nudge

@@ -44,6 +44,11 @@ class PackedModel {
   }
   const PackedMatrix& head() const { return head_; }  // [vocabulary, hidden]
   size_t bytes() const { return bytes_; }             // of the matrices
+  // Of products with them: portable for weights that are, else the fastest.
+  ProductPath path() const {
+    return weights_->form().products == BaseProducts::kPortable ? ProductPath::kPortable
+                                                                : FastestPath();
+  }
 
  private:
   using Layer = std::array<PackedMatrix, kBlockProducts>;

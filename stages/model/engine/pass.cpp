@@ -49,6 +49,7 @@ EnginePass::EnginePass(std::shared_ptr<const PackedModel> model, EngineLimits li
     : model_(std::move(model)),
       shape_(model_->shape()),
       limits_(Fit(limits, shape_)),
+      path_(model_->path()),
       rotations_(model_->weights(), limits_.positions_max) {
   const size_t rows = limits_.rows_max;
   x_ = AllocateFloats(rows * shape_.hidden);
@@ -185,7 +186,7 @@ void EnginePass::Lower(size_t layer, BlockProduct product, const float* x, size_
     const Panels panels = PanelsOf(a);
     float* const low = low_.get() + part.first * stride;
     MultiplyPanels(panels, 0, panels.count(),
-                   {part.count, x + part.first * x_stride, x_stride, low, stride});
+                   {part.count, x + part.first * x_stride, x_stride, low, stride}, path_);
     for (size_t row = 0; row < part.count; ++row) {
       Scale(low + row * stride, part.group->adapter->scale(), a.out(), low + row * stride);
     }
@@ -211,7 +212,8 @@ void EnginePass::AddPieces(size_t layer, BlockProduct product, size_t first_pane
       if (piece.column < begin || piece.column >= end) continue;
       MultiplyPanels(b, 0, b.count(),
                      {group.count, low_.get() + group.first * stride + piece.low, stride,
-                      y + group.first * y_stride + piece.column, y_stride, ProductMode::kAdd});
+                      y + group.first * y_stride + piece.column, y_stride, ProductMode::kAdd},
+                     path_);
     }
   }
 }
@@ -223,8 +225,8 @@ void EnginePass::Multiply(size_t layer, BlockProduct product, const float* x, si
   const Panels w = PanelsOf(model_->Of(layer, product));
   const ProductParts parts(w, rows_);
   RunAll(parallel, parts.size(), [&](size_t part) {
-    MultiplyPanels(w, parts.First(part), parts.Count(part),
-                   {rows_, x, x_stride, y, y_stride, mode});
+    MultiplyPanels(w, parts.First(part), parts.Count(part), {rows_, x, x_stride, y, y_stride, mode},
+                   path_);
     AddPieces(layer, product, parts.First(part), parts.Count(part), y, y_stride);
   });
 }
@@ -290,7 +292,7 @@ void EnginePass::Attend(size_t layer, const QueryBlock& block, size_t kv_head) {
   for (size_t p = 0; p < pages; ++p) {
     const float* const page = pool.Keys(stretch.of->sequence->pages()[p], layer, kv_head);
     MultiplyPanels({WeightForm::kFloats, kPageTokens, d, reinterpret_cast<const uint8_t*>(page)}, 0,
-                   1, {rows, q, d, scores + p * kPageTokens, stride});
+                   1, {rows, q, d, scores + p * kPageTokens, stride}, path_);
   }
   for (size_t row = 0; row < rows; ++row) {
     float log_sum;
@@ -305,7 +307,8 @@ void EnginePass::Attend(size_t layer, const QueryBlock& block, size_t kv_head) {
       MultiplyPanels(
           {WeightForm::kFloats, columns, tokens, reinterpret_cast<const uint8_t*>(values)}, 0, 1,
           {rows, scores + p * kPageTokens, stride, y + i, d,
-           p == 0 ? ProductMode::kSet : ProductMode::kContinue});
+           p == 0 ? ProductMode::kSet : ProductMode::kContinue},
+          path_);
       values += kPageTokens * width;
     }
   }
@@ -381,7 +384,7 @@ void EnginePass::Logits(std::span<float> logits, const ParallelFor& parallel) {
   const ProductParts parts(head, rows_);
   RunAll(parallel, parts.size(), [&](size_t part) {
     MultiplyPanels(head, parts.First(part), parts.Count(part),
-                   {rows_, normed_.get(), hidden, logits.data(), shape_.vocabulary});
+                   {rows_, normed_.get(), hidden, logits.data(), shape_.vocabulary}, path_);
   });
 }
 

@@ -108,6 +108,7 @@ class EnginePass {
   std::shared_ptr<const PackedModel> model_;
   const LlamaShape& shape_;
   const EngineLimits limits_;
+  const ProductPath path_;
   const RotaryTable rotations_;
 
   AlignedFloats x_;         // [rows, hidden], what the blocks add to

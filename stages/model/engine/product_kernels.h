@@ -60,5 +60,6 @@ using ProductKernel = void (*)(const Panels& w, size_t first, size_t count, cons
 extern const ProductKernel kAvx512Products;
 extern const ProductKernel kAvx2Products;
 extern const ProductKernel kPlainProducts;
+extern const ProductKernel kPortableProducts;
 
 }  // namespace nudge

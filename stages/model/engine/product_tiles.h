@@ -1,7 +1,8 @@
 // The loops of products.h over one instruction set's vectors, for the file that compiles them with
-// its flags: products_avx512.cpp, products_avx2.cpp, products_plain.cpp.
+// its flags: products_avx512.cpp, products_avx2.cpp, products_plain.cpp, products_portable.cpp.
 //
-// `Set` is that file's: a vector of lanes, and the few operations on it. What a sum passes through
+// `Set` is that file's: a vector of lanes, and the few operations on it. MultiplyAdd(a, b, c) is
+// a b + c, rounded once where the set is kFused, else the product first. What a sum passes through
 // on its way from k = 0 to the last (registers, memory) rounds nothing, so that tiles, blocks and
 // chunks are free to be what is fast: few rows multiply weights as they come out of their words,
 // many rows widen a chunk of a panel once.
@@ -102,8 +103,8 @@ struct Q4Form {
       __builtin_prefetch(from + 2 * at.width + kAhead);
       d[v] = Set::LoadHalves(from);
       const Floats m = Set::LoadHalves(from + 2 * at.width);
-      of_low[v] = Set::Fma(d[v], Set::Broadcast(-256), m);
-      of_high[v] = Set::Fma(d[v], Set::Broadcast(-16), m);
+      of_low[v] = Set::MultiplyAdd(d[v], Set::Broadcast(-256), m);
+      of_high[v] = Set::MultiplyAdd(d[v], Set::Broadcast(-16), m);
     });
     for (size_t group = 0; group < kBlockNumbers / kQ4Fields; ++group) {
       typename Set::Words words[kVectors];
@@ -118,11 +119,13 @@ struct Q4Form {
         Floats w[kVectors];
         Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
           turned[v] = Set::template RotateLeft<8 * pair>(words[v]);
-          w[v] = Set::Fma(Set::template Field<0xF << 15, 0x43800000>(turned[v]), d[v], of_low[v]);
+          w[v] = Set::MultiplyAdd(Set::template Field<0xF << 15, 0x43800000>(turned[v]), d[v],
+                                  of_low[v]);
         });
         take(kQ4Fields * group + 2 * pair, w);
         Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
-          w[v] = Set::Fma(Set::template Field<0xF << 19, 0x41800000>(turned[v]), d[v], of_high[v]);
+          w[v] = Set::MultiplyAdd(Set::template Field<0xF << 19, 0x41800000>(turned[v]), d[v],
+                                  of_high[v]);
         });
         take(kQ4Fields * group + 2 * pair + 1, w);
       });
@@ -130,7 +133,8 @@ struct Q4Form {
   }
 };
 
-// w = q d, as (2^e + 128 + q) d - (2^e + 128) d, in which everything is exact.
+// w = q d, as (2^e + 128 + q) d - (2^e + 128) d, in which everything is exact. A product that is
+// rounded by itself would not be: there the difference comes first.
 template <class Set>
 struct Q8Form {
   static constexpr WeightForm kForm = WeightForm::kQ8_0;
@@ -138,15 +142,24 @@ struct Q8Form {
   static NUDGE_INLINE void Unit(const uint8_t* unit, const TileColumns& at, Take&& take) {
     using Floats = typename Set::Floats;
     Floats d[kVectors];
-    Floats of_low[kVectors];   // of the fields at bit 7, 65536 + 128 + q
-    Floats of_high[kVectors];  // at bit 15, 256 + 128 + q
+    constexpr float kLow = -65664;  // of the fields at bit 7, 65536 + 128 + q
+    constexpr float kHigh = -384;   // at bit 15, 256 + 128 + q
+    Floats of_low[kVectors], of_high[kVectors];
     Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
       const uint8_t* const from = unit + 2 * (at.column + v * Set::kLanes);
       __builtin_prefetch(from + kAhead);
       d[v] = Set::LoadHalves(from);
-      of_low[v] = Set::Multiply(d[v], Set::Broadcast(-65664));
-      of_high[v] = Set::Multiply(d[v], Set::Broadcast(-384));
+      of_low[v] = Set::Multiply(d[v], Set::Broadcast(kLow));
+      of_high[v] = Set::Multiply(d[v], Set::Broadcast(kHigh));
     });
+    const auto weight = [](Floats field, Floats scale, Floats offset, float above)
+                            NUDGE_INLINE_LAMBDA {
+                              if constexpr (Set::kFused) {
+                                return Set::MultiplyAdd(field, scale, offset);
+                              } else {
+                                return Set::Multiply(Set::Add(field, Set::Broadcast(above)), scale);
+                              }
+                            };
     for (size_t group = 0; group < kBlockNumbers / kQ8Fields; ++group) {
       typename Set::Words words[kVectors];
       Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
@@ -160,11 +173,13 @@ struct Q8Form {
         Floats w[kVectors];
         Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
           turned[v] = Set::template RotateLeft<16 * pair>(words[v]);
-          w[v] = Set::Fma(Set::template Field<0xFF << 7, 0x47800000>(turned[v]), d[v], of_low[v]);
+          w[v] =
+              weight(Set::template Field<0xFF << 7, 0x47800000>(turned[v]), d[v], of_low[v], kLow);
         });
         take(kQ8Fields * group + 2 * pair, w);
         Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
-          w[v] = Set::Fma(Set::template Field<0xFF << 15, 0x43800000>(turned[v]), d[v], of_high[v]);
+          w[v] = weight(Set::template Field<0xFF << 15, 0x43800000>(turned[v]), d[v], of_high[v],
+                        kHigh);
         });
         take(kQ8Fields * group + 2 * pair + 1, w);
       });
@@ -186,14 +201,15 @@ NUDGE_INLINE void Tile(const TileColumns& at, size_t numbers, const float* x, si
   });
   const uint8_t* unit = at.panel;
   for (size_t k = 0; k < numbers; k += kUnit.numbers, unit += at.width * kUnit.column_bytes) {
-    Form::template Unit<kVectors>(
-        unit, at, [&](size_t step, const Floats(&w)[kVectors]) NUDGE_INLINE_LAMBDA {
-          Unroll<kRows>([&](auto r) NUDGE_INLINE_LAMBDA {
-            const Floats a = Set::Broadcast(x[r * x_stride + k + step]);
-            Unroll<kVectors>([&](auto v)
-                                 NUDGE_INLINE_LAMBDA { sum[r][v] = Set::Fma(w[v], a, sum[r][v]); });
-          });
-        });
+    Form::template Unit<kVectors>(unit, at,
+                                  [&](size_t step, const Floats(&w)[kVectors]) NUDGE_INLINE_LAMBDA {
+                                    Unroll<kRows>([&](auto r) NUDGE_INLINE_LAMBDA {
+                                      const Floats a = Set::Broadcast(x[r * x_stride + k + step]);
+                                      Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {
+                                        sum[r][v] = Set::MultiplyAdd(w[v], a, sum[r][v]);
+                                      });
+                                    });
+                                  });
   }
   Unroll<kRows>([&](auto r) NUDGE_INLINE_LAMBDA {
     Unroll<kVectors>([&](auto v) NUDGE_INLINE_LAMBDA {

@@ -56,6 +56,8 @@ uint32_t Q4Number(const uint8_t* block, size_t k) {
 
 ProductKernel KernelOf(ProductPath path) {
   switch (path) {
+    case ProductPath::kPortable:
+      return kPortableProducts;
     case ProductPath::kPlain:
       return kPlainProducts;
     case ProductPath::kAvx2:
@@ -83,7 +85,7 @@ float FloatOfHalf(uint16_t half) {
     return sign != 0 ? -size : size;
   }
   const uint32_t biased = exponent == 31 ? 255u : exponent + 112u;
-  return std::bit_cast<float>(sign | (biased << 23) | (fraction << 13));
+  return __builtin_bit_cast(float, sign | (biased << 23) | (fraction << 13));
 }
 
 size_t PackedMatrix::Floats(size_t out, size_t in, WeightForm form) {
@@ -176,7 +178,7 @@ Panels PanelsOf(const PackedMatrix& matrix) {
 }
 
 std::string_view Name(ProductPath path) {
-  constexpr std::string_view kNames[] = {"plain", "avx2", "avx512"};
+  constexpr std::string_view kNames[] = {"portable", "plain", "avx2", "avx512"};
   return kNames[static_cast<size_t>(path)];
 }
 
@@ -191,12 +193,12 @@ bool HasPath(ProductPath path) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   }
 #endif
-  return path == ProductPath::kPlain;
+  return path == ProductPath::kPortable || path == ProductPath::kPlain;
 }
 
 ProductPath FastestPath() {
   static const ProductPath kPath = [] {
-    ProductPath fastest = ProductPath::kPlain;
+    ProductPath fastest = ProductPath::kPortable;
     for (const ProductPath path : kProductPaths) {
       if (HasPath(path)) fastest = path;
     }

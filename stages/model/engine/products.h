@@ -1,10 +1,14 @@
 // Products with the frozen weights that answer: X[rows, in], W[out, in] -> [Multiply] -> X W^T.
 //
 // A row's bits depend on that row and on W alone: every number of Y is one f32 accumulator that
-// takes w x by a fused multiply-add, k ascending from 0. So a row has the same bits alone or among
-// others, at its place in a prompt or token by token, at any number of threads, on every
-// instruction path, and in every form that W has in memory. (Libraries choose their kernels by the
-// number of rows and keep several sums an output: their bits depend on the batch.)
+// takes w x, k ascending from 0. So a row has the same bits alone or among others, at its place in
+// a prompt or token by token, at any number of threads, and in every form that W has in memory.
+// (Libraries choose their kernels by the number of rows and keep several sums an output: their bits
+// depend on the batch.)
+//
+// w x is taken by a fused multiply-add, and the bits are those of every instruction path that does.
+// Portable products are for machines without one, a browser's: products and sums are rounded apart,
+// and the bits are others, the same wherever they are compiled.
 //
 // Matrices are written once by one thread, and never changed afterwards; any thread may multiply.
 #pragma once
@@ -89,13 +93,13 @@ struct ProductRows {
   ProductMode mode = ProductMode::kSet;
 };
 
-// The instruction paths. All give the same bits.
-enum class ProductPath : uint8_t { kPlain, kAvx2, kAvx512 };
-inline constexpr ProductPath kProductPaths[] = {ProductPath::kPlain, ProductPath::kAvx2,
-                                                ProductPath::kAvx512};
+// The instruction paths. Those by fused multiply-adds give the same bits.
+enum class ProductPath : uint8_t { kPortable, kPlain, kAvx2, kAvx512 };
+inline constexpr ProductPath kProductPaths[] = {ProductPath::kPortable, ProductPath::kPlain,
+                                                ProductPath::kAvx2, ProductPath::kAvx512};
 std::string_view Name(ProductPath path);
 bool HasPath(ProductPath path);  // this processor and this build
-ProductPath FastestPath();
+ProductPath FastestPath();       // by fused multiply-adds; portable where the build has none
 
 // Columns of `count` panels from `first` on, by the calling thread.
 void MultiplyPanels(const Panels& w, size_t first, size_t count, const ProductRows& rows,

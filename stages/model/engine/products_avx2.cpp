@@ -10,6 +10,7 @@ namespace {
 struct Avx2 {
   using Floats = __m256;
   using Words = __m256i;
+  static constexpr bool kFused = true;
   static constexpr size_t kLanes = 8;
   static constexpr size_t kVectors = 2;
   static constexpr size_t kTileRows = 6;  // 12 sums, 2 weights and a number of x: 15 registers
@@ -18,7 +19,9 @@ struct Avx2 {
   static NUDGE_INLINE void Store(Floats v, float* to) { _mm256_storeu_ps(to, v); }
   static NUDGE_INLINE Floats Broadcast(float x) { return _mm256_set1_ps(x); }
   static NUDGE_INLINE Floats Multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static NUDGE_INLINE Floats Fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+  static NUDGE_INLINE Floats MultiplyAdd(Floats a, Floats b, Floats c) {
+    return _mm256_fmadd_ps(a, b, c);
+  }
   static NUDGE_INLINE Floats LoadHalves(const uint8_t* from) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   }

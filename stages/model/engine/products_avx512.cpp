@@ -10,6 +10,7 @@ namespace {
 struct Avx512 {
   using Floats = __m512;
   using Words = __m512i;
+  static constexpr bool kFused = true;
   static constexpr size_t kLanes = 16;
   static constexpr size_t kVectors = 4;   // of a tile: a whole panel
   static constexpr size_t kTileRows = 6;  // 24 sums and 4 weights of 32 registers
@@ -18,7 +19,9 @@ struct Avx512 {
   static NUDGE_INLINE void Store(Floats v, float* to) { _mm512_storeu_ps(to, v); }
   static NUDGE_INLINE Floats Broadcast(float x) { return _mm512_set1_ps(x); }
   static NUDGE_INLINE Floats Multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static NUDGE_INLINE Floats Fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static NUDGE_INLINE Floats MultiplyAdd(Floats a, Floats b, Floats c) {
+    return _mm512_fmadd_ps(a, b, c);
+  }
   static NUDGE_INLINE Floats LoadHalves(const uint8_t* from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }

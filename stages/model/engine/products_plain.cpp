@@ -15,6 +15,7 @@ struct Plain {
   struct Words {
     uint32_t lane[4];
   };
+  static constexpr bool kFused = true;
   static constexpr size_t kLanes = 4;
   static constexpr size_t kVectors = 2;
   static constexpr size_t kTileRows = 4;
@@ -37,7 +38,7 @@ struct Plain {
   static NUDGE_INLINE Floats Multiply(const Floats& a, const Floats& b) {
     return Each<Floats>([&](size_t i) NUDGE_INLINE_LAMBDA { return a.lane[i] * b.lane[i]; });
   }
-  static NUDGE_INLINE Floats Fma(const Floats& a, const Floats& b, const Floats& c) {
+  static NUDGE_INLINE Floats MultiplyAdd(const Floats& a, const Floats& b, const Floats& c) {
     return Each<Floats>(
         [&](size_t i) NUDGE_INLINE_LAMBDA { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
   }

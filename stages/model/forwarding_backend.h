@@ -27,6 +27,7 @@ class ForwardingBackend : public Backend {
   }
   size_t window_tokens() const override { return to_.window_tokens(); }
   size_t answers_together() const override { return to_.answers_together(); }
+  bool serves_adapters() const override { return to_.serves_adapters(); }
   Result<Completed> Generate(size_t slot, const std::vector<ChatMessage>& chat,
                              const AdapterVersion* adapter, const Decoding& decoding, uint64_t seed,
                              const Asker& asker) override {
