@@ -1152,7 +1152,9 @@ BOOST_AUTO_TEST_CASE(the_examples_of_the_documentation_are_what_it_says) {
   for (std::string line; std::getline(file, line);) {
     if (!line.starts_with(R"({"specversion")")) continue;
     if (line.find(R"("source":"nudge")") == line.npos) {
-      BOOST_TEST(EncodeEvent(Decoded(line)).size() > 0u);
+      const std::string encoded = EncodeEvent(Decoded(line));
+      // What is signed stands there as it is signed.
+      if (line.find("datacontenttype") != line.npos) BOOST_TEST(encoded == line);
       ++events;
       continue;
     }
@@ -1164,7 +1166,7 @@ BOOST_AUTO_TEST_CASE(the_examples_of_the_documentation_are_what_it_says) {
     BOOST_TEST(split.chain == Hex(NextChain({}, recorded->offset, split.encoded)));
     ++outcomes;
   }
-  BOOST_TEST(events == 2);
+  BOOST_TEST(events == 3);
   BOOST_TEST(outcomes == 1);
 }
 

@@ -129,7 +129,9 @@ std::string Wrong(const std::string& text, const Keys& keys) {
     const std::string key = (*at)[2].str() + "." + (*at)[3].str();
     const bool is_file = (*at)[3] == "h" || (*at)[3] == "json" || (*at)[3] == "cpp";
     if (is_file || kOthers.contains(key)) continue;
-    if (keys.sections.contains((*at)[2]) && !keys.whole.contains(key)) {
+    const auto below = keys.whole.lower_bound(key + ".");
+    const bool is_group = below != keys.whole.end() && below->starts_with(key + ".");
+    if (keys.sections.contains((*at)[2]) && !keys.whole.contains(key) && !is_group) {
       return "no key " + key;
     }
   }
