@@ -518,8 +518,8 @@ void RequireInputs(const Config& config) {
     const bool is_openai = field.path.starts_with("model.openai.");
     const bool is_model = field.path.starts_with("model.") && !is_openai;
     const std::string& backend = config.model.backend;
-    const bool used = !is_gateways && !(is_openai && backend != "openai") &&
-                      !(is_model && backend == "template");
+    const bool used =
+        !is_gateways && !(is_openai && backend != "openai") && !(is_model && backend == "template");
     const bool named = !path->at->empty() && !(path->standard_input && *path->at == "-");
     std::error_code ignored;
     if (used && named && !std::filesystem::exists(*path->at, ignored)) {
