@@ -67,6 +67,7 @@ struct BenchAnswersArguments {
   std::vector<size_t> prompts = {105, 300, 900};  // tokens
   std::vector<size_t> depths = {100, 500};        // tokens before those that are drawn
   size_t sequences = 16;                          // at a time, an adapter each
+  int questions = 10;                             // alone until their outcomes; 0: not measured
   std::vector<int> threads = {1, 2};
 };
 int BenchAnswers(const BenchAnswersArguments& arguments);

@@ -322,6 +322,10 @@ void AddBenchAnswers(CLI::App& bench, int& exit_code) {
       ->check(CLI::Range(1, 1 << 17));
   command->add_option("--sequences", arguments->sequences, "at a time, an adapter each")
       ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--questions", arguments->questions,
+                   "alone until their outcomes, and others; 0: not measured")
+      ->check(CLI::Range(0, 1000));
   command->add_option("--threads", arguments->threads, "one table each")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
