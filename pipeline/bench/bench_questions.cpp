@@ -21,7 +21,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Chat = std::vector<ChatMessage>;
 
-constexpr int kBoundRepeats = 5;           // the median counts
 constexpr int32_t kAsks = 0, kLearns = 1;  // partitions
 constexpr size_t kShownWords = 16;
 constexpr char kTask[] = ". Write a long story with all of these words.";
@@ -160,18 +159,14 @@ class ProductTimes {
 
  private:
   double Of(size_t rows, size_t head_rows) {
-    std::vector<double> times;
-    for (int i = 0; i < kBoundRepeats; ++i) {
-      times.push_back(MsOf([&] {
-        for (size_t layer = 0; layer < model_.shape().layers; ++layer) {
-          for (size_t product = 0; product < kBlockProducts; ++product) {
-            Run(model_.Of(layer, static_cast<BlockProduct>(product)), rows);
-          }
+    return MsOf([&] {
+      for (size_t layer = 0; layer < model_.shape().layers; ++layer) {
+        for (size_t product = 0; product < kBlockProducts; ++product) {
+          Run(model_.Of(layer, static_cast<BlockProduct>(product)), rows);
         }
-        Run(model_.head(), head_rows);
-      }));
-    }
-    return Median(std::move(times));
+      }
+      Run(model_.head(), head_rows);
+    });
   }
 
   void Run(const PackedMatrix& matrix, size_t rows) {
@@ -205,38 +200,26 @@ class Questions {
   }
 
   std::optional<QuestionRow> Alone() {
-    QuestionRow row{.what = "1 question, prompt of " + std::to_string(tokens_) + " tokens"};
-    if (!InTurns(arguments_.rounds, row, [this](Asked& asked, uint64_t seed, QuestionTimes& times) {
-          return asked.Ask(1, Question(seed), arguments_.answer_tokens, times);
-        })) {
-      return std::nullopt;
-    }
-    row.bound_ms = Bound(1, row.own.tokens);
-    return row;
+    return Answered("1 question, prompt of " + std::to_string(tokens_) + " tokens", 1,
+                    arguments_.rounds, [this](Asked& asked, uint64_t seed, QuestionTimes& times) {
+                      return asked.Ask(1, Question(seed), arguments_.answer_tokens, times);
+                    });
   }
 
   std::optional<QuestionRow> Together() {
     const size_t count = arguments_.together;
-    QuestionRow row{.what = std::to_string(count) + " such questions at once, all of them"};
-    if (!InTurns(Half(), row, [&](Asked& asked, uint64_t seed, QuestionTimes& times) {
-          return asked.Ask(count, Question(seed), arguments_.answer_tokens, times);
-        })) {
-      return std::nullopt;
-    }
-    row.bound_ms = Bound(count, row.own.tokens);
-    return row;
+    return Answered(std::to_string(count) + " such questions at once", count, Half(),
+                    [this, count](Asked& asked, uint64_t seed, QuestionTimes& times) {
+                      return asked.Ask(count, Question(seed), arguments_.answer_tokens, times);
+                    });
   }
 
   std::optional<QuestionRow> WhileLessonsRun() {
-    QuestionRow row{.what = "1 such question while lessons run"};
-    if (!InTurns(arguments_.rounds, row, [this](Asked& asked, uint64_t seed, QuestionTimes& times) {
-          const Lessons lessons(asked, Question(seed + 1));
-          return asked.Ask(1, Question(seed), arguments_.answer_tokens, times);
-        })) {
-      return std::nullopt;
-    }
-    row.bound_ms = Bound(1, row.own.tokens);
-    return row;
+    return Answered("1 such question while lessons run", 1, arguments_.rounds,
+                    [this](Asked& asked, uint64_t seed, QuestionTimes& times) {
+                      const Lessons lessons(asked, Question(seed + 1));
+                      return asked.Ask(1, Question(seed), arguments_.answer_tokens, times);
+                    });
   }
 
   // The first token of a prompt, and of another one with the same beginning.
@@ -247,15 +230,21 @@ class Questions {
     const auto prompt = [&](uint64_t seed, uint64_t end) {
       return Chat{{"user", RandomWords(words_ - rest, seed) + " " + RandomWords(rest, end)}};
     };
-    if (!InTurns(Half(), unseen, [&](Asked& asked, uint64_t seed, QuestionTimes& times) {
+    std::vector<double> bounds, seen_bounds;
+    const bool ended = InTurns(
+        Half(), unseen,
+        [&](Asked& asked, uint64_t seed, QuestionTimes& times) {
           QuestionTimes& later = &asked == &own_ ? seen.own : seen.llama;
           return asked.Ask(1, prompt(seed, seed + 1), 1, times) &&
                  asked.Ask(1, prompt(seed, seed + 2), 1, later);
-        })) {
-      return std::nullopt;
-    }
-    unseen.bound_ms = products_.Prompt(tokens_);
-    seen.bound_ms = products_.Prompt(std::max<size_t>(1, tokens_ / 5));
+        },
+        [&] {
+          bounds.push_back(products_.Prompt(tokens_));
+          seen_bounds.push_back(products_.Prompt(std::max<size_t>(1, tokens_ / 5)));
+        });
+    if (!ended) return std::nullopt;
+    unseen.bound_ms = Median(std::move(bounds));
+    seen.bound_ms = Median(std::move(seen_bounds));
     return std::pair{std::move(unseen), std::move(seen)};
   }
 
@@ -264,23 +253,33 @@ class Questions {
 
   Chat Question(uint64_t seed) const { return {{"user", RandomWords(words_, seed) + kTask}}; }
 
-  // Calls `ask` for either engine by turns with questions that were not asked before, the same for
-  // both. False: a stop.
+  // Of so many questions at once. The prompt gives the first token.
   template <class AskOne>
-  bool InTurns(int rounds, QuestionRow& row, const AskOne& ask) {
+  std::optional<QuestionRow> Answered(std::string what, size_t questions, int rounds,
+                                      const AskOne& ask) {
+    QuestionRow row{.what = std::move(what)};
+    std::vector<double> bounds;
+    const bool ended = InTurns(rounds, row, ask, [&] {
+      bounds.push_back(static_cast<double>(questions) * products_.Prompt(tokens_) +
+                       (row.own.tokens - 1) * products_.Token(questions));
+    });
+    if (!ended) return std::nullopt;
+    row.bound_ms = Median(std::move(bounds));
+    return row;
+  }
+
+  // Calls `ask` for either engine and `bound` by turns, with questions that were not asked before,
+  // the same for both engines. False: a stop.
+  template <class AskOne, class Bound>
+  bool InTurns(int rounds, QuestionRow& row, const AskOne& ask, const Bound& bound) {
     for (int i = 0; i < rounds; ++i) {
       seed_ += 10;
       if (stop_requested || !ask(own_, seed_, row.own) || !ask(llama_, seed_, row.llama)) {
         return false;
       }
+      bound();
     }
     return true;
-  }
-
-  // The prompt gives the first token.
-  double Bound(size_t questions, double tokens) {
-    return static_cast<double>(questions) * products_.Prompt(tokens_) +
-           (tokens - 1) * products_.Token(questions);
   }
 
   const QuestionsArguments& arguments_;
