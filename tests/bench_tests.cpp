@@ -14,6 +14,8 @@
 #include "pipeline/bench/bench_questions.h"
 #include "pipeline/bench/llama_bench.h"
 #include "pipeline/stop_requested.h"
+#include "stages/model/serve/language_model.h"
+#include "stages/model/serve/random_model.h"
 #include "stages/result.h"
 #include "tests/temp_folder.h"
 #include "tests/trainer_helpers.h"
@@ -105,6 +107,28 @@ BOOST_AUTO_TEST_CASE(questions_are_measured_by_both_engines_in_every_row) {
       }
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_model_of_random_weights_is_whole_and_the_same_each_time) {
+  const nudge::testing::TemporaryFile file("random.gguf"), again("random-again.gguf");
+  for (const auto* to : {&file, &again}) {
+    BOOST_REQUIRE(WriteRandomModel(to->path(), "smollm2-135m", 1).ok());
+  }
+  BOOST_TEST((Content(file.path()) == Content(again.path())));
+  const auto shape = FrozenWeights::Check(file.path());
+  BOOST_REQUIRE(shape.ok());
+  BOOST_TEST(shape->layers == 1U);
+  BOOST_TEST(shape->hidden == 576U);
+  BOOST_TEST(shape->QueryWidth() == 576U);
+  BOOST_TEST(shape->KeyWidth() == 192U);
+  BOOST_TEST(shape->feed_forward == 1536U);
+  BOOST_TEST(shape->vocabulary == 49152U);
+  const LanguageModel text(file.path(), {.text_only = true});
+  const auto tokens = text.Tokenize("ship", false, false);
+  BOOST_REQUIRE(tokens.ok());
+  BOOST_TEST(text.Detokenize(*tokens) == "ship");
+  BOOST_TEST(!WriteRandomModel(file.path(), "smollm2", 1).ok());
+  BOOST_TEST(!WriteRandomModel("/nowhere/random.gguf", "smollm2-135m", 1).ok());
 }
 
 BOOST_AUTO_TEST_CASE(a_stop_ends_the_measuring_of_questions_within_a_row) {

@@ -215,8 +215,8 @@ void PrintTable(Engine& engine, const std::string& file, const BenchAnswersArgum
 }  // namespace
 
 int BenchAnswers(const BenchAnswersArguments& arguments) {
-  const Config config = ReadConfig(arguments.config_path);
-  RequireInputs(config);
+  const BenchedModel model(arguments.config_path, arguments.random);
+  const Config& config = model.config();
   const std::string& file = config.model.local.language_model;
   Engine engine(config, arguments);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);

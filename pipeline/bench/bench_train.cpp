@@ -98,6 +98,15 @@ class Products {
   double flops_ = 0;
 };
 
+double GflopsOfOneThread(const FrozenWeights& weights, size_t tokens) {
+  Products products(weights, tokens);
+  std::vector<double> times_ms;
+  for (int i = 0; i < kRepeats; ++i) {
+    times_ms.push_back(MsOf([&] { products.Run(SerialFor()); }));
+  }
+  return products.flops() / Median(std::move(times_ms)) / 1e6;
+}
+
 // Floating-point operations of a step's other products: attention's, of which the causal half
 // counts, and the adapter's. None that is only repeated to save memory.
 double OtherFlops(const LlamaShape& shape, size_t adapter_values, size_t tokens) {
@@ -225,8 +234,8 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
 }  // namespace
 
 int BenchTrain(const BenchTrainArguments& arguments) {
-  const Config config = ReadConfig(arguments.config_path);
-  RequireInputs(config);
+  const BenchedModel model(arguments.config_path, arguments.random);
+  const Config& config = model.config();
   std::optional<LlamaBench> beside;  // now: what is wrong with it shows before minutes of work
   if (!arguments.beside.empty())
     beside.emplace(arguments.beside, config.model.local.language_model);
@@ -289,6 +298,10 @@ int BenchTrain(const BenchTrainArguments& arguments) {
          {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
       limits.layer_weights += matrix->out() * matrix->in();
     }
+  }
+  limits.products = weights.form().products;
+  if (limits.gflops_one_thread == 0) {  // none of the rows had one thread
+    limits.gflops_one_thread = GflopsOfOneThread(weights, arguments.tokens.front());
   }
   limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
   loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own

@@ -63,7 +63,8 @@ void ToBf16(const float* from, size_t count, uint16_t* to);
 void FromBf16(const uint16_t* from, size_t count, float* to);
 
 // Whether this processor has bf16 products at all (AVX-512), and whether they are the fast ones
-// (AVX512-BF16, AMX). Asked of the processor, not of a clock: the same machine always says the same.
+// (AVX512-BF16, AMX). Asked of the processor, not of a clock: the same machine always says the
+// same.
 bool HasBf16Products();
 bool Bf16IsFaster();
 
