@@ -1,5 +1,6 @@
 // labels: model
-// The benchmark that docs/MEASUREMENTS.md shows runs as it stands there, with the real models.
+// The benchmarks that documents show run as they stand there: with the real models, and with one of
+// random weights that is made for the run, of which a layer of a smaller one is enough here.
 #include <boost/test/unit_test.hpp>
 
 #include <fstream>
@@ -20,6 +21,22 @@ std::string Content(const std::string& path) {
 }
 
 }  // namespace
+
+BOOST_AUTO_TEST_CASE(a_named_shape_is_measured_with_random_weights_and_no_configuration) {
+  std::smatch match;
+  const std::string readme = Content(NUDGE_SOURCE_DIR "/README.md");
+  static const std::regex kCommand(R"(nudge bench train --shape \S+ ([^\n#]*\S))");
+  BOOST_REQUIRE(std::regex_search(readme, match, kCommand));
+  const auto [status, printed] =
+      RunCommand(std::string("'") + NUDGE_BINARY +
+                 "' bench train --shape smollm2-135m --layers 1 " + match[1].str());
+  BOOST_REQUIRE_MESSAGE(status == 0, printed);
+  BOOST_TEST(std::regex_search(printed, std::regex("\n +128 +2 +\\d+\\.\\d")), printed);
+  // No row has one thread: its limit is measured all the same.
+  BOOST_TEST(std::regex_search(printed, std::regex("limits of one thread: [1-9]")), printed);
+  BOOST_TEST(std::regex_search(printed, std::regex("generate: 64 tokens, one by one +\\d")),
+             printed);
+}
 
 BOOST_AUTO_TEST_CASE(the_comparison_with_llama_cpp_runs_as_the_document_shows_it) {
   const std::string document = Content(NUDGE_SOURCE_DIR "/docs/MEASUREMENTS.md");

@@ -1,14 +1,24 @@
 // labels: unit
-// llama.cpp's own benchmark beside ours: what it printed is read, what is not it is refused.
+// llama.cpp's own benchmark beside ours: what it printed is read, what is not it is refused. And
+// questions until their outcomes, by a small random model.
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
+#include <vector>
 
+#include "pipeline/bench/bench_questions.h"
 #include "pipeline/bench/llama_bench.h"
+#include "pipeline/stop_requested.h"
+#include "stages/model/serve/language_model.h"
+#include "stages/model/serve/random_model.h"
 #include "stages/result.h"
 #include "tests/temp_folder.h"
+#include "tests/trainer_helpers.h"
 
 using namespace nudge;
 using nudge::testing::TempFolder;
@@ -46,7 +56,102 @@ std::string Program(const TempFolder& folder, const std::string& lines) {
   return path;
 }
 
+// A model that can be asked, and what the benchmark of questions needs of it.
+class AskedModel {
+ public:
+  AskedModel() {
+    nudge::testing::TinyLlama model;
+    model.chats = true;
+    model.vocabulary = nudge::testing::TinyLlama::kChatTokens;
+    model.Fill(5);
+    model.Write(file_.path());
+    config_.model.local.language_model = file_.path();
+    config_.model.local.products = "portable";
+    config_.model.local.learner.rank = 2;
+    auto weights = FrozenWeights::Load(file_.path());
+    BOOST_REQUIRE(weights.ok());
+    auto packed = PackedModel::Pack(*weights, SerialFor());
+    BOOST_REQUIRE(packed.ok());
+    packed_ = *packed;
+  }
+
+  bool Measure(const QuestionsArguments& arguments,
+               const std::function<void(const QuestionRow&)>& measured) const {
+    return MeasureQuestions(config_, *packed_, arguments, measured);
+  }
+
+ private:
+  nudge::testing::TemporaryFile file_{"asked.gguf"};
+  Config config_;
+  std::shared_ptr<const PackedModel> packed_;
+};
+
+constexpr QuestionsArguments kFewQuestions{
+    .threads = 2, .prompt_tokens = 150, .answer_tokens = 5, .together = 3, .rounds = 2};
+
 }  // namespace
+
+BOOST_AUTO_TEST_CASE(questions_are_measured_by_both_engines_in_every_row) {
+  std::vector<QuestionRow> rows;
+  const AskedModel model;
+  BOOST_TEST(model.Measure(kFewQuestions, [&](const QuestionRow& row) { rows.push_back(row); }));
+  const std::vector<size_t> asked = {2, 3, 2, 1, 1};
+  BOOST_TEST_REQUIRE(rows.size() == asked.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    BOOST_TEST_CONTEXT(rows[i].what) {
+      BOOST_TEST(rows[i].bound_ms > 0);
+      for (const QuestionTimes* times : {&rows[i].own, &rows[i].llama}) {
+        BOOST_TEST(times->ms.size() == asked[i]);
+        BOOST_TEST(*std::min_element(times->ms.begin(), times->ms.end()) > 0);
+        BOOST_TEST(times->tokens == (i < 3 ? 5 : 1));
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_model_of_random_weights_is_whole_and_the_same_each_time) {
+  const nudge::testing::TemporaryFile file("random.gguf"), again("random-again.gguf");
+  for (const auto* to : {&file, &again}) {
+    BOOST_REQUIRE(WriteRandomModel(to->path(), "smollm2-135m", 1).ok());
+  }
+  BOOST_TEST((Content(file.path()) == Content(again.path())));
+  const auto shape = FrozenWeights::Check(file.path());
+  BOOST_REQUIRE(shape.ok());
+  BOOST_TEST(shape->layers == 1U);
+  BOOST_TEST(shape->hidden == 576U);
+  BOOST_TEST(shape->QueryWidth() == 576U);
+  BOOST_TEST(shape->KeyWidth() == 192U);
+  BOOST_TEST(shape->feed_forward == 1536U);
+  BOOST_TEST(shape->vocabulary == 49152U);
+  const LanguageModel text(file.path(), {.text_only = true});
+  const auto tokens = text.Tokenize("ship", false, false);
+  BOOST_REQUIRE(tokens.ok());
+  BOOST_TEST(text.Detokenize(*tokens) == "ship");
+  BOOST_TEST(!WriteRandomModel(file.path(), "smollm2", 1).ok());
+  BOOST_TEST(!WriteRandomModel("/nowhere/random.gguf", "smollm2-135m", 1).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_ends_the_measuring_of_questions_within_a_row) {
+  const AskedModel model;
+  QuestionsArguments endless = kFewQuestions;
+  endless.rounds = 1'000'000;
+  std::jthread stopper([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    stop_requested = true;
+  });
+  size_t rows = 0;
+  BOOST_TEST(!model.Measure(endless, [&](const QuestionRow&) { ++rows; }));
+  BOOST_TEST(rows == 0);
+  stop_requested = false;
+}
+
+BOOST_AUTO_TEST_CASE(a_question_that_does_not_fit_the_window_is_refused) {
+  QuestionsArguments longer = kFewQuestions;
+  longer.prompt_tokens = 510;
+  const AskedModel model;
+  BOOST_CHECK_EXCEPTION(model.Measure(longer, [](const QuestionRow&) {}), StartError,
+                        Says("do not fit a window of 512: set model.window_tokens to more"));
+}
 
 BOOST_AUTO_TEST_CASE(what_llama_bench_printed_is_read_by_task) {
   const std::string printed = "warning: something\n" + Content(kRecorded);

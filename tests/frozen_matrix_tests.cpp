@@ -32,20 +32,29 @@ struct Products {
   }
 };
 
-// All products of a matrix with `rows` rows, tile by tile.
-Products ProductsOf(const FrozenMatrix& weight, size_t rows, int threads) {
+std::vector<uint16_t> Rounded(const std::vector<float>& values) {
+  std::vector<uint16_t> rounded(values.size());
+  ToBf16(values.data(), values.size(), rounded.data());
+  return rounded;
+}
+
+// All products of a matrix with `rows` rows, tile by tile, which are rounded before or by the tile.
+Products ProductsOf(const FrozenMatrix& weight, size_t rows, int threads, bool rounds = false) {
   const auto x = RandomValues(rows * weight.in(), 5);
   const auto dy = RandomValues(rows * weight.out(), 6);
   Products products{std::vector<float>(dy.size()), dy, std::vector<float>(x.size())};
+  const std::vector<uint16_t> rounded_x = Rounded(x), rounded_dy = Rounded(dy);
+  const uint16_t* const x16 = rounds ? rounded_x.data() : nullptr;
+  const uint16_t* const dy16 = rounds ? rounded_dy.data() : nullptr;
   const Tiles forward(rows, weight.out());
   RunParts(ThreadsFor(threads), forward.size(), [&](size_t i) {
-    weight.Forward(forward[i], x.data(), weight.in(), false, products.y.data(), weight.out());
+    weight.Forward(forward[i], x.data(), weight.in(), false, products.y.data(), weight.out(), x16);
     weight.Forward(forward[i], x.data(), weight.in(), true, products.accumulated.data(),
-                   weight.out());
+                   weight.out(), x16);
   });
   const Tiles backward(rows, weight.in());
   RunParts(ThreadsFor(threads), backward.size(), [&](size_t i) {
-    weight.Backward(backward[i], dy.data(), weight.out(), products.dx.data(), weight.in());
+    weight.Backward(backward[i], dy.data(), weight.out(), products.dx.data(), weight.in(), dy16);
   });
   return products;
 }
@@ -133,6 +142,8 @@ BOOST_AUTO_TEST_CASE(a_matrix_read_in_place_makes_the_bytes_of_one_in_memory_at_
                    ggml_type_name(size.type) << ' ' << Name(products) << ", threads " << threads);
       }
       BOOST_TEST((ProductsOf(memory, size.rows, 3) == expected));
+      BOOST_TEST((ProductsOf(memory, size.rows, 2, true) == expected));
+      BOOST_TEST((ProductsOf(file, size.rows, 2, true) == expected));
       std::vector<float> of_memory(size.in), of_file(size.in);
       memory.Row(size.out / 2, of_memory.data());
       file.Row(size.out / 2, of_file.data());

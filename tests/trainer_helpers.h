@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
 #include <thread>
@@ -94,6 +95,7 @@ class TemporaryFile {
 struct TinyLlama : ReferenceModel {
   size_t feed_forward = 44, vocabulary = 67, context = 512;
   bool lists_tokens = false;    // as a model that is served has it
+  bool chats = false;           // a token for each byte and a chat template: kChatTokens of them
   std::string left_out, extra;  // a tensor that Write forgets, and one that it makes up
   // What Write says of the heads in spite of the tensors; a head_dim of 0 is not said.
   std::optional<size_t> told_heads, told_kv_heads, told_head_dim;
@@ -107,6 +109,8 @@ struct TinyLlama : ReferenceModel {
   }
 
   size_t Key() const { return kv_heads * head_dim; }
+
+  static constexpr size_t kChatTokens = 3 + 256 + 2;
 
   std::vector<std::pair<std::string, std::pair<size_t, size_t>>> Layout() const {
     std::vector<std::pair<std::string, std::pair<size_t, size_t>>> layout;
@@ -188,7 +192,8 @@ struct TinyLlama : ReferenceModel {
     number("vocab_size", vocabulary);
     gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
     gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
-    gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    gguf_set_val_str(file, "tokenizer.ggml.model", chats ? "llama" : "no_vocab");
+    if (chats) WriteChat(file);
     if (lists_tokens) {
       std::vector<std::string> texts;
       for (size_t i = 0; i < vocabulary; ++i) texts.push_back("t" + std::to_string(i));
@@ -218,6 +223,34 @@ struct TinyLlama : ReferenceModel {
     gguf_write_to_file(file, path.c_str(), false);
     gguf_free(file);
     ggml_free(memory);
+  }
+
+ private:
+  static void WriteChat(gguf_context* file) {
+    constexpr int32_t kUnknown = 2, kControl = 3, kByte = 6;  // as llama.cpp numbers them
+    std::vector<std::string> texts = {"<unk>", "<s>", "</s>"};
+    std::vector<int32_t> types = {kUnknown, kControl, kControl};
+    for (const unsigned byte : std::views::iota(0u, 256u)) {
+      constexpr char kDigits[] = "0123456789ABCDEF";
+      texts.push_back(std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">");
+      types.push_back(kByte);
+    }
+    for (const char* control : {"<|im_start|>", "<|im_end|>"}) {
+      texts.emplace_back(control);
+      types.push_back(kControl);
+    }
+    std::vector<const char*> tokens;
+    for (const std::string& text : texts) tokens.push_back(text.c_str());
+    const std::vector<float> scores(texts.size());
+    gguf_set_arr_str(file, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(),
+                      scores.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(),
+                      types.size());
+    gguf_set_val_str(file, "tokenizer.chat_template",
+                     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+                     "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+                     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
   }
 };
 

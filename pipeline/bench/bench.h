@@ -51,9 +51,16 @@ struct BenchHttpArguments {
 };
 int BenchHttp(const BenchHttpArguments& arguments);
 
+// In place of the configured language model one of random weights, for as long as it is measured.
+struct RandomModelArguments {
+  std::string shape;  // stages/model/serve/random_model.h; empty: the configured model
+  size_t layers = 0;  // of them the first; 0: all
+};
+
 // A gradient step of the configured language model, and what a feedback costs while it serves.
 struct BenchTrainArguments {
-  std::string config_path;
+  std::string config_path;  // empty: defaults; then random.shape is not
+  RandomModelArguments random;
   std::vector<size_t> tokens = {64, 128, 256, 512};
   std::vector<int> threads = {1, 2};
   int lessons = 6;     // of each way to measure what a feedback costs; 0: not measured
@@ -63,10 +70,12 @@ int BenchTrain(const BenchTrainArguments& arguments);
 
 // The answer engine on the configured language model's file, beside llama.cpp as it serves it.
 struct BenchAnswersArguments {
-  std::string config_path;
+  std::string config_path;  // as above
+  RandomModelArguments random;
   std::vector<size_t> prompts = {105, 300, 900};  // tokens
   std::vector<size_t> depths = {100, 500};        // tokens before those that are drawn
   size_t sequences = 16;                          // at a time, an adapter each
+  int questions = 10;                             // alone until their outcomes; 0: not measured
   std::vector<int> threads = {1, 2};
 };
 int BenchAnswers(const BenchAnswersArguments& arguments);

@@ -1,5 +1,5 @@
-// `nudge bench answers`: prompts read and tokens drawn by the answer engine, beside llama.cpp as it
-// serves, on the same file in turns.
+// `nudge bench answers`: prompts read and tokens drawn by the answer engine, and questions until
+// their outcomes, beside llama.cpp as it serves, on the same file in turns.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/bench/bench.h"
+#include "pipeline/bench/bench_questions.h"
 #include "pipeline/bench/bench_tools.h"
 #include "pipeline/config/backend_factory.h"
 #include "pipeline/stop_requested.h"
@@ -214,8 +215,8 @@ void PrintTable(Engine& engine, const std::string& file, const BenchAnswersArgum
 }  // namespace
 
 int BenchAnswers(const BenchAnswersArguments& arguments) {
-  const Config config = ReadConfig(arguments.config_path);
-  RequireInputs(config);
+  const BenchedModel model(arguments.config_path, arguments.random);
+  const Config& config = model.config();
   const std::string& file = config.model.local.language_model;
   Engine engine(config, arguments);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
@@ -228,6 +229,9 @@ int BenchAnswers(const BenchAnswersArguments& arguments) {
   for (const int threads : arguments.threads) {
     PrintTable(engine, file, arguments, threads);
     if (stop_requested) return kExitInterrupted;
+    if (arguments.questions == 0) continue;
+    const QuestionsArguments questions{.threads = threads, .rounds = arguments.questions};
+    if (!BenchQuestions(config, engine.model(), questions)) return kExitInterrupted;
   }
   return kExitDone;
 }

@@ -183,10 +183,10 @@ void PrintHead(const Config& config, const ServeLimits& limits, double bandwidth
                const LlamaBench* beside) {
   std::printf(
       "serve: answers by %u thread%s, embeddings by 1, nothing in the KV cache; medians of %d\n"
-      "  limits of one thread: %.0f GFLOP/s of f32 products for a prompt and a text, and %.1f GB/s "
+      "  limits of one thread: %.0f GFLOP/s of %s products for a prompt and a text, and %.1f GB/s "
       "of memory,\n  which has the whole file to give for each token\n",
       config.model.local.threads_per_answer, config.model.local.threads_per_answer == 1 ? "" : "s",
-      kRounds, limits.gflops_one_thread, bandwidth);
+      kRounds, limits.gflops_one_thread, std::string(Name(limits.products)).c_str(), bandwidth);
   if (beside == nullptr) {
     std::printf(
         "  to have llama.cpp's own speed beside it: scripts/setup --tools, then --beside "

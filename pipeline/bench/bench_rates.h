@@ -7,12 +7,14 @@
 #include "pipeline/bench/llama_bench.h"
 #include "pipeline/config/config.h"
 #include "stages/model/backend.h"
+#include "stages/model/trainer/gemm.h"
 
 namespace nudge {
 
 // What the machine gave in the same run.
 struct ServeLimits {
-  double gflops_one_thread = 0;  // of f32 products
+  BaseProducts products = BaseProducts::kF32;
+  double gflops_one_thread = 0;  // of those
   double gflops = 0;             // with all threads
   size_t layer_weights = 0;      // numbers in the matrices of all blocks
 };

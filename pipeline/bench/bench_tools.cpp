@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "stages/hash.h"
+#include "stages/model/serve/random_model.h"
 
 namespace nudge {
 
@@ -65,6 +66,22 @@ ScratchFolder::ScratchFolder() {
 ScratchFolder::~ScratchFolder() {
   std::error_code error;
   std::filesystem::remove_all(path_, error);
+}
+
+BenchedModel::BenchedModel(const std::string& config_path, const RandomModelArguments& random) {
+  if (config_path.empty() && random.shape.empty()) {
+    throw StartError("name a configuration, or a model of random weights by --shape");
+  }
+  if (!config_path.empty()) config_ = ReadConfig(config_path);
+  if (!random.shape.empty()) {
+    folder_.emplace();
+    std::string& model = config_.model.local.language_model;
+    model = folder_->path() + "/" + random.shape + ".gguf";
+    std::printf("writing random weights, %s\n", model.c_str());
+    const auto written = WriteRandomModel(model, random.shape, random.layers);
+    if (!written.ok()) throw StartError(written.error().message + "; " + written.error().remedy);
+  }
+  if (!config_path.empty()) RequireInputs(config_);
 }
 
 void PrintCosts(const GraphMetrics& metrics, const Executor& executor, double events,

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "pipeline/bench/bench.h"
+#include "pipeline/config/config.h"
 #include "pipeline/executor.h"
 #include "pipeline/graph.h"
 #include "stages/chat.h"
@@ -47,6 +50,18 @@ class ScratchFolder {
 
  private:
   std::string path_;
+};
+
+// A configuration whose language model is there: as configured, or one of random weights in a
+// folder of its own. Throws StartError.
+class BenchedModel {
+ public:
+  BenchedModel(const std::string& config_path, const RandomModelArguments& random);
+  const Config& config() const { return config_; }
+
+ private:
+  std::optional<ScratchFolder> folder_;
+  Config config_;
 };
 
 }  // namespace nudge

@@ -48,7 +48,8 @@ struct Times {
 };
 
 // The frozen products of one step and nothing else: forward and backward through every matrix of
-// every layer, and through the head at the completion's rows.
+// every layer, and through the head at the completion's rows. Rows are rounded already where
+// products want that.
 class Products {
  public:
   Products(const FrozenWeights& weights, size_t tokens) : weights_(weights), tokens_(tokens) {
@@ -58,6 +59,8 @@ class Products {
     }
     x_.assign(numbers, .01f);
     y_.assign(numbers, .01f);
+    rounded_.resize(numbers);
+    ToBf16(x_.data(), numbers, rounded_.data());
   }
 
   double flops() const { return flops_; }
@@ -77,11 +80,13 @@ class Products {
   void Both(const FrozenMatrix& matrix, size_t rows, const ParallelFor& parallel) {
     const Tiles forward(rows, matrix.out());
     RunParts(parallel, forward.size(), [&](size_t part) {
-      matrix.Forward(forward[part], x_.data(), matrix.in(), false, y_.data(), matrix.out());
+      matrix.Forward(forward[part], x_.data(), matrix.in(), false, y_.data(), matrix.out(),
+                     rounded_.data());
     });
     const Tiles backward(rows, matrix.in());
     RunParts(parallel, backward.size(), [&](size_t part) {
-      matrix.Backward(backward[part], y_.data(), matrix.out(), x_.data(), matrix.in());
+      matrix.Backward(backward[part], y_.data(), matrix.out(), x_.data(), matrix.in(),
+                      rounded_.data());
     });
     flops_ += 4.0 * static_cast<double>(rows * matrix.out() * matrix.in());
   }
@@ -89,8 +94,18 @@ class Products {
   const FrozenWeights& weights_;
   const size_t tokens_;
   std::vector<float> x_, y_;
+  std::vector<uint16_t> rounded_;
   double flops_ = 0;
 };
+
+double GflopsOfOneThread(const FrozenWeights& weights, size_t tokens) {
+  Products products(weights, tokens);
+  std::vector<double> times_ms;
+  for (int i = 0; i < kRepeats; ++i) {
+    times_ms.push_back(MsOf([&] { products.Run(SerialFor()); }));
+  }
+  return products.flops() / Median(std::move(times_ms)) / 1e6;
+}
 
 // Floating-point operations of a step's other products: attention's, of which the causal half
 // counts, and the adapter's. None that is only repeated to save memory.
@@ -219,8 +234,8 @@ void PrintWaking(const Config& config, const FrozenWeights& weights) {
 }  // namespace
 
 int BenchTrain(const BenchTrainArguments& arguments) {
-  const Config config = ReadConfig(arguments.config_path);
-  RequireInputs(config);
+  const BenchedModel model(arguments.config_path, arguments.random);
+  const Config& config = model.config();
   std::optional<LlamaBench> beside;  // now: what is wrong with it shows before minutes of work
   if (!arguments.beside.empty())
     beside.emplace(arguments.beside, config.model.local.language_model);
@@ -283,6 +298,10 @@ int BenchTrain(const BenchTrainArguments& arguments) {
          {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down}) {
       limits.layer_weights += matrix->out() * matrix->in();
     }
+  }
+  limits.products = weights.form().products;
+  if (limits.gflops_one_thread == 0) {  // none of the rows had one thread
+    limits.gflops_one_thread = GflopsOfOneThread(weights, arguments.tokens.front());
   }
   limits.gflops = std::max(limits.gflops, limits.gflops_one_thread);
   loaded = std::shared_ptr<const FrozenWeights>();  // the backend has its own

@@ -148,8 +148,8 @@ std::string TrainsOn(const LlamaShape& shape) {
   const bool bf16 = Bf16IsFaster();
   return "yes, on a copy of " + Megabytes(shape, bf16 ? sizeof(uint16_t) : sizeof(float)) +
          " in memory, with " +
-         (bf16 ? "bf16 products: this processor has AMX"
-               : "f32 products: this processor has no AMX for bf16");
+         (bf16 ? "bf16 products: this processor multiplies bf16"
+               : "f32 products: this processor does not multiply bf16");
 }
 
 std::string WithoutPath(const std::string& message, const std::string& path) {

@@ -7,6 +7,7 @@
 
 #include "pipeline/bench/bench.h"
 #include "pipeline/commands/commands.h"
+#include "stages/model/serve/random_model.h"
 
 namespace {
 
@@ -290,10 +291,21 @@ void AddBenchLog(CLI::App& bench, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::BenchLog(*arguments); });
 }
 
+void AddModel(CLI::App& command, std::string& config_path, nudge::RandomModelArguments& random) {
+  command.add_option("config", config_path, "configuration file; none: defaults, with --shape");
+  command
+      .add_option("--shape", random.shape,
+                  "measure a model of random weights in this shape instead, written to the "
+                  "temporary folder (up to 3.4 GB)")
+      ->check(CLI::IsMember(nudge::RandomModelShapes()));
+  command.add_option("--layers", random.layers, "of --shape, the first ones; 0: all")
+      ->check(CLI::Range(0, 1000));
+}
+
 void AddBenchTrain(CLI::App& bench, int& exit_code) {
   const auto arguments = std::make_shared<nudge::BenchTrainArguments>();
   auto* command = bench.add_subcommand("train", "a gradient step of the language model");
-  command->add_option("config", arguments->config_path, "configuration file")->required();
+  AddModel(*command, arguments->config_path, arguments->random);
   command->add_option("--tokens", arguments->tokens, "of a sequence, one row each")
       ->delimiter(',')
       ->check(CLI::Range(2, 1 << 17));
@@ -313,7 +325,7 @@ void AddBenchAnswers(CLI::App& bench, int& exit_code) {
   const auto arguments = std::make_shared<nudge::BenchAnswersArguments>();
   auto* command =
       bench.add_subcommand("answers", "prompts read and tokens drawn by nudge's engine");
-  command->add_option("config", arguments->config_path, "configuration file")->required();
+  AddModel(*command, arguments->config_path, arguments->random);
   command->add_option("--prompts", arguments->prompts, "tokens, one row each")
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 17));
@@ -322,6 +334,10 @@ void AddBenchAnswers(CLI::App& bench, int& exit_code) {
       ->check(CLI::Range(1, 1 << 17));
   command->add_option("--sequences", arguments->sequences, "at a time, an adapter each")
       ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--questions", arguments->questions,
+                   "alone until their outcomes, and others; 0: not measured")
+      ->check(CLI::Range(0, 1000));
   command->add_option("--threads", arguments->threads, "one table each")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));

@@ -53,8 +53,9 @@ Fields OptionsOf(LocalBackendOptions& options) {
             "none, and the model drifts"},
            {"adapt.products", Choice{&options.products, {"auto", "f32", "bf16", "portable"}}, "",
             kSemantic,
-            "how lessons multiply; auto: bf16 where the processor has AMX, where lessons are a "
-            "fifth to three fifths faster, f32 elsewhere; portable: f32 without oneDNN, the same "
+            "how lessons multiply; auto: bf16 where the processor has AVX512-BF16 or AMX, where "
+            "lessons take half to three quarters of the time, f32 elsewhere; portable: f32 without "
+            "oneDNN, the same "
             "weights on every x86 and in a browser, about three times slower"},
            {"adapt.base_memory", Choice{&options.base_memory, {"copy", "file"}}, "", kOperational,
             "where lessons have the base model's weights: a copy of their own, or the model file, "

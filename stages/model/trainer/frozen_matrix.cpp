@@ -26,11 +26,16 @@ uint16_t* ThreadBf16(size_t count) {
   return reinterpret_cast<uint16_t*>(ThreadFloats<kUse>((count + 1) / 2));
 }
 
+struct Bf16Rows {
+  const uint16_t* data;
+  size_t stride;
+};
+
 // X[rows, columns] as bf16.
-const uint16_t* RowsAsBf16(const float* x, size_t stride, size_t rows, size_t columns) {
+Bf16Rows RowsAsBf16(const float* x, size_t stride, size_t rows, size_t columns) {
   uint16_t* const to = ThreadBf16<Scratch::kRows>(rows * columns);
   for (size_t row = 0; row < rows; ++row) ToBf16(x + row * stride, columns, to + row * columns);
-  return to;
+  return {to, columns};
 }
 
 }  // namespace
@@ -106,13 +111,15 @@ void FrozenMatrix::Row(size_t row, float* to) const {
 }
 
 void FrozenMatrix::Forward(const Tiles::Tile& tile, const float* x, size_t x_stride,
-                           bool accumulate, float* y, size_t y_stride) const {
+                           bool accumulate, float* y, size_t y_stride,
+                           const uint16_t* rounded) const {
   const PartTimer timer(StepPart::kFrozen);
   const float* const from = x + tile.row * x_stride;
   float* const to = y + tile.row * y_stride + tile.column;
   if (form_.bf16()) {
-    MultiplyBf16(Transpose::kYes, tile.rows, tile.columns, in_,
-                 RowsAsBf16(from, x_stride, tile.rows, in_), in_,
+    const Bf16Rows rows = rounded != nullptr ? Bf16Rows{rounded + tile.row * in_, in_}
+                                             : RowsAsBf16(from, x_stride, tile.rows, in_);
+    MultiplyBf16(Transpose::kYes, tile.rows, tile.columns, in_, rows.data, rows.stride,
                  Bf16(tile.column, tile.columns, 0, in_), in_, accumulate, to, y_stride);
   } else {
     MultiplyOf(form_.products)(Transpose::kNo, Transpose::kYes, tile.rows, tile.columns, in_, 1,
@@ -122,7 +129,7 @@ void FrozenMatrix::Forward(const Tiles::Tile& tile, const float* x, size_t x_str
 }
 
 void FrozenMatrix::Backward(const Tiles::Tile& tile, const float* dy, size_t dy_stride, float* dx,
-                            size_t dx_stride) const {
+                            size_t dx_stride, const uint16_t* rounded) const {
   const PartTimer timer(StepPart::kFrozen);
   float* const to = dx + tile.row * dx_stride + tile.column;
   const size_t step = BlockRows(in_);
@@ -130,8 +137,9 @@ void FrozenMatrix::Backward(const Tiles::Tile& tile, const float* dy, size_t dy_
     const size_t rows = std::min(step, out_ - row);
     const float* const from = dy + tile.row * dy_stride + row;
     if (form_.bf16()) {
-      MultiplyBf16(Transpose::kNo, tile.rows, tile.columns, rows,
-                   RowsAsBf16(from, dy_stride, tile.rows, rows), rows,
+      const Bf16Rows of = rounded != nullptr ? Bf16Rows{rounded + tile.row * out_ + row, out_}
+                                             : RowsAsBf16(from, dy_stride, tile.rows, rows);
+      MultiplyBf16(Transpose::kNo, tile.rows, tile.columns, rows, of.data, of.stride,
                    Bf16(row, rows, tile.column, tile.columns), in_, row > 0, to, dx_stride);
     } else {
       MultiplyOf(form_.products)(Transpose::kNo, Transpose::kNo, tile.rows, tile.columns, rows, 1,

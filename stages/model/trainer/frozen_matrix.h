@@ -57,14 +57,17 @@ class FrozenMatrix {
   // Row `row`, [in], as the products see it.
   void Row(size_t row, float* to) const;
 
-  // One tile of Y[rows, out] = X[rows, in] W^T (+ Y, with `accumulate`).
+  // One tile of Y[rows, out] = X[rows, in] W^T (+ Y, with `accumulate`). bf16 products take the
+  // rows from `rounded`, [rows, in] as ToBf16 gives them, and round those of the tile where it is
+  // null; others do not read it.
   void Forward(const Tiles::Tile& tile, const float* x, size_t x_stride, bool accumulate, float* y,
-               size_t y_stride) const;
+               size_t y_stride, const uint16_t* rounded = nullptr) const;
 
   // One tile of dX[rows, in] = dY[rows, out] W. The sum runs over blocks of rows of W, so that what
-  // a thread needs beside W stays within some megabytes however many rows it has.
+  // a thread needs beside W stays within some megabytes however many rows it has. `rounded`: dY,
+  // [rows, out], as above.
   void Backward(const Tiles::Tile& tile, const float* dy, size_t dy_stride, float* dx,
-                size_t dx_stride) const;
+                size_t dx_stride, const uint16_t* rounded = nullptr) const;
 
  private:
   // Columns [column, column + columns) of rows [row, row + rows), each row at a distance of in().

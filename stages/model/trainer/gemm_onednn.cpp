@@ -148,7 +148,7 @@ bool HasBf16Products() {
 }
 
 bool Bf16IsFaster() {
-  return HasInstructions(dnnl_cpu_isa_avx512_core_amx);
+  return HasInstructions(dnnl_cpu_isa_avx512_core_bf16);  // AMX has them too
 }
 
 std::string GemmPath(BaseProducts products) {

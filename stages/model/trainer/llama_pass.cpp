@@ -5,6 +5,7 @@
 
 #include "stages/model/trainer/attention.h"
 #include "stages/model/trainer/kernels.h"
+#include "stages/model/trainer/part_times.h"
 #include "stages/result.h"
 
 namespace nudge {
@@ -19,6 +20,11 @@ constexpr size_t kQueriesAtOnce = 8 * kQueryBlock;
 // Of all modules.
 size_t WidestOut(const LlamaShape& shape) {
   return std::max({shape.QueryWidth(), shape.hidden, shape.feed_forward});
+}
+
+// Of all products with frozen weights, forward and backward.
+size_t WidestProduct(const LlamaShape& shape) {
+  return std::max({shape.AttentionWidth(), shape.hidden, 2 * shape.feed_forward});
 }
 
 }  // namespace
@@ -109,6 +115,7 @@ LlamaPass::Work LlamaPass::Lay(const LlamaShape& shape, size_t rows, uint32_t ma
   work.d_keys = cutter.Next(query);
   work.d_values = cutter.Next(query);
   work.d_low = cutter.Next(rows * kLoraModules * max_rank);
+  work.rounded = cutter.Next(rows * WidestProduct(shape) / 2 + 1);
   work.turned = cutter.Next(kLoraModules * widest * max_rank);
   work.scratch = cutter.Next(shape.heads * AttentionScratch(rows, shape.head_dim));
   return work;
@@ -152,8 +159,22 @@ float* LlamaPass::NextX(size_t layer, bool keep) const {
   return KeptOf(layer + 1, keep).x;
 }
 
+void LlamaPass::Round(const float* x, size_t x_stride, size_t width, size_t begin,
+                      size_t rows) const {
+  if (Rounded() == nullptr) return;
+  const PartTimer timer(StepPart::kFrozen);
+  for (size_t row = begin; row < begin + rows; ++row) {
+    ToBf16(x + row * x_stride, width, Rounded() + row * width);
+  }
+}
+
+uint16_t* LlamaPass::Rounded() const {
+  return weights_->form().bf16() ? reinterpret_cast<uint16_t*>(work_.rounded) : nullptr;
+}
+
 void LlamaPass::Lower(const Product& product, const float* x, size_t x_stride, size_t begin,
                       size_t rows, float* low) const {
+  Round(x, x_stride, product.weight->in(), begin, rows);
   for (const Slice& slice : product.slices) {
     if (!adapter_.Has(slice.module)) continue;
     const size_t in = product.weight->in();
@@ -184,7 +205,7 @@ void LlamaPass::Multiply(const Product& product, size_t rows, const float* x, si
       }
     }
     const bool adds = residual != nullptr || !product.bias.empty();
-    product.weight->Forward(tile, x, x_stride, adds, y, y_stride);
+    product.weight->Forward(tile, x, x_stride, adds, y, y_stride, Rounded());
     for (const Slice& slice : product.slices) {
       if (!adapter_.Has(slice.module)) continue;
       const size_t out = adapter_.weights->shape.out[static_cast<size_t>(slice.module)];
@@ -203,6 +224,7 @@ void LlamaPass::Multiply(const Product& product, size_t rows, const float* x, si
 
 void LlamaPass::LowerGradient(const Product& product, const float* dy, size_t dy_stride,
                               size_t begin, size_t rows) const {
+  Round(dy, dy_stride, product.weight->out(), begin, rows);
   for (const Slice& slice : product.slices) {
     if (!adapter_.Has(slice.module)) continue;
     const size_t out = adapter_.weights->shape.out[static_cast<size_t>(slice.module)];
@@ -245,7 +267,7 @@ void LlamaPass::GradientOfB(const Product& product, const Slice& slice, size_t r
 void LlamaPass::InputGradient(const Product& product, const Tiles::Tile& tile, const float* dy,
                               size_t dy_stride, float* dx) const {
   const size_t in = product.weight->in();
-  product.weight->Backward(tile, dy, dy_stride, dx, in);
+  product.weight->Backward(tile, dy, dy_stride, dx, in, Rounded());
   for (const Slice& slice : product.slices) {
     if (!adapter_.Has(slice.module)) continue;
     multiply_(kNo, kNo, tile.rows, tile.columns, adapter_.rank, 1,

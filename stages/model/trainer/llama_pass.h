@@ -124,6 +124,7 @@ class LlamaPass {
     float* d_values;     // [rows, query width]
     float* d_low;        // [rows, 7 rank]
     float* turned;       // [7, rank, widest module]: gradients of B, before they are turned
+    float* rounded;      // of the product at hand: its X or dY as bf16
     float* scratch;      // attention's
   };
   class Cutter;
@@ -136,13 +137,16 @@ class LlamaPass {
   Kept KeptOf(size_t layer, bool keep) const;
   float* NextX(size_t layer, bool keep) const;
 
-  // low = x A^T for each slice, on rows [begin, begin + rows) of x.
+  // Rows [begin, begin + rows) of x[.., width] for bf16 products; nothing for others.
+  void Round(const float* x, size_t x_stride, size_t width, size_t begin, size_t rows) const;
+  uint16_t* Rounded() const;  // where they are; null where products are of other numbers
+  // low = x A^T for each slice, on rows [begin, begin + rows) of x, which it rounds too.
   void Lower(const Product& product, const float* x, size_t x_stride, size_t begin, size_t rows,
              float* low) const;
-  // Y = X W^T + scale low B^T (+ residual, or + bias), all rows.
+  // Y = X W^T + scale low B^T (+ residual, or + bias), all rows. X is what was lowered last.
   void Multiply(const Product& product, size_t rows, const float* x, size_t x_stride,
                 const float* low, const float* residual, float* y, const ParallelFor& parallel);
-  // d_low = scale dY B for each slice, on rows [begin, begin + rows) of dY.
+  // d_low = scale dY B for each slice, on rows [begin, begin + rows) of dY, which it rounds too.
   void LowerGradient(const Product& product, const float* dy, size_t dy_stride, size_t begin,
                      size_t rows) const;
   // The gradients of A and B of one slice.
@@ -153,7 +157,8 @@ class LlamaPass {
   // One tile of dX = dY W + d_low A.
   void InputGradient(const Product& product, const Tiles::Tile& tile, const float* dy,
                      size_t dy_stride, float* dx) const;
-  // dX (unless null) and the gradients of A and B; after_tile(tile) runs after each tile of dX.
+  // dX (unless null) and the gradients of A and B; after_tile(tile) runs after each tile of dX. dY
+  // is that of the last LowerGradient.
   template <class AfterTile>
   void MultiplyBackward(const Product& product, size_t rows, const float* x, size_t x_stride,
                         const float* dy, size_t dy_stride, const float* low, float* dx,
