@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <deque>
-#include <set>
 #include <utility>
 
+#include "connectors/kafka_outcomes.h"
 #include "connectors/kafka_shared.h"
 
 namespace nudge {
@@ -22,7 +22,6 @@ using Place = KafkaGateway::Place;
 
 constexpr std::chrono::milliseconds kLongestWait{20};
 constexpr std::chrono::milliseconds kPurge{2'000};
-constexpr int kOutcomesATurn = 512;  // then it is the deliveries' turn
 
 Delivery NotStored(Code code, std::string message, std::string remedy) {
   return {Fate::kNotStored, {}, {code, std::move(message), std::move(remedy)}};
@@ -231,124 +230,6 @@ bool EventSender::RebuildIfBroken() {
   return true;
 }
 
-// ---- Outcomes -----------------------------------------------------------------------------------
-
-class OutcomeFollower {
- public:
-  OutcomeFollower(const KafkaOptions& options, const GatewayOptions& gateway, int32_t partitions,
-                  Bell& bell, KafkaGateway::OnOutcome on_outcome);
-  ~OutcomeFollower() { Bell::StopWatching(queue_.get()); }
-  OutcomeFollower(const OutcomeFollower&) = delete;
-  OutcomeFollower& operator=(const OutcomeFollower&) = delete;
-
-  Result<bool> Turn();  // whether there was anything to read
-  bool has_caught_up() const { return ended_.size() == streams_; }
-
- private:
-  Configuration ConsumerConfiguration();
-  PartitionList Begin(const GatewayOptions& gateway, int32_t partitions);
-  void Take(const rd_kafka_message_t& message);
-  std::optional<Error> Hear(const rd_kafka_message_t& message);
-
-  const KafkaOptions& options_;
-  const KafkaGateway::OnOutcome on_outcome_;
-  Ear ear_;
-  Handle consumer_;
-  Queue queue_;
-  size_t streams_ = 0;                               // a partition of a topic each
-  std::set<std::pair<std::string, int32_t>> ended_;  // that were read to their end once
-};
-
-OutcomeFollower::OutcomeFollower(const KafkaOptions& options, const GatewayOptions& gateway,
-                                 int32_t partitions, Bell& bell, KafkaGateway::OnOutcome on_outcome)
-    : options_(options),
-      on_outcome_(std::move(on_outcome)),
-      ear_(options),
-      consumer_(MakeHandle(Kind::kConsumer, ConsumerConfiguration(), ear_)),
-      queue_(rd_kafka_queue_get_consumer(consumer_.get())) {
-  bell.WatchQueue(queue_.get());
-  const PartitionList begin = Begin(gateway, partitions);
-  const rd_kafka_resp_err_t code = Bounded(
-      "rd_kafka_assign", kUntimed, [&] { return rd_kafka_assign(consumer_.get(), begin.get()); });
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    throw StartError(Explain("read outcomes", code).message);
-  }
-}
-
-Configuration OutcomeFollower::ConsumerConfiguration() {
-  constexpr size_t kKibi = 1024;
-  return Configure(
-      options_, ear_, {{"fetch.wait.max.ms", "50"}},
-      {
-          {"group.id", options_.group_id},  // asked for, never joined
-          {"session.timeout.ms", std::to_string(options_.session_timeout.count())},
-          {"isolation.level", "read_committed"},
-          {"enable.auto.commit", "false"},
-          {"enable.auto.offset.store", "false"},
-          {"enable.partition.eof", "true"},
-          {"auto.offset.reset", "earliest"},    // what retention took before it was read is gone
-          {"queued.min.messages", "10000000"},  // the bytes decide
-          {"fetch.queue.backoff.ms", kFetchBackoffMs},
-          {"queued.max.messages.kbytes", std::to_string(options_.fetch_bytes / kKibi)},
-      });
-}
-
-PartitionList OutcomeFollower::Begin(const GatewayOptions& gateway, int32_t partitions) {
-  PartitionList list(rd_kafka_topic_partition_list_new(partitions));
-  for (const std::string& topic : OutputTopics(options_)) {
-    for (int32_t partition = 0; partition < partitions; ++partition) {
-      const Result<Range> range =
-          RangeOf(consumer_.get(), topic, partition, options_.start_timeout);
-      if (!range) throw StartError(range.error().message + "; " + range.error().remedy);
-      rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition)->offset =
-          std::max(range->low, range->high - int64_t{gateway.look_back_messages_max});
-      ++streams_;
-    }
-  }
-  return list;
-}
-
-Result<bool> OutcomeFollower::Turn() {
-  for (int taken = 0; taken < kOutcomesATurn; ++taken) {
-    const KafkaMessage message(rd_kafka_consumer_poll(consumer_.get(), 0));
-    if (!message) return taken > 0;
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-      Take(*message);
-    } else if (std::optional<Error> error = Hear(*message)) {
-      return *std::move(error);
-    }
-  }
-  return true;
-}
-
-void OutcomeFollower::Take(const rd_kafka_message_t& message) {
-  const std::optional<int64_t> offset = InputOffset(message);
-  if (!offset) return;  // not nudge's
-  on_outcome_({message.partition, *offset},
-              {static_cast<const char*>(message.payload), message.len});
-}
-
-std::optional<Error> OutcomeFollower::Hear(const rd_kafka_message_t& message) {
-  const std::string words = rd_kafka_message_errstr(&message);
-  switch (message.err) {
-    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-      ended_.emplace(rd_kafka_topic_name(message.rkt), message.partition);
-      return std::nullopt;
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-      return Error{Code::kUnreadableFile, "a topic of outcomes is gone: " + words,
-                   "make it again, or correct the configuration"};
-    default:
-      break;
-  }
-  if (Classify(message.err, true, false, false) == Action::kRefuse) {
-    return Explain("read outcomes", message.err);
-  }
-  ear_.Trouble(words);  // librdkafka goes on by itself
-  return std::nullopt;
-}
-
 }  // namespace
 
 // ---- KafkaGateway -------------------------------------------------------------------------------
@@ -360,24 +241,32 @@ class KafkaGateway::Link {
         gateway_(gateway),
         partitions_(CountPartitionsOfAll()),
         sender_(options_, gateway_, partitions_, bell_),
-        follower_(options_, gateway_, partitions_, bell_, std::move(on_outcome)) {}
+        outcomes_(
+            options_, OutputTopics(options_),
+            [most = int64_t{gateway_.look_back_messages_max}](const KafkaOutcomes::Stream& stream) {
+              return std::max(stream.low, stream.high - most);
+            },
+            [on_outcome = std::move(on_outcome)](const KafkaOutcomes::Message& message) {
+              on_outcome({message.partition, message.offset}, message.line);
+            },
+            &bell_) {}
 
   int32_t partitions() const { return partitions_; }
   EventSender& sender() { return sender_; }
 
   Result<bool> CatchUp(const std::atomic<bool>& stop) {
     const auto deadline = Clock::now() + options_.start_timeout;
-    while (!follower_.has_caught_up() && !stop && Clock::now() < deadline) {
+    while (!outcomes_.has_caught_up() && !stop && Clock::now() < deadline) {
       if (Result<Nothing> turned = Turn(); !turned) return turned.error();
     }
-    return follower_.has_caught_up();
+    return outcomes_.has_caught_up();
   }
 
   // First what is stored: an outcome comes later as a rule.
   Result<Nothing> Turn() {
     try {
       const bool has_sent = sender_.Turn();
-      const Result<bool> has_read = follower_.Turn();
+      const Result<bool> has_read = outcomes_.Turn({});
       if (!has_read) return has_read.error();
       if (!has_sent && !*has_read) bell_.WaitUntil(Clock::now() + kLongestWait);
       return Nothing{};
@@ -397,7 +286,7 @@ class KafkaGateway::Link {
   const int32_t partitions_;
   Bell bell_;
   EventSender sender_;
-  OutcomeFollower follower_;
+  KafkaOutcomes outcomes_;
 };
 
 KafkaGateway::KafkaGateway(KafkaOptions options, const GatewayOptions& gateway,

@@ -234,7 +234,7 @@ BOOST_AUTO_TEST_CASE(the_semantic_hash_follows_the_keys_that_change_outcomes_and
     } else if (schema["type"] == "boolean") {
       other = !schema["default"].get<bool>();
     } else if (schema["type"] == "string") {
-      other = "another";
+      other = path == "follow.server_url" ? "http://another/v1" : "another";
     } else {
       other = schema["default"] == schema["maximum"] ? schema["minimum"] : schema["maximum"];
     }
@@ -413,6 +413,9 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(WrongWith({{"gateway", {{"signing_key_file", "gateway.pem"}}}}) ==
              "gateway.signing_key_file: needs http.keys_file: without it whoever reaches the door "
              "commands");
+  BOOST_TEST(WrongWith({{"follow", {{"server_url", "localhost:8000"}}}}) ==
+             "follow.server_url: begins with neither http:// nor https://: give it as "
+             "http://HOST:PORT/v1 or https://HOST/v1");
 }
 
 BOOST_AUTO_TEST_CASE(answers_of_another_server_need_its_place_and_no_promise_that_they_repeat) {

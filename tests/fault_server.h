@@ -27,7 +27,9 @@ class FaultServer {
   // One connection, once its request was read. It is closed at the end of the script.
   class Peer {
    public:
-    Peer(int socket, const std::atomic<bool>& is_over) : socket_(socket), is_over_(is_over) {}
+    Peer(int socket, const std::atomic<bool>& is_over, std::string request)
+        : socket_(socket), is_over_(is_over), request_(std::move(request)) {}
+    const std::string& request() const { return request_; }  // as it was read
     bool Send(std::string_view bytes) const {
       while (!bytes.empty()) {
         const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -46,15 +48,20 @@ class FaultServer {
    private:
     const int socket_;
     const std::atomic<bool>& is_over_;
+    const std::string request_;
   };
   using Script = std::function<void(const Peer&)>;
 
   // `reads`: false: scripts begin before anything is read.
-  explicit FaultServer(std::vector<Script> scripts, bool reads = true)
+  // `port`: 0: any that is free.
+  explicit FaultServer(std::vector<Script> scripts, bool reads = true, uint16_t port = 0)
       : scripts_(std::move(scripts)), reads_(reads) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    const int again = 1;  // a port whose connections have just ended
+    setsockopt(listening_, SOL_SOCKET, SO_REUSEADDR, &again, sizeof again);
     ENSURE(bind(listening_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
     ENSURE(listen(listening_, 16) == 0);
     socklen_t size = sizeof address;
@@ -85,12 +92,13 @@ class FaultServer {
       const int socket = accept(listening_, nullptr, nullptr);
       if (socket < 0) return;
       connected_ = socket;
+      std::string request;
       if (reads_) {
-        std::string request = Read(socket);
+        request = Read(socket);
         const MutexLock lock(mutex_);
-        requests_.push_back(std::move(request));
+        requests_.push_back(request);
       }
-      scripts_[std::min(number, scripts_.size() - 1)](Peer(socket, is_over_));
+      scripts_[std::min(number, scripts_.size() - 1)](Peer(socket, is_over_, std::move(request)));
       connected_ = -1;
       close(socket);
     }
@@ -101,10 +109,8 @@ class FaultServer {
     for (char buffer[4096];;) {
       const size_t head = read.find("\r\n\r\n");
       const size_t length = read.find("Content-Length: ");
-      if (head != read.npos && length < head &&
-          read.size() >= head + 4 + std::stoul(read.substr(length + 16))) {
-        return read;
-      }
+      const size_t body = length < head ? std::stoul(read.substr(length + 16)) : 0;
+      if (head != read.npos && read.size() >= head + 4 + body) return read;
       const ssize_t got = recv(socket, buffer, sizeof buffer, 0);
       if (got <= 0) return read;
       read.append(buffer, static_cast<size_t>(got));

@@ -13,6 +13,8 @@
 #include "connectors/http/keys.h"
 #include "tests/http_client.h"
 #include "tests/kafka_trial.h"
+#include "tests/lora_stand_in.h"
+#include "tests/snapshot_sample.h"
 
 using namespace nudge;
 using namespace nudge::testing;
@@ -556,4 +558,59 @@ BOOST_AUTO_TEST_CASE(the_configuration_that_is_shipped_serves_a_processor_and_a_
   BOOST_TEST(IdOf(reply) == "q");
   BOOST_TEST(gateway.Stop() == 0);
   BOOST_TEST(processor.Stop() == 0);
+}
+
+// ---- Followers of outcomes ----------------------------------------------------------------------
+
+// The template backend writes no snapshots: receipts are the test's own.
+BOOST_AUTO_TEST_CASE(a_follower_of_topics_offers_each_new_snapshot_and_goes_on_after_a_kill) {
+  const World world("followed");
+  RawProducer producer(world.topics.brokers);
+  const int32_t partition = Murmur2Partition("acme", kPartitions);
+  std::vector<std::string> names;
+  const auto publish = [&](uint32_t version) {
+    const SnapshotRef snapshot =
+        WriteSample(world.folder.path() + "/out/snapshots", "acme", version, version);
+    std::string line;
+    const Outcome outcome{"acme",    "/test", "f", "nudge.feedback", Applied{"learnt", {}, {}},
+                          {snapshot}};
+    EncodeOutcome(outcome, {.offset = version}, line);
+    producer.Send(world.topics.receipt_topic, partition, "acme", line,
+                  {{"nudge-offset", std::to_string(version)}, {"nudge-type", "nudge.applied"}});
+    producer.Flush();
+    names.push_back("acme-" + std::to_string(version) + "-" + snapshot.digest.substr(0, 12));
+  };
+  const LoraStandIn server;
+  const std::string config = world.Config(
+      "follower",
+      {{"follow",
+        {{"server_url", server.url()}, {"versions_per_tenant_max", 1}, {"look_ms", 100}}}});
+  const auto until_it_has = [&](const std::string& name) {
+    const auto end = std::chrono::steady_clock::now() + kTrialPatience;
+    while (server.adapters() != std::set<std::string>{name} &&
+           std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(Milliseconds(10));
+    }
+    BOOST_TEST((server.adapters() == std::set<std::string>{name}), name);
+  };
+  publish(1);
+  {
+    Process follower({"follow", config});
+    until_it_has(names[0]);
+    publish(2);
+    until_it_has(names[1]);
+    BOOST_TEST(follower.Kill());
+  }
+  publish(3);
+  Process follower({"follow", config});
+  until_it_has(names[2]);
+  BOOST_TEST(follower.Stop() == 0);
+  // Each was loaded once and taken away once, in order.
+  BOOST_TEST(
+      (server.changes() == std::vector<std::string>{"+" + names[0], "+" + names[1], "-" + names[0],
+                                                    "+" + names[2], "-" + names[1]}));
+  const Json state = Json::parse(std::ifstream(world.folder.path() + "/out/follow/adapters.json"));
+  BOOST_TEST(state["positions"] == Json::array({{{"topic", world.topics.receipt_topic},
+                                                 {"partition", partition},
+                                                 {"position", 3}}}));
 }

@@ -1,5 +1,6 @@
 // labels: unit
-// What docs/OPERATING.md and the dashboard speak of is there, and what is there they speak of.
+// What docs/OPERATING.md and the dashboard speak of is there, and what is there they speak of; and
+// what packaging/compose starts together fits together.
 #include <boost/test/unit_test.hpp>
 
 #include <filesystem>
@@ -13,6 +14,8 @@
 
 #include "pipeline/commands/commands.h"
 #include "pipeline/observe/run_view.h"
+#include "tests/run_command.h"
+#include "tests/temp_folder.h"
 
 using namespace nudge;
 
@@ -186,4 +189,116 @@ BOOST_AUTO_TEST_CASE(lessons_are_counted_by_tenant_as_far_as_tenants_have_names)
   BOOST_TEST(says(R"(nudge_lessons_total{tenant="",end="failed"} 2)"), text);
   BOOST_TEST(says(R"(nudge_lesson_canary_drop{tenant="acme"} 0.25)"), text);
   BOOST_TEST(text.find("tenant-101") == text.npos);
+}
+
+// ---- packaging/compose --------------------------------------------------------------------------
+
+namespace {
+
+constexpr char kCompose[] = "packaging/compose/";
+
+// The file as compose reads it: YAML with its anchors and merges.
+Json Compose() {
+  const auto [status, said] = nudge::testing::RunCommand(
+      "/usr/bin/python3 -c 'import json, sys, yaml; "
+      "print(json.dumps(yaml.safe_load(open(sys.argv[1]"
+      "))))' " +
+      std::string(NUDGE_SOURCE_DIR) + "/" + kCompose + "compose.yaml");
+  BOOST_TEST_REQUIRE(status == 0, said);
+  return Json::parse(said);
+}
+
+// Where "FROM:TO:ro" mounts what, by the place in the container.
+std::map<std::string, std::string> MountsOf(const Json& service) {
+  std::map<std::string, std::string> mounts;
+  for (const std::string mount : service.value("volumes", Json::array())) {
+    const size_t colon = mount.find(':');
+    mounts[mount.substr(colon + 1, mount.find(':', colon + 1) - colon - 1)] =
+        mount.substr(0, colon);
+  }
+  return mounts;
+}
+
+// What `nudge check` says of a configuration of a container, with what is mounted and installed
+// there in a folder of ours: the SHA-256 of its semantic part.
+std::string Checked(Json config, const std::string& folder) {
+  for (const char* model : {"language_model", "embedder"}) {
+    const std::filesystem::path path = config["model"][model].get<std::string>();
+    BOOST_TEST(path.parent_path() == "/models");
+    config["model"][model] = folder + "/" + path.filename().string();
+    std::ofstream(folder + "/" + path.filename().string());
+  }
+  BOOST_TEST(config["adapt"]["anchors_path"] == "/usr/share/nudge/anchors.txt");
+  config["adapt"]["anchors_path"] =
+      std::filesystem::absolute(NUDGE_SOURCE_DIR "/configs/quickstart/anchors.txt");
+  if (config.contains("http")) {
+    BOOST_TEST(config["http"]["keys_file"] == "/etc/nudge/keys.jsonl");
+    config["http"]["keys_file"] = folder + "/keys.jsonl";
+    std::ofstream(folder + "/keys.jsonl");
+  }
+  std::ofstream(folder + "/config.json") << config;
+  const auto [status, said] =
+      nudge::testing::RunCommand(std::string(NUDGE_BINARY) + " check " + folder + "/config.json");
+  BOOST_TEST(status == 0, said);
+  std::smatch match;
+  BOOST_TEST_REQUIRE(std::regex_search(said, match, std::regex("sha256 ([0-9a-f]{64})")), said);
+  return match[1];
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(what_compose_starts_fits_together) {
+  const nudge::testing::TempFolder folder;
+  const Json compose = Compose();
+  const Json& broker = compose["services"]["kafka"]["environment"];
+  BOOST_TEST(broker["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://kafka:9092");
+  std::set<std::string> semantics, instances, host_ports;
+  std::map<std::string, int> commands;
+  for (const auto& [name, service] : compose["services"].items()) {
+    const auto mounts = MountsOf(service);
+    for (const auto& [to, from] : mounts) {
+      BOOST_TEST((from.starts_with("./") || compose["volumes"].contains(from)), from);
+    }
+    if (name == "kafka") continue;
+    BOOST_TEST(service["depends_on"].contains("kafka"));
+    const std::string command = service["command"][0];
+    const std::string path = service["command"][1];
+    BOOST_TEST_REQUIRE(mounts.contains(path), name << " does not mount " << path);
+    const Json config = Json::parse(Content(kCompose + mounts.at(path)));
+    BOOST_TEST(config["kafka"]["brokers"] == "kafka:9092");
+    semantics.insert(Checked(config, folder.path()));
+    ++commands[command];
+    if (command == "run") {
+      BOOST_TEST(instances.insert(config["kafka"]["instance_id"]).second);
+      BOOST_TEST(config["output"]["folder"].get<std::string>().starts_with("/var/lib/nudge/"));
+      BOOST_TEST(mounts.contains("/var/lib/nudge"));
+      BOOST_TEST(mounts.contains("/models"));
+      continue;
+    }
+    const std::string port = service["ports"][0];
+    const std::string inside = ":" + std::to_string(config["http"]["port"].get<int>());
+    BOOST_TEST(port.starts_with("127.0.0.1:"));
+    BOOST_TEST(port.ends_with(inside), port);
+    BOOST_TEST(host_ports.insert(port).second);
+    BOOST_TEST(config["http"]["address"] == "0.0.0.0");
+    BOOST_TEST(mounts.contains("/etc/nudge/keys.jsonl"));
+  }
+  BOOST_TEST((commands == std::map<std::string, int>{{"gateway", 2}, {"run", 2}}));
+  BOOST_TEST(semantics.size() == 1U);  // one configuration in all that changes an outcome
+}
+
+// Each says that its configuration is not on this machine, and nothing of its arguments.
+BOOST_AUTO_TEST_CASE(what_compose_tells_nudge_to_do_it_can) {
+  BOOST_TEST(Content("packaging/Containerfile").find("ENTRYPOINT [\"/usr/bin/nudge\"]") !=
+             std::string::npos);
+  const Json compose = Compose();
+  for (const auto& [name, service] : compose["services"].items()) {
+    if (name == "kafka") continue;
+    std::string line = NUDGE_BINARY;
+    for (const std::string word : service["command"]) line += " " + word;
+    const std::string path = service["command"][1];
+    const auto [status, said] = nudge::testing::RunCommand(line);
+    BOOST_TEST(WEXITSTATUS(status) == kExitUsage, said);
+    BOOST_TEST(said.find(path + ": no such file") != std::string::npos, said);
+  }
 }

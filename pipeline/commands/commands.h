@@ -60,6 +60,11 @@ struct GatewayArguments {
 };
 int RunGateway(const GatewayArguments& arguments);
 
+struct FollowArguments {
+  std::string config_path;
+};
+int Follow(const FollowArguments& arguments);
+
 struct LogArguments {
   std::string config_path;
   std::string out = "-";  // - is stdout

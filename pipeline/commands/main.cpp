@@ -66,6 +66,14 @@ void AddGateway(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::RunGateway(*arguments); });
 }
 
+void AddFollow(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::FollowArguments>();
+  auto* command =
+      app.add_subcommand("follow", "offer what is learnt to a vLLM server, until it is stopped");
+  command->add_option("config", arguments->config_path, "configuration file")->required();
+  command->callback([arguments, &exit_code] { exit_code = nudge::Follow(*arguments); });
+}
+
 void AddLog(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::LogArguments>();
   auto* command = app.add_subcommand("log", "the events that were taken, one a line, for replay");
@@ -353,6 +361,7 @@ int Run(int argc, char** argv) {
   AddRun(app, exit_code);
   AddServe(app, exit_code);
   AddGateway(app, exit_code);
+  AddFollow(app, exit_code);
   AddLog(app, exit_code);
   AddPublish(app, exit_code);
   AddCheck(app, exit_code);

@@ -10,8 +10,6 @@
 #include <utility>
 
 #include "pipeline/config/config_fields.h"
-#include "pipeline/serve/kafka_door.h"
-#include "pipeline/serve/serving.h"
 
 namespace nudge {
 namespace {
@@ -470,6 +468,10 @@ void CheckTogether(Config& config, Problems& problems) {
                                              " is above kafka.message_bytes, which is " +
                                              std::to_string(config.kafka.message_bytes));
   }
+  for (const std::string& problem : WrongOptions(config.follow)) {
+    const size_t colon = problem.find(": ");
+    problems.Add(problem.substr(0, colon), problem.substr(colon + 2));
+  }
   if (!config.gateway.signing_key_file.empty() && config.http.keys_file.empty()) {
     problems.Add("gateway.signing_key_file",
                  "needs http.keys_file: without it whoever reaches the door commands");
@@ -513,8 +515,9 @@ void RequireInputs(const Config& config) {
   for (const Field& field : FieldsOf(copy)) {
     const auto* path = std::get_if<Path>(&field.slot);
     if (path == nullptr || path->base != Path::Base::kConfigFolder) continue;
-    // A gateway reads its own, which a processor of the same file should not have.
-    const bool is_gateways = field.path.starts_with("gateway.");
+    // A gateway and a follower read their own, which a processor of the same file should not have.
+    const bool is_gateways =
+        field.path.starts_with("gateway.") || field.path.starts_with("follow.");
     const bool is_openai = field.path.starts_with("model.openai.");
     const bool is_model = field.path.starts_with("model.") && !is_openai;
     const std::string& backend = config.model.backend;
@@ -528,69 +531,6 @@ void RequireInputs(const Config& config) {
     }
   }
   if (!problems.empty()) throw StartError(problems.Message());
-}
-
-std::string StateFolder(const Config& config) {
-  if (!config.checkpoint.enabled) return "";
-  if (!config.checkpoint.folder.empty()) return config.checkpoint.folder;
-  return (std::filesystem::path(config.output.folder) / "state").string();
-}
-
-ProcessorOptions ToProcessorOptions(const Config& config) {
-  ProcessorOptions options = config.processor;
-  options.recall.documents_per_tenant = options.index.documents_per_tenant;
-  options.recall.chunks_per_tenant = options.index.chunks_per_tenant;
-  options.recall.default_prompt_id = options.prompt.default_prompt_id;
-  options.recall.adapters_by_user = options.adapt.is_by_user();
-  options.recall.keeps_commands = !options.graph.commands.keys_file.empty();
-  options.executor.snapshot_folder =
-      (std::filesystem::path(config.output.folder) / "snapshots").string();
-  options.state_folder = StateFolder(config);
-  options.configuration_sha256 = SemanticSha256(config);
-  return options;
-}
-
-namespace {
-
-std::string ModelName(const Config& config) {
-  if (config.model.backend == "template") return "template";
-  return std::filesystem::path(config.model.local.language_model).stem();
-}
-
-}  // namespace
-
-ServingOptions ToServingOptions(const Config& config) {
-  if (config.event_log.folder.empty()) {
-    throw StartError("event_log.folder: missing: where `nudge serve` keeps its events");
-  }
-  if (!config.processor.graph.commands.keys_file.empty()) {
-    throw StartError(
-        "commands.keys_file: leave it out for `nudge serve`: its door knows who may command, and "
-        "nobody else writes to its log");
-  }
-  ProcessorOptions processor = ToProcessorOptions(config);
-  processor.checkpoint_every = config.serve.checkpoint;
-  return {.processor = std::move(processor),
-          .event_log = config.event_log,
-          .serve = config.serve,
-          .output_folder = config.output.folder,
-          .models = {ModelName(config)}};
-}
-
-KafkaOptions ToKafkaOptions(const Config& config) {
-  if (config.kafka.brokers.empty()) {
-    throw StartError("kafka.brokers: missing: HOST:PORT of the brokers");
-  }
-  KafkaOptions options = config.kafka;
-  options.line_bytes = config.processor.graph.limits.line_bytes;
-  return options;
-}
-
-KafkaDoorOptions ToKafkaDoorOptions(const Config& config) {
-  return {.kafka = ToKafkaOptions(config),
-          .gateway = config.gateway,
-          .limits = config.processor.graph.limits,
-          .models = {ModelName(config)}};
 }
 
 }  // namespace nudge

@@ -28,6 +28,7 @@
 #include "pipeline/observe/monitor_options.h"
 #include "pipeline/processor_options.h"
 #include "pipeline/report/report_options.h"
+#include "pipeline/serve/follow_options.h"
 #include "pipeline/serve/serve_options.h"
 #include "stages/model/local_backend_options.h"
 #include "stages/model/remote_backend_options.h"
@@ -63,6 +64,7 @@ struct Config {
   EventLogOptions event_log;
   ServeOptions serve;
   GatewayOptions gateway;
+  FollowOptions follow;
   KafkaOptions kafka;          // its line_bytes is that of processor.graph.limits
   ProcessorOptions processor;  // without what follows from all of this: see ToProcessorOptions
   HttpOptions http;
@@ -101,6 +103,11 @@ ServingOptions ToServingOptions(const Config& config);
 // For a KafkaDoor, named as Serving is. Throws as ToKafkaOptions.
 struct KafkaDoorOptions;
 KafkaDoorOptions ToKafkaDoorOptions(const Config& config);
+
+// For an AdapterFollower: of topics where brokers are configured, else of OUTPUT/outcomes.jsonl.
+// Throws StartError where adapters are users', whose snapshots do not say whose they are.
+struct AdapterFollowerOptions;
+AdapterFollowerOptions ToAdapterFollowerOptions(const Config& config);
 
 // SHA-256 over the effective values, defaults included, of all keys that can change an outcome;
 // of a file that such a key names, over its content. Throws StartError if that cannot be read.

@@ -42,8 +42,10 @@ const std::vector<Section>& Sections() {
       {"output", "Where outcomes go."},
       {"event_log", "The events that `nudge serve` takes, on this machine's disk."},
       {"serve", "What `nudge serve` holds at most."},
-      {"kafka", "Live topics, for `nudge run`, `nudge gateway` and `nudge publish`."},
+      {"kafka",
+       "Live topics, for `nudge run`, `nudge gateway`, `nudge follow` and `nudge publish`."},
       {"gateway", "What `nudge gateway` holds at most, for how long it waits, and how it signs."},
+      {"follow", "Which server `nudge follow` offers adapters to, and what it is offered."},
       {"model", "The models that embed, answer and learn."},
       {"limits", "What is refused or forgotten, so that nothing grows without bound."},
       {"commands", "Who may command where others may write to the input too: docs/EVENTS.md."},
@@ -59,7 +61,9 @@ const std::vector<Section>& Sections() {
       {"http", "The door of `nudge serve` and `nudge gateway`: docs/HTTP.md."},
       {"monitor", "What a run says of itself over HTTP: docs/OPERATING.md."},
       {"watchdog", "When a run that stands still says so."},
-      {"log", "What `nudge run`, `nudge serve` and `nudge gateway` write to standard error."},
+      {"log",
+       "What `nudge run`, `nudge serve`, `nudge gateway` and `nudge follow` write to standard "
+       "error."},
       {"report", "What is measured and shown beside the outcomes."},
   };
   return kSections;
@@ -67,10 +71,11 @@ const std::vector<Section>& Sections() {
 
 Fields FieldsOf(Config& config) {
   return Together({OwnFields(config), OptionsOf(config.event_log), OptionsOf(config.serve),
-                   OptionsOf(config.kafka), OptionsOf(config.gateway), OptionsOf(config.processor),
-                   OptionsOf(config.model.local), OptionsOf(config.model.remote),
-                   OptionsOf(config.model.template_backend), OptionsOf(config.http),
-                   OptionsOf(config.monitor), OptionsOf(config.log), OptionsOf(config.report)});
+                   OptionsOf(config.kafka), OptionsOf(config.gateway), OptionsOf(config.follow),
+                   OptionsOf(config.processor), OptionsOf(config.model.local),
+                   OptionsOf(config.model.remote), OptionsOf(config.model.template_backend),
+                   OptionsOf(config.http), OptionsOf(config.monitor), OptionsOf(config.log),
+                   OptionsOf(config.report)});
 }
 
 std::string_view LastPart(std::string_view path) {

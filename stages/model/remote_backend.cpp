@@ -1,38 +1,18 @@
 #include "stages/model/remote_backend.h"
 
-#include <algorithm>
 #include <utility>
 
-#include "stages/files.h"
 #include "stages/model/forwarding_backend.h"
 #include "stages/model/remote/chat_server.h"
+#include "stages/model/remote/tries.h"
 
 namespace nudge {
 namespace {
 
-constexpr uint64_t kKeyBytes = 8 << 10;
-
-// Never says a byte of what is in the file.
-std::string KeyIn(const std::string& path) {
-  if (path.empty()) return {};
-  Result<std::string> read = ReadFile(path, kKeyBytes);
-  if (!read.ok()) {
-    throw StartError("model.openai.key_file: " + path + ": " + read.error().message);
-  }
-  std::string key = *std::move(read);
-  while (key.ends_with('\n') || key.ends_with('\r')) key.pop_back();
-  const auto is_plain = [](char c) { return c > 0x20 && c < 0x7F; };
-  if (key.empty() || !std::all_of(key.begin(), key.end(), is_plain)) {
-    throw StartError("model.openai.key_file: " + path +
-                     ": not one line of visible ASCII: write the key into it and nothing else");
-  }
-  return key;
-}
-
 ChatServerOptions ServerOptions(const RemoteBackendOptions& options) {
   for (const std::string& problem : WrongOptions(options)) throw StartError(problem);
   return {options.url,
-          KeyIn(options.key_file),
+          ReadServerKey(options.key_file, "model.openai.key_file"),
           {options.connect_timeout, options.answer_timeout, options.response_bytes_max},
           options.retries_max,
           options.answer_bytes_max};

@@ -1,19 +1,13 @@
 #include "stages/model/remote/chat_server.h"
 
-#include <algorithm>
-#include <thread>
 #include <utility>
+
+#include "stages/model/remote/tries.h"
 
 namespace nudge {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
 using End = PostReply::End;
-
-constexpr milliseconds kFirstPause{250};
-constexpr milliseconds kLongestPause{8'000};
-constexpr milliseconds kPoll{20};
 
 PostTarget TargetOf(const std::string& url) {
   Result<PostTarget> target = ReadTarget(url);
@@ -21,23 +15,6 @@ PostTarget TargetOf(const std::string& url) {
     throw StartError("model.openai.url: " + target.error().message + ": " + target.error().remedy);
   }
   return *std::move(target);
-}
-
-milliseconds PauseBehind(uint32_t tries) {
-  return std::min(kLongestPause, kFirstPause * (1 << std::min<uint32_t>(tries - 1, 5)));
-}
-
-// False: it was cancelled.
-bool Pause(milliseconds pause, const ChatWatch& watch) {
-  for (const auto end = Clock::now() + pause; Clock::now() < end;) {
-    if (watch.cancelled && watch.cancelled()) return false;
-    std::this_thread::sleep_for(std::min<Clock::duration>(kPoll, end - Clock::now()));
-  }
-  return !(watch.cancelled && watch.cancelled());
-}
-
-bool MayPass(int status) {
-  return status == 408 || status == 409 || status == 425 || status == 429 || status >= 500;
 }
 
 bool IsOfTheQuestion(int status) {
@@ -74,7 +51,7 @@ Result<ChatReply> ChatServer::Ask(const ChatQuestion& question, const ChatWatch&
     if (last.kind == Kind::kAnswered) return std::move(last.reply);
     if (last.kind == Kind::kRefused) return std::move(last.error);
     const bool is_last = last.kind == Kind::kRefusesAll || tries > options_.retries_max;
-    if (is_last || !Pause(PauseBehind(tries), watch)) return Unavailable(last, tries);
+    if (is_last || !Pause(PauseBehind(tries), watch.cancelled)) return Unavailable(last, tries);
   }
 }
 

@@ -228,6 +228,14 @@ class PostCall {
   PostReply reply_;
 };
 
+void SetHead(http::request<http::string_body>& request, const PostTarget& target,
+             const std::string& key) {
+  request.set(http::field::host, target.authority);
+  request.set(http::field::user_agent, "nudge");
+  request.set(http::field::connection, "close");
+  if (!key.empty()) request.set(http::field::authorization, "Bearer " + key);
+}
+
 Error WrongUrl(std::string message) {
   return {Code::kInvalidEvent, std::move(message),
           "give it as http://HOST:PORT/v1 or https://HOST/v1"};
@@ -296,13 +304,16 @@ PostClient::~PostClient() = default;
 PostReply PostClient::Post(std::string_view path, std::string_view json,
                            const PostWatch& watch) const {
   http::request<http::string_body> request(http::verb::post, target_.path + std::string(path), 11);
-  request.set(http::field::host, target_.authority);
-  request.set(http::field::user_agent, "nudge");
   request.set(http::field::content_type, "application/json");
-  request.set(http::field::connection, "close");
-  if (!key_.empty()) request.set(http::field::authorization, "Bearer " + key_);
   request.body() = json;
   request.prepare_payload();
+  SetHead(request, target_, key_);
+  return PostCall(target_, limits_, watch).Run(request, tls_ ? &tls_->context : nullptr);
+}
+
+PostReply PostClient::Get(std::string_view path, const PostWatch& watch) const {
+  http::request<http::string_body> request(http::verb::get, target_.path + std::string(path), 11);
+  SetHead(request, target_, key_);
   return PostCall(target_, limits_, watch).Run(request, tls_ ? &tls_->context : nullptr);
 }
 

@@ -1,4 +1,5 @@
-// One request to a server over HTTP, on a connection of its own: target, body -> [Post] -> reply.
+// One request to a server over HTTP, on a connection of its own: target, body -> [PostClient] ->
+// reply.
 //
 // Whatever the server does, a call ends by the limits that it is given: one deadline stands over
 // looking up the name, connecting, TLS, sending and all reads, so that no slow drip outlasts it,
@@ -71,6 +72,7 @@ class PostClient {
 
   // `path` is put behind the target's.
   PostReply Post(std::string_view path, std::string_view json, const PostWatch& watch) const;
+  PostReply Get(std::string_view path, const PostWatch& watch) const;
 
  private:
   struct Tls;
