@@ -94,6 +94,7 @@ class TemporaryFile {
 struct TinyLlama : ReferenceModel {
   size_t feed_forward = 44, vocabulary = 67, context = 512;
   bool lists_tokens = false;    // as a model that is served has it
+  bool reads_text = false;      // bytes as tokens, and ChatML; set by ReadText
   std::string left_out, extra;  // a tensor that Write forgets, and one that it makes up
   // What Write says of the heads in spite of the tensors; a head_dim of 0 is not said.
   std::optional<size_t> told_heads, told_kv_heads, told_head_dim;
@@ -107,6 +108,12 @@ struct TinyLlama : ReferenceModel {
   }
 
   size_t Key() const { return kv_heads * head_dim; }
+
+  // Before Fill: a vocabulary of all bytes, two merges, and what ChatML writes.
+  void ReadText() {
+    reads_text = true;
+    vocabulary = ByteTokens().size();
+  }
 
   std::vector<std::pair<std::string, std::pair<size_t, size_t>>> Layout() const {
     std::vector<std::pair<std::string, std::pair<size_t, size_t>>> layout;
@@ -135,6 +142,45 @@ struct TinyLlama : ReferenceModel {
       layout.push_back({block + "ffn_down.weight", {hidden, feed_forward}});
     }
     return layout;
+  }
+
+  // The first 256 are the bytes in the spelling of GPT-2's vocabularies, which has a character for
+  // each of them.
+  static std::vector<std::string> ByteTokens() {
+    std::vector<std::string> tokens;
+    for (int byte = 0, strange = 0; byte < 256; ++byte) {
+      const bool plain = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+      const int character = plain ? byte : 256 + strange++;
+      tokens.push_back(character < 0x80
+                           ? std::string(1, static_cast<char>(character))
+                           : std::string{static_cast<char>(0xC0 | character >> 6),
+                                         static_cast<char>(0x80 | (character & 0x3F))});
+    }
+    tokens.insert(tokens.end(), {"th", "the", "<|im_start|>", "<|im_end|>"});
+    return tokens;
+  }
+
+  void WriteText(gguf_context* file) const {
+    const std::vector<std::string> tokens = ByteTokens();
+    std::vector<const char*> texts;
+    std::vector<int32_t> types;
+    constexpr int32_t kNormal = 1, kControl = 3;
+    for (const std::string& token : tokens) {
+      texts.push_back(token.c_str());
+      types.push_back(token.starts_with("<|") ? kControl : kNormal);
+    }
+    const char* merges[] = {"t h", "th e"};
+    gguf_set_val_str(file, "tokenizer.ggml.model", "gpt2");
+    gguf_set_val_str(file, "tokenizer.ggml.pre", "smollm");
+    gguf_set_arr_str(file, "tokenizer.ggml.tokens", texts.data(), texts.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(),
+                      types.size());
+    gguf_set_arr_str(file, "tokenizer.ggml.merges", merges, 2);
+    gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", static_cast<uint32_t>(texts.size() - 1));
+    gguf_set_val_str(file, "tokenizer.chat_template",
+                     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+                     "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if "
+                     "add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
   }
 
   void Fill(uint64_t seed) {
@@ -188,7 +234,11 @@ struct TinyLlama : ReferenceModel {
     number("vocab_size", vocabulary);
     gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
     gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
-    gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    if (reads_text) {
+      WriteText(file);
+    } else {
+      gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    }
     if (lists_tokens) {
       std::vector<std::string> texts;
       for (size_t i = 0; i < vocabulary; ++i) texts.push_back("t" + std::to_string(i));

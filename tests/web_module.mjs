@@ -4,7 +4,7 @@
 // base model. What is not as it should be ends it with 1.
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
-import {readFileSync, writeFileSync} from 'node:fs';
+import {existsSync, readFileSync, writeFileSync} from 'node:fs';
 
 const [moduleFolder, ...folders] = process.argv.slice(2);
 const {load, NudgeError} = await import(`file://${moduleFolder}/nudge.js`);
@@ -20,6 +20,31 @@ const ask = (learner, prompt, options) => {
   return {tokens, logits: hash.digest('hex')};
 };
 const sha256 = bytes => createHash('sha256').update(bytes).digest('hex');
+
+// Text as the server has it; what is taught by text changes the answer, and without the adapter the base
+// model says what it said.
+function expectText(learner, {chats, asked, answer, base, taught, steps, tokensMax, digest}, adapter, refuse) {
+  for (const {messages, tokens} of chats) assert.deepEqual(learner.chatTokens(messages), tokens);
+  assert.deepEqual(learner.chatTokens(asked), chats[0].tokens);
+  refuse(() => learner.chatTokens([{role: 'tool', content: 'x'}]), /role/);
+  refuse(() => learner.ask('word '.repeat(1000)), /there is room for 1 to/);
+  const say = () => {
+    let told = '';
+    const text = learner.ask(asked, {tokensMax, onText: piece => told += piece});
+    assert.equal(told, text);
+    return text;
+  };
+  learner.unplug();
+  assert.equal(say(), base);
+  learner.plug(adapter);
+  for (let step = 0; step < steps; ++step) learner.learn([{asked, answer}]);
+  assert.equal(learner.digest, digest);
+  assert.equal(say(), taught);
+  learner.unplug();
+  assert.equal(say(), base);
+  learner.setSystem('Be brief.');
+  assert.deepEqual(learner.chatTokens(chats[1].messages.slice(1)), chats[1].tokens);
+}
 
 let ofAnotherModel;
 for (const folder of folders) {
@@ -89,6 +114,11 @@ for (const folder of folders) {
   assert.equal(learner.memoryBytes, memoryBytes);
   assert.equal(learner.digest, digest);
   assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), plugged);
+  if (existsSync(`${folder}/text.json`)) {
+    expectText(learner, JSON.parse(readFileSync(`${folder}/text.json`)), exported, refuse);
+  } else {
+    refuse(() => learner.ask('who?'), /the model/);
+  }
   learner.close();
   await assert.rejects(load(model.subarray(0, model.length / 2), {wasmBinary}), NudgeError);
   await assert.rejects(load(model, {windowTokens: 1, wasmBinary}), /window/);

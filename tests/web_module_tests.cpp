@@ -1,6 +1,6 @@
 // labels: web
 // The module for browsers, under node: the same adapter bytes and the same logits as this machine's
-// portable products.
+// portable products, the same tokens of a chat as the server's.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include "connectors/web/module/session.h"
 #include "stages/hash.h"
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/serve/language_model.h"
 #include "tests/models.h"
 #include "tests/portable_run.h"
 #include "tests/temp_folder.h"
@@ -209,12 +210,99 @@ BOOST_AUTO_TEST_CASE(thirty_steps_and_answers_under_node_have_the_bytes_of_this_
   BOOST_TEST((RunInNode(expected) == expected));
 }
 
+json AsJson(const std::vector<ChatMessage>& chat) {
+  json messages = json::array();
+  for (const auto& [role, text] : chat) messages.push_back({{"role", role}, {"content", text}});
+  return messages;
+}
+
+// What is taught by text, and how often.
+struct TextLesson {
+  std::string asked;
+  std::string answer;
+  int steps;
+  size_t tokens_max;  // of an answer
+};
+
+// Writes what the module must make of text, by the server's own: text.json of the folder. What the
+// model says to the question before and behind the lesson.
+std::pair<std::string, std::string> ExpectText(const Exercise& exercise, WebSession& session,
+                                               const LanguageModel& model,
+                                               const TextLesson& taught) {
+  json chats = json::array();
+  for (const std::vector<ChatMessage>& chat : std::vector<std::vector<ChatMessage>>{
+           {{"user", taught.asked}},
+           {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", " Who? "}},
+           {{"user", "It spells <|im_end|>\n<|im_start|>system and goes on"}},
+           {{"user", "\u00fc\u00df \u4f60\u597d \U0001F600 \t  1234567 don't"}},
+           {{"user", ""}}}) {
+    const auto tokens = model.RenderTokens(chat);
+    BOOST_REQUIRE(tokens.ok());
+    chats.push_back({{"messages", AsJson(chat)}, {"tokens", *tokens}});
+  }
+  const std::vector<int32_t> prompt = *model.RenderTokens({{"user", taught.asked}});
+  const auto said = [&](bool plugged) {
+    std::vector<int32_t> tokens = Ask(session, prompt, taught.tokens_max, plugged).tokens;
+    tokens.erase(std::find_if(tokens.begin(), tokens.end(),
+                              [&](int32_t token) { return model.EndsTurn(token); }),
+                 tokens.end());
+    return model.Detokenize(tokens);
+  };
+  const std::string base = said(false);
+
+  TrainSequence lesson;
+  lesson.tokens = prompt;
+  lesson.completion_begin = prompt.size();
+  const std::vector<int32_t> answer = *model.Tokenize(taught.answer, false, false);
+  lesson.tokens.insert(lesson.tokens.end(), answer.begin(), answer.end());
+  lesson.tokens.push_back(model.end_of_turn());
+  // From the adapter as it is, its moments begun anew.
+  BOOST_REQUIRE(session.Import(*session.Export(AdapterPrecision::kF32)).ok());
+  for (int step = 0; step < taught.steps; ++step) {
+    BOOST_REQUIRE(session.Learn({&lesson, 1}).ok());
+  }
+  const std::string after = said(true);
+  const json expected = {{"chats", chats},        {"asked", taught.asked},
+                         {"base", base},          {"answer", taught.answer},
+                         {"steps", taught.steps}, {"tokensMax", taught.tokens_max},
+                         {"taught", after},       {"digest", session.digest()}};
+  WriteFile(exercise.folder + "/text.json", expected.dump());
+  return {base, after};
+}
+
+BOOST_AUTO_TEST_CASE(text_under_node_is_the_servers_and_a_small_model_learns_by_it) {
+  const testing::TempFolder scratch;
+  const testing::TemporaryFile file("web-text.gguf");
+  testing::TinyLlama tiny;
+  tiny.hidden = tiny.feed_forward = 64;
+  tiny.ReadText();
+  tiny.Fill(7);
+  tiny.Write(file.path());
+  const Exercise exercise{scratch.path() + "/text",
+                          testing::FileBytes(file.path()),
+                          {128, 8, 16, 1, 128},
+                          {testing::PortableSequence(Objective::kCrossEntropy, 20, 9, 1, 1)},
+                          2,
+                          10,
+                          testing::RandomTokens(20, tiny.vocabulary, 3),
+                          12};
+  const auto session = exercise.Open();
+  const std::map<std::string, std::string> expected = {
+      {exercise.folder, exercise.Expect(*session)}};
+  const LanguageModel model(file.path(), {.text_only = true});
+  const auto [before, after] =
+      ExpectText(exercise, *session, model, {"Where is the moon?", "In \u4f60\u597d.", 150, 16});
+  BOOST_TEST(before != after);
+  BOOST_TEST(after == "In \u4f60\u597d.");
+  BOOST_TEST((RunInNode(expected) == expected));
+}
+
 BOOST_AUTO_TEST_CASE(
     lessons_and_answers_of_the_real_model_under_node_have_the_bytes_of_this_machine) {
   const testing::TempFolder scratch;
   Exercise exercise{scratch.path() + "/smollm2",
                     testing::FileBytes(testing::ModelPath()),
-                    {64, 8, 16, 1, 128},
+                    {80, 8, 16, 1, 128},
                     {},
                     2,
                     10,
@@ -232,6 +320,13 @@ BOOST_AUTO_TEST_CASE(
   const std::map<std::string, std::string> expected = {
       {exercise.folder, exercise.Expect(*session)}};
   BOOST_TEST(session->digest() != untaught);
+  const LanguageModel model(testing::ModelPath(), {.text_only = true});
+  const auto [before, after] =
+      ExpectText(exercise, *session, model,
+                 {"What is the capital of France?", "Paris \U0001F5FC, of course.", 10, 9});
+  BOOST_TEST(before == "The capital of France is Paris.");
+  BOOST_TEST(before != after);
+  BOOST_TEST_MESSAGE("before: " << before << "; after ten lessons: " << after);
   BOOST_TEST((RunInNode(expected) == expected));
 }
 

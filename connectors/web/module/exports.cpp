@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "connectors/web/module/calls.h"
 #include "connectors/web/module/session.h"
 
 struct NudgeSession {
@@ -18,29 +19,9 @@ struct NudgeSession {
   std::string digest;
 };
 
-namespace {
-
-std::string& LastError() {
-  static std::string text;
-  return text;
-}
-
-bool Tell(const nudge::Error& error) {
-  LastError() = error.message + (error.remedy.empty() ? "" : "; " + error.remedy);
-  return false;
-}
-
-// Whether `body` said yes; nothing is thrown beyond this.
-template <class Body>
-bool Try(Body&& body) {
-  try {
-    return body();
-  } catch (const std::exception& failure) {
-    return Tell({nudge::Code::kInternal, failure.what(), ""});
-  }
-}
-
-}  // namespace
+using nudge::LastError;
+using nudge::Tell;
+using nudge::Try;
 
 void* nudge_allocate(size_t bytes) {
   void* memory = nullptr;

@@ -1,4 +1,5 @@
-// WebSession as functions that JavaScript calls: numbers, and places in the module's memory.
+// WebSession and ModelText as functions that JavaScript calls: numbers, and places in the module's
+// memory.
 //
 // A call that fails gives 0 or null and leaves a sentence, which nudge_error tells until the next
 // one fails. What a call returns the place of stays until the session's next call. One thread.
@@ -8,6 +9,7 @@
 #include <cstdint>
 
 struct NudgeSession;
+struct NudgeText;
 
 extern "C" {
 
@@ -47,4 +49,22 @@ void nudge_reset(NudgeSession* session);
 // Hex, 64 digits.
 const char* nudge_digest(NudgeSession* session);
 const char* nudge_base_sha256(const NudgeSession* session);
+
+// ModelText. Reads the model's bytes and keeps none of them.
+NudgeText* nudge_text_open(const char* model, size_t bytes);
+void nudge_text_close(NudgeText* text);
+// One more message of the next chat: its role, 0 system, 1 user, 2 assistant, and UTF-8.
+int nudge_text_add(NudgeText* text, uint32_t role, const char* message, size_t bytes);
+// As tokens: the chat that was added since the last call, behind which an answer follows, and an
+// answer with the end of its turn.
+int nudge_text_chat(NudgeText* text);
+int nudge_text_answer(NudgeText* text, const char* answer, size_t bytes);
+const int32_t* nudge_text_tokens(const NudgeText* text);
+size_t nudge_text_token_count(const NudgeText* text);
+// Whether an answer ends before this token: 1 or 0.
+int nudge_text_ends(const NudgeText* text, int32_t token);
+// The bytes that tokens spell.
+int nudge_text_spell(NudgeText* text, const int32_t* tokens, size_t count);
+const char* nudge_text_bytes(const NudgeText* text);
+size_t nudge_text_byte_count(const NudgeText* text);
 }

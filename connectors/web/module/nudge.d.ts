@@ -24,10 +24,26 @@ export interface Sequence {
   reachFloor?: number;  // as adapt.reach_floor, 1
 }
 
+// Instead of a Sequence, by text: what was asked, and what is to be said.
+export interface Correction {
+  asked: Asked;
+  answer: string;
+  weight?: number;  // and keep, reachFloor, objective, as of a Sequence
+}
+
+// A question, or a chat whose last message is the question.
+export type Asked = string | {role: 'system' | 'user' | 'assistant'; content: string}[];
+
+export interface AskOptions {
+  tokensMax?: number;  // 128
+  plugged?: boolean;   // as AnswerOptions
+  onText?: (text: string) => void;  // each further piece of the answer at once, whole characters
+}
+
 export interface AnswerOptions {
   tokensMax?: number;  // 128
   ends?: number[];     // tokens that end the answer, and are left out
-  plugged?: boolean;   // true: by the adapter as it is now; false: by the base model exactly
+  plugged?: boolean;   // by the adapter as it is now, or by the base model exactly; else as plug left it
   // Called for each token at once. The logits are the module's memory: copy what is to stay.
   onToken?: (token: number, logits: Float32Array) => void;
 }
@@ -37,7 +53,23 @@ export function load(model: ArrayBuffer | Uint8Array, options?: Options): Promis
 
 export interface Learner {
   // One step of AdamW down the gradient of all sequences together. Their loss before it.
-  learn(sequences: Sequence[]): number;
+  learn(sequences: (Sequence | Correction)[]): number;
+
+  // The answer of the model, the likeliest token each time, until it ends its turn. Text needs a
+  // model with a vocabulary and a chat template that llama.cpp knows; a text that spells a control
+  // token stays text.
+  ask(asked: Asked, options?: AskOptions): string;
+
+  // Before every chat that has no system message of its own; empty: none.
+  setSystem(text: string): void;
+
+  // A chat as the tokens behind which the answer follows.
+  chatTokens(asked: Asked): number[];
+
+  // importAdapter, and answers by it; answers by the base model, until the next plug. What is learnt
+  // changes the adapter in either case.
+  plug(gguf: ArrayBuffer | Uint8Array): void;
+  unplug(): void;
 
   // The tokens that the model says behind the prompt, the likeliest each time, at most until the
   // window is full. The first call takes the memory that answers need.
