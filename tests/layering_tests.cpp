@@ -34,7 +34,7 @@ const std::vector<Layer> kLayers = {
     {"connectors", {"stages"}},
     {"connectors/web/module",
      {"stages", "stages/model/trainer", "stages/model/engine", "stages/model/adapters",
-      "stages/model/serve"}},
+      "stages/model/learn", "stages/model/serve"}},
     {"connectors/log", {"stages", "connectors"}},
     {"connectors/http", {"stages", "connectors"}},
     {"pipeline/observe", {"stages", "connectors"}},

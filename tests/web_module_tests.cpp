@@ -1,7 +1,12 @@
 // labels: web
-// The module for browsers, under node: the same adapter bytes and the same logits as this machine's
-// portable products, the same tokens of a chat as the server's.
+// The module for browsers, under node and on a page in headless Chromium: the same adapter bytes
+// and the same logits as this machine's portable products, the same tokens of a chat as the
+// server's.
 #include <boost/test/unit_test.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,11 +18,14 @@
 #include <vector>
 
 #include "connectors/web/module/session.h"
+#include "connectors/web/module/web_chat.h"
 #include "stages/hash.h"
 #include "stages/model/adapters/lora_codec.h"
 #include "stages/model/serve/language_model.h"
+#include "tests/answering.h"
 #include "tests/models.h"
 #include "tests/portable_run.h"
+#include "tests/run_command.h"
 #include "tests/temp_folder.h"
 
 namespace nudge {
@@ -224,6 +232,66 @@ struct TextLesson {
   size_t tokens_max;  // of an answer
 };
 
+json AsJson(const std::vector<Passage>& passages) {
+  json all = json::array();
+  for (const Passage& passage : passages) {
+    all.push_back({{"document", passage.document_id},
+                   {"version", passage.version},
+                   {"chunk", passage.chunk},
+                   {"title", passage.title},
+                   {"text", passage.text},
+                   {"score", std::stod(std::to_string(passage.lexical))}});
+  }
+  return all;
+}
+
+// Documents, what is found in them, a prompt that shows them, and a lesson of a correction by the
+// whole rule; what the session's adapter is behind that.
+json Desk(const LanguageModel& model, WebSession& session, const WebOptions& options,
+          const TextLesson& taught, const std::string& said) {
+  WebChat desk(model.chat_tokens(), {options.window_tokens, options.step_tokens_max, 2});
+  BOOST_REQUIRE(desk.Ask(taught.asked, {}, 16).ok());
+  const auto lesson = desk.ExampleOf(1, said, -1, "It is up.");
+  BOOST_REQUIRE(lesson.ok());
+  const auto report = session.Teach(*lesson);
+  BOOST_REQUIRE(report.ok());
+  BOOST_TEST(report->accepted);
+
+  json documents = json::array();
+  for (const std::vector<std::string>& document : std::vector<std::vector<std::string>>{
+           {"moon", "The moon", "The moon's naïve Straße is HTTPServer-like. It rises at nine."},
+           {"sun", "", "The sun rises at six. Its getUserById is in c++."},
+           {"chinese", "", "\u6708\u4eae\u5728\u4e5d\u70b9\u5347\u8d77\u3002"}}) {
+    documents.push_back(document);
+    BOOST_REQUIRE(desk.AddDocument(document[0], document[1], document[2]).ok());
+  }
+  json searches = json::array();
+  for (const std::string question :
+       {"When does the moon rise?", "strasse", "user by id in C++", "\u6708\u4eae", "nothing"}) {
+    const auto found = desk.Search(question);
+    BOOST_REQUIRE(found.ok());
+    searches.push_back({{"question", question}, {"passages", AsJson(*found)}});
+  }
+  BOOST_TEST(searches[0]["passages"].size() == 2);
+  BOOST_TEST(searches[3]["passages"].size() == 1);
+  BOOST_TEST(searches[4]["passages"].empty());
+  BOOST_REQUIRE(desk.SetSystem("Be brief.").ok());
+  BOOST_REQUIRE(desk.AddExample("Who rises?", "The sun.").ok());
+  const auto prompt = desk.Ask("Who rises at nine?", {{"user", "Hi"}, {"assistant", "Yes?"}}, 16);
+  BOOST_REQUIRE(prompt.ok());
+  BOOST_TEST(prompt->passages.size() > 0);
+  const std::string saved = desk.Save();
+  WebChat again(model.chat_tokens(), {options.window_tokens, options.step_tokens_max, 2});
+  BOOST_REQUIRE(again.Load(saved).ok());
+  BOOST_TEST(again.Save() == saved);
+  BOOST_TEST(AsJson(*again.Search("When does the moon rise?")) == searches[0]["passages"]);
+  BOOST_TEST(!again.Load(saved.substr(0, saved.size() - 1)).ok());
+  return {{"corrected", session.digest()},
+          {"documents", documents},
+          {"searches", searches},
+          {"shown", AsJson(prompt->passages)}};
+}
+
 // Writes what the module must make of text, by the server's own: text.json of the folder. What the
 // model says to the question before and behind the lesson.
 std::pair<std::string, std::string> ExpectText(const Exercise& exercise, WebSession& session,
@@ -262,25 +330,31 @@ std::pair<std::string, std::string> ExpectText(const Exercise& exercise, WebSess
     BOOST_REQUIRE(session.Learn({&lesson, 1}).ok());
   }
   const std::string after = said(true);
-  const json expected = {{"chats", chats},        {"asked", taught.asked},
-                         {"base", base},          {"answer", taught.answer},
-                         {"steps", taught.steps}, {"tokensMax", taught.tokens_max},
-                         {"taught", after},       {"digest", session.digest()}};
+  json expected = {{"chats", chats},        {"asked", taught.asked},
+                   {"base", base},          {"answer", taught.answer},
+                   {"steps", taught.steps}, {"tokensMax", taught.tokens_max},
+                   {"taught", after},       {"digest", session.digest()}};
+  expected.update(Desk(model, session, exercise.options, taught, after));
   WriteFile(exercise.folder + "/text.json", expected.dump());
   return {base, after};
+}
+
+testing::TinyLlama TextModel() {
+  testing::TinyLlama tiny;
+  tiny.hidden = tiny.feed_forward = 64;
+  tiny.ReadText();
+  tiny.Fill(7);
+  return tiny;
 }
 
 BOOST_AUTO_TEST_CASE(text_under_node_is_the_servers_and_a_small_model_learns_by_it) {
   const testing::TempFolder scratch;
   const testing::TemporaryFile file("web-text.gguf");
-  testing::TinyLlama tiny;
-  tiny.hidden = tiny.feed_forward = 64;
-  tiny.ReadText();
-  tiny.Fill(7);
+  const testing::TinyLlama tiny = TextModel();
   tiny.Write(file.path());
   const Exercise exercise{scratch.path() + "/text",
                           testing::FileBytes(file.path()),
-                          {128, 8, 16, 1, 128},
+                          {256, 8, 16, 1, 512},
                           {testing::PortableSequence(Objective::kCrossEntropy, 20, 9, 1, 1)},
                           2,
                           10,
@@ -328,6 +402,76 @@ BOOST_AUTO_TEST_CASE(
   BOOST_TEST(before != after);
   BOOST_TEST_MESSAGE("before: " << before << "; after ten lessons: " << after);
   BOOST_TEST((RunInNode(expected) == expected));
+}
+
+// ---- In a browser
+
+// A port that nobody listens at.
+int FreePort() {
+  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  BOOST_REQUIRE(bind(descriptor, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  BOOST_REQUIRE(getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  close(descriptor);
+  return ntohs(address.sin_port);
+}
+
+// An adapter of a model, taught in so many steps.
+std::string TaughtAdapter(const std::string& model, const WebOptions& options, int steps) {
+  const auto session = Exercise{"", model, options, {}, 0, 0, {}, 0}.Open();
+  const std::vector<TrainSequence> lesson = {
+      testing::PortableSequence(Objective::kCrossEntropy, 20, 9, 1, 1)};
+  for (int step = 0; step < steps; ++step) BOOST_REQUIRE(session->Learn(lesson).ok());
+  return *session->Export(AdapterPrecision::kF16);
+}
+
+BOOST_AUTO_TEST_CASE(a_page_answers_learns_and_takes_over_what_a_server_learns) {
+  const std::string packages = testing::CacheFolder() + "/page-tests";
+  BOOST_REQUIRE_MESSAGE(fs::exists(packages + "/node_modules"),
+                        packages + ": run scripts/setup --tools");
+  const testing::TempFolder folder;
+  const auto write = [&](const std::string& name, std::string_view bytes) {
+    WriteFile(folder.path() + "/" + name, bytes);
+  };
+  testing::TinyLlama tiny = TextModel();
+  const std::string path = folder.path() + "/model.gguf";
+  tiny.Write(path);
+  const std::string model = testing::FileBytes(path);
+  WebOptions options;
+  options.steps.learning_rate = 0.02;
+  options.steps.warmup_steps = 0;
+  write("adapter.gguf", TaughtAdapter(model, options, 3));
+  write("further.gguf", TaughtAdapter(model, options, 6));
+  WebOptions narrow = options;
+  narrow.rank = 4;
+  write("other-rank.gguf", TaughtAdapter(model, narrow, 3));
+  tiny.Fill(8);
+  tiny.Write(folder.path() + "/other-base.tmp");
+  write("other-base.gguf",
+        TaughtAdapter(testing::FileBytes(folder.path() + "/other-base.tmp"), options, 3));
+  tiny.architecture = "gemma";
+  tiny.Write(folder.path() + "/other-architecture.gguf");
+
+  const std::string port = std::to_string(FreePort());
+  const testing::Answering server("serve-smollm.json", [&](Config& config) {
+    LocalBackendOptions& local = config.model.local;
+    local.language_model = path;
+    local.embedder.clear();
+    local.anchors_path.clear();
+    local.window_tokens = 512;
+    local.served_form = "file";
+    config.processor.adapt.snapshot_every_versions = 1;
+    config.http.cors_origins = "http://localhost:" + port;
+  });
+  const auto [status, said] = testing::RunCommand(
+      "timeout 200 node " NUDGE_SOURCE_DIR "/tests/web_page.mjs " + ModuleFolder() +
+      " /usr/bin/chromium '" + packages + "' " + folder.path() + " " + port +
+      " http://127.0.0.1:" + std::to_string(server.port()));
+  BOOST_TEST(status == 0, said);
+  BOOST_TEST_MESSAGE(said);
 }
 
 }  // namespace

@@ -261,6 +261,10 @@ bool LanguageModel::EndsTurn(int32_t token) const {
   return state_->chat->EndsTurn(token);
 }
 
+const ChatTokens& LanguageModel::chat_tokens() const {
+  return *state_->chat;
+}
+
 // ---- Adapters
 // -------------------------------------------------------------------------------------
 
