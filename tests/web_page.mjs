@@ -154,6 +154,7 @@ async function useModule(page, exported) {
     const progress = [];
     const device = await load('model.gguf', {
       dictionaries: true, warmupSteps: 0, learningRate: 0.02, silenceMs: 20_000,
+      anchors: [{question: 'Is it?', answer: 'It is.'}, {question: 'Really?', answer: 'Yes.'}],
       onProgress: one => progress.push(one)});
     expect(progress.some(({bytes, bytesTotal}) => bytes === bytesTotal), 'no progress');
     expect(await device.addDocument('zh', '月亮在九点升起。') === 1, 'a document');

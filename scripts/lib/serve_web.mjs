@@ -20,7 +20,13 @@ const kTypes = {
 export function serve(folder, files, port, {isolated = true} = {}) {
   const root = realpathSync(folder);
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    let path = '';
+    try {
+      path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    } catch {
+      response.writeHead(400).end('no address');
+      return;
+    }
     const file = files[path] ?? join(root, path === '/' ? 'device.html' : path);
     const ours = path in files || (file.startsWith(root + sep) && existsSync(file));
     if (!ours || !statSync(file).isFile()) {
@@ -34,7 +40,7 @@ export function serve(folder, files, port, {isolated = true} = {}) {
       ...(isolated ? {'Cross-Origin-Opener-Policy': 'same-origin',
                       'Cross-Origin-Embedder-Policy': 'require-corp'} : {}),
     });
-    createReadStream(file).pipe(response);
+    createReadStream(file).on('error', () => response.destroy()).pipe(response);
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);

@@ -1,5 +1,5 @@
-// Where every adapter begins: shape, seed -> [NewAdapter] -> LoraWeights; and how strong it is. Pure
-// functions, any thread.
+// Where every adapter begins: shape, seed -> [NewAdapter] -> LoraWeights; and how strong it is.
+// Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
