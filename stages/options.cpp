@@ -1,8 +1,6 @@
 #include "stages/options.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 namespace nudge::keys {
 
@@ -42,14 +40,6 @@ std::vector<std::string> WrongValues(const Fields& fields) {
     if (!what.empty()) wrong.push_back(field.path + ": " + what);
   }
   return wrong;
-}
-
-std::string ToText(double number) {
-  char buffer[32];
-  const bool whole = number == std::trunc(number) && std::abs(number) < 1e15;
-  const auto end = whole ? std::to_chars(buffer, buffer + sizeof(buffer), std::llround(number))
-                         : std::to_chars(buffer, buffer + sizeof(buffer), number);
-  return std::string(buffer, end.ptr);
 }
 
 std::string ToRange(double least, double most) {

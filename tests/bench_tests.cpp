@@ -61,8 +61,7 @@ class AskedModel {
  public:
   AskedModel() {
     nudge::testing::TinyLlama model;
-    model.chats = true;
-    model.vocabulary = nudge::testing::TinyLlama::kChatTokens;
+    model.ReadText();
     model.Fill(5);
     model.Write(file_.path());
     config_.model.local.language_model = file_.path();

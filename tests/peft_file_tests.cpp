@@ -14,6 +14,7 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapters/import_folder.h"
+#include "stages/model/adapters/new_adapter.h"
 #include "stages/model/adapters/safetensors.h"
 #include "stages/model/adapters/snapshot_folder.h"
 #include "tests/temp_folder.h"

@@ -95,7 +95,7 @@ class TemporaryFile {
 struct TinyLlama : ReferenceModel {
   size_t feed_forward = 44, vocabulary = 67, context = 512;
   bool lists_tokens = false;    // as a model that is served has it
-  bool chats = false;           // a token for each byte and a chat template: kChatTokens of them
+  bool reads_text = false;      // bytes as tokens, and ChatML; set by ReadText
   std::string left_out, extra;  // a tensor that Write forgets, and one that it makes up
   // What Write says of the heads in spite of the tensors; a head_dim of 0 is not said.
   std::optional<size_t> told_heads, told_kv_heads, told_head_dim;
@@ -110,7 +110,11 @@ struct TinyLlama : ReferenceModel {
 
   size_t Key() const { return kv_heads * head_dim; }
 
-  static constexpr size_t kChatTokens = 3 + 256 + 2;
+  // Before Fill: a vocabulary of all bytes, two merges, and what ChatML writes.
+  void ReadText() {
+    reads_text = true;
+    vocabulary = ByteTokens().size();
+  }
 
   std::vector<std::pair<std::string, std::pair<size_t, size_t>>> Layout() const {
     std::vector<std::pair<std::string, std::pair<size_t, size_t>>> layout;
@@ -139,6 +143,45 @@ struct TinyLlama : ReferenceModel {
       layout.push_back({block + "ffn_down.weight", {hidden, feed_forward}});
     }
     return layout;
+  }
+
+  // The first 256 are the bytes in the spelling of GPT-2's vocabularies, which has a character for
+  // each of them.
+  static std::vector<std::string> ByteTokens() {
+    std::vector<std::string> tokens;
+    for (int byte = 0, strange = 0; byte < 256; ++byte) {
+      const bool plain = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+      const int character = plain ? byte : 256 + strange++;
+      tokens.push_back(character < 0x80
+                           ? std::string(1, static_cast<char>(character))
+                           : std::string{static_cast<char>(0xC0 | character >> 6),
+                                         static_cast<char>(0x80 | (character & 0x3F))});
+    }
+    tokens.insert(tokens.end(), {"th", "the", "<|im_start|>", "<|im_end|>"});
+    return tokens;
+  }
+
+  void WriteText(gguf_context* file) const {
+    const std::vector<std::string> tokens = ByteTokens();
+    std::vector<const char*> texts;
+    std::vector<int32_t> types;
+    constexpr int32_t kNormal = 1, kControl = 3;
+    for (const std::string& token : tokens) {
+      texts.push_back(token.c_str());
+      types.push_back(token.starts_with("<|") ? kControl : kNormal);
+    }
+    const char* merges[] = {"t h", "th e"};
+    gguf_set_val_str(file, "tokenizer.ggml.model", "gpt2");
+    gguf_set_val_str(file, "tokenizer.ggml.pre", "smollm");
+    gguf_set_arr_str(file, "tokenizer.ggml.tokens", texts.data(), texts.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(),
+                      types.size());
+    gguf_set_arr_str(file, "tokenizer.ggml.merges", merges, 2);
+    gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", static_cast<uint32_t>(texts.size() - 1));
+    gguf_set_val_str(file, "tokenizer.chat_template",
+                     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+                     "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if "
+                     "add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
   }
 
   void Fill(uint64_t seed) {
@@ -192,8 +235,11 @@ struct TinyLlama : ReferenceModel {
     number("vocab_size", vocabulary);
     gguf_set_val_f32(file, key("rope.freq_base").c_str(), 1000.0f);
     gguf_set_val_f32(file, key("attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
-    gguf_set_val_str(file, "tokenizer.ggml.model", chats ? "llama" : "no_vocab");
-    if (chats) WriteChat(file);
+    if (reads_text) {
+      WriteText(file);
+    } else {
+      gguf_set_val_str(file, "tokenizer.ggml.model", "no_vocab");
+    }
     if (lists_tokens) {
       std::vector<std::string> texts;
       for (size_t i = 0; i < vocabulary; ++i) texts.push_back("t" + std::to_string(i));
@@ -226,32 +272,6 @@ struct TinyLlama : ReferenceModel {
   }
 
  private:
-  static void WriteChat(gguf_context* file) {
-    constexpr int32_t kUnknown = 2, kControl = 3, kByte = 6;  // as llama.cpp numbers them
-    std::vector<std::string> texts = {"<unk>", "<s>", "</s>"};
-    std::vector<int32_t> types = {kUnknown, kControl, kControl};
-    for (const unsigned byte : std::views::iota(0u, 256u)) {
-      constexpr char kDigits[] = "0123456789ABCDEF";
-      texts.push_back(std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">");
-      types.push_back(kByte);
-    }
-    for (const char* control : {"<|im_start|>", "<|im_end|>"}) {
-      texts.emplace_back(control);
-      types.push_back(kControl);
-    }
-    std::vector<const char*> tokens;
-    for (const std::string& text : texts) tokens.push_back(text.c_str());
-    const std::vector<float> scores(texts.size());
-    gguf_set_arr_str(file, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
-    gguf_set_arr_data(file, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(),
-                      scores.size());
-    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(),
-                      types.size());
-    gguf_set_val_str(file, "tokenizer.chat_template",
-                     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
-                     "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-                     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
-  }
 };
 
 inline LoraWeights RandomAdapter(const LoraShape& shape, uint64_t seed, float width) {

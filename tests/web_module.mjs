@@ -4,11 +4,12 @@
 // base model. What is not as it should be ends it with 1.
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
-import {readFileSync, writeFileSync} from 'node:fs';
+import {existsSync, readFileSync, writeFileSync} from 'node:fs';
 
 const [moduleFolder, ...folders] = process.argv.slice(2);
-const {load, NudgeError} = await import(`file://${moduleFolder}/nudge.js`);
+const {open, NudgeError} = await import(`file://${moduleFolder}/learner.js`);
 const wasmBinary = readFileSync(`${moduleFolder}/nudge_module.wasm`);
+const dictionaries = readFileSync(`${moduleFolder}/nudge_dictionaries.dat`);
 const ask = (learner, prompt, options) => {
   const hash = createHash('sha256');
   const told = [];
@@ -21,11 +22,89 @@ const ask = (learner, prompt, options) => {
 };
 const sha256 = bytes => createHash('sha256').update(bytes).digest('hex');
 
+// Text as the server has it; what is taught by text changes the answer, and without the adapter the base
+// model says what it said.
+function expectText(learner, expected, adapter, refuse) {
+  const {chats, asked, answer, base, taught, steps, tokensMax, digest} = expected;
+  for (const {messages, tokens} of chats) assert.deepEqual(learner.chatTokens(messages), tokens);
+  assert.deepEqual(learner.chatTokens(asked), chats[0].tokens);
+  refuse(() => learner.chatTokens([{role: 'tool', content: 'x'}]), /role/);
+  refuse(() => learner.ask('word '.repeat(800)), /the window is/);
+  const say = () => {
+    let told = '';
+    const {text} = learner.ask(asked, {tokensMax, onText: piece => told += piece});
+    assert.equal(told, text);
+    return text;
+  };
+  learner.unplug();
+  assert.equal(say(), base);
+  learner.plug(adapter);
+  for (let step = 0; step < steps; ++step) learner.learn([{asked, answer}]);
+  assert.equal(learner.digest, digest);
+  assert.equal(say(), taught);
+  expectDesk(learner, expected);
+  learner.unplug();
+  assert.equal(say(), base);
+}
+
+// A correction by the whole rule, and documents: as this machine has them.
+function expectDesk(learner, {asked, tokensMax, taught, corrected, documents, searches, shown}) {
+  const answer = learner.ask(asked, {tokensMax});
+  assert.equal(answer.text, taught);
+  assert.deepEqual(answer.citations, []);
+  let parts = 0;
+  learner.onBeat = () => {
+    ++parts;
+    return false;
+  };
+  const lesson = learner.teach(answer.id, {rating: 'down', correction: 'It is up.'});
+  assert.ok(lesson.learnt && lesson.nllAfter < lesson.nllBefore);
+  assert.equal(learner.digest, corrected);
+
+  // What is stopped, or refused, has changed nothing.
+  const says = (call, sentence) => assert.throws(
+      call, error => error instanceof NudgeError && sentence.test(error.message));
+  assert.ok(parts > 10);
+  for (const most of [0, parts / 2, parts - 1]) {
+    parts = 0;
+    learner.onBeat = () => ++parts > most;
+    says(() => learner.teach(answer.id, {rating: 'up', correction: 'Nowhere.'}), /was stopped/);
+  }
+  learner.onBeat = () => false;
+  says(() => learner.teach(answer.id, {}), /says nothing/);
+  says(() => learner.teach(answer.id, {rating: 2}), /rating/);
+  says(() => learner.teach(12345, {rating: 'up'}), /not among the last/);
+  says(() => learner.addDocument('', 'text'), /name/);
+  says(() => learner.addDocument('empty', '  '), /text/);
+  assert.equal(learner.digest, corrected);
+
+  for (const [id, title, text] of documents) assert.equal(learner.addDocument(id, text, title), 1);
+  for (const {question, passages} of searches) assert.deepEqual(learner.search(question), passages);
+  learner.setSystem('Be brief.');
+  learner.addExample('Who rises?', 'The sun.');
+  const turns = [{role: 'user', content: 'Hi'}, {role: 'assistant', content: 'Yes?'}];
+  const {citations} = learner.ask('Who rises at nine?', {turns, tokensMax});
+  assert.deepEqual(citations, shown);
+  const saved = learner.save();
+  assert.equal(learner.removeDocument('moon'), 1);
+  assert.equal(learner.removeDocument('moon'), 0);
+  assert.equal(learner.search('moon').length, 0);
+  says(() => learner.restore({...saved, lessons: saved.lessons.slice(1)}), /damaged/);
+  says(() => learner.restore({...saved, texts: saved.texts.slice(1)}), /damaged/);
+  assert.equal(learner.search('moon').length, 0);
+  learner.reset();
+  learner.restore(saved);
+  assert.equal(learner.digest, corrected);
+  assert.deepEqual(learner.search(searches[0].question), searches[0].passages);
+  for (const [id] of documents) learner.removeDocument(id);
+  learner.setSystem('');
+}
+
 let ofAnotherModel;
 for (const folder of folders) {
   const model = readFileSync(`${folder}/model.gguf`);
   const {options, sequences, steps, imports, prompt, answerTokens} = JSON.parse(readFileSync(`${folder}/lesson.json`));
-  const learner = await load(model, {...options, wasmBinary});
+  const learner = await open(model, {...options, wasmBinary, dictionaries});
   assert.equal(learner.baseSha256, sha256(model));
   learner.importAdapter(readFileSync(`${folder}/adapter.gguf`));
   for (let step = 0; step < steps; ++step) learner.learn(sequences);
@@ -89,8 +168,13 @@ for (const folder of folders) {
   assert.equal(learner.memoryBytes, memoryBytes);
   assert.equal(learner.digest, digest);
   assert.deepEqual(ask(learner, prompt, {tokensMax: answerTokens}), plugged);
+  if (existsSync(`${folder}/text.json`)) {
+    expectText(learner, JSON.parse(readFileSync(`${folder}/text.json`)), exported, refuse);
+  } else {
+    refuse(() => learner.ask('who?'), /the model/);
+  }
   learner.close();
-  await assert.rejects(load(model.subarray(0, model.length / 2), {wasmBinary}), NudgeError);
-  await assert.rejects(load(model, {windowTokens: 1, wasmBinary}), /window/);
-  await assert.rejects(load(model, {rank: 65, wasmBinary}), /rank/);
+  await assert.rejects(open(model.subarray(0, model.length / 2), {wasmBinary}), NudgeError);
+  await assert.rejects(open(model, {windowTokens: 1, wasmBinary}), /window/);
+  await assert.rejects(open(model, {rank: 65, wasmBinary}), /rank/);
 }

@@ -1,7 +1,12 @@
 // labels: web
-// The module for browsers, under node: the same adapter bytes and the same logits as this machine's
-// portable products.
+// The module for browsers, under node and on a page in headless Chromium: the same adapter bytes
+// and the same logits as this machine's portable products, the same tokens of a chat as the
+// server's.
 #include <boost/test/unit_test.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,10 +18,14 @@
 #include <vector>
 
 #include "connectors/web/module/session.h"
+#include "connectors/web/module/web_chat.h"
 #include "stages/hash.h"
 #include "stages/model/adapters/lora_codec.h"
+#include "stages/model/serve/language_model.h"
+#include "tests/answering.h"
 #include "tests/models.h"
 #include "tests/portable_run.h"
+#include "tests/run_command.h"
 #include "tests/temp_folder.h"
 
 namespace nudge {
@@ -209,12 +218,165 @@ BOOST_AUTO_TEST_CASE(thirty_steps_and_answers_under_node_have_the_bytes_of_this_
   BOOST_TEST((RunInNode(expected) == expected));
 }
 
+json AsJson(const std::vector<ChatMessage>& chat) {
+  json messages = json::array();
+  for (const auto& [role, text] : chat) messages.push_back({{"role", role}, {"content", text}});
+  return messages;
+}
+
+// What is taught by text, and how often.
+struct TextLesson {
+  std::string asked;
+  std::string answer;
+  int steps;
+  size_t tokens_max;  // of an answer
+};
+
+json AsJson(const std::vector<Passage>& passages) {
+  json all = json::array();
+  for (const Passage& passage : passages) {
+    all.push_back({{"document", passage.document_id},
+                   {"version", passage.version},
+                   {"chunk", passage.chunk},
+                   {"title", passage.title},
+                   {"text", passage.text},
+                   {"score", std::stod(std::to_string(passage.lexical))}});
+  }
+  return all;
+}
+
+// Documents, what is found in them, a prompt that shows them, and a lesson of a correction by the
+// whole rule; what the session's adapter is behind that.
+json Desk(const LanguageModel& model, WebSession& session, const WebOptions& options,
+          const TextLesson& taught, const std::string& said) {
+  WebChat desk(model.chat_tokens(), {options.window_tokens, options.step_tokens_max, 2});
+  BOOST_REQUIRE(desk.Ask(taught.asked, {}, 16).ok());
+  const auto lesson = desk.ExampleOf(1, said, -1, "It is up.");
+  BOOST_REQUIRE(lesson.ok());
+  const auto report = session.Teach(*lesson);
+  BOOST_REQUIRE(report.ok());
+  BOOST_TEST(report->accepted);
+
+  json documents = json::array();
+  for (const std::vector<std::string>& document : std::vector<std::vector<std::string>>{
+           {"moon", "The moon", "The moon's naïve Straße is HTTPServer-like. It rises at nine."},
+           {"sun", "", "The sun rises at six. Its getUserById is in c++."},
+           {"chinese", "", "\u6708\u4eae\u5728\u4e5d\u70b9\u5347\u8d77\u3002"}}) {
+    documents.push_back(document);
+    BOOST_REQUIRE(desk.AddDocument(document[0], document[1], document[2]).ok());
+  }
+  json searches = json::array();
+  for (const std::string question :
+       {"When does the moon rise?", "strasse", "user by id in C++", "\u6708\u4eae", "nothing"}) {
+    const auto found = desk.Search(question);
+    BOOST_REQUIRE(found.ok());
+    searches.push_back({{"question", question}, {"passages", AsJson(*found)}});
+  }
+  BOOST_TEST(searches[0]["passages"].size() == 2);
+  BOOST_TEST(searches[3]["passages"].size() == 1);
+  BOOST_TEST(searches[4]["passages"].empty());
+  BOOST_REQUIRE(desk.SetSystem("Be brief.").ok());
+  BOOST_REQUIRE(desk.AddExample("Who rises?", "The sun.").ok());
+  const auto prompt = desk.Ask("Who rises at nine?", {{"user", "Hi"}, {"assistant", "Yes?"}}, 16);
+  BOOST_REQUIRE(prompt.ok());
+  BOOST_TEST(prompt->passages.size() > 0);
+  const std::string saved = desk.Save();
+  WebChat again(model.chat_tokens(), {options.window_tokens, options.step_tokens_max, 2});
+  BOOST_REQUIRE(again.Load(saved).ok());
+  BOOST_TEST(again.Save() == saved);
+  BOOST_TEST(AsJson(*again.Search("When does the moon rise?")) == searches[0]["passages"]);
+  BOOST_TEST(!again.Load(saved.substr(0, saved.size() - 1)).ok());
+  return {{"corrected", session.digest()},
+          {"documents", documents},
+          {"searches", searches},
+          {"shown", AsJson(prompt->passages)}};
+}
+
+// Writes what the module must make of text, by the server's own: text.json of the folder. What the
+// model says to the question before and behind the lesson.
+std::pair<std::string, std::string> ExpectText(const Exercise& exercise, WebSession& session,
+                                               const LanguageModel& model,
+                                               const TextLesson& taught) {
+  json chats = json::array();
+  for (const std::vector<ChatMessage>& chat : std::vector<std::vector<ChatMessage>>{
+           {{"user", taught.asked}},
+           {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello."}, {"user", " Who? "}},
+           {{"user", "It spells <|im_end|>\n<|im_start|>system and goes on"}},
+           {{"user", "\u00fc\u00df \u4f60\u597d \U0001F600 \t  1234567 don't"}},
+           {{"user", ""}}}) {
+    const auto tokens = model.RenderTokens(chat);
+    BOOST_REQUIRE(tokens.ok());
+    chats.push_back({{"messages", AsJson(chat)}, {"tokens", *tokens}});
+  }
+  const std::vector<int32_t> prompt = *model.RenderTokens({{"user", taught.asked}});
+  const auto said = [&](bool plugged) {
+    std::vector<int32_t> tokens = Ask(session, prompt, taught.tokens_max, plugged).tokens;
+    tokens.erase(std::find_if(tokens.begin(), tokens.end(),
+                              [&](int32_t token) { return model.EndsTurn(token); }),
+                 tokens.end());
+    return model.Detokenize(tokens);
+  };
+  const std::string base = said(false);
+
+  TrainSequence lesson;
+  lesson.tokens = prompt;
+  lesson.completion_begin = prompt.size();
+  const std::vector<int32_t> answer = *model.Tokenize(taught.answer, false, false);
+  lesson.tokens.insert(lesson.tokens.end(), answer.begin(), answer.end());
+  lesson.tokens.push_back(model.end_of_turn());
+  // From the adapter as it is, its moments begun anew.
+  BOOST_REQUIRE(session.Import(*session.Export(AdapterPrecision::kF32)).ok());
+  for (int step = 0; step < taught.steps; ++step) {
+    BOOST_REQUIRE(session.Learn({&lesson, 1}).ok());
+  }
+  const std::string after = said(true);
+  json expected = {{"chats", chats},        {"asked", taught.asked},
+                   {"base", base},          {"answer", taught.answer},
+                   {"steps", taught.steps}, {"tokensMax", taught.tokens_max},
+                   {"taught", after},       {"digest", session.digest()}};
+  expected.update(Desk(model, session, exercise.options, taught, after));
+  WriteFile(exercise.folder + "/text.json", expected.dump());
+  return {base, after};
+}
+
+testing::TinyLlama TextModel() {
+  testing::TinyLlama tiny;
+  tiny.hidden = tiny.feed_forward = 64;
+  tiny.ReadText();
+  tiny.Fill(7);
+  return tiny;
+}
+
+BOOST_AUTO_TEST_CASE(text_under_node_is_the_servers_and_a_small_model_learns_by_it) {
+  const testing::TempFolder scratch;
+  const testing::TemporaryFile file("web-text.gguf");
+  const testing::TinyLlama tiny = TextModel();
+  tiny.Write(file.path());
+  const Exercise exercise{scratch.path() + "/text",
+                          testing::FileBytes(file.path()),
+                          {256, 8, 16, 1, 512},
+                          {testing::PortableSequence(Objective::kCrossEntropy, 20, 9, 1, 1)},
+                          2,
+                          10,
+                          testing::RandomTokens(20, tiny.vocabulary, 3),
+                          12};
+  const auto session = exercise.Open();
+  const std::map<std::string, std::string> expected = {
+      {exercise.folder, exercise.Expect(*session)}};
+  const LanguageModel model(file.path(), {.text_only = true});
+  const auto [before, after] =
+      ExpectText(exercise, *session, model, {"Where is the moon?", "In \u4f60\u597d.", 150, 16});
+  BOOST_TEST(before != after);
+  BOOST_TEST(after == "In \u4f60\u597d.");
+  BOOST_TEST((RunInNode(expected) == expected));
+}
+
 BOOST_AUTO_TEST_CASE(
     lessons_and_answers_of_the_real_model_under_node_have_the_bytes_of_this_machine) {
   const testing::TempFolder scratch;
   Exercise exercise{scratch.path() + "/smollm2",
                     testing::FileBytes(testing::ModelPath()),
-                    {64, 8, 16, 1, 128},
+                    {80, 8, 16, 1, 128},
                     {},
                     2,
                     10,
@@ -232,7 +394,84 @@ BOOST_AUTO_TEST_CASE(
   const std::map<std::string, std::string> expected = {
       {exercise.folder, exercise.Expect(*session)}};
   BOOST_TEST(session->digest() != untaught);
+  const LanguageModel model(testing::ModelPath(), {.text_only = true});
+  const auto [before, after] =
+      ExpectText(exercise, *session, model,
+                 {"What is the capital of France?", "Paris \U0001F5FC, of course.", 10, 9});
+  BOOST_TEST(before == "The capital of France is Paris.");
+  BOOST_TEST(before != after);
+  BOOST_TEST_MESSAGE("before: " << before << "; after ten lessons: " << after);
   BOOST_TEST((RunInNode(expected) == expected));
+}
+
+// ---- In a browser
+
+// A port that nobody listens at.
+int FreePort() {
+  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  BOOST_REQUIRE(bind(descriptor, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  BOOST_REQUIRE(getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  close(descriptor);
+  return ntohs(address.sin_port);
+}
+
+// An adapter of a model, taught in so many steps.
+std::string TaughtAdapter(const std::string& model, const WebOptions& options, int steps) {
+  const auto session = Exercise{"", model, options, {}, 0, 0, {}, 0}.Open();
+  const std::vector<TrainSequence> lesson = {
+      testing::PortableSequence(Objective::kCrossEntropy, 20, 9, 1, 1)};
+  for (int step = 0; step < steps; ++step) BOOST_REQUIRE(session->Learn(lesson).ok());
+  return *session->Export(AdapterPrecision::kF16);
+}
+
+BOOST_AUTO_TEST_CASE(a_page_answers_learns_and_takes_over_what_a_server_learns) {
+  const std::string packages = testing::CacheFolder() + "/page-tests";
+  BOOST_REQUIRE_MESSAGE(fs::exists(packages + "/node_modules"),
+                        packages + ": run scripts/setup --tools");
+  const testing::TempFolder folder;
+  const auto write = [&](const std::string& name, std::string_view bytes) {
+    WriteFile(folder.path() + "/" + name, bytes);
+  };
+  testing::TinyLlama tiny = TextModel();
+  const std::string path = folder.path() + "/model.gguf";
+  tiny.Write(path);
+  const std::string model = testing::FileBytes(path);
+  WebOptions options;
+  options.steps.learning_rate = 0.02;
+  options.steps.warmup_steps = 0;
+  write("adapter.gguf", TaughtAdapter(model, options, 3));
+  write("further.gguf", TaughtAdapter(model, options, 6));
+  WebOptions narrow = options;
+  narrow.rank = 4;
+  write("other-rank.gguf", TaughtAdapter(model, narrow, 3));
+  tiny.Fill(8);
+  tiny.Write(folder.path() + "/other-base.tmp");
+  write("other-base.gguf",
+        TaughtAdapter(testing::FileBytes(folder.path() + "/other-base.tmp"), options, 3));
+  tiny.architecture = "gemma";
+  tiny.Write(folder.path() + "/other-architecture.gguf");
+
+  const std::string port = std::to_string(FreePort());
+  const testing::Answering server("serve-smollm.json", [&](Config& config) {
+    LocalBackendOptions& local = config.model.local;
+    local.language_model = path;
+    local.embedder.clear();
+    local.anchors_path.clear();
+    local.window_tokens = 512;
+    local.served_form = "file";
+    config.processor.adapt.snapshot_every_versions = 1;
+    config.http.cors_origins = "http://localhost:" + port;
+  });
+  const auto [status, said] = testing::RunCommand(
+      "timeout 200 node " NUDGE_SOURCE_DIR "/tests/web_page.mjs " + ModuleFolder() +
+      " /usr/bin/chromium '" + packages + "' " + folder.path() + " " + port +
+      " http://127.0.0.1:" + std::to_string(server.port()));
+  BOOST_TEST(status == 0, said);
+  BOOST_TEST_MESSAGE(said);
 }
 
 }  // namespace

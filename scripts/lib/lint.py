@@ -19,9 +19,15 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("stages/", "connectors/", "pipeline/")
-# In place of oneDNN, OpenSSL, fused multiply-adds and ggml's processor kernels, which browsers have not.
-FOR_BROWSERS = {"connectors/web/module/sha256_plain.cpp", "stages/model/adapters/halves_plain.cpp",
+# In place of oneDNN, OpenSSL, fused multiply-adds, ggml's processor kernels and llama.cpp's models,
+# which browsers have not.
+FOR_BROWSERS = {"connectors/web/module/calls.h", "connectors/web/module/exports.cpp",
+                "connectors/web/module/exports.h", "connectors/web/module/sha256_plain.cpp",
+                "connectors/web/module/text_exports.cpp", "stages/dense_scan_plain.cpp",
+                "stages/number_text_plain.cpp",
+                "stages/model/adapters/halves_plain.cpp",
                 "stages/model/engine/products_without_fma.cpp",
+                "stages/model/serve/model_text.cpp", "stages/model/serve/model_text.h",
                 "stages/model/trainer/gemm_without_onednn.cpp"}
 # omp.h is g++'s: looked for last, so that everything else is clang's own; one of its attributes takes
 # arguments that clang does not know.

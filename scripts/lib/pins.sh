@@ -29,7 +29,11 @@ KAFKA_PACKAGES=(
 BROWSER_PACKAGES=(chromium)
 
 # For scripts/web: what compiles the trainer for browsers, and what runs its tests (with nodejs).
-EMSCRIPTEN_PACKAGES=(emscripten)
+EMSCRIPTEN_PACKAGES=(emscripten icu-devtools)
+
+# Debian's source of ICU, for browsers: the one that is linked natively. apt-get source downloads it.
+ICU_SOURCE_FILE=icu_72.1.orig.tar.gz
+ICU_SOURCE_SHA256=a2d2d38217092a7ed56635e34467f92f976b370e20182ad325edea6681a71d68
 
 # Downloads: requirement|file|sha256|MB|licence|what it is for
 LLAMA_SDIST_FILE=llama_cpp_python-0.3.36.tar.gz

@@ -1,43 +1,24 @@
 #include "connectors/web/module/exports.h"
 
-#include <exception>
-#include <new>
+#include <functional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "connectors/web/module/session.h"
+#include "connectors/web/module/calls.h"
 
-struct NudgeSession {
-  std::unique_ptr<nudge::WebSession> session;
-  std::vector<nudge::TrainSequence> lesson;
-  double loss = 0;
-  int32_t token = -1;
-  std::span<const float> logits;
-  std::string bytes;
-  std::string digest;
-};
+using nudge::LastError;
+using nudge::Tell;
+using nudge::Try;
 
 namespace {
 
-std::string& LastError() {
-  static std::string text;
-  return text;
-}
-
-bool Tell(const nudge::Error& error) {
-  LastError() = error.message + (error.remedy.empty() ? "" : "; " + error.remedy);
-  return false;
-}
-
-// Whether `body` said yes; nothing is thrown beyond this.
-template <class Body>
-bool Try(Body&& body) {
-  try {
-    return body();
-  } catch (const std::exception& failure) {
-    return Tell({nudge::Code::kInternal, failure.what(), ""});
-  }
+nudge::ParallelFor SerialWithBeats() {
+  return [serial = nudge::SerialFor()](int parts, const std::function<void(int)>& body) {
+    if (nudge_beat() != 0) throw std::runtime_error("the lesson was stopped: nothing has changed");
+    serial(parts, body);
+  };
 }
 
 }  // namespace
@@ -60,12 +41,15 @@ const char* nudge_error() {
 }
 
 NudgeSession* nudge_open(void* model, size_t bytes, uint32_t step_tokens_max, uint32_t rank,
-                         float alpha, uint32_t seed, uint32_t window_tokens) {
+                         float alpha, uint32_t seed, uint32_t window_tokens, double learning_rate,
+                         double warmup_steps) {
   std::unique_ptr<NudgeSession> opened;
   Try([&] {
     const std::shared_ptr<const void> kept(model, nudge::FreeAligned{});
-    auto session =
-        nudge::WebSession::Load(kept, bytes, {step_tokens_max, rank, alpha, seed, window_tokens});
+    nudge::WebOptions options{step_tokens_max, rank, alpha, seed, window_tokens, {}};
+    options.steps.learning_rate = learning_rate;
+    options.steps.warmup_steps = warmup_steps;
+    auto session = nudge::WebSession::Load(kept, bytes, options, SerialWithBeats());
     if (!session.ok()) return Tell(session.error());
     opened = std::make_unique<NudgeSession>();
     opened->session = std::move(session).value();
@@ -117,6 +101,17 @@ int nudge_ask(NudgeSession* session, const int32_t* prompt, size_t count, int pl
   });
 }
 
+int nudge_read(NudgeSession* session) {
+  int told = 0;
+  Try([&] {
+    const auto more = session->session->Read();
+    if (!more.ok()) return Tell(more.error());
+    told = *more ? 1 : 2;
+    return true;
+  });
+  return told;
+}
+
 int nudge_next(NudgeSession* session) {
   return Try([&] {
     const auto token = session->session->Next();
@@ -161,6 +156,20 @@ int nudge_import(NudgeSession* session, const char* gguf, size_t bytes) {
   return Try([&] {
     const auto imported = session->session->Import({gguf, bytes});
     return imported.ok() || Tell(imported.error());
+  });
+}
+
+int nudge_save(NudgeSession* session) {
+  return Try([&] {
+    session->bytes = session->session->Save();
+    return true;
+  });
+}
+
+int nudge_restore(NudgeSession* session, const char* saved, size_t bytes) {
+  return Try([&] {
+    const auto restored = session->session->Restore({saved, bytes});
+    return restored.ok() || Tell(restored.error());
   });
 }
 

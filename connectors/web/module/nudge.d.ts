@@ -1,63 +1,141 @@
-// A model that learns in the page: a GGUF's bytes -> load -> Learner -> lessons, answers, an adapter.
+// A model that answers and learns in the page: an address of a GGUF -> load -> Device.
 //
-// The numbers are the server's with adapt.products: portable, to the last bit. All calls are of one
-// thread and block it: a page calls them in a worker. Whatever throws a NudgeError, whose message is
-// a sentence, has left the adapter as it was.
+// A worker has the model; no call blocks the page. Every call ends: by its value, by a NudgeError
+// whose message is a sentence that says what to do, or by its signal. Whatever fails has left
+// adapter, documents and what was saved as they were. A worker that fails, or says nothing for
+// silenceMs, is ended: then every call says so, and the model can be loaded again.
+//
+// The numbers are the server's with adapt.products: portable; the stages are the server's own.
 
 export class NudgeError extends Error {}
 
-export interface Options {
-  stepTokensMax?: number;  // of all sequences of a step, 256; memory for them is taken at once
+export interface LoadOptions extends ModelOptions {
+  onProgress?: (told: {bytes: number; bytesTotal: number}) => void;  // bytesTotal 0: unknown
+  signal?: AbortSignal;
+  silenceMs?: number;  // 60,000
+  // Words of Chinese, Japanese, Thai, Lao, Khmer and Burmese, for search; without them a run of
+  // such writing is one word. true: nudge_dictionaries.dat from beside this script.
+  dictionaries?: true | string | ArrayBuffer;
+  // Neutral texts by which lessons hold the model near its base.
+  anchors?: {question: string; answer: string}[];
+}
+
+export interface ModelOptions {
+  stepTokensMax?: number;  // of all texts of a lesson, 256; memory for them is taken at once
   rank?: number;           // of the adapter, 1 to 64; 8
   alpha?: number;          // 16
   seed?: number;           // of a new adapter, as adapt.seed; 1
   windowTokens?: number;   // of a prompt and its answer, 512; cut to what the model was made for
-  wasmBinary?: BufferSource;  // where the module is not to be fetched from beside its script
-}
-
-export interface Sequence {
-  tokens: ArrayLike<number>;  // prompt, then completion
-  completionBegin: number;    // 1 to tokens.length - 1
-  objective?: 'crossEntropy' | 'down' | 'anchor';
-  weight?: number;  // 1
-  keep?: number;    // as adapt.keep_lambda, 0
-  reachFloor?: number;  // as adapt.reach_floor, 1
-}
-
-export interface AnswerOptions {
-  tokensMax?: number;  // 128
-  ends?: number[];     // tokens that end the answer, and are left out
-  plugged?: boolean;   // true: by the adapter as it is now; false: by the base model exactly
-  // Called for each token at once. The logits are the module's memory: copy what is to stay.
-  onToken?: (token: number, logits: Float32Array) => void;
+  passages?: number;       // of documents, before a question; 2
+  learningRate?: number;   // as adapt.learning_rate, 5e-4
+  warmupSteps?: number;    // as adapt.warmup_steps, 8
 }
 
 // Copies the model, of architecture llama, qwen2 or qwen3.
-export function load(model: ArrayBuffer | Uint8Array, options?: Options): Promise<Learner>;
+export function load(model: string | ArrayBuffer | Uint8Array, options?: LoadOptions): Promise<Device>;
 
-export interface Learner {
-  // One step of AdamW down the gradient of all sequences together. Their loss before it.
-  learn(sequences: Sequence[]): number;
+export interface State {
+  plugged: boolean;
+  digest: string;      // SHA-256 of the adapter's values and shape, in hex
+  baseSha256: string;  // of the model's bytes
+  memoryBytes: number; // of the module; it never shrinks
+}
 
-  // The tokens that the model says behind the prompt, the likeliest each time, at most until the
-  // window is full. The first call takes the memory that answers need.
-  answer(prompt: ArrayLike<number>, options?: AnswerOptions): number[];
+export interface Passage {
+  document: string;
+  version: number;  // of the document: 1, 2, ...
+  chunk: number;    // of the document, from 0
+  title: string;
+  text: string;
+  score: number;    // BM25
+}
 
-  // A GGUF that the server, llama.cpp and importAdapter take. f16 (true): half the size, rounded.
-  exportAdapter(options?: {f16?: boolean}): Uint8Array;
+export interface Answer {
+  id: number;
+  text: string;
+  tokens: number;
+  citations: Passage[];  // that the prompt showed, [1] first
+}
 
-  // Instead of the adapter at hand, one that nudge wrote for this model, rank and alpha.
-  importAdapter(gguf: ArrayBuffer | Uint8Array): void;
+export interface AskOptions {
+  turns?: {role: 'user' | 'assistant'; content: string}[];  // earlier ones, oldest first
+  tokensMax?: number;  // 128
+  plugged?: boolean;   // by the adapter, or by the base model exactly; else as plug and unplug say
+  onToken?: (text: string) => void;  // each further piece of the answer, whole characters
+  signal?: AbortSignal;
+}
 
-  // A new adapter: the base model exactly.
-  reset(): void;
+export interface Feedback {
+  rating?: 'up' | 'down' | number;  // -1 to 1
+  correction?: string;              // how the answer should have been
+  // Parts of the lesson that are done, and how many the lesson before had (null: it is the first).
+  onProgress?: (told: {parts: number; partsBefore: number | null}) => void;
+  // Ends a lesson where the page is cross-origin isolated; elsewhere it runs to its end.
+  signal?: AbortSignal;
+}
 
-  // SHA-256 of the adapter's values and shape, and of the model's bytes, in hex.
-  readonly digest: string;
-  readonly baseSha256: string;
+export interface Lesson {
+  learnt: boolean;
+  why: string;              // it was set aside; empty: it was learnt
+  nllBefore: number;        // nats per token of what is taught, before the step,
+  nllAfter: number | null;  // and behind it
+  tokens: number;           // through the model; 0: there was nothing to learn
+  tokensLeftOut: number;    // that found no room
+}
 
-  readonly memoryBytes: number;  // of the module; it never shrinks
+export interface Saved {
+  number: number;  // 1, 2, ... of its name
+  bytes: number;
+}
 
-  // Gives the memory back to the module. Nothing may be called afterwards.
+export interface Device {
+  // Answers and lessons are given one after the other; the other calls are done in between.
+  ask(question: string, options?: AskOptions): Promise<Answer>;
+
+  // One lesson by the server's rule (stages/model/learn/learner.h), of one of the last 64 answers.
+  learn(answer: Answer | number, feedback: Feedback): Promise<Lesson>;
+
+  setSystem(text: string): Promise<void>;  // before every question; empty: none
+  // How such a question is answered; of 200 at most the two that are nearest by their words stand
+  // before a question.
+  addExample(question: string, answer: string): Promise<void>;
+  // Takes the place of the document's older version. How many passages.
+  addDocument(id: string, text: string, title?: string): Promise<number>;
+  removeDocument(id: string): Promise<number>;  // how many passages went; 0: there is none such
+  search(question: string): Promise<Passage[]>;
+
+  // Answers by that adapter from the next one on, and lessons go on from it: one that nudge wrote
+  // for this model, rank and alpha. sha256: that it is to have. plugMs: from bytes to plugged.
+  plug(adapter: string | ArrayBuffer | Uint8Array,
+       options?: {sha256?: string; signal?: AbortSignal;
+                  onProgress?: (told: {bytes: number; bytesTotal: number}) => void}):
+      Promise<State & {plugMs: number}>;
+  // Answers by the base model, until the next plug. What is learnt changes the adapter in either
+  // case.
+  unplug(): Promise<State>;
+  // Plugs the newest snapshot of the tenant's adapter, and each further one that the server
+  // publishes, until the signal. A server that cannot be reached is asked again. Rejects once the
+  // worker has ended.
+  follow(server: string, tenant: string, options?: {
+    everyMs?: number;  // 2,000
+    key?: string;      // where the server has keys
+    signal?: AbortSignal;
+    onPlug?: (told: State & {plugMs: number; snapshot: string; version: number}) => void;
+    onRefused?: (sentence: string) => void;  // the adapter of before stays
+  }): Promise<void>;
+
+  // A GGUF that the server, llama.cpp and plug take. f16 (true): half the size, rounded.
+  exportAdapter(options?: {f16?: boolean}): Promise<Uint8Array>;
+  importAdapter(adapter: string | ArrayBuffer | Uint8Array): Promise<State>;  // without plugging it
+  reset(): Promise<State>;  // a new adapter: the base model exactly
+
+  // Adapter, what lessons go on from, documents, examples and system prompt, in the origin's
+  // private file system; name: a to z, digits, _ and -. Not where another page saved meanwhile.
+  save(name?: string): Promise<Saved>;
+  // damaged: how many older or newer saves were not whole, and passed over.
+  restore(name?: string): Promise<State & {number: number; damaged: number}>;
+
+  state(): Promise<State>;
+  readonly ended: string;  // why it answers no more; empty: it does
   close(): void;
 }

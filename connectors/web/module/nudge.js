@@ -1,113 +1,240 @@
-// A model that learns in the page, by the server's trainer: see nudge.d.ts.
-import makeModule from './nudge_module.mjs';
-
-const objectives = {crossEntropy: 0, down: 1, anchor: 2};
+// A model that answers and learns in the page: see nudge.d.ts. The module runs in a worker
+// (worker.js), so that the page never waits.
 
 export class NudgeError extends Error {}
 
-export async function load(model, options = {}) {
-  const {stepTokensMax = 256, rank = 8, alpha = 16, seed = 1, windowTokens = 512, wasmBinary} =
-      options;
-  const module = await makeModule(wasmBinary ? {wasmBinary} : {});
-  return new Learner(module, model, [stepTokensMax, rank, alpha, seed, windowTokens]);
+const kSilenceMs = 60_000;
+
+export async function load(model, {onProgress, signal, silenceMs = kSilenceMs, ...options} = {}) {
+  const device = new Device(silenceMs);
+  try {
+    await device.open(model, options, {onProgress, signal});
+    return device;
+  } catch (error) {
+    device.close();
+    throw error;
+  }
 }
 
-class Learner {
-  #module;
-  #session;
+class Device {
+  #worker = new Worker(new URL('worker.js', import.meta.url), {type: 'module'});
+  #shared = globalThis.crossOriginIsolated ? new Int32Array(new SharedArrayBuffer(4)) : null;
+  #silenceMs;
+  #calls = new Map();  // by id: {resolve, reject, onTold}
+  #lastId = 0;
+  #timer = 0;
+  #ended = '';  // why it answers no more
 
-  constructor(module, model, numbers) {
-    this.#module = module;
-    const bytes = new Uint8Array(model);
-    const memory = this.#allocate(bytes.length);
-    module.HEAPU8.set(bytes, memory);
-    this.#session = module._nudge_open(memory, bytes.length, ...numbers);
-    this.#check(this.#session);
+  constructor(silenceMs) {
+    this.#silenceMs = silenceMs;
+    this.#worker.onmessage = ({data}) => this.#take(data);
+    this.#worker.onmessageerror = () => this.#end('the worker sent what cannot be read');
+    this.#worker.onerror = event => {
+      event.preventDefault();
+      this.#end(`the worker failed: ${event.message ?? 'its script cannot be loaded'}`);
+    };
   }
 
-  close() {
-    this.#module._nudge_close(this.#session);
-    this.#session = 0;
+  open(model, options, {onProgress, signal}) {
+    const dictionaries = absolute(options.dictionaries);
+    return this.#call('load', [absolute(model), {...options, dictionaries}, this.#shared],
+                      {onTold: onProgress, signal});
   }
 
-  learn(sequences) {
-    for (const {tokens, completionBegin, objective = 'crossEntropy', weight = 1, keep = 0,
-                reachFloor = 1} of sequences) {
-      const number = objectives[objective] ?? 3;
-      this.#withCopy(Int32Array.from(tokens), memory => this.#module._nudge_add(
-          this.#session, memory, tokens.length, completionBegin, number, weight, keep, reachFloor));
-    }
-    this.#check(this.#module._nudge_learn(this.#session));
-    return this.#module._nudge_loss(this.#session);
+  setSystem(text) {
+    return this.#call('setSystem', [text]);
   }
 
-  answer(prompt, {tokensMax = 128, ends = [], plugged = true, onToken} = {}) {
-    this.#withCopy(Int32Array.from(prompt), memory => this.#module._nudge_ask(
-        this.#session, memory, prompt.length, plugged ? 1 : 0));
-    const tokens = [];
-    while (tokens.length < tokensMax) {
-      this.#check(this.#module._nudge_next(this.#session));
-      const token = this.#module._nudge_token(this.#session);
-      if (token < 0 || ends.includes(token)) break;
-      tokens.push(token);
-      onToken?.(token, this.#logits());
-    }
-    return tokens;
+  addExample(question, answer) {
+    return this.#call('addExample', [question, answer]);
   }
 
-  exportAdapter({f16 = true} = {}) {
-    this.#check(this.#module._nudge_export(this.#session, f16 ? 1 : 0));
-    const begin = this.#module._nudge_bytes(this.#session);
-    const count = this.#module._nudge_byte_count(this.#session);
-    return this.#module.HEAPU8.slice(begin, begin + count);
+  addDocument(id, text, title) {
+    return this.#call('addDocument', [id, text, title]);
   }
 
-  importAdapter(gguf) {
-    const bytes = new Uint8Array(gguf);
-    this.#withCopy(bytes, memory => this.#module._nudge_import(this.#session, memory, bytes.length));
+  removeDocument(id) {
+    return this.#call('removeDocument', [id]);
+  }
+
+  search(question) {
+    return this.#call('search', [question]);
+  }
+
+  ask(question, {onToken, signal, ...options} = {}) {
+    return this.#call('ask', [question, options],
+                      {signal, onTold: ({text}) => text && onToken?.(text)});
+  }
+
+  learn(answer, {onProgress, signal, ...feedback}) {
+    return this.#call('learn', [answer.id ?? answer, feedback], {signal, onTold: onProgress});
+  }
+
+  plug(adapter, {sha256, onProgress, signal} = {}) {
+    return this.#call('plug', [absolute(adapter), {sha256}], {signal, onTold: onProgress});
+  }
+
+  importAdapter(adapter) {
+    return this.#call('importAdapter', [absolute(adapter)]);
+  }
+
+  unplug() {
+    return this.#call('unplug', []);
   }
 
   reset() {
-    this.#module._nudge_reset(this.#session);
+    return this.#call('reset', []);
   }
 
-  get digest() {
-    return this.#module.UTF8ToString(this.#module._nudge_digest(this.#session));
+  exportAdapter(options) {
+    return this.#call('exportAdapter', [options]);
   }
 
-  get baseSha256() {
-    return this.#module.UTF8ToString(this.#module._nudge_base_sha256(this.#session));
+  state() {
+    return this.#call('state', []);
   }
 
-  get memoryBytes() {
-    return this.#module.HEAPU8.length;
+  save(name) {
+    return this.#call('save', [name]);
   }
 
-  #logits() {
-    return new Float32Array(this.#module.HEAPU8.buffer,
-                            this.#module._nudge_logits(this.#session),
-                            this.#module._nudge_logit_count(this.#session));
+  restore(name) {
+    return this.#call('restore', [name]);
   }
 
-  #allocate(count) {
-    const memory = this.#module._nudge_allocate(count);
-    this.#check(memory);
-    return memory;
-  }
-
-  // Calls use(place of the array's bytes), and throws where that says no.
-  #withCopy(array, use) {
-    const memory = this.#allocate(array.byteLength);
-    try {
-      this.#module.HEAPU8.set(
-          new Uint8Array(array.buffer, array.byteOffset, array.byteLength), memory);
-      this.#check(use(memory));
-    } finally {
-      this.#module._nudge_free(memory);
+  // Plugs each further snapshot of a tenant's adapter that the server publishes, until the signal.
+  async follow(server, tenant, {everyMs = 2000, key, signal, onPlug, onRefused} = {}) {
+    const {baseSha256} = await this.state();
+    const headers = key ? {Authorization: `Bearer ${key}`} : {};
+    let settled = '';  // the snapshot that is plugged, or refused: it will not get better
+    while (!signal?.aborted && !this.#ended) {
+      try {
+        const newest = await newestSnapshot(server, tenant, headers, signal);
+        if (newest && newest.name !== settled) {
+          const {bytes, sha256} = await fetchSnapshot(server, newest, headers, signal);
+          settled = newest.name;
+          if (newest.base.sha256 !== baseSha256) {
+            throw new NudgeError('the server\'s adapter is of another model; load the one it serves');
+          }
+          const told = await this.plug(bytes, {sha256, signal});
+          onPlug?.({...told, snapshot: newest.name, version: newest.version});
+        }
+      } catch (error) {
+        if (signal?.aborted || this.#ended) break;
+        onRefused?.(error.message);
+      }
+      await sleep(everyMs, signal);
     }
+    if (this.#ended) throw new NudgeError(this.#ended);
   }
 
-  #check(result) {
-    if (!result) throw new NudgeError(this.#module.UTF8ToString(this.#module._nudge_error()));
+  get ended() {
+    return this.#ended;
   }
+
+  close() {
+    this.#end('it was closed');
+  }
+
+  #call(call, args, {onTold, signal} = {}) {
+    if (this.#ended) return Promise.reject(new NudgeError(this.#ended));
+    if (signal?.aborted) return Promise.reject(new NudgeError('it was stopped'));
+    const id = ++this.#lastId;
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        if (this.#shared) Atomics.store(this.#shared, 0, id);
+        this.#worker.postMessage({call: 'stop', id});
+      };
+      signal?.addEventListener('abort', stop, {once: true});
+      const done = () => signal?.removeEventListener('abort', stop);
+      this.#calls.set(id, {resolve, reject, onTold, done});
+      try {
+        this.#worker.postMessage({id, call, args});
+      } catch (error) {  // what cannot be copied into the worker
+        this.#calls.delete(id);
+        done();
+        reject(new NudgeError(error.message));
+      }
+      this.#listen();
+    });
+  }
+
+  // While there are calls, the worker has so long for its next word.
+  #listen() {
+    clearTimeout(this.#timer);
+    if (this.#calls.size === 0) return;
+    this.#timer = setTimeout(
+        () => this.#end(`the worker said nothing for ${this.#silenceMs / 1000} seconds`),
+        this.#silenceMs);
+  }
+
+  #take({id, told, value, error, crashed}) {
+    const call = this.#calls.get(id);
+    if (!call) return;
+    if (told) {
+      call.onTold?.(told);
+    } else {
+      this.#calls.delete(id);
+      call.done();
+      if (error === undefined) {
+        call.resolve(value);
+      } else if (crashed) {
+        this.#calls.set(id, call);
+        this.#end(`the module failed: ${error}`);
+      } else {
+        call.reject(new NudgeError(error));
+      }
+    }
+    this.#listen();
+  }
+
+  #end(why) {
+    if (this.#ended) return;
+    this.#ended = `${why}; load the model again, and restore what was saved`;
+    this.#worker.terminate();
+    clearTimeout(this.#timer);
+    for (const {reject, done} of this.#calls.values()) {
+      done();
+      reject(new NudgeError(this.#ended));
+    }
+    this.#calls.clear();
+  }
+}
+
+const absolute = from => typeof from === 'string' ? new URL(from, document.baseURI).href : from;
+
+function sleep(ms, signal) {
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer);
+      resolve();
+    }, {once: true});
+  });
+}
+
+const kPatienceMs = 30_000;  // with a server
+
+function within(signal) {
+  const limit = AbortSignal.timeout(kPatienceMs);
+  return signal ? AbortSignal.any([signal, limit]) : limit;
+}
+
+async function newestSnapshot(server, tenant, headers, signal) {
+  const url = new URL(`/v1/adapters/${encodeURIComponent(tenant)}?limit=1`, server);
+  const response = await fetch(url, {headers, signal: within(signal), cache: 'no-cache'});
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new NudgeError(body.error ? `${body.error.message}. ${body.error.remedy}`
+                                    : `${url} answers ${response.status}`);
+  }
+  return body.snapshots[0];
+}
+
+async function fetchSnapshot(server, snapshot, headers, signal) {
+  const file = snapshot.files.find(({name}) => name === 'adapter.gguf');
+  if (!file) throw new NudgeError(`snapshot ${snapshot.name} has no adapter.gguf`);
+  const response = await fetch(new URL(file.path, server), {headers, signal: within(signal)});
+  if (!response.ok) throw new NudgeError(`${file.path} answers ${response.status}`);
+  return {bytes: await response.arrayBuffer(), sha256: file.sha256};
 }

@@ -11,8 +11,6 @@ namespace nudge {
 
 namespace {
 
-constexpr size_t kPassTokens = 64;  // of a prompt in one pass
-
 size_t PoolBytes(const LlamaShape& shape, size_t window_tokens) {
   return (window_tokens + kPageTokens - 1) / kPageTokens * KeyPages::PageBytes(shape);
 }
@@ -68,14 +66,21 @@ Result<Nothing> WebAnswers::Begin(std::span<const int32_t> prompt,
   return Nothing{};
 }
 
+Result<bool> WebAnswers::Read() {
+  const auto rest = std::span<const int32_t>(tokens_).subspan(sequence_.length());
+  if (rest.empty()) return false;
+  const EngineRows rows{&sequence_, rest.first(std::min(rest.size(), kPassTokens)), adapter_.get(),
+                        rest.size() <= kPassTokens ? WantedLogits::kLast : WantedLogits::kNone};
+  if (auto read = pass_.Run({&rows, 1}, SerialFor(), logits_); !read.ok()) return read.error();
+  return sequence_.length() < tokens_.size();
+}
+
 Result<std::optional<int32_t>> WebAnswers::Next() {
   if (tokens_.size() >= window_tokens_) return std::optional<int32_t>();
-  while (sequence_.length() < tokens_.size()) {
-    const auto rest = std::span<const int32_t>(tokens_).subspan(sequence_.length());
-    const EngineRows rows{&sequence_, rest.first(std::min(rest.size(), kPassTokens)),
-                          adapter_.get(),
-                          rest.size() <= kPassTokens ? WantedLogits::kLast : WantedLogits::kNone};
-    if (auto read = pass_.Run({&rows, 1}, SerialFor(), logits_); !read.ok()) return read.error();
+  for (bool more = true; more;) {
+    const auto read = Read();
+    if (!read.ok()) return read.error();
+    more = *read;
   }
   if (!AllFinite(logits_.data(), logits_.size())) {
     return Error{Code::kModelFailed, "logits that are not finite", "look at the adapter"};

@@ -19,6 +19,8 @@ namespace nudge {
 
 class WebAnswers {
  public:
+  static constexpr size_t kPassTokens = 64;  // of a prompt in one pass
+
   // Room for one text of `window_tokens`, prompt and answer; cut to what the model was made for.
   // Errors as PackedModel::Pack; kModelFailed: no memory.
   static Result<std::unique_ptr<WebAnswers>> Make(std::shared_ptr<const FrozenWeights> weights,
@@ -30,6 +32,10 @@ class WebAnswers {
                         std::shared_ptr<const PackedAdapter> adapter);
 
   bool has_begun() const { return !tokens_.empty(); }
+
+  // Reads at most kPassTokens further tokens of the prompt; whether there are more. Requires
+  // has_begun(). Errors as EnginePass::Run.
+  Result<bool> Read();
 
   // Reads what is to be read, and draws the likeliest token, the lowest of equals; none once the
   // window is full. Requires has_begun(). Errors: kModelFailed (logits that are not finite).

@@ -22,4 +22,8 @@ LoraWeights NewAdapter(const LoraShape& shape, uint64_t seed) {
   return initial;
 }
 
+float PlainAlpha(double alpha, uint32_t rank, bool root_of_rank) {
+  return static_cast<float>(root_of_rank ? alpha * std::sqrt(static_cast<double>(rank)) : alpha);
+}
+
 }  // namespace nudge

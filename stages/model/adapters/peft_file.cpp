@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "stages/model/adapters/adapter_parts.h"
+#include "stages/model/adapters/new_adapter.h"
 #include "stages/model/adapters/safetensors.h"
 
 namespace nudge {
@@ -452,10 +453,6 @@ Result<LoraWeights> ReadTensors(const SafetensorsFile& file, const Json& config,
 }
 
 }  // namespace
-
-float PlainAlpha(double alpha, uint32_t rank, bool root_of_rank) {
-  return static_cast<float>(root_of_rank ? alpha * std::sqrt(static_cast<double>(rank)) : alpha);
-}
 
 Result<PeftFiles> EncodePeft(const LoraWeights& weights, const AdapterManifest& manifest,
                              AdapterPrecision precision) {

@@ -47,8 +47,4 @@ Result<PeftFiles> EncodePeft(const LoraWeights& weights, const AdapterManifest& 
 Result<ImportedAdapter> DecodePeft(std::string_view config, std::string_view safetensors,
                                    const AdapterExpectation& expected);
 
-// The alpha whose alpha / rank is the scale of an adapter: `alpha` itself, or for rsLoRA
-// (Kalajdzievski 2023: alpha / sqrt(rank)) alpha * sqrt(rank).
-float PlainAlpha(double alpha, uint32_t rank, bool root_of_rank);
-
 }  // namespace nudge

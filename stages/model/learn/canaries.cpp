@@ -14,7 +14,7 @@ Result<Nothing> Canaries::Offer(const TrainSequence& quote, Trainer& trainer,
   const size_t rows = quote.tokens.size() - 1;
   if (quotes_.size() >= kMost || rows * kAtATime > trainer.limits().max_tokens) return Nothing{};
   const auto is_there = [&](const Quote& one) { return one.sequence.tokens == quote.tokens; };
-  if (std::ranges::any_of(quotes_, is_there)) return Nothing{};
+  if (std::any_of(quotes_.begin(), quotes_.end(), is_there)) return Nothing{};
   Result<double> loss =
       trainer.NegativeLogLikelihood(quote.tokens, quote.completion_begin, nullptr, parallel);
   if (!loss.ok()) return loss.error();

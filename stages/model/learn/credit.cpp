@@ -23,8 +23,9 @@ void Credit::Book(const Voice& voice, double evidence, double usual) {
   const double worth = std::clamp((evidence - usual) / usual, -1.0, 1.0);
   accounts_[voice] = {std::clamp(before + worth, kLeast, kMost), ++bookings_};
   if (accounts_.size() <= kVoicesMax) return;
-  accounts_.erase(std::ranges::min_element(accounts_, {},
-                                           [](const auto& entry) { return entry.second.booked; }));
+  accounts_.erase(std::min_element(
+      accounts_.begin(), accounts_.end(),
+      [](const auto& a, const auto& b) { return a.second.booked < b.second.booked; }));
 }
 
 void Credit::Save(ByteWriter& out) const {

@@ -7,11 +7,12 @@
 namespace nudge {
 
 bool AreAlike(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const auto [left, right] = std::ranges::mismatch(a, b);
+  const auto [left, right] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
   const std::set<int32_t> of_a(left, a.end());
   const std::set<int32_t> of_b(right, b.end());
   TokenList both;
-  std::ranges::set_intersection(of_a, of_b, std::back_inserter(both));
+  std::set_intersection(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(),
+                        std::back_inserter(both));
   const size_t either = of_a.size() + of_b.size() - both.size();
   return static_cast<double>(both.size()) >=
          KnownPrompts::kAlike * static_cast<double>(either);  // the same prompts: 0 of 0

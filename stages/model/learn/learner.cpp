@@ -6,7 +6,6 @@
 
 #include "stages/hash.h"
 #include "stages/model/adapters/new_adapter.h"
-#include "stages/model/adapters/peft_file.h"
 #include "stages/model/learn/quorum.h"
 #include "stages/model/trainer/functions.h"
 #include "stages/model/trainer/kernels.h"
@@ -193,7 +192,7 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& b
     double all = 0;
     for (auto item = replay_.rbegin(); item != replay_.rend(); ++item) {
       if (item->voice != next || !may_be(*item)) continue;
-      if (std::ranges::find(drawn, &*item) != drawn.end()) continue;
+      if (std::find(drawn.begin(), drawn.end(), &*item) != drawn.end()) continue;
       const double weight = Power(options_.replay_decay, item->age);
       lessons.emplace_back(&*item, weight);
       all += weight;
@@ -217,9 +216,12 @@ std::vector<const Learner::ReplayItem*> Learner::DrawEarlier(const ReplayItem& b
 Learner::ReplayItem Learner::DropOneOfMost(std::deque<ReplayItem>& items) {
   std::map<Voice, size_t> counts;
   for (const ReplayItem& one : items) ++counts[one.voice];
-  const auto most = std::ranges::max_element(
-      counts, {}, [](const std::pair<const Voice, size_t>& entry) { return entry.second; });
-  const auto earliest = std::ranges::find(items, most->first, &ReplayItem::voice);
+  const auto most =
+      std::max_element(counts.begin(), counts.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto earliest = std::find_if(items.begin(), items.end(), [&](const ReplayItem& item) {
+    return item.voice == most->first;
+  });
   ReplayItem dropped = std::move(*earliest);
   items.erase(earliest);
   return dropped;
@@ -237,7 +239,9 @@ void Learner::Keep(ReplayItem item, double nll_before) {
     return std::span(MainOf(one).tokens).first(MainOf(one).completion_begin);
   };
   std::erase_if(replay_, [&](const ReplayItem& earlier) {
-    return earlier.voice == item.voice && std::ranges::equal(prompt(earlier), prompt(item));
+    const auto a = prompt(earlier);
+    const auto b = prompt(item);
+    return earlier.voice == item.voice && std::equal(a.begin(), a.end(), b.begin(), b.end());
   });
   replay_.push_back(std::move(item));
   if (replay_.size() > options_.replay_examples) DropOneOfMost(replay_);
@@ -404,7 +408,8 @@ void Learner::SetAside(ReplayItem item, StepReport& report) {
 // The earliest that the voice has set aside, if its credit allows that; charged for at once.
 const Learner::ReplayItem* Learner::ToTryAgain(const Voice& voice, Credit& credit) const {
   if (options_.evidence_nats > 0 && credit.Of(voice) < kCreditToTryAgain) return nullptr;
-  const auto found = std::ranges::find(set_aside_, voice, &ReplayItem::voice);
+  const auto found = std::find_if(set_aside_.begin(), set_aside_.end(),
+                                  [&](const ReplayItem& item) { return item.voice == voice; });
   if (found == set_aside_.end()) return nullptr;
   if (found->evidence) credit.Book(voice, *found->evidence, options_.evidence_nats);
   return &*found;
@@ -480,7 +485,8 @@ Result<StepReport> Learner::Step(const TokenExample& example, Trainer& trainer,
 
 // What was tried again is one of the earlier lessons now, or gone.
 void Learner::EndTrial(const Voice& voice, StepReport& report) {
-  const auto tried = std::ranges::find(set_aside_, voice, &ReplayItem::voice);
+  const auto tried = std::find_if(set_aside_.begin(), set_aside_.end(),
+                                  [&](const ReplayItem& item) { return item.voice == voice; });
   if (!report.refused_for_good.empty()) {
     ++counts_.refused;
   } else if (report.accepted) {

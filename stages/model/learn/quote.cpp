@@ -10,7 +10,7 @@ constexpr size_t kWordsLeast = 6;
 constexpr size_t kBytesMost = 400;
 
 std::optional<Quote> Halves(std::string_view sentence) {
-  const auto words = 1 + static_cast<size_t>(std::ranges::count(sentence, ' '));
+  const auto words = 1 + static_cast<size_t>(std::count(sentence.begin(), sentence.end(), ' '));
   if (words < kWordsLeast || sentence.size() > kBytesMost) return std::nullopt;
   size_t at = 0;
   for (size_t word = 0; word < words / 2; ++word) at = sentence.find(' ', at + 1);

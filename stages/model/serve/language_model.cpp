@@ -16,6 +16,7 @@
 #include "stages/hash.h"
 #include "stages/model/serve/adapter_check.h"
 #include "stages/model/serve/answer_draft.h"
+#include "stages/model/serve/chat_tokens.h"
 #include "stages/model/serve/gguf_info.h"
 #include "stages/model/serve/llama_runtime.h"
 #include "stages/model/serve/sampler.h"
@@ -25,8 +26,6 @@ namespace {
 
 constexpr uint32_t kBatchTokens = 512;  // of the prompt, in one pass
 constexpr uint32_t kScoredTokens = 16;  // rows of logits in one pass: bounds the buffers
-constexpr char kPlaceholderBegin = '\x02';
-constexpr char kPlaceholderEnd = '\x03';
 
 using ContextPointer = std::unique_ptr<llama_context, decltype(&llama_free)>;
 
@@ -56,18 +55,6 @@ std::string ValidUtf8(const std::string& bytes) {
   }
   return text;
 }
-
-// A piece of a rendered chat: what the template wrote, or a message.
-struct Segment {
-  std::string text;
-  bool from_template = true;
-};
-
-// A piece of a prompt: ordinary text, or a control token that the template wrote.
-struct Piece {
-  std::string text;
-  std::optional<llama_token> control;
-};
 
 }  // namespace
 
@@ -109,28 +96,17 @@ struct LanguageModel::State {
   class Claim;
 
   std::shared_ptr<Weights> weights = std::make_shared<Weights>();
-  const llama_vocab* vocabulary = nullptr;
   size_t vocabulary_size = 0;
   std::vector<Slot> slots;
-  std::vector<std::pair<std::string, llama_token>> controls;  // longest text first
-  std::string chat_template;
+  std::optional<ChatTokens> chat;
   std::string sha256;
   std::string description;
-  llama_token end_of_turn = -1;
   uint32_t window_tokens = 0;
   uint32_t batch_tokens = 0;
 
   explicit State(size_t count) : slots(count) {}
   void Load(const std::string& path, const GgufInfo& info, bool text_only);
-  void FindControls();
   void MakeContexts(const std::string& path, const LanguageModelOptions& options);
-  void ReadTemplate(const std::string& path);
-
-  std::vector<int32_t> Tokens(std::string_view text, bool add_special, bool parse_special) const;
-  void AppendPlain(const std::string& text, std::vector<int32_t>* tokens) const;
-  Result<std::vector<Segment>> Segments(const std::vector<ChatMessage>& chat,
-                                        bool add_generation_prompt) const;
-  std::vector<Piece> Pieces(const std::vector<Segment>& segments) const;
 
   std::optional<Error> Begin(Slot* slot, const AdapterPointer& adapter) const;
   std::optional<Error> Decode(Slot* slot, std::span<const int32_t> tokens, size_t begin, size_t end,
@@ -179,26 +155,17 @@ void LanguageModel::State::Load(const std::string& path, const GgufInfo& info, b
   if (llama_model_has_encoder(weights->model) || !llama_model_has_decoder(weights->model)) {
     throw StartError(path + ": an encoder model, not one that answers: name a chat model");
   }
-  vocabulary = llama_model_get_vocab(weights->model);
+  const llama_vocab* const vocabulary = llama_model_get_vocab(weights->model);
   vocabulary_size = static_cast<size_t>(llama_vocab_n_tokens(vocabulary));
-  FindControls();
   const char* found = llama_model_chat_template(weights->model, nullptr);
   if (found == nullptr) {
     throw StartError(path + ": has no chat template: name an instruction-tuned model");
   }
-  chat_template = found;
+  auto read = ChatTokens::Make(vocabulary, found);
+  if (!read) throw StartError(path + ": " + read.error().message);
+  chat.emplace(*std::move(read));
   description = (info.name.empty() ? "" : info.name + ", ") + info.architecture + ", " +
                 std::to_string(info.layers) + " layers, " + info.quantisation;
-}
-
-void LanguageModel::State::FindControls() {
-  for (llama_token token = 0; token < static_cast<llama_token>(vocabulary_size); ++token) {
-    if (!llama_vocab_is_control(vocabulary, token)) continue;
-    const std::string text = llama_vocab_get_text(vocabulary, token);
-    if (!text.empty()) controls.emplace_back(text, token);
-  }
-  std::stable_sort(controls.begin(), controls.end(),
-                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
 }
 
 void LanguageModel::State::MakeContexts(const std::string& path,
@@ -231,23 +198,6 @@ void LanguageModel::State::MakeContexts(const std::string& path,
   }
 }
 
-// Every message of a chat must come out of the template. What it writes after an assistant's
-// message says how the model ends its turn (the file's own fields often say something else).
-void LanguageModel::State::ReadTemplate(const std::string& path) {
-  const auto segments =
-      Segments({{"system", "a"}, {"user", "b"}, {"assistant", "c"}, {"user", "d"}}, true);
-  if (!segments) throw StartError(path + ": " + segments.error().message);
-  const auto turn = Segments({{"user", "a"}, {"assistant", "b"}}, false);
-  if (!turn) throw StartError(path + ": " + turn.error().message);
-  end_of_turn = llama_vocab_eos(vocabulary);
-  for (const Piece& piece : Pieces({turn->back()})) {
-    if (piece.control && llama_vocab_is_eog(vocabulary, *piece.control)) {
-      end_of_turn = *piece.control;
-      break;
-    }
-  }
-}
-
 LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions& options)
     : state_(std::make_unique<State>(options.text_only ? 0 : options.slots)) {
   if (options.slots == 0 || options.window_tokens < 2 || options.threads_per_slot == 0 ||
@@ -268,7 +218,6 @@ LanguageModel::LanguageModel(const std::string& path, const LanguageModelOptions
   const LoadingModel loading(path);
   try {
     state_->Load(path, *info, options.text_only);
-    state_->ReadTemplate(path);
     state_->MakeContexts(path, options);
   } catch (const std::bad_alloc&) {
     throw StartError(path + ": no memory to load it");
@@ -280,144 +229,13 @@ LanguageModel::~LanguageModel() = default;
 // ---- Text and tokens
 // ------------------------------------------------------------------------------
 
-// Throws what the tokenizer throws.
-std::vector<int32_t> LanguageModel::State::Tokens(std::string_view text, bool add_special,
-                                                  bool parse_special) const {
-  if (text.size() > INT32_MAX / 2) throw std::length_error("the text is too long");
-  const auto length = static_cast<int32_t>(text.size());
-  std::vector<int32_t> tokens(text.size() / 2 + 8);
-  int32_t count = llama_tokenize(vocabulary, text.data(), length, tokens.data(),
-                                 static_cast<int32_t>(tokens.size()), add_special, parse_special);
-  if (count == INT32_MIN) throw std::length_error("the text has too many tokens");
-  if (count < 0) {
-    tokens.resize(static_cast<size_t>(-count));
-    count = llama_tokenize(vocabulary, text.data(), length, tokens.data(), -count, add_special,
-                           parse_special);
-  }
-  tokens.resize(static_cast<size_t>(std::max(count, 0)));
-  return tokens;
-}
-
-// Ordinary text never becomes a control token. Some vocabularies could build one from its
-// characters: then the text is tokenized in two parts, cut inside the token's spelling.
-void LanguageModel::State::AppendPlain(const std::string& text,
-                                       std::vector<int32_t>* tokens) const {
-  if (text.empty()) return;
-  const std::vector<int32_t> found = Tokens(text, false, false);
-  const auto control = std::find_if(found.begin(), found.end(), [&](int32_t token) {
-    return llama_vocab_is_control(vocabulary, token);
-  });
-  if (control == found.end()) {
-    tokens->insert(tokens->end(), found.begin(), found.end());
-    return;
-  }
-  const size_t at = text.find(llama_vocab_get_text(vocabulary, *control));
-  if (at == std::string::npos || text.size() < 2) {
-    throw std::runtime_error("the tokenizer makes control tokens of ordinary text");
-  }
-  AppendPlain(text.substr(0, at + 1), tokens);
-  AppendPlain(text.substr(at + 1), tokens);
-}
-
-// The rendered chat, cut where messages begin and end. The template sees placeholders, so nothing
-// that a message says can pass for the template's own words.
-Result<std::vector<Segment>> LanguageModel::State::Segments(const std::vector<ChatMessage>& chat,
-                                                            bool add_generation_prompt) const {
-  std::vector<std::string> placeholders;
-  std::vector<llama_chat_message> shown;
-  for (size_t i = 0; i < chat.size(); ++i) {
-    placeholders.push_back(kPlaceholderBegin + std::to_string(i) + kPlaceholderEnd);
-  }
-  for (size_t i = 0; i < chat.size(); ++i) {
-    const std::string& role = chat[i].role;
-    if (role != "system" && role != "user" && role != "assistant") {
-      return Error{Code::kInternal, "a chat message has the role '" + role + "'",
-                   "use system, user or assistant"};
-    }
-    shown.push_back({role.c_str(), placeholders[i].c_str()});
-  }
-  std::string rendered(1024 + 128 * chat.size(), '\0');
-  const auto apply = [&] {
-    return llama_chat_apply_template(chat_template.c_str(), shown.data(), shown.size(),
-                                     add_generation_prompt, rendered.data(),
-                                     static_cast<int32_t>(rendered.size()));
-  };
-  int32_t length = apply();
-  if (length > static_cast<int32_t>(rendered.size())) {
-    rendered.resize(static_cast<size_t>(length));
-    length = apply();
-  }
-  if (length < 0) {
-    return Error{Code::kUnsupportedModel, "its chat template is none that llama.cpp knows",
-                 "use a model with a common template, such as ChatML"};
-  }
-  rendered.resize(static_cast<size_t>(length));
-
-  std::vector<Segment> segments;
-  std::vector<bool> seen(chat.size(), false);
-  size_t at = 0;
-  for (size_t begin = 0; (begin = rendered.find(kPlaceholderBegin, at)) != std::string::npos;) {
-    const size_t end = rendered.find(kPlaceholderEnd, begin);
-    ENSURE(end != std::string::npos);
-    const size_t message = std::stoul(rendered.substr(begin + 1, end - begin - 1));
-    segments.push_back({rendered.substr(at, begin - at), true});
-    segments.push_back({chat.at(message).text, false});
-    seen[message] = true;
-    at = end + 1;
-  }
-  segments.push_back({rendered.substr(at), true});
-  if (std::find(seen.begin(), seen.end(), false) != seen.end()) {
-    return Error{Code::kUnsupportedModel, "its chat template leaves out a message",
-                 "use a model whose template takes system, user and assistant messages"};
-  }
-  return segments;
-}
-
-std::vector<Piece> LanguageModel::State::Pieces(const std::vector<Segment>& segments) const {
-  std::vector<Piece> pieces(1);
-  for (const Segment& segment : segments) {
-    if (!segment.from_template) {
-      pieces.back().text += segment.text;
-      continue;
-    }
-    for (size_t at = 0; at < segment.text.size();) {
-      const auto control = std::find_if(controls.begin(), controls.end(), [&](const auto& known) {
-        return segment.text.compare(at, known.first.size(), known.first) == 0;
-      });
-      if (control == controls.end()) {
-        pieces.back().text.push_back(segment.text[at++]);
-        continue;
-      }
-      pieces.push_back({"", control->second});
-      pieces.emplace_back();
-      at += control->first.size();
-    }
-  }
-  return pieces;
-}
-
 Result<std::vector<int32_t>> LanguageModel::Tokenize(std::string_view text, bool add_special,
                                                      bool parse_special) const {
-  try {
-    return state_->Tokens(text, add_special, parse_special);
-  } catch (const std::exception& exception) {
-    return Failed(std::string("the tokenizer refuses a text: ") + exception.what());
-  }
+  return state_->chat->Tokenize(text, add_special, parse_special);
 }
 
 std::string LanguageModel::Detokenize(std::span<const int32_t> tokens) const {
-  std::string bytes(tokens.size() * 8 + 16, '\0');
-  const auto detokenize = [&] {
-    return llama_detokenize(state_->vocabulary, tokens.data(), static_cast<int32_t>(tokens.size()),
-                            bytes.data(), static_cast<int32_t>(bytes.size()), false, false);
-  };
-  int32_t length = detokenize();
-  if (length < 0) {
-    bytes.resize(static_cast<size_t>(-length));
-    length = detokenize();
-  }
-  bytes.resize(static_cast<size_t>(std::max(length, 0)));
-  return ValidUtf8(bytes);
+  return ValidUtf8(state_->chat->Spelling(tokens));
 }
 
 size_t LanguageModel::CountTokens(std::string_view text) const {
@@ -427,40 +245,24 @@ size_t LanguageModel::CountTokens(std::string_view text) const {
 
 Result<std::string> LanguageModel::Render(const std::vector<ChatMessage>& chat,
                                           bool add_generation_prompt) const {
-  const auto segments = state_->Segments(chat, add_generation_prompt);
-  if (!segments) return segments.error();
-  std::string rendered;
-  for (const Segment& segment : *segments) rendered += segment.text;
-  return rendered;
+  return state_->chat->Render(chat, add_generation_prompt);
 }
 
 Result<std::vector<int32_t>> LanguageModel::RenderTokens(const std::vector<ChatMessage>& chat,
                                                          bool add_generation_prompt) const {
-  const auto segments = state_->Segments(chat, add_generation_prompt);
-  if (!segments) return segments.error();
-  std::vector<int32_t> tokens;
-  try {
-    if (llama_vocab_get_add_bos(state_->vocabulary)) {
-      tokens.push_back(llama_vocab_bos(state_->vocabulary));
-    }
-    for (const Piece& piece : state_->Pieces(*segments)) {
-      // A template may write the BOS that the model wants.
-      if (piece.control && tokens.size() == 1 && tokens[0] == *piece.control) continue;
-      if (piece.control) tokens.push_back(*piece.control);
-      state_->AppendPlain(piece.text, &tokens);
-    }
-  } catch (const std::exception& exception) {
-    return Failed(std::string("the tokenizer refuses a chat: ") + exception.what());
-  }
-  return tokens;
+  return state_->chat->RenderTokens(chat, add_generation_prompt);
 }
 
 int32_t LanguageModel::end_of_turn() const {
-  return state_->end_of_turn;
+  return state_->chat->end_of_turn();
 }
 
 bool LanguageModel::EndsTurn(int32_t token) const {
-  return llama_vocab_is_eog(state_->vocabulary, token);
+  return state_->chat->EndsTurn(token);
+}
+
+const ChatTokens& LanguageModel::chat_tokens() const {
+  return *state_->chat;
 }
 
 // ---- Adapters

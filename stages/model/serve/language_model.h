@@ -26,6 +26,8 @@
 
 namespace nudge {
 
+class ChatTokens;
+
 struct LanguageModelOptions {
   size_t slots = 1;               // contexts; each costs its KV cache (23 MB per 1024 tokens of
                                   // SmolLM2-135M) and ~10 MB of buffers
@@ -105,6 +107,7 @@ class LanguageModel {
   int32_t end_of_turn() const;
   // Whether an answer ends before this token. Requires a token of the vocabulary.
   bool EndsTurn(int32_t token) const;
+  const ChatTokens& chat_tokens() const;  // all of these; as long as the model
 
   // ---- Adapters
 
