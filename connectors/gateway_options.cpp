@@ -20,6 +20,9 @@ Fields OptionsOf(GatewayOptions& options) {
       {"gateway.look_back_messages_max", Number{&options.look_back_messages_max, 0, 1'000'000'000},
        "messages", kOperational,
        "of each partition of each output topic that are read at the start, before it listens"},
+      {"gateway.monitor_port", Number{&options.monitor_port, 0, 65'535}, "", kOperational,
+       "of its own monitor, at monitor.address: a processor on the same host has monitor.port; 0: "
+       "none"},
       {"gateway.signing_key_file", Path{&options.signing_key_file, Path::Base::kConfigFolder}, "",
        kOperational,
        "private key, in PEM, by which it signs the commands that it takes of callers with the role "

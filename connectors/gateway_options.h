@@ -18,6 +18,8 @@ struct GatewayOptions {
   uint64_t outcomes_kept_bytes_max = 64 << 20;
   uint32_t look_back_messages_max = 10'000;  // of each partition of each output topic, at start
 
+  int monitor_port = 0;  // at monitor.address; 0: none
+
   std::string signing_key_file;  // of its commands; empty: they are not signed
 
   std::chrono::milliseconds delivery_timeout{10'000};  // for brokers to acknowledge an event

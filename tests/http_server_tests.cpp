@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "connectors/http/http_server.h"
+#include "connectors/http/http_service.h"
 #include "connectors/http/keys.h"
 #include "tests/http_client.h"
 #include "tests/http_door.h"
@@ -68,6 +69,38 @@ BOOST_AUTO_TEST_CASE(a_connection_serves_request_after_request) {
   connection.Send(Request("GET", "/healthz", "", "Connection: close\r\n"));
   BOOST_TEST(connection.Receive().body == "alive\n");
   BOOST_TEST(connection.ReadToEnd() == "");
+}
+
+BOOST_AUTO_TEST_CASE(answers_are_counted_by_path_and_status) {
+  StandInDoor door;
+  HttpOptions options = Patient();
+  options.body_bytes_max = 1'000;
+  const HttpServer server(options, door);
+  const auto ask = [&](const std::string& request) { return Call(server.port(), request).status; };
+  for (int i = 0; i < 2; ++i) BOOST_TEST(ask(kModels) == 200);
+  BOOST_TEST(ask(Request("GET", "/v1/outcomes/never")) == 404);
+  BOOST_TEST(ask(Request("POST", "/v1/chat/completions", ChatBody(true))) == 200);
+  BOOST_TEST(ask(Request("POST", "/v1/chat/completions", std::string(2'000, ' '))) == 413);
+  for (int i = 0; i < 3; ++i) {
+    BOOST_TEST(ask(Request("GET", "/made-up-" + std::to_string(i))) == 404);
+  }
+  BOOST_TEST(ask(Request("DELETE", "/v1/models")) == 405);
+  const HttpCounts counts = server.counts();
+  std::map<std::string, std::string> found;
+  for (const HttpCounts::Route& route : counts.routes) {
+    for (size_t i = 0; i < route.answers.size(); ++i) {
+      if (route.answers[i] == 0) continue;
+      found[route.name] +=
+          std::string(HttpCounts::kClasses[i]) + " " + std::to_string(route.answers[i]);
+    }
+  }
+  const std::map<std::string, std::string> expected = {{"GET /v1/models", "2xx 2"},
+                                                       {"GET /v1/outcomes/{id}", "4xx 1"},
+                                                       {"POST /v1/chat/completions", "2xx 1"},
+                                                       {"other", "4xx 5"}};
+  BOOST_TEST((found == expected));
+  BOOST_TEST(counts.routes.size() == Routes().size() + 1);  // whatever anybody asks for
+  BOOST_TEST((counts.refusals == std::array<uint64_t, 3>{1, 0, 0}));
 }
 
 BOOST_AUTO_TEST_CASE(a_client_of_http_1_0_gets_a_stream_that_ends_with_its_connection) {

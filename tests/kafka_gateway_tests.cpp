@@ -150,6 +150,19 @@ std::string MessageOf(const Reply& reply) {
   return Json::parse(reply.body)["error"]["message"];
 }
 
+// That nobody listens at now.
+uint16_t FreePort() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  BOOST_REQUIRE(bind(socket, reinterpret_cast<const sockaddr*>(&address), size) == 0);
+  BOOST_REQUIRE(getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  close(socket);
+  return ntohs(address.sin_port);
+}
+
 bool Has(const std::string& text, const std::string& words) {
   return text.find(words) != text.npos;
 }
@@ -543,6 +556,7 @@ BOOST_AUTO_TEST_CASE(the_configuration_that_is_shipped_serves_a_processor_and_a_
   json["output"]["folder"] = world.folder.path() + "/out";
   json["http"]["port"] = 0;
   json["monitor"]["port"] = 0;
+  json["gateway"]["monitor_port"] = 0;
   const std::string config = world.folder.path() + "/shipped.json";
   std::ofstream(config) << json;
   const std::string copy = world.folder.path() + "/run.json";  // its log is another
@@ -556,6 +570,32 @@ BOOST_AUTO_TEST_CASE(the_configuration_that_is_shipped_serves_a_processor_and_a_
   const Reply reply =
       Answered(static_cast<uint16_t>(std::stoi(match[1])), Question("q", "How heavy?"));
   BOOST_TEST(IdOf(reply) == "q");
+  BOOST_TEST(gateway.Stop() == 0);
+  BOOST_TEST(processor.Stop() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_gateway_with_a_monitor_shows_what_it_took_and_what_became_of_it) {
+  const World world("shown");
+  Runner processor(world);
+  const uint16_t monitor = FreePort();
+  Gateway gateway(world, "gateway",
+                  {{"gateway", {{"monitor_port", monitor}}}, {"http", {{"body_bytes_max", 2000}}}});
+  const auto page = [&](const std::string& path) {
+    return Call(monitor, Request("GET", path, "", "Connection: close\r\n")).body;
+  };
+  BOOST_TEST(IdOf(Answered(gateway.port, Question("q", "How heavy?"))) == "q");
+  BOOST_TEST(Post(gateway.port, std::string(3000, ' ')).status == 413);
+  const std::string metrics = page("/metrics");
+  for (const char* line :
+       {"nudge_ready 1", "nudge_http_requests_total{route=\"POST /v1/events\",status=\"2xx\"} 1",
+        "nudge_http_refused_total{status=\"413\"} 1", "nudge_http_refused_total{status=\"429\"} 0",
+        "nudge_gateway_events_total{kind=\"stored\"} 1", "nudge_gateway_produce_seconds_count 1",
+        "nudge_gateway_answer_seconds_count 1", "nudge_gateway_waiting_events 0",
+        "nudge_gateway_waiting_events_limit 10000", "nudge_gateway_outcomes_held 1"}) {
+    BOOST_TEST(Has(metrics, std::string(line) + "\n"), line);
+  }
+  BOOST_TEST(page("/readyz") == "ready\n");
+  BOOST_TEST(Json::parse(page("/status"))["outcomes"]["read"] == 1);
   BOOST_TEST(gateway.Stop() == 0);
   BOOST_TEST(processor.Stop() == 0);
 }

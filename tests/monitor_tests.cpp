@@ -177,6 +177,33 @@ BOOST_AUTO_TEST_CASE(a_monitor_without_a_run_is_alive_and_not_ready) {
   BOOST_TEST(status["version"] == std::string(NudgeVersion()));
 }
 
+BOOST_AUTO_TEST_CASE(a_gateway_is_ready_while_it_serves_and_shows_what_it_counts) {
+  Monitor monitor(kLoopback, 0);
+  GatewayView view;
+  const Monitor::Watch watch(monitor, [&] { return view; });
+  BOOST_TEST(Ask(monitor, "/readyz").status == 503);
+  view.phase = RunView::Phase::kServing;
+  view.stored = 3;
+  view.waiting_events = 2;
+  view.http.routes = {{"POST /v1/events", {3, 0, 1, 0}}};
+  view.http.refusals = {1, 0, 0};
+  BOOST_TEST(Ask(monitor, "/readyz").body == "ready\n");
+  const std::string metrics = Ask(monitor, "/metrics").body;
+  BOOST_TEST(ValueOf(metrics, "nudge_ready") == "1");
+  BOOST_TEST(ValueOf(metrics, "nudge_gateway_events_total{kind=\"stored\"}") == "3");
+  BOOST_TEST(ValueOf(metrics, "nudge_gateway_waiting_events") == "2");
+  BOOST_TEST(
+      Holds(metrics, "nudge_http_requests_total{route=\"POST /v1/events\",status=\"4xx\"} 1\n"));
+  BOOST_TEST(ValueOf(metrics, "nudge_http_refused_total{status=\"413\"}") == "1");
+  BOOST_TEST(!Holds(metrics, "nudge_node_calls_total"));
+  const auto status = nlohmann::json::parse(Ask(monitor, "/status").body);
+  BOOST_TEST(status["phase"] == "serving");
+  BOOST_TEST(status["http"]["requests"]["POST /v1/events"]["2xx"] == 3);
+  BOOST_TEST(status["events"]["waiting"] == 2);
+  view.phase = RunView::Phase::kDraining;
+  BOOST_TEST(Ask(monitor, "/readyz").body == "draining\n");
+}
+
 BOOST_AUTO_TEST_CASE(a_page_that_is_not_there_and_a_method_that_changes_things_are_refused) {
   const Monitor monitor(kLoopback, 0);
   const Page missing = Ask(monitor, "/metric");

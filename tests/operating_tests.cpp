@@ -37,6 +37,7 @@ RunView Full() {
   view.dead_letters[{"decode", Name(Code::kInvalidJson)}] = 2;
   view.kafka.emplace();
   view.kafka->statistics.partitions[3] = {};
+  view.http = HttpCounts{.routes = {{"POST /v1/events", {1, 0, 0, 0}}}};
   return view;
 }
 
@@ -48,7 +49,9 @@ struct Family {
 
 std::map<std::string, Family> Families() {
   std::map<std::string, Family> families;
-  std::istringstream lines(MetricsText(Full()));
+  GatewayView gateway;
+  gateway.http = *Full().http;
+  std::istringstream lines(MetricsText(Full()) + MetricsText(gateway));
   std::string last;
   for (std::string line; std::getline(lines, line);) {
     std::smatch match;
@@ -112,9 +115,9 @@ BOOST_AUTO_TEST_CASE(metrics_are_named_as_prometheus_wants_it) {
     }
     if (family.type == "histogram") BOOST_TEST(name.ends_with("_seconds"), name);
     for (const std::string& label : family.labels) {
-      static const std::set<std::string> kBounded = {"partition", "node",   "type", "kind",
-                                                     "stage",     "code",   "from", "le",
-                                                     "version",   "tenant", "end"};
+      static const std::set<std::string> kBounded = {
+          "partition", "node",    "type",   "kind", "stage", "code",  "from",
+          "le",        "version", "tenant", "end",  "route", "status"};
       BOOST_TEST(kBounded.contains(label), name << " has a label " << label);
     }
   }

@@ -142,6 +142,14 @@ HttpServer::HttpServer(const HttpOptions& options, Door& door, const EventLimits
 
 HttpServer::~HttpServer() = default;
 
+HttpCounts HttpServer::counts() const {
+  HttpCounts counts;
+  core_->shop.counters.Read(counts);
+  counts.connections = core_->shop.connections;
+  counts.in_flight = core_->shop.answering;
+  return counts;
+}
+
 uint16_t HttpServer::port() const {
   return core_->port;
 }

@@ -14,6 +14,7 @@
 #include "connectors/event_limits.h"
 #include "connectors/http/door.h"
 #include "connectors/http/http_options.h"
+#include "connectors/http_counts.h"
 
 namespace nudge {
 
@@ -27,6 +28,7 @@ class HttpServer {
   HttpServer& operator=(const HttpServer&) = delete;
 
   uint16_t port() const;
+  HttpCounts counts() const;  // any thread
 
  private:
   struct Core;

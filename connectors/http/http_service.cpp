@@ -38,6 +38,31 @@ std::string_view HostOf(std::string_view host) {
   return host.substr(0, host.find(':'));
 }
 
+size_t RouteOf(const HttpRequest& request) {
+  const std::span<const Route> routes = Routes();
+  const auto found = std::find_if(routes.begin(), routes.end(), [&](const Route& route) {
+    return route.method == request.method && Matches(route, request.path);
+  });
+  return static_cast<size_t>(found - routes.begin());
+}
+
+HttpResponse NoRoute(const HttpRequest& request) {
+  std::string allowed;
+  for (const Route& route : Routes()) {
+    if (!Matches(route, request.path)) continue;
+    allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+  }
+  if (allowed.empty()) {
+    return ToResponse({404, "no_such_path", "no path " + Quoted(request.path),
+                       "GET /openapi.json has them all", ""});
+  }
+  HttpResponse response = ToResponse(
+      {405, "wrong_method",
+       Quoted(request.path) + " takes " + allowed + ", not " + Quoted(request.method), "", ""});
+  response.headers.emplace_back("Allow", allowed);
+  return response;
+}
+
 }  // namespace
 
 std::span<const Route> Routes() {
@@ -113,11 +138,12 @@ HttpService::HttpService(const HttpOptions& options, Door& door, const EventLimi
 HttpServed HttpService::Take(const HttpRequest& request, Clock::time_point now,
                              int64_t unix_seconds) {
   HttpServed served;
+  served.route = RouteOf(request);
   try {
     if (auto refused = CheckOrigin(request, served)) {
       served.handled = *std::move(refused);
     } else {
-      served.handled = Handle(request, now, unix_seconds);
+      served.handled = Handle(request, now, unix_seconds, served.route);
     }
   } catch (const std::exception& error) {
     served.handled = ToResponse({500, "internal", error.what(), "report it as a defect", ""});
@@ -125,30 +151,14 @@ HttpServed HttpService::Take(const HttpRequest& request, Clock::time_point now,
   return served;
 }
 
-Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
-                            int64_t unix_seconds) {
+Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds,
+                            size_t index) {
   if (auto refused = CheckHost(request)) return *std::move(refused);
-  const Route* route = nullptr;
-  std::string allowed;
-  for (const Route& one : Routes()) {
-    if (!Matches(one, request.path)) continue;
-    if (one.method == request.method) route = &one;
-    allowed += (allowed.empty() ? "" : ", ") + std::string(one.method);
-  }
-  if (allowed.empty()) {
-    return ToResponse({404, "no_such_path", "no path " + Quoted(request.path),
-                       "GET /openapi.json has them all", ""});
-  }
-  if (route == nullptr) {
-    HttpResponse response = ToResponse(
-        {405, "wrong_method",
-         Quoted(request.path) + " takes " + allowed + ", not " + Quoted(request.method), "", ""});
-    response.headers.emplace_back("Allow", allowed);
-    return response;
-  }
+  if (index == Routes().size()) return NoRoute(request);
+  const Route& route = Routes()[index];
   Caller caller;
   caller.open = true;
-  if (route->needs_key) {
+  if (route.needs_key) {
     auto found = CallerOf(request);
     if (auto* refused = std::get_if<HttpResponse>(&found)) return std::move(*refused);
     caller = std::get<Caller>(std::move(found));
@@ -158,7 +168,7 @@ Handled HttpService::Handle(const HttpRequest& request, Clock::time_point now,
                          std::optional<int64_t> offset) {
     return Owned(caller, {tenant, id}, offset);
   };
-  return route->handler(request, {caller, options_, limits_, door_, pdf_, unix_seconds, owned});
+  return route.handler(request, {caller, options_, limits_, door_, pdf_, unix_seconds, owned});
 }
 
 // A page of another origin reaches a server on the same machine through its user's browser, and

@@ -37,6 +37,7 @@ std::span<const unsigned> CommonStatuses();
 
 struct HttpServed {
   Handled handled;
+  size_t route = 0;  // by index into Routes(), or their number for what is no path
   std::vector<std::pair<std::string, std::string>> headers;  // to add to whatever is answered
 };
 
@@ -66,7 +67,8 @@ class HttpService {
     std::string key_id;
   };
 
-  Handled Handle(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds);
+  Handled Handle(const HttpRequest& request, Clock::time_point now, int64_t unix_seconds,
+                 size_t route);
   Refused CheckOrigin(const HttpRequest& request, HttpServed& served) const;
   Refused CheckHost(const HttpRequest& request) const;
   std::variant<Caller, HttpResponse> CallerOf(const HttpRequest& request) const;

@@ -63,6 +63,7 @@ void Session::Start() {
 
 void Session::Begin() {
   const bool has_room = shop_.connections <= shop_.options.connections_max;
+  route_ = Routes().size();
   if (!wire_.is_tls()) {
     if (has_room) return AwaitRequest();
     return Refuse(
@@ -92,6 +93,7 @@ void Session::ReadHead() {
   parser_->header_limit(static_cast<uint32_t>(shop_.options.header_bytes_max));
   parser_->body_limit(shop_.options.body_bytes_max);
   headers_.clear();
+  route_ = Routes().size();
   keeps_alive_ = false;  // unless the request is read to its end
   head_only_ = false;
   Within(shop_.options.header_timeout);
@@ -182,6 +184,7 @@ void Session::Serve() {
   HttpServed served =
       shop_.service.Take(request, std::chrono::steady_clock::now(), unix_seconds.count());
   headers_ = std::move(served.headers);
+  route_ = served.route;
   if (auto* plan = std::get_if<HttpPlan>(&served.handled)) return Follow(std::move(*plan));
   if (auto* errand = std::get_if<HttpErrand>(&served.handled)) return Run(std::move(*errand));
   if (auto* feed = std::get_if<HttpFeed>(&served.handled)) return SendFeed(std::move(*feed));
@@ -354,6 +357,7 @@ void Session::Refuse(const HttpRefusal& refusal) {
 
 template <class Body>
 void Session::WriteHead(const HttpResponse& answer, http::response<Body>& response) {
+  shop_.counters.Count(route_, answer.status);
   response.version(version_);
   response.result(answer.status);
   response.set(http::field::server, "nudge");

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "connectors/http/http_counters.h"
 #include "connectors/http/http_options.h"
 #include "connectors/http/http_service.h"
 #include "connectors/http/wire.h"
@@ -37,6 +38,7 @@ struct Shop {
   HttpService& service;
   Door& door;
   boost::asio::thread_pool& errands;  // waits for the disk
+  HttpCounters counters{};
   std::atomic<uint32_t> connections{0};
   std::atomic<uint32_t> answering{0};  // requests that are read and not yet answered to their end
   std::atomic<bool> is_ending{false};  // no further request is read
@@ -159,6 +161,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   bool keeps_alive_ = false;
   bool head_only_ = false;
+  size_t route_ = 0;  // of the request: HttpServed
   unsigned version_ = 11;
 
   uint64_t turn_ = 0;  // counts requests: what the door tells of an earlier one comes too late

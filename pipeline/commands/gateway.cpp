@@ -3,6 +3,7 @@
 #include "connectors/kafka.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/observe/log_sink.h"
+#include "pipeline/observe/monitor.h"
 #include "pipeline/serve/kafka_door.h"
 #include "stages/log.h"
 
@@ -28,6 +29,13 @@ int RunGateway(const GatewayArguments& arguments) {
         CreateTopics(options.kafka, topics.partitions, static_cast<int16_t>(topics.replication));
     if (!made.ok()) return LogFailure(made.error());
   }
+  std::optional<Monitor> monitor;
+  std::optional<Monitor::Watch> starting;
+  if (config.gateway.monitor_port > 0) {
+    monitor.emplace(config.monitor.address, static_cast<uint16_t>(config.gateway.monitor_port));
+    starting.emplace(*monitor, [] { return GatewayView{}; });
+    Say("monitor: " + UrlOf(config.monitor.address, monitor->port()) + "/status");
+  }
   KafkaDoor door(options, stop_requested);
   const Result<bool> caught_up = door.CatchUp();
   if (!caught_up.ok()) return LogFailure(caught_up.error());
@@ -39,6 +47,15 @@ int RunGateway(const GatewayArguments& arguments) {
   Say("serving at " + UrlOf(config.http.address, server.port(), !config.http.tls_key_file.empty()) +
       "; events into " + options.kafka.input_topic + " at " + options.kafka.brokers + "; " +
       std::to_string(door.OutcomesHeld()) + " outcomes held");
+  starting.reset();
+  std::optional<Monitor::Watch> watch;
+  if (monitor) {
+    watch.emplace(*monitor, [&] {
+      GatewayView view = door.View();
+      view.http = server.counts();
+      return view;
+    });
+  }
   const Result<Nothing> done = door.Run();
   if (!done.ok()) return LogFailure(done.error());
   const KafkaDoor::Counts counts = door.counts();

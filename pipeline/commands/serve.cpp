@@ -50,7 +50,13 @@ int Serve(const ServeArguments& arguments) {
       "; events from offset " + std::to_string(serving.extent().end) + " in " +
       config.event_log.folder + "; " + backend->description());
   std::optional<Monitor::Watch> watch;
-  if (monitor) watch.emplace(*monitor, [&] { return serving.View(); });
+  if (monitor) {
+    watch.emplace(*monitor, [&] {
+      RunView view = serving.View();
+      view.http = server.counts();
+      return view;
+    });
+  }
   const auto done = serving.Run();
   watch.reset();
   if (!done.ok()) return LogFailure(done.error());

@@ -51,18 +51,21 @@ Monitor::Monitor(const std::string& address, uint16_t port) : server_(std::make_
     return httplib::Server::HandlerResponse::Handled;
   });
   http.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
-    response.set_content(MetricsText(Look()), "text/plain; version=0.0.4; charset=utf-8");
+    response.set_content(std::visit([](const auto& view) { return MetricsText(view); }, Look()),
+                         "text/plain; version=0.0.4; charset=utf-8");
   });
   http.Get("/healthz", [](const httplib::Request&, httplib::Response& response) {
     response.set_content("alive\n", kText);
   });
   http.Get("/readyz", [this](const httplib::Request&, httplib::Response& response) {
-    const std::vector<std::string> why = WhyNotReady(Look());
+    const std::vector<std::string> why =
+        std::visit([](const auto& view) { return WhyNotReady(view); }, Look());
     response.status = why.empty() ? 200 : 503;
     response.set_content(why.empty() ? "ready\n" : Lines(why), kText);
   });
   http.Get("/status", [this](const httplib::Request&, httplib::Response& response) {
-    response.set_content(StatusJson(Look()), "application/json");
+    response.set_content(std::visit([](const auto& view) { return StatusJson(view); }, Look()),
+                         "application/json");
   });
   http.set_error_handler([](const httplib::Request&, httplib::Response& response) {
     if (response.status == 404 && response.body.empty()) {
@@ -79,7 +82,8 @@ Monitor::Monitor(const std::string& address, uint16_t port) : server_(std::make_
   if (server_->port < 0) {
     throw StartError("monitor: cannot listen on " + address + ":" + std::to_string(port) +
                      ": the port is taken or the address is not this machine's: choose another "
-                     "monitor.port (0: no monitor) or monitor.address");
+                     "monitor.port (0: no monitor; a gateway has gateway.monitor_port) or "
+                     "monitor.address");
   }
   server_->thread = std::thread([this] { server_->http.listen_after_bind(); });
   while (!http.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -94,12 +98,12 @@ uint16_t Monitor::port() const {
   return static_cast<uint16_t>(server_->port);
 }
 
-RunView Monitor::Look() {
+Monitor::View Monitor::Look() {
   const MutexLock lock(mutex_);
-  return look_ ? look_() : RunView{};
+  return look_ ? look_() : View{};
 }
 
-Monitor::Watch::Watch(Monitor& monitor, std::function<RunView()> look) : monitor_(monitor) {
+Monitor::Watch::Watch(Monitor& monitor, std::function<View()> look) : monitor_(monitor) {
   const MutexLock lock(monitor_.mutex_);
   monitor_.look_ = std::move(look);
 }

@@ -1,4 +1,5 @@
-// What a run says of itself over HTTP: RunView -> [Monitor] -> /metrics /healthz /readyz /status
+// What a run or a gateway says of itself over HTTP: view -> [Monitor] -> /metrics /healthz /readyz
+// /status
 //
 //   /metrics  Prometheus' text
 //   /healthz  200: the process turns
@@ -13,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 
 #include "pipeline/observe/run_view.h"
 #include "stages/guarded.h"
@@ -21,6 +23,8 @@ namespace nudge {
 
 class Monitor {
  public:
+  using View = std::variant<RunView, GatewayView>;
+
   // Listens from now on; without a Watch it says that the run is starting. Port 0: any that is
   // free. Throws StartError if the port cannot be had.
   Monitor(const std::string& address, uint16_t port);
@@ -33,7 +37,7 @@ class Monitor {
   // While one lives the pages show what `look` gives. Its end waits for those being made.
   class Watch {
    public:
-    Watch(Monitor& monitor, std::function<RunView()> look);
+    Watch(Monitor& monitor, std::function<View()> look);
     ~Watch();
     Watch(const Watch&) = delete;
     Watch& operator=(const Watch&) = delete;
@@ -44,10 +48,10 @@ class Monitor {
 
  private:
   struct Server;
-  RunView Look();
+  View Look();
 
   Mutex mutex_;  // held while a page's values are read: a run outlives those who look at it
-  std::function<RunView()> look_ GUARDED_BY(mutex_);
+  std::function<View()> look_ GUARDED_BY(mutex_);
   std::unique_ptr<Server> server_;
 };
 

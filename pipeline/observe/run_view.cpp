@@ -77,10 +77,10 @@ Labels OfPartition(int32_t number) {
   return {{"partition", std::to_string(number)}};
 }
 
-void AddProcess(Families& out, const RunView& view) {
+void AddProcess(Families& out, bool is_ready) {
   out.Begin("nudge_build_info", MetricType::Gauge, "1; what is running");
   out.Add({{"version", std::string(NudgeVersion())}}, 1);
-  out.Gauge("nudge_ready", "1 if /readyz says so", WhyNotReady(view).empty() ? 1 : 0);
+  out.Gauge("nudge_ready", "1 if /readyz says so", is_ready ? 1 : 0);
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](const timeval& time) {
@@ -274,6 +274,41 @@ void AddKafka(Families& out, const KafkaStatistics& statistics) {
               statistics.found_committed);
 }
 
+void AddHttp(Families& out, const HttpCounts& http) {
+  out.Begin("nudge_http_requests_total", MetricType::Counter,
+            "requests, by their path and what their answer is");
+  for (const HttpCounts::Route& route : http.routes) {
+    for (size_t i = 0; i < route.answers.size(); ++i) {
+      out.Add({{"route", route.name}, {"status", std::string(HttpCounts::kClasses[i])}},
+              route.answers[i]);
+    }
+  }
+  out.Begin("nudge_http_refused_total", MetricType::Counter,
+            "of those, answers that say: too large, too much, not now");
+  for (size_t i = 0; i < http.refusals.size(); ++i) {
+    out.Add(Label("status", std::to_string(HttpCounts::kRefusals[i])), http.refusals[i]);
+  }
+  out.Gauge("nudge_http_requests_in_flight", "read and not yet answered to their end",
+            http.in_flight);
+  out.Gauge("nudge_http_connections", "open", http.connections);
+}
+
+void AddGateway(Families& out, const GatewayView& view) {
+  out.Begin("nudge_gateway_events_total", MetricType::Counter,
+            "events that were taken, by what the brokers said");
+  out.Add(Label("kind", "stored"), view.stored);
+  out.Add(Label("kind", "not_stored"), view.not_stored);
+  out.Add(Label("kind", "unknown"), view.unknown);
+  out.Counter("nudge_gateway_outcomes_total", "outcomes that were read, of anybody's events",
+              view.outcomes);
+  out.Histogram("nudge_gateway_produce_seconds", "until an event is stored", view.produce);
+  out.Histogram("nudge_gateway_answer_seconds", "until an event's outcome is told", view.answer);
+  out.Gauge("nudge_gateway_waiting_events", "taken and without an outcome", view.waiting_events);
+  out.Gauge("nudge_gateway_waiting_events_limit", "gateway.in_flight_max",
+            view.waiting_events_limit);
+  out.Gauge("nudge_gateway_outcomes_held", "that can be asked for by id", view.outcomes_held);
+}
+
 // ---- Status -------------------------------------------------------------------------------------
 
 std::string_view PhaseName(RunView::Phase phase) {
@@ -351,6 +386,38 @@ OrderedJson KafkaJson(const RunView::Kafka& kafka) {
           {"last_error", statistics.last_error}};
 }
 
+uint64_t Sum(const RunView::Durations& durations) {
+  uint64_t count = 0;
+  for (const uint64_t one : durations.counts) count += one;
+  return count;
+}
+
+OrderedJson CallsJson(const RunView::Durations& durations) {
+  return {{"count", Sum(durations)}, {"seconds", durations.seconds}};
+}
+
+OrderedJson HttpJson(const HttpCounts& http) {
+  OrderedJson requests = OrderedJson::object();
+  for (const HttpCounts::Route& route : http.routes) {
+    for (size_t i = 0; i < route.answers.size(); ++i) {
+      if (route.answers[i] == 0) continue;
+      requests[route.name][std::string(HttpCounts::kClasses[i])] = route.answers[i];
+    }
+  }
+  OrderedJson refused;
+  for (size_t i = 0; i < http.refusals.size(); ++i) {
+    refused[std::to_string(HttpCounts::kRefusals[i])] = http.refusals[i];
+  }
+  return {{"requests", std::move(requests)},
+          {"refused", std::move(refused)},
+          {"in_flight", http.in_flight},
+          {"connections", http.connections}};
+}
+
+std::string Written(const OrderedJson& json) {
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+}
+
 }  // namespace
 
 RunView::Calls RunView::Of(std::string_view node, const NodeMetrics& metrics) {
@@ -383,7 +450,7 @@ std::string_view NudgeVersion() {
 
 std::string MetricsText(const RunView& view) {
   Families families;
-  AddProcess(families, view);
+  AddProcess(families, WhyNotReady(view).empty());
   AddNodes(families, view);
   AddEvents(families, view);
   AddPartitions(families, view);
@@ -392,6 +459,15 @@ std::string MetricsText(const RunView& view) {
   AddState(families, view);
   AddWatchdog(families, view);
   if (view.kafka) AddKafka(families, view.kafka->statistics);
+  if (view.http) AddHttp(families, *view.http);
+  return families.Text();
+}
+
+std::string MetricsText(const GatewayView& view) {
+  Families families;
+  AddProcess(families, WhyNotReady(view).empty());
+  AddHttp(families, view.http);
+  AddGateway(families, view);
   return families.Text();
 }
 
@@ -424,13 +500,9 @@ std::string StatusJson(const RunView& view) {
                       {"running", std::move(running)},
                       {"lessons_waiting", view.lessons_waiting},
                       {"lessons_waiting_limit", view.lessons_waiting_limit}};
-  const auto calls = [](const RunView::Durations& durations) {
-    uint64_t count = 0;
-    for (const uint64_t one : durations.counts) count += one;
-    return OrderedJson{{"count", count}, {"seconds", durations.seconds}};
-  };
-  json["state"] = {
-      {"cuts", calls(view.cut)}, {"cut_bytes", view.cut_bytes}, {"restores", calls(view.restore)}};
+  json["state"] = {{"cuts", CallsJson(view.cut)},
+                   {"cut_bytes", view.cut_bytes},
+                   {"restores", CallsJson(view.restore)}};
   OrderedJson silent = OrderedJson::array();
   for (const RunView::Silence& silence : view.watch.silent) {
     silent.push_back({{"partition", silence.partition},
@@ -441,7 +513,32 @@ std::string StatusJson(const RunView& view) {
                       {"late_poll", view.watch.late_poll},
                       {"silent", std::move(silent)}};
   if (view.kafka) json["kafka"] = KafkaJson(*view.kafka);
-  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+  if (view.http) json["http"] = HttpJson(*view.http);
+  return Written(json);
+}
+
+std::string StatusJson(const GatewayView& view) {
+  return Written({{"version", NudgeVersion()},
+                  {"phase", PhaseName(view.phase)},
+                  {"ready", WhyNotReady(view).empty()},
+                  {"not_ready", WhyNotReady(view)},
+                  {"brokers", view.brokers},
+                  {"input_topic", view.input_topic},
+                  {"http", HttpJson(view.http)},
+                  {"events",
+                   {{"stored", view.stored},
+                    {"not_stored", view.not_stored},
+                    {"unknown", view.unknown},
+                    {"produces", CallsJson(view.produce)},
+                    {"answers", CallsJson(view.answer)},
+                    {"waiting", view.waiting_events},
+                    {"waiting_limit", view.waiting_events_limit}}},
+                  {"outcomes", {{"read", view.outcomes}, {"held", view.outcomes_held}}}});
+}
+
+std::vector<std::string> WhyNotReady(const GatewayView& view) {
+  if (view.phase == RunView::Phase::kServing) return {};
+  return {std::string(PhaseName(view.phase))};
 }
 
 std::vector<std::string> WhyNotReady(const RunView& view) {

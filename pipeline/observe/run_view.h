@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "connectors/http_counts.h"
 #include "connectors/kafka.h"
 #include "pipeline/observe/event_metrics.h"
 #include "pipeline/observe/jobs_view.h"
@@ -107,6 +108,28 @@ struct RunView {
     KafkaStatistics statistics;
   };
   std::optional<Kafka> kafka;
+
+  std::optional<HttpCounts> http;  // of a run with a door of its own
+};
+
+// A gateway before live topics, which has no run.
+struct GatewayView {
+  RunView::Phase phase = RunView::Phase::kStarting;
+  std::string brokers;
+  std::string input_topic;
+  HttpCounts http;
+
+  // Of events, since the start.
+  uint64_t stored = 0;
+  uint64_t not_stored = 0;
+  uint64_t unknown = 0;        // perhaps stored: no broker said so in time
+  uint64_t outcomes = 0;       // that were read, of anybody's events
+  RunView::Durations produce;  // from taken until a broker says that it is stored
+  RunView::Durations answer;   // from taken until its outcome is told
+
+  uint64_t waiting_events = 0;  // taken and without an outcome
+  uint64_t waiting_events_limit = 0;
+  uint64_t outcomes_held = 0;
 };
 
 // The kinds of events, by index into Event::data: "nudge.query".
@@ -114,13 +137,16 @@ std::string_view EventTypeName(size_t type);
 
 // Prometheus' text format, version 0.0.4.
 std::string MetricsText(const RunView& view);
+std::string MetricsText(const GatewayView& view);
 
 // One JSON object with a newline. At most kTenantsShown tenants of a partition are named.
 inline constexpr size_t kTenantsShown = 100;
 std::string StatusJson(const RunView& view);
+std::string StatusJson(const GatewayView& view);
 
-// Sentences; none: the run serves.
+// Sentences; none: the run serves, the gateway takes events.
 std::vector<std::string> WhyNotReady(const RunView& view);
+std::vector<std::string> WhyNotReady(const GatewayView& view);
 
 // This nudge's own, "0.1.0".
 std::string_view NudgeVersion();

@@ -71,9 +71,11 @@ void KafkaDoor::Submit(std::string tenant, std::string event_json, Following fol
     } else {
       number = ++number_;
       by_name_.emplace(name, number);
+      const auto now = Clock::now();
       waiting_.emplace(number, Waiting{std::move(name),
                                        std::move(following),
-                                       Clock::now() + options_.gateway.outcome_timeout,
+                                       now,
+                                       now + options_.gateway.outcome_timeout,
                                        {},
                                        {}});
     }
@@ -102,6 +104,12 @@ KafkaDoor::Waiting KafkaDoor::Take(uint64_t number) {
   return waiting;
 }
 
+KafkaDoor::Waiting KafkaDoor::TakeAnswered(uint64_t number) {
+  Waiting waiting = Take(number);
+  answer_.Add(Clock::now() - waiting.since);
+  return waiting;
+}
+
 void KafkaDoor::OnDelivery(uint64_t number, const KafkaGateway::Delivery& delivery) {
   using enum KafkaGateway::Delivery::Fate;
   Following following;
@@ -113,14 +121,16 @@ void KafkaDoor::OnDelivery(uint64_t number, const KafkaGateway::Delivery& delive
     Waiting& waiting = found->second;
     if (delivery.fate == kStored) {
       ++counts_.stored;
+      produce_.Add(Clock::now() - waiting.since);
       waiting.place = delivery.place;
       by_place_.emplace(delivery.place, number);
       following = waiting.following;
       const auto seen = waiting.early.find(delivery.place);
       if (seen != waiting.early.end()) early = std::move(seen->second);
       waiting.early.clear();
-      if (early) Take(number);
+      if (early) TakeAnswered(number);
     } else {
+      ++(delivery.fate == kNotStored ? counts_.not_stored : counts_.unknown);
       following = Take(number).following;
     }
   }
@@ -145,7 +155,7 @@ void KafkaDoor::OnOutcome(const Place& place, const std::string& line) {
     ++counts_.outcomes;
     const auto stored = by_place_.find(place);
     if (stored != by_place_.end()) {
-      following = Take(stored->second).following;
+      following = TakeAnswered(stored->second).following;
     } else {
       // The brokers' word that an event is stored can be later than its outcome.
       const auto [begin, end] =
@@ -225,7 +235,9 @@ Result<Nothing> KafkaDoor::Turn() {
 
 Result<Nothing> KafkaDoor::Run() {
   Result<Nothing> turned = Nothing{};
+  phase_ = RunView::Phase::kServing;
   while (!stop_ && turned.ok()) turned = Turn();
+  phase_ = RunView::Phase::kDraining;
   const auto end = Clock::now() + options_.gateway.drain;
   while (turned.ok() && !IsEmpty() && Clock::now() < end) turned = Turn();
   AnswerRest();
@@ -249,6 +261,25 @@ bool KafkaDoor::Awaits(std::string_view tenant, int64_t offset) const {
 KafkaDoor::Counts KafkaDoor::counts() const {
   const MutexLock lock(mutex_);
   return counts_;
+}
+
+GatewayView KafkaDoor::View() const {
+  GatewayView view;
+  view.phase = phase_;
+  view.brokers = options_.kafka.brokers;
+  view.input_topic = options_.kafka.input_topic;
+  const Counts counted = counts();
+  view.stored = counted.stored;
+  view.not_stored = counted.not_stored;
+  view.unknown = counted.unknown;
+  view.outcomes = counted.outcomes;
+  view.produce = RunView::Of(produce_);
+  view.answer = RunView::Of(answer_);
+  view.waiting_events_limit = options_.gateway.in_flight_max;
+  view.outcomes_held = outcomes_.size();
+  const MutexLock lock(mutex_);
+  view.waiting_events = waiting_.size();
+  return view;
 }
 
 // ---- What is elsewhere --------------------------------------------------------------------------

@@ -23,6 +23,7 @@
 #include "connectors/command_keys.h"
 #include "connectors/http/door.h"
 #include "connectors/kafka_gateway.h"
+#include "pipeline/observe/run_view.h"
 #include "pipeline/serve/outcome_index.h"
 #include "stages/guarded.h"
 
@@ -37,8 +38,10 @@ struct KafkaDoorOptions {
 
 class KafkaDoor final : public Door {
  public:
-  struct Counts {
-    uint64_t stored = 0;    // events, since the start
+  struct Counts {  // since the start
+    uint64_t stored = 0;
+    uint64_t not_stored = 0;
+    uint64_t unknown = 0;
     uint64_t outcomes = 0;  // that were read, of anybody's events
   };
 
@@ -76,6 +79,7 @@ class KafkaDoor final : public Door {
                                        std::function<void(const SnapshotNews& news)> tell) override;
 
   Counts counts() const;
+  GatewayView View() const;  // without what its HTTP server counts
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -86,6 +90,7 @@ class KafkaDoor final : public Door {
   struct Waiting {
     Name name;
     Following following;
+    Clock::time_point since;
     Clock::time_point until;
     std::optional<Place> place;          // once it is stored
     std::map<Place, std::string> early;  // until then: outcomes of its name, one may be its own
@@ -107,6 +112,7 @@ class KafkaDoor final : public Door {
   // All who have waited for as long, with these words on why.
   void LetGo(Clock::time_point now, const std::string& why);
   Waiting Take(uint64_t number) REQUIRES(mutex_);
+  Waiting TakeAnswered(uint64_t number) REQUIRES(mutex_);
   bool IsEmpty() const;
   Result<Nothing> Turn();
   void AnswerRest();
@@ -115,6 +121,9 @@ class KafkaDoor final : public Door {
   const std::atomic<bool>& stop_;
   const std::optional<SigningKey> signing_key_;
   OutcomeIndex outcomes_;
+  std::atomic<RunView::Phase> phase_{RunView::Phase::kStarting};
+  DurationMetrics produce_;
+  DurationMetrics answer_;
   std::deque<Held> held_;  // by `until`; the thread's of Run
   mutable Mutex mutex_;
   bool closed_ GUARDED_BY(mutex_) = false;
