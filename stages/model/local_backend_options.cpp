@@ -54,7 +54,7 @@ Fields OptionsOf(LocalBackendOptions& options) {
            {"adapt.products", Choice{&options.products, {"auto", "f32", "bf16", "portable"}}, "",
             kSemantic,
             "how lessons multiply; auto: bf16 where the processor has AVX512-BF16 or AMX, where "
-            "lessons take half to three quarters of the time, f32 elsewhere; portable: f32 without "
+            "lessons take half to four fifths of the time, f32 elsewhere; portable: f32 without "
             "oneDNN, the same "
             "weights on every x86 and in a browser, about three times slower"},
            {"adapt.base_memory", Choice{&options.base_memory, {"copy", "file"}}, "", kOperational,
