@@ -77,6 +77,15 @@ struct FormArguments {
 };
 int MakeForm(const FormArguments& arguments);
 
+struct MergeArguments {
+  std::string out;                  // a new file
+  std::vector<std::string> inputs;  // files or snapshot folders, each perhaps with :WEIGHT
+  uint32_t rank = 0;                // 0: as many as it takes
+  float alpha = 0;                  // 0: as the inputs
+  uint32_t threads = 0;             // 0: all cores
+};
+int MergeFiles(const MergeArguments& arguments);
+
 struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin

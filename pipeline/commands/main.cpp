@@ -175,6 +175,22 @@ void AddForm(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::MakeForm(*arguments); });
 }
 
+void AddMerge(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::MergeArguments>();
+  auto* command = app.add_subcommand("merge", "adapters of one base model as one adapter");
+  command->add_option("out", arguments->out, "new file, adapter.gguf")->required();
+  command
+      ->add_option("adapters", arguments->inputs,
+                   "files or snapshot folders; PATH:WEIGHT weights it, else lessons do")
+      ->required();
+  command->add_option("--rank", arguments->rank, "cut to it; else as high as it takes")
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--alpha", arguments->alpha, "of the result; else its scale is the inputs'")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--threads", arguments->threads, "else all cores")->check(CLI::Range(1, 256));
+  command->callback([arguments, &exit_code] { exit_code = nudge::MergeFiles(*arguments); });
+}
+
 void AddSimulate(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::SimulateArguments>();
   auto* command =
@@ -369,6 +385,7 @@ int Run(int argc, char** argv) {
   AddKeys(app, exit_code);
   AddSign(app, exit_code);
   AddForm(app, exit_code);
+  AddMerge(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);

@@ -12,6 +12,7 @@ APT_PACKAGES=(
   prometheus-cpp-dev libcpp-httplib-dev              # metrics and their port
   libboost-dev libboost-test-dev                     # HTTP (Beast, Asio), tests
   libdnnl-dev                                        # matrix products of the trainer
+  libeigen3-dev                                      # eigenvalues, for merged adapters
   libicu-dev libsqlite3-dev zlib1g-dev libssl-dev    # Unicode, state, compression, SHA-256, scrypt
   python3 python3-pip python3-numpy python3-yaml  # downloads, model conversion
   unzip

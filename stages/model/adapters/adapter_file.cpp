@@ -3,6 +3,7 @@
 #include <ggml.h>
 #include <gguf.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -23,6 +24,8 @@ constexpr uint32_t kFormat = 1;
 constexpr size_t kMaxMetadata = size_t{1} << 20;  // bytes of a GGUF's keys, beside its tensors
 constexpr size_t kMaxTensorOverhead = 256;        // bytes of a tensor's name, shape and padding
 constexpr const char* kChecksumKey = "nudge.checksum";  // the first key, so that its place is known
+constexpr const char* kMergedKey = "nudge.merged.sha256";
+constexpr const char* kMergedWeightsKey = "nudge.merged.weights";
 
 // The digits of the checksum: after magic, version and two counts (24 bytes), the key with its
 // length, the value's type and its length.
@@ -68,6 +71,16 @@ void SetKeys(gguf_context* gguf, const LoraWeights& weights, const AdapterManife
   gguf_set_val_u64(gguf, "nudge.corrections", manifest.corrections);
   gguf_set_val_u64(gguf, "nudge.ups", manifest.ups);
   gguf_set_val_u64(gguf, "nudge.downs", manifest.downs);
+  if (manifest.merged_of.empty()) return;
+  std::vector<const char*> parts;
+  std::vector<double> weights_of;
+  for (const MergedPart& part : manifest.merged_of) {
+    parts.push_back(part.sha256.c_str());
+    weights_of.push_back(part.weight);
+  }
+  gguf_set_arr_str(gguf, kMergedKey, parts.data(), parts.size());
+  gguf_set_arr_data(gguf, kMergedWeightsKey, GGUF_TYPE_FLOAT64, weights_of.data(),
+                    weights_of.size());
 }
 
 // Describes the tensors to `gguf`, which then knows where the bytes of each belong.
@@ -86,9 +99,14 @@ void AddTensors(gguf_context* gguf, std::span<const AdapterMatrix> matrices,
   }
 }
 
-std::string Checksum(std::string bytes) {
-  bytes.replace(kChecksumOffset, kChecksumSize, kChecksumSize, '0');
-  return Sha256Hex(bytes);
+// Of a file that is long enough to have one.
+std::string Checksum(std::string_view bytes) {
+  const std::string_view rest = bytes.substr(kChecksumOffset + kChecksumSize);
+  Sha256Stream hash;
+  hash.Add(bytes.data(), kChecksumOffset);
+  hash.Add(std::string(kChecksumSize, '0').data(), kChecksumSize);
+  hash.Add(rest.data(), rest.size());
+  return Hex(hash.Finish());
 }
 
 // ---- Reading ------------------------------------------------------------------------------------
@@ -104,6 +122,28 @@ std::optional<uint64_t> NumberOf(const gguf_context* gguf, const char* key) {
   if (gguf_get_kv_type(gguf, id) == GGUF_TYPE_UINT32) return gguf_get_val_u32(gguf, id);
   if (gguf_get_kv_type(gguf, id) == GGUF_TYPE_UINT64) return gguf_get_val_u64(gguf, id);
   return std::nullopt;
+}
+
+// What the adapter was merged of, nothing of one that was not; no value: the keys are not right.
+std::optional<std::vector<MergedPart>> ReadParts(const gguf_context* gguf) {
+  const int64_t names = gguf_find_key(gguf, kMergedKey);
+  const int64_t weights = gguf_find_key(gguf, kMergedWeightsKey);
+  if (names < 0 && weights < 0) return std::vector<MergedPart>();
+  const auto is_array = [&](int64_t id, gguf_type type) {
+    return id >= 0 && gguf_get_kv_type(gguf, id) == GGUF_TYPE_ARRAY &&
+           gguf_get_arr_type(gguf, id) == type;
+  };
+  if (!is_array(names, GGUF_TYPE_STRING) || !is_array(weights, GGUF_TYPE_FLOAT64) ||
+      gguf_get_arr_n(gguf, names) != gguf_get_arr_n(gguf, weights)) {
+    return std::nullopt;
+  }
+  std::vector<MergedPart> parts(gguf_get_arr_n(gguf, names));
+  const auto* bytes = static_cast<const std::byte*>(gguf_get_arr_data(gguf, weights));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i].sha256 = gguf_get_arr_str(gguf, names, i);
+    std::memcpy(&parts[i].weight, bytes + i * sizeof(double), sizeof(double));
+  }
+  return parts;
 }
 
 // The manifest and, by its values_digest, what the weights must turn out to be.
@@ -148,6 +188,12 @@ Result<ImportedAdapter> ReadManifest(const gguf_context* gguf) {
   manifest.corrections = number("nudge.corrections");
   manifest.ups = number("nudge.ups");
   manifest.downs = number("nudge.downs");
+  auto parts = ReadParts(gguf);
+  if (parts) {
+    manifest.merged_of = std::move(*parts);
+  } else if (missing.empty()) {
+    missing = kMergedKey;
+  }
   if (!missing.empty())
     return Unreadable("key " + missing + " is missing or not what it should be");
   if (auto error = CheckManifest(manifest)) return *error;
@@ -238,6 +284,69 @@ Result<LoraWeights> ReadWeights(const gguf_context* gguf, std::string_view bytes
   return weights;
 }
 
+// The parsed file, once its bytes are known to be those that were written.
+Result<Gguf> OpenSealed(std::string_view bytes) {
+  if (!bytes.starts_with("GGUF")) return Unreadable("not a GGUF file");
+  const size_t key = kChecksumOffset - 12 - std::string_view(kChecksumKey).size();
+  if (bytes.size() < kChecksumOffset + kChecksumSize ||
+      bytes.substr(key, std::string_view(kChecksumKey).size()) != kChecksumKey) {
+    Error foreign = Unreadable("a GGUF that nudge did not write");
+    foreign.remedy = "import the PEFT folder that it was converted from";
+    return foreign;
+  }
+  if (bytes.substr(kChecksumOffset, kChecksumSize) != Checksum(bytes)) {
+    return Unreadable("the file is truncated or altered: its checksum does not match");
+  }
+  Gguf gguf(gguf_init_from_buffer(bytes.data(), bytes.size(), {.no_alloc = true, .ctx = nullptr}));
+  if (!gguf) return Unreadable("the GGUF structure is broken");
+  return gguf;
+}
+
+// The shape that the first layer's tensors and their number speak of; ReadWeights finds what is not
+// as it says.
+Result<LoraShape> ReadShape(const gguf_context* gguf) {
+  LoraShape shape;
+  const int64_t alpha = gguf_find_key(gguf, "adapter.lora.alpha");
+  if (alpha < 0 || gguf_get_kv_type(gguf, alpha) != GGUF_TYPE_FLOAT32) {
+    return Unreadable("key adapter.lora.alpha is missing or not what it should be");
+  }
+  shape.alpha = gguf_get_val_f32(gguf, alpha);
+  int64_t of_a_layer = 0;
+  for (size_t m = 0; m < kLoraModules; ++m) {
+    const int64_t a = gguf_find_tensor(gguf, AdapterMatrix{.module = m}.GgufName().c_str());
+    const int64_t b =
+        gguf_find_tensor(gguf, AdapterMatrix{.module = m, .is_b = true}.GgufName().c_str());
+    if (a < 0 || b < 0) continue;
+    shape.enabled[m] = true;
+    of_a_layer += 2;
+    const int64_t* sizes = gguf_get_tensor_ne(gguf, a);
+    const auto small = [](int64_t size) {
+      return static_cast<uint32_t>(std::clamp<int64_t>(size, 0, UINT32_MAX));
+    };
+    shape.in[m] = small(sizes[0]);
+    shape.rank = small(sizes[1]);
+    shape.out[m] = small(gguf_get_tensor_ne(gguf, b)[1]);
+  }
+  if (of_a_layer > 0) {
+    shape.layers =
+        static_cast<uint32_t>(std::min<int64_t>(gguf_get_n_tensors(gguf) / of_a_layer, UINT32_MAX));
+  }
+  if (auto error = CheckShape(shape)) return *error;
+  return shape;
+}
+
+Result<ImportedAdapter> WithWeights(ImportedAdapter adapter, const gguf_context* gguf,
+                                    std::string_view bytes, const LoraShape& shape) {
+  auto weights = ReadWeights(gguf, bytes, shape);
+  if (!weights) return weights.error();
+  adapter.weights = std::move(weights).value();
+  if (Digest(adapter.weights) != adapter.values_digest) {
+    return WrongAdapter("the values are not those that nudge.values_digest names",
+                        "export the snapshot again");
+  }
+  return adapter;
+}
+
 }  // namespace
 
 Result<std::string> EncodeGguf(const LoraWeights& weights, const AdapterManifest& manifest,
@@ -285,31 +394,25 @@ Result<ImportedAdapter> DecodeGguf(std::string_view bytes, const AdapterExpectat
                             std::to_string(most),
                         "configure the rank and modules that the adapter was trained with");
   }
-  if (!bytes.starts_with("GGUF")) return Unreadable("not a GGUF file");
-  const size_t key = kChecksumOffset - 12 - std::string_view(kChecksumKey).size();
-  if (bytes.size() < kChecksumOffset + kChecksumSize ||
-      bytes.substr(key, std::string_view(kChecksumKey).size()) != kChecksumKey) {
-    Error foreign = Unreadable("a GGUF that nudge did not write");
-    foreign.remedy = "import the PEFT folder that it was converted from";
-    return foreign;
-  }
-  if (bytes.substr(kChecksumOffset, kChecksumSize) != Checksum(std::string(bytes))) {
-    return Unreadable("the file is truncated or altered: its checksum does not match");
-  }
-  const Gguf gguf(
-      gguf_init_from_buffer(bytes.data(), bytes.size(), {.no_alloc = true, .ctx = nullptr}));
-  if (!gguf) return Unreadable("the GGUF structure is broken");
-  auto adapter = ReadManifest(gguf.get());
+  const auto gguf = OpenSealed(bytes);
+  if (!gguf) return gguf.error();
+  auto adapter = ReadManifest(gguf->get());
   if (!adapter) return adapter;
-  if (auto error = CheckBase(gguf.get(), adapter->manifest, expected)) return *error;
-  auto weights = ReadWeights(gguf.get(), bytes, expected.shape);
-  if (!weights) return weights.error();
-  adapter.value().weights = std::move(weights).value();
-  if (Digest(adapter->weights) != adapter->values_digest) {
-    return WrongAdapter("the values are not those that nudge.values_digest names",
-                        "export the snapshot again");
+  if (auto error = CheckBase(gguf->get(), adapter->manifest, expected)) return *error;
+  return WithWeights(std::move(adapter).value(), gguf->get(), bytes, expected.shape);
+}
+
+Result<ImportedAdapter> DecodeGgufAsItIs(std::string_view bytes) {
+  const auto gguf = OpenSealed(bytes);
+  if (!gguf) return gguf.error();
+  auto adapter = ReadManifest(gguf->get());
+  if (!adapter) return adapter;
+  const auto shape = ReadShape(gguf->get());
+  if (!shape) return shape.error();
+  if (shape->Size() > bytes.size() / sizeof(uint16_t)) {
+    return Unreadable("its tensors are larger than the file");
   }
-  return adapter;
+  return WithWeights(std::move(adapter).value(), gguf->get(), bytes, *shape);
 }
 
 Result<LoraWeights> RoundTo(AdapterPrecision precision, const LoraWeights& weights) {

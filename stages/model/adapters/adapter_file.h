@@ -11,12 +11,21 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "stages/model/adapters/lora_codec.h"
 #include "stages/model/trainer/lora.h"
 #include "stages/result.h"
 
 namespace nudge {
+
+// One of the adapters that a merged one was made of.
+struct MergedPart {
+  std::string sha256;  // of its file
+  double weight = 0;   // its share of the sum: above 0, 1 at most
+
+  friend bool operator==(const MergedPart&, const MergedPart&) = default;
+};
 
 // What an adapter rests on and what went into it. Digests are 64 lower-case hex digits.
 struct AdapterManifest {
@@ -36,6 +45,9 @@ struct AdapterManifest {
   std::string base_name;        // where the base comes from: "HuggingFaceTB/SmolLM2-135M-Instruct"
   uint32_t base_head_size = 0;  // rows of one attention head of the base; even
 
+  // Of what it was merged; empty for one that was learnt. A PEFT folder does not say it.
+  std::vector<MergedPart> merged_of;
+
   friend bool operator==(const AdapterManifest&, const AdapterManifest&) = default;
 };
 
@@ -54,7 +66,7 @@ struct GgufOptions {
 // A LoRA adapter file as llama.cpp reads it. Rows of B of the query and key modules stay in the
 // GGUF order of the base.
 // kWrongAdapter: a shape, value or manifest that no import would accept: no module enabled, rank
-// outside 1..64, alpha not above 0, a value that is not finite or beyond 65504 in f16, a digest
+// outside 1..4096, alpha not above 0, a value that is not finite or beyond 65504 in f16, a digest
 // that is none, `values` shorter or longer than the shape.
 Result<std::string> EncodeGguf(const LoraWeights& weights, const AdapterManifest& manifest,
                                GgufOptions options = {});
@@ -80,6 +92,10 @@ struct ImportedAdapter {
 // kWrongAdapter: whole, but of another base model, architecture, rank, alpha or shape, with values
 // that are not finite or not those that its digest names.
 Result<ImportedAdapter> DecodeGguf(std::string_view bytes, const AdapterExpectation& expected);
+
+// The same of whatever base, rank and modules the file says, for what compares adapters. Errors as
+// DecodeGguf; a shape that no adapter can have is kWrongAdapter.
+Result<ImportedAdapter> DecodeGgufAsItIs(std::string_view bytes);
 
 // The weights that a file of this precision holds, as f32: Digest of them is its values_digest.
 // kWrongAdapter as EncodeGguf for shape and values.

@@ -56,7 +56,7 @@ std::optional<Error> CheckShape(const LoraShape& shape) {
     return WrongAdapter(std::to_string(shape.layers) + " layers are outside 1..1024");
   }
   if (shape.rank < 1 || shape.rank > kMaxAdapterRank) {
-    return WrongAdapter("rank " + std::to_string(shape.rank) + " is outside 1..64");
+    return WrongAdapter("rank " + std::to_string(shape.rank) + " is outside 1..4096");
   }
   if (!std::isfinite(shape.alpha) || shape.alpha <= 0) {
     return WrongAdapter("alpha " + std::to_string(shape.alpha) + " is not a finite number above 0");
@@ -96,6 +96,15 @@ std::optional<Error> CheckManifest(const AdapterManifest& manifest) {
     return WrongAdapter("parent_digest is neither 64 hex digits nor \"base\" nor empty");
   }
   if (!IsDigest(manifest.base_sha256)) return WrongAdapter("base_sha256 is not 64 hex digits");
+  if (manifest.merged_of.size() > kMaxMergedParts) {
+    return WrongAdapter("merged of " + std::to_string(manifest.merged_of.size()) +
+                        " adapters, at most " + std::to_string(kMaxMergedParts) + " are possible");
+  }
+  for (const MergedPart& part : manifest.merged_of) {
+    if (!IsDigest(part.sha256) || !(part.weight > 0 && part.weight <= 1)) {
+      return WrongAdapter("what it was merged of is no list of digests and shares above 0");
+    }
+  }
   return std::nullopt;
 }
 

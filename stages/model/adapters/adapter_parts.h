@@ -18,7 +18,10 @@
 
 namespace nudge {
 
-inline constexpr uint32_t kMaxAdapterRank = 64;
+// Of a file: merged adapters have more than one that learns (adapt.rank).
+inline constexpr uint32_t kMaxAdapterRank = 4096;
+
+inline constexpr size_t kMaxMergedParts = 4096;
 
 struct ModuleName {
   const char* gguf;    // "attn_q"

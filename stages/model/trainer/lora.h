@@ -18,7 +18,7 @@ inline constexpr size_t kLoraModules = 7;
 
 struct LoraShape {
   uint32_t layers = 0;
-  uint32_t rank = 0;                         // 1..64
+  uint32_t rank = 0;                         // 1..64 of one that learns, 1..4096 of a file
   float alpha = 0;                           // scale is alpha / rank
   std::array<uint32_t, kLoraModules> in{};   // columns of each module's W
   std::array<uint32_t, kLoraModules> out{};  // rows of each module's W
