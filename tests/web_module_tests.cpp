@@ -229,7 +229,8 @@ struct TextLesson {
   std::string asked;
   std::string answer;
   int steps;
-  size_t tokens_max;  // of an answer
+  size_t tokens_max;    // of an answer
+  bool with_documents;  // and a correction by the whole rule
 };
 
 json AsJson(const std::vector<Passage>& passages) {
@@ -334,7 +335,9 @@ std::pair<std::string, std::string> ExpectText(const Exercise& exercise, WebSess
                    {"base", base},          {"answer", taught.answer},
                    {"steps", taught.steps}, {"tokensMax", taught.tokens_max},
                    {"taught", after},       {"digest", session.digest()}};
-  expected.update(Desk(model, session, exercise.options, taught, after));
+  if (taught.with_documents) {
+    expected.update(Desk(model, session, exercise.options, taught, after));
+  }
   WriteFile(exercise.folder + "/text.json", expected.dump());
   return {base, after};
 }
@@ -364,8 +367,8 @@ BOOST_AUTO_TEST_CASE(text_under_node_is_the_servers_and_a_small_model_learns_by_
   const std::map<std::string, std::string> expected = {
       {exercise.folder, exercise.Expect(*session)}};
   const LanguageModel model(file.path(), {.text_only = true});
-  const auto [before, after] =
-      ExpectText(exercise, *session, model, {"Where is the moon?", "In \u4f60\u597d.", 150, 16});
+  const auto [before, after] = ExpectText(
+      exercise, *session, model, {"Where is the moon?", "In \u4f60\u597d.", 150, 16, true});
   BOOST_TEST(before != after);
   BOOST_TEST(after == "In \u4f60\u597d.");
   BOOST_TEST((RunInNode(expected) == expected));
@@ -397,7 +400,7 @@ BOOST_AUTO_TEST_CASE(
   const LanguageModel model(testing::ModelPath(), {.text_only = true});
   const auto [before, after] =
       ExpectText(exercise, *session, model,
-                 {"What is the capital of France?", "Paris \U0001F5FC, of course.", 10, 9});
+                 {"What is the capital of France?", "Paris \U0001F5FC, of course.", 10, 9, false});
   BOOST_TEST(before == "The capital of France is Paris.");
   BOOST_TEST(before != after);
   BOOST_TEST_MESSAGE("before: " << before << "; after ten lessons: " << after);
