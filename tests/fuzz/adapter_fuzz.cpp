@@ -1,5 +1,6 @@
-// Fuzzes what reads adapter files: bytes -> DecodeGguf, bytes with a right checksum put over them
-// -> DecodeGguf, bytes -> ParseSafetensors, bytes as either file of a PEFT folder -> DecodePeft.
+// Fuzzes what reads adapter files: bytes, and bytes with a right checksum put over them ->
+// DecodeGguf and DecodeGgufAsItIs, bytes -> ParseSafetensors, bytes as either file of a PEFT folder
+// -> DecodePeft.
 // Whatever is accepted must hold what it says it holds.
 //
 // scripts/fuzz runs it. Seeds: tests/fuzz/seeds/adapter, written by NUDGE_UPDATE_SEEDS=1
@@ -44,6 +45,13 @@ void Decode(std::string_view bytes) {
   ENSURE(nudge::EncodeGguf(adapter->weights, adapter->manifest).ok());
 }
 
+void DecodeAsItIs(std::string_view bytes) {
+  const auto adapter = nudge::DecodeGgufAsItIs(bytes);
+  if (!adapter) return;
+  ENSURE(adapter->weights.values.size() == adapter->weights.shape.Size());
+  ENSURE(nudge::Digest(adapter->weights) == adapter->values_digest);
+}
+
 void Parse(std::string_view bytes) {
   const auto file = nudge::ParseSafetensors(bytes);
   if (!file) return;
@@ -84,12 +92,14 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   Decode(bytes);
+  DecodeAsItIs(bytes);
   constexpr size_t kDigits = 24 + 8 + 14 + 4 + 8;  // where a checksum stands: after its key
   if (size >= kDigits + 64) {
     std::string sealed(bytes);
     sealed.replace(kDigits, 64, 64, '0');
     sealed.replace(kDigits, 64, nudge::Sha256Hex(sealed));
     Decode(sealed);
+    DecodeAsItIs(sealed);
   }
   Parse(bytes);
   DecodeFolder(bytes);
