@@ -24,9 +24,9 @@ std::string Content(const std::string& path) {
 
 BOOST_AUTO_TEST_CASE(a_named_shape_is_measured_with_random_weights_and_no_configuration) {
   std::smatch match;
-  const std::string readme = Content(NUDGE_SOURCE_DIR "/README.md");
-  static const std::regex kCommand(R"(nudge bench train --shape \S+ ([^\n#]*\S))");
-  BOOST_REQUIRE(std::regex_search(readme, match, kCommand));
+  const std::string document = Content(NUDGE_SOURCE_DIR "/docs/MEASUREMENTS.md");
+  static const std::regex kCommand(R"(nudge bench train --shape \S+ ([^`]*)`)");
+  BOOST_REQUIRE(std::regex_search(document, match, kCommand));
   const auto [status, printed] =
       RunCommand(std::string("'") + NUDGE_BINARY +
                  "' bench train --shape smollm2-135m --layers 1 " + match[1].str());
