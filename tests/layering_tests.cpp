@@ -57,9 +57,9 @@ const std::vector<Layer> kLayers = {
      {"stages", "connectors", "pipeline", "pipeline/config", "pipeline/report"}},
     {"pipeline/commands",
      {"stages", "stages/model/trainer", "stages/model/adapters", "stages/model/serve",
-      "stages/model", "connectors", "pipeline/observe", "pipeline/state", "pipeline",
-      "pipeline/config", "pipeline/report", "pipeline/bench", "pipeline/simulate", "connectors/log",
-      "connectors/http", "pipeline/serve"}},
+      "stages/model", "connectors", "connectors/web/module", "pipeline/observe", "pipeline/state",
+      "pipeline", "pipeline/config", "pipeline/report", "pipeline/bench", "pipeline/simulate",
+      "connectors/log", "connectors/http", "pipeline/serve"}},
 };
 
 struct File {

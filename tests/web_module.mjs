@@ -1,7 +1,7 @@
 // What tests/web_module_tests.cpp asks of the module, under node: the folder of the module, then one
 // folder a case, with model.gguf, adapter.gguf (to begin with) and lesson.json. Prints a line each:
 // the folder, the SHA-256 of the exported adapter, and of the logits of an answer by it and of one by the
-// base model. What is not as it should be ends it with 1.
+// base model; leaves exported.gguf and lessons.jsonl there. What is not as it should be ends it with 1.
 import assert from 'node:assert/strict';
 import {createHash} from 'node:crypto';
 import {existsSync, readFileSync, writeFileSync} from 'node:fs';
@@ -173,6 +173,10 @@ for (const folder of folders) {
   } else {
     refuse(() => learner.ask('who?'), /the model/);
   }
+  const lessons = learner.exportLessons();
+  const [last] = new TextDecoder().decode(lessons).trimEnd().split('\n').slice(-1).map(JSON.parse);
+  assert.equal(last.digest, learner.digest);
+  writeFileSync(`${folder}/lessons.jsonl`, lessons);
   learner.close();
   await assert.rejects(open(model.subarray(0, model.length / 2), {wasmBinary}), NudgeError);
   await assert.rejects(open(model, {windowTokens: 1, wasmBinary}), /window/);

@@ -17,6 +17,7 @@
 #include <sstream>
 #include <vector>
 
+#include "connectors/web/module/lesson_replay.h"
 #include "connectors/web/module/session.h"
 #include "connectors/web/module/web_chat.h"
 #include "stages/hash.h"
@@ -91,6 +92,13 @@ std::vector<int32_t> GreedyTokens(const std::shared_ptr<const FrozenWeights>& we
   return {tokens.begin() + static_cast<std::ptrdiff_t>(prompt), tokens.end()};
 }
 
+// The model's bytes, where a session takes them.
+std::shared_ptr<const void> InPlace(const std::string& model) {
+  const std::shared_ptr<void> bytes(AllocateAligned(model.size()), FreeAligned{});
+  std::copy(model.begin(), model.end(), static_cast<char*>(bytes.get()));
+  return bytes;
+}
+
 // A folder as tests/web_module.mjs wants it, and the adapter that is to come out.
 struct Exercise {
   std::string folder;
@@ -128,9 +136,7 @@ struct Exercise {
 
   // The module's session, compiled for this machine.
   std::unique_ptr<WebSession> Open() const {
-    const std::shared_ptr<void> bytes(AllocateAligned(model.size()), FreeAligned{});
-    std::copy(model.begin(), model.end(), static_cast<char*>(bytes.get()));
-    auto session = WebSession::Load(bytes, model.size(), options);
+    auto session = WebSession::Load(InPlace(model), model.size(), options);
     BOOST_REQUIRE_MESSAGE(session.ok(), (session.ok() ? "" : session.error().message));
     return std::move(session).value();
   }
@@ -156,6 +162,23 @@ struct Exercise {
     return Sha256Hex(*end) + " " + plugged.logits_sha256 + " " + base.logits_sha256;
   }
 };
+
+// The log that WebAssembly wrote, learnt again on this machine. How many lessons by the whole rule,
+// and how many steps.
+std::pair<uint64_t, uint64_t> ExpectVerified(const std::string& folder, const std::string& model,
+                                             const std::string& log = "lessons.jsonl") {
+  const std::string lessons = testing::FileBytes(folder + "/" + log);
+  ReplayInput input{lessons, InPlace(model), model.size(), {}};
+  for (const char* name : {"/adapter.gguf", "/exported.gguf"}) {
+    if (fs::exists(folder + name)) input.adapters.push_back(testing::FileBytes(folder + name));
+  }
+  const auto replayed = ReplayLessons(input, testing::ThreadsFor(2));
+  BOOST_REQUIRE_MESSAGE(replayed.ok(), (replayed.ok() ? "" : replayed.error().message));
+  BOOST_TEST(!replayed->difference.has_value(),
+             (replayed->difference ? replayed->difference->what : ""));
+  BOOST_TEST(replayed->cut == "");
+  return {replayed->lessons, replayed->steps};
+}
 
 // What node's script prints of each folder, as Exercise::Expect.
 std::map<std::string, std::string> RunInNode(const std::map<std::string, std::string>& folders) {
@@ -216,6 +239,13 @@ BOOST_AUTO_TEST_CASE(thirty_steps_and_answers_under_node_have_the_bytes_of_this_
     }
   }
   BOOST_TEST((RunInNode(expected) == expected));
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    const std::string folder = scratch.path() + "/" + architecture + "-q4_1";
+    const auto [lessons, steps] =
+        ExpectVerified(folder, testing::FileBytes(folder + "/model.gguf"));
+    BOOST_TEST(lessons == 0);
+    BOOST_TEST(steps == testing::kPortableSteps);
+  }
 }
 
 json AsJson(const std::vector<ChatMessage>& chat) {
@@ -372,6 +402,9 @@ BOOST_AUTO_TEST_CASE(text_under_node_is_the_servers_and_a_small_model_learns_by_
   BOOST_TEST(before != after);
   BOOST_TEST(after == "In \u4f60\u597d.");
   BOOST_TEST((RunInNode(expected) == expected));
+  const auto [lessons, steps] = ExpectVerified(exercise.folder, exercise.model);
+  BOOST_TEST(lessons == 1);
+  BOOST_TEST(steps == 152);
 }
 
 BOOST_AUTO_TEST_CASE(
@@ -475,6 +508,7 @@ BOOST_AUTO_TEST_CASE(a_page_answers_learns_and_takes_over_what_a_server_learns) 
       " http://127.0.0.1:" + std::to_string(server.port()));
   BOOST_TEST(status == 0, said);
   BOOST_TEST_MESSAGE(said);
+  BOOST_TEST(ExpectVerified(folder.path(), model).first > 1);
 }
 
 }  // namespace

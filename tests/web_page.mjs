@@ -84,6 +84,9 @@ async function usePage(page, context) {
   const download = page.waitForEvent('download');
   await page.locator('#export').click();
   const exported = readFileSync(await (await download).path());
+  const lessons = page.waitForEvent('download');
+  await page.locator('#export-lessons').click();
+  copyFileSync(await (await lessons).path(), `${folder}/lessons.jsonl`);
   await page.locator('#save').click();
   await page.locator('#status', {hasText: 'Kept'}).waitFor();
   await page.locator('#plug').setInputFiles(`${folder}/other-rank.gguf`);
@@ -110,6 +113,11 @@ async function usePage(page, context) {
   await page.locator('#restore').click();
   await page.locator('#status', {hasText: 'goes on'}).waitFor();
   assert.equal(await ask(page, question), kTold);
+  const kept = page.waitForEvent('download');
+  await page.locator('#export-lessons').click();
+  const linesOf = path => readFileSync(path, 'utf8').trimEnd().split('\n').slice(0, -1);
+  const before = linesOf(`${folder}/lessons.jsonl`);
+  assert.deepEqual(linesOf(await (await kept).path()).slice(0, before.length), before);
   return exported;
 }
 

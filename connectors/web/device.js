@@ -119,12 +119,20 @@ element('unplug').addEventListener('click', () => attempt(async () => {
   showAdapter(await device.unplug());
 }));
 
-element('export').addEventListener('click', () => attempt(async () => {
+function download(bytes, name) {
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([await device.exportAdapter()]));
-  link.download = 'adapter.gguf';
+  link.href = URL.createObjectURL(new Blob([bytes]));
+  link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
+}
+
+element('export').addEventListener('click', () => attempt(async () => {
+  download(await device.exportAdapter(), 'adapter.gguf');
+}));
+
+element('export-lessons').addEventListener('click', () => attempt(async () => {
+  download(await device.exportLessons(), 'lessons.jsonl');
 }));
 
 element('save').addEventListener('click', () => attempt(async () => {

@@ -86,6 +86,17 @@ struct MergeArguments {
 };
 int MergeFiles(const MergeArguments& arguments);
 
+struct VerifyArguments {
+  std::string lessons;                // a page's log of its lessons
+  std::string model;                  // the GGUF that it had loaded
+  std::vector<std::string> adapters;  // that it took over: files or snapshot folders
+  std::string out;                    // a new file for the adapter; empty: none
+  uint32_t threads = 0;               // 0: all cores
+};
+// kExitDone: the same adapter behind every lesson. kExitFailed: another one, or the log is cut.
+// kExitUsage: no such log, or not of this model.
+int VerifyLessons(const VerifyArguments& arguments);
+
 struct PublishArguments {
   std::string config_path;
   std::string input;             // events, one a line; - is stdin

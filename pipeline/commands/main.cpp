@@ -191,6 +191,20 @@ void AddMerge(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] { exit_code = nudge::MergeFiles(*arguments); });
 }
 
+void AddVerify(CLI::App& app, int& exit_code) {
+  const auto arguments = std::make_shared<nudge::VerifyArguments>();
+  auto* command =
+      app.add_subcommand("verify", "learn a browser page's lessons again: the same adapter?");
+  command->add_option("lessons", arguments->lessons, "log that the page exported")->required();
+  command->add_option("--model", arguments->model, "GGUF file that the page had loaded")
+      ->required();
+  command->add_option("--adapter", arguments->adapters,
+                      "that the page took over, a file or snapshot folder; once for each");
+  command->add_option("--out", arguments->out, "new file for the adapter, in f32");
+  command->add_option("--threads", arguments->threads, "else all cores")->check(CLI::Range(1, 256));
+  command->callback([arguments, &exit_code] { exit_code = nudge::VerifyLessons(*arguments); });
+}
+
 void AddSimulate(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<nudge::SimulateArguments>();
   auto* command =
@@ -386,6 +400,7 @@ int Run(int argc, char** argv) {
   AddSign(app, exit_code);
   AddForm(app, exit_code);
   AddMerge(app, exit_code);
+  AddVerify(app, exit_code);
   AddSimulate(app, exit_code);
   AddExplain(app, exit_code);
   AddLessons(app, exit_code);

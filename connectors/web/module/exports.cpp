@@ -159,6 +159,13 @@ int nudge_import(NudgeSession* session, const char* gguf, size_t bytes) {
   });
 }
 
+int nudge_export_lessons(NudgeSession* session) {
+  return Try([&] {
+    session->bytes = session->session->ExportLessons();
+    return true;
+  });
+}
+
 int nudge_save(NudgeSession* session) {
   return Try([&] {
     session->bytes = session->session->Save();

@@ -51,6 +51,8 @@ int nudge_export(NudgeSession* session, int as_f16);
 const char* nudge_bytes(const NudgeSession* session);  // of the last export
 size_t nudge_byte_count(const NudgeSession* session);
 int nudge_import(NudgeSession* session, const char* gguf, size_t bytes);
+// The log of the lessons: nudge_bytes has it.
+int nudge_export_lessons(NudgeSession* session);
 // All that lessons go on from: nudge_bytes has it.
 int nudge_save(NudgeSession* session);
 int nudge_restore(NudgeSession* session, const char* saved, size_t bytes);

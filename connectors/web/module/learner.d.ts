@@ -65,6 +65,7 @@ export interface Learner {
   plug(gguf: ArrayBuffer | Uint8Array): void;
   unplug(): void;
   exportAdapter(options?: {f16?: boolean}): Uint8Array;
+  exportLessons(): Uint8Array;
   importAdapter(gguf: ArrayBuffer | Uint8Array): void;
   reset(): void;
   save(): {lessons: Uint8Array; texts: Uint8Array};

@@ -175,6 +175,11 @@ class Learner {
     return this.#bytes();
   }
 
+  exportLessons() {
+    this.#check(this.#module._nudge_export_lessons(this.#session));
+    return this.#bytes();
+  }
+
   importAdapter(gguf) {
     const bytes = new Uint8Array(gguf);
     this.#withCopy(bytes, memory => this.#module._nudge_import(this.#session, memory, bytes.length));

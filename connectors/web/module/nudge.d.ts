@@ -126,10 +126,13 @@ export interface Device {
 
   // A GGUF that the server, llama.cpp and plug take. f16 (true): half the size, rounded.
   exportAdapter(options?: {f16?: boolean}): Promise<Uint8Array>;
+  // What has decided the adapter, as lines of JSON by which `nudge verify` learns it again: token
+  // ids and numbers. Token ids spell the texts of what was taught. save keeps it.
+  exportLessons(): Promise<Uint8Array>;
   importAdapter(adapter: string | ArrayBuffer | Uint8Array): Promise<State>;  // without plugging it
   reset(): Promise<State>;  // a new adapter: the base model exactly
 
-  // Adapter, what lessons go on from, documents, examples and system prompt, in the origin's
+  // Adapter, what lessons go on from, their log, documents, examples and system prompt, in the origin's
   // private file system; name: a to z, digits, _ and -. Not where another page saved meanwhile.
   save(name?: string): Promise<Saved>;
   // damaged: how many older or newer saves were not whole, and passed over.

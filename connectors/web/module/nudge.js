@@ -90,6 +90,10 @@ class Device {
     return this.#call('exportAdapter', [options]);
   }
 
+  exportLessons() {
+    return this.#call('exportLessons', []);
+  }
+
   state() {
     return this.#call('state', []);
   }

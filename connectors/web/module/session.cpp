@@ -14,16 +14,8 @@ namespace nudge {
 
 namespace {
 
-constexpr uint8_t kFormat = 1;
-
-LearnerOptions RuleOf(const WebOptions& options) {
-  LearnerOptions rule;
-  rule.rank = options.rank;
-  rule.alpha = options.alpha;
-  rule.optimizer = options.steps;
-  rule.seed = options.seed;
-  return rule;
-}
+constexpr uint8_t kFormat = 2;
+constexpr uint8_t kFormatWithoutLog = 1;
 
 }  // namespace
 
@@ -57,20 +49,21 @@ WebSession::WebSession(std::shared_ptr<const FrozenWeights> weights, std::string
                        const WebOptions& options, ParallelFor parallel)
     : weights_(std::move(weights)),
       base_sha256_(std::move(base_sha256)),
+      options_(options),
       shape_(AdapterShape(*weights_, RuleOf(options))),
-      seed_(options.seed),
       parallel_(std::move(parallel)),
       rule_(RuleOf(options)),
       trainer_(weights_, {options.step_tokens_max, options.rank}),
-      adapter_(NewAdapter(shape_, seed_)),
+      adapter_(NewAdapter(shape_, options.seed)),
       optimizer_(shape_.Size()),
       learner_(*weights_, rule_),
-      window_tokens_(options.window_tokens) {}
+      log_(base_sha256_, options) {}
 
 Result<StepLosses> WebSession::Learn(std::span<const TrainSequence> sequences) {
   const std::span<float> gradient = trainer_.GradientScratch(shape_.Size());
   auto losses = trainer_.Gradients(adapter_, sequences, parallel_, gradient);
   if (!losses.ok()) return losses;
+  log_.ReserveStep(sequences);
   if (auto taken = optimizer_.Step(rule_.optimizer, gradient, adapter_.values, SerialFor());
       !taken.ok()) {
     return taken.error();
@@ -78,6 +71,7 @@ Result<StepLosses> WebSession::Learn(std::span<const TrainSequence> sequences) {
   packed_ = nullptr;
   learner_is_behind_ = true;
   ++steps_;
+  log_.AddStep(sequences, digest());
   return losses;
 }
 
@@ -93,6 +87,7 @@ Result<StepReport> WebSession::Teach(const TokenExample& example) {
   Learner next = learner_;  // an exception in the middle of a step leaves no half of it
   auto report = next.Step(example, trainer_, anchors_, parallel_);
   if (!report.ok()) return report;
+  log_.AddLesson(example, anchors_.sequences(), report->verdict, next.digest());
   learner_ = std::move(next);
   if (!report->accepted) return report;
   adapter_ = learner_.weights();
@@ -111,7 +106,7 @@ Result<Nothing> WebSession::SetAnchors(std::vector<TrainSequence> sequences) {
 
 Result<Nothing> WebSession::Ask(std::span<const int32_t> prompt, bool plugged) {
   if (answers_ == nullptr) {
-    auto made = WebAnswers::Make(weights_, window_tokens_);
+    auto made = WebAnswers::Make(weights_, options_.window_tokens);
     if (!made.ok()) return made.error();
     answers_ = std::move(made).value();
   }
@@ -163,6 +158,7 @@ Result<Nothing> WebSession::Import(std::string_view gguf) {
   if (!imported.ok()) return imported.error();
   auto packed = PackedAdapter::Pack(imported->weights, *weights_);
   if (!packed.ok()) return packed.error();
+  log_.AddAdapter(imported->values_digest);
   adapter_ = std::move(imported.value().weights);
   packed_ = *std::move(packed);
   optimizer_ = AdamW(shape_.Size());
@@ -180,6 +176,7 @@ std::string WebSession::Save() {
   out.U64(steps_);
   out.Text(parent_digest_);
   out.Text(learner_.Save());
+  log_.Save(out);
   return out.Take();
 }
 
@@ -190,7 +187,11 @@ Result<Nothing> WebSession::Restore(std::string_view bytes) {
   const uint64_t steps = in.U64();
   const std::string parent_digest = in.Text();
   const std::string_view learner = in.View();
-  if (format != kFormat || !in.complete()) {
+  LessonLog log(base_sha256_, options_);
+  bool is_whole = format == kFormat || format == kFormatWithoutLog;
+  if (format == kFormatWithoutLog) log.Cut("it was kept first by a version that had no log");
+  if (format == kFormat) is_whole = log.Load(in).ok();
+  if (!is_whole || !in.complete()) {
     return Error{Code::kUnreadableFile, "what was saved of the lessons is damaged",
                  "import an adapter that was exported"};
   }
@@ -200,6 +201,8 @@ Result<Nothing> WebSession::Restore(std::string_view bytes) {
   }
   auto loaded = Learner::Load(learner, *weights_, rule_);
   if (!loaded.ok()) return loaded.error();
+  log.AddRestore(options_);
+  log_ = std::move(log);
   learner_ = *std::move(loaded);
   learner_is_behind_ = false;
   adapter_ = learner_.weights();
@@ -211,7 +214,8 @@ Result<Nothing> WebSession::Restore(std::string_view bytes) {
 }
 
 void WebSession::Reset() {
-  adapter_ = NewAdapter(shape_, seed_);
+  log_.AddAdapter("");
+  adapter_ = NewAdapter(shape_, options_.seed);
   packed_ = nullptr;
   optimizer_ = AdamW(shape_.Size());
   learner_is_behind_ = true;

@@ -15,7 +15,9 @@
 #include <string>
 #include <string_view>
 
+#include "connectors/web/module/lesson_log.h"
 #include "connectors/web/module/web_answers.h"
+#include "connectors/web/module/web_options.h"
 #include "stages/model/adapters/adapter_file.h"
 #include "stages/model/learn/learner.h"
 #include "stages/model/trainer/optimizer.h"
@@ -23,15 +25,6 @@
 #include "stages/result.h"
 
 namespace nudge {
-
-struct WebOptions {
-  size_t step_tokens_max = 256;  // of all sequences of a step, 2 or more
-  uint32_t rank = 8;             // 1..64
-  float alpha = 16;
-  uint64_t seed = 1;           // of a new adapter
-  size_t window_tokens = 512;  // of a prompt and its answer, 2 or more
-  AdamWOptions steps = {};
-};
 
 class WebSession {
  public:
@@ -71,9 +64,13 @@ class WebSession {
   // DecodeGguf and PackedAdapter::Pack: the adapter is the one before.
   Result<Nothing> Import(std::string_view gguf);
 
-  // All that lessons go on from: adapter, moments, what is repeated.
+  // What has decided the adapter, as lines that ReplayLessons (lesson_replay.h) verifies.
+  std::string ExportLessons() const { return log_.Export(digest()); }
+
+  // All that lessons go on from: adapter, moments, what is repeated, and the log of the lessons.
   std::string Save();
   // Errors, after which nothing has changed: as Learner::Load, kWrongAdapter (of another model).
+  // What a session saved that kept no log is taken too; the log says so.
   Result<Nothing> Restore(std::string_view bytes);
 
   // A new adapter: the base model exactly.
@@ -90,8 +87,8 @@ class WebSession {
 
   std::shared_ptr<const FrozenWeights> weights_;
   const std::string base_sha256_;
+  const WebOptions options_;
   const LoraShape shape_;
-  const uint64_t seed_;
   const ParallelFor parallel_;
   const LearnerOptions rule_;
   Trainer trainer_;
@@ -102,7 +99,7 @@ class WebSession {
   bool learner_is_behind_ = false;  // the adapter has changed by other ways than Teach
   uint64_t steps_ = 0;              // since the adapter was new
   std::string parent_digest_ = "base";
-  const size_t window_tokens_;
+  LessonLog log_;
   std::unique_ptr<WebAnswers> answers_;
   std::shared_ptr<const PackedAdapter> packed_;  // null: the adapter has changed since
 };

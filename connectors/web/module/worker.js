@@ -129,6 +129,7 @@ const calls = {
     return state();
   },
   exportAdapter: (id, options) => learner.exportAdapter(options),
+  exportLessons: () => learner.exportLessons(),
   state,
   save: (id, name) => store.save(name, learner.baseSha256, learner.save()),
   async restore(id, name) {
