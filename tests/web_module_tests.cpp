@@ -14,6 +14,8 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -438,6 +440,55 @@ BOOST_AUTO_TEST_CASE(
   BOOST_TEST(before != after);
   BOOST_TEST_MESSAGE("before: " << before << "; after ten lessons: " << after);
   BOOST_TEST((RunInNode(expected) == expected));
+}
+
+// ---- As a package
+
+BOOST_AUTO_TEST_CASE(the_folder_is_a_package_that_node_imports_by_its_name) {
+  const std::string folder = ModuleFolder();
+  const json package = json::parse(testing::FileBytes(folder + "/package.json"));
+  const std::string cmake = testing::FileBytes(NUDGE_SOURCE_DIR "/CMakeLists.txt");
+  BOOST_TEST(cmake.find("project(nudge VERSION " + package["version"].get<std::string>() + " ") !=
+             std::string::npos);
+  const std::set<std::string> files = package["files"];
+  static const std::regex kNamed(R"(['"](?:\./)?(\w+\.(?:js|mjs|wasm|dat))['"])");
+  for (const std::string& file : files) {
+    BOOST_TEST(fs::exists(folder + "/" + file), file);
+    if (!file.ends_with("js")) continue;
+    const std::string text = testing::FileBytes(folder + "/" + file);
+    for (std::sregex_iterator at(text.begin(), text.end(), kNamed), end; at != end; ++at) {
+      BOOST_TEST(files.contains((*at)[1].str()), file << " names " << (*at)[1]);
+    }
+  }
+  const auto expect_file = [&](const json& path) {
+    const std::string name = path.get<std::string>();
+    BOOST_TEST(name.starts_with("./"));
+    BOOST_TEST(files.contains(name.substr(2)), name);
+  };
+  expect_file(package["types"]);
+  for (const json& exported : package["exports"]) {
+    if (exported.is_string()) expect_file(exported);
+    for (const json& path : exported.is_object() ? exported : json::object()) expect_file(path);
+  }
+
+  const testing::TempFolder user;
+  fs::create_directories(user.path() + "/node_modules");
+  fs::create_directory_symlink(folder,
+                               user.path() + "/node_modules/" + package["name"].get<std::string>());
+  WriteFile(user.path() + "/use.mjs", R"(import {readFileSync} from 'node:fs';
+import {createRequire} from 'node:module';
+import {load} from 'nudge-web';
+import {open, NudgeError} from 'nudge-web/learner.js';
+const wasmBinary = readFileSync(
+    createRequire(import.meta.url).resolve('nudge-web/nudge_module.wasm'));
+await open(new Uint8Array(10), {wasmBinary}).catch(error => {
+  console.log(typeof load, error instanceof NudgeError, error.message);
+});
+)");
+  const auto [status, said] =
+      testing::RunCommand("cd " + user.path() + " && timeout 60 node use.mjs");
+  BOOST_TEST(status == 0, said);
+  BOOST_TEST(said.find("function true") != std::string::npos, said);
 }
 
 // ---- In a browser

@@ -50,6 +50,19 @@ async function ask(page, question) {
 async function usePage(page, context) {
   await page.goto(`${url}?learningRate=0.02&warmupSteps=0&stepTokensMax=512`);
   await checkAccess(page, 'empty');
+  await page.locator('#language').selectOption('zh');
+  await page.locator('#ask button', {hasText: '提问'}).waitFor();
+  assert.equal(await page.locator('html').getAttribute('lang'), 'zh');
+  assert.equal(await page.evaluate(async () => {
+    const {TEXTS} = await import('./device_texts.js');
+    const named = [document, document.getElementById('answer-template').content].flatMap(
+        root => [...root.querySelectorAll('[data-text]')].map(one => one.dataset.text));
+    const lacks = [...named, ...Object.keys(TEXTS.en), ...Object.keys(TEXTS.zh)].filter(
+        name => typeof TEXTS.en[name] !== typeof TEXTS.zh[name] || TEXTS.en[name] === undefined);
+    return lacks.join();
+  }), '');
+  await checkAccess(page, 'empty, in Chinese');
+  await page.locator('#language').selectOption('en');
   await page.locator('#load button').click();
   await page.locator('#status', {hasText: 'The model is loaded.'}).waitFor();
   await page.locator('#documents summary').click();

@@ -1,5 +1,6 @@
 // The page that answers and learns by itself, over nudge.js. Everything that comes from outside is
 // set as text, never as HTML.
+import {TEXTS} from './device_texts.js';
 import {load} from './nudge.js';
 
 const element = id => document.getElementById(id);
@@ -7,6 +8,22 @@ const options = Object.fromEntries(  // ?learningRate=1e-3&warmupSteps=0, as Mod
     [...new URLSearchParams(location.search)].map(([name, value]) => [name, Number(value)]));
 let device = null;
 let following = null;  // an AbortController
+
+let language = (navigator.language || 'en').startsWith('zh') ? 'zh' : 'en';
+const text = () => TEXTS[language];
+
+function translate(root) {
+  for (const one of root.querySelectorAll('[data-text]')) one.textContent = text()[one.dataset.text];
+}
+
+async function speak(chosen) {
+  language = chosen;
+  document.documentElement.lang = element('language').value = language;
+  document.title = text().title;
+  translate(document);
+  translate(element('answer-template').content);
+  if (device && !device.ended) showAdapter(await device.state());
+}
 
 const show = text => { element('status').textContent = text; };
 
@@ -28,8 +45,9 @@ function enable(on) {
 }
 
 function showAdapter({plugged, digest, memoryBytes}, more = '') {
-  const by = plugged ? `Answers by the adapter ${digest.slice(0, 12)}` : 'Answers by the base model';
-  element('adapter').textContent = `${by}; ${Math.round(memoryBytes / 1e6)} MB. ${more}`.trim();
+  const megabytes = Math.round(memoryBytes / 1e6);
+  const by = plugged ? text().byAdapter(digest.slice(0, 12), megabytes) : text().byBase(megabytes);
+  element('adapter').textContent = `${by} ${more}`.trim();
 }
 
 element('load').addEventListener('submit', event => {
@@ -38,7 +56,7 @@ element('load').addEventListener('submit', event => {
     following?.abort();
     device?.close();
     enable(false);
-    show('Loading …');
+    show(text().loading);
     device = await load(element('model').value, {
       ...options,
       onProgress: ({bytes, bytesTotal}) => {
@@ -47,19 +65,19 @@ element('load').addEventListener('submit', event => {
     });
     showAdapter(await device.state());
     enable(true);
-    show('The model is loaded.');
+    show(text().loaded);
   });
 });
 
 async function ask(item, question) {
-  const text = item.querySelector('.text');
-  show('Answering …');
-  const answer = await device.ask(question, {onToken: piece => { text.textContent += piece; }});
-  text.textContent = answer.text;
+  const shown = item.querySelector('.text');
+  show(text().answering);
+  const answer = await device.ask(question, {onToken: piece => { shown.textContent += piece; }});
+  shown.textContent = answer.text;
   item.querySelector('.origin').textContent =
-      answer.citations.map(({document, version}) => `${document}, version ${version}`).join(' · ');
+      answer.citations.map(({document, version}) => text().citation(document, version)).join(' · ');
   item.querySelector('.actions').hidden = item.querySelector('.correction').hidden = false;
-  show('The answer is there.');
+  show(text().answered);
   return answer;
 }
 
@@ -70,7 +88,7 @@ async function learn(item, answer, feedback) {
   const end = () => ending.abort();
   stop.addEventListener('click', end);
   stop.hidden = !crossOriginIsolated;
-  told.textContent = 'Learning …';
+  told.textContent = text().learning;
   await attempt(async () => {
     const lesson = await device.learn(answer, {
       ...feedback,
@@ -81,9 +99,9 @@ async function learn(item, answer, feedback) {
     });
     element('lesson-progress').value = 1;
     told.textContent = lesson.learnt
-        ? `Learnt: ${lesson.nllBefore.toFixed(2)} nats a token before, ` +
-          `${(lesson.nllAfter ?? lesson.nllBefore).toFixed(2)} after. Ask again.`
-        : `Set aside: ${lesson.why}.`;
+        ? text().learnt(lesson.nllBefore.toFixed(2),
+                        (lesson.nllAfter ?? lesson.nllBefore).toFixed(2))
+        : text().setAside(lesson.why);
     showAdapter(await device.state());
   }, told);
   stop.hidden = true;
@@ -112,7 +130,7 @@ element('ask').addEventListener('submit', event => {
 element('plug').addEventListener('change', ({target}) => attempt(async () => {
   if (target.files.length === 0) return;
   const told = await device.plug(await target.files[0].arrayBuffer());
-  showAdapter(told, `Plugged in ${told.plugMs.toFixed(0)} ms.`);
+  showAdapter(told, text().plugged(told.plugMs.toFixed(0)));
 }));
 
 element('unplug').addEventListener('click', () => attempt(async () => {
@@ -137,12 +155,12 @@ element('export-lessons').addEventListener('click', () => attempt(async () => {
 
 element('save').addEventListener('click', () => attempt(async () => {
   const {bytes} = await device.save();
-  show(`Kept, ${(bytes / 1e6).toFixed(1)} MB.`);
+  show(text().kept((bytes / 1e6).toFixed(1)));
 }));
 
 element('restore').addEventListener('click', () => attempt(async () => {
   showAdapter(await device.restore());
-  show('It goes on from what was kept.');
+  show(text().restored);
 }));
 
 element('follow').addEventListener('submit', event => {
@@ -152,7 +170,7 @@ element('follow').addEventListener('submit', event => {
   attempt(() => device.follow(element('server').value, element('tenant').value, {
     signal: following.signal,
     onPlug: told => showAdapter(
-        told, `Version ${told.version} of the server, plugged in ${told.plugMs.toFixed(0)} ms.`),
+        told, text().followed(told.version, told.plugMs.toFixed(0))),
     onRefused: show,
   }));
 });
@@ -162,6 +180,9 @@ element('document').addEventListener('submit', event => {
   attempt(async () => {
     const passages = await device.addDocument(element('document-id').value,
                                               element('document-text').value);
-    show(`Added, ${passages} passages.`);
+    show(text().added(passages));
   });
 });
+
+element('language').addEventListener('change', ({target}) => attempt(() => speak(target.value)));
+speak(language);
