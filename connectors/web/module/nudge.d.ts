@@ -132,8 +132,9 @@ export interface Device {
   importAdapter(adapter: string | ArrayBuffer | Uint8Array): Promise<State>;  // without plugging it
   reset(): Promise<State>;  // a new adapter: the base model exactly
 
-  // Adapter, what lessons go on from, their log, documents, examples and system prompt, in the origin's
-  // private file system; name: a to z, digits, _ and -. Not where another page saved meanwhile.
+  // Adapter, what lessons go on from, their log, documents, examples and system prompt, in the
+  // origin's private file system; name: a to z, digits, _ and -. Not where another page saved
+  // meanwhile.
   save(name?: string): Promise<Saved>;
   // damaged: how many older or newer saves were not whole, and passed over.
   restore(name?: string): Promise<State & {number: number; damaged: number}>;
