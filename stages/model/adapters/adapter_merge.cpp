@@ -255,7 +255,7 @@ class Merge {
               &weights.values[shape_.OffsetA(place.layer, place.module)]);
     float* b = &weights.values[shape_.OffsetB(place.layer, place.module)];
     for (size_t row = 0; row < result.out; ++row) {
-      std::copy_n(&result.b[row * result.rank], result.rank, b + row * shape_.rank);
+      std::copy_n(result.b.data() + row * result.rank, result.rank, b + row * shape_.rank);
     }
     if (same_ranks_) others.push_back(AveragedAt(place));
     return DistancesFrom(mean, others);
