@@ -14,6 +14,7 @@
 #include "connectors/json_faults.h"
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
+#include "connectors/keys_file.h"
 #include "stages/files.h"
 #include "stages/hash.h"
 
@@ -22,7 +23,6 @@ namespace {
 
 constexpr size_t kIdDigits = 16;
 constexpr size_t kSignatureBytes = 64;
-constexpr uint64_t kKeysFileBytesMax = 16 << 20;
 constexpr uint64_t kPrivateFileBytesMax = 64 << 10;
 constexpr size_t kDepth = 8;
 
@@ -209,30 +209,17 @@ struct CommandKeys::Key {
 };
 
 CommandKeys::CommandKeys(const std::string& path) {
-  const Result<std::string> bytes = ReadFile(path, kKeysFileBytesMax);
-  if (!bytes.ok()) throw StartError("commands.keys_file: " + path + ": " + bytes.error().message);
-  size_t number = 0;
-  for (std::string_view rest = *bytes; !rest.empty();) {
-    const size_t end = rest.find('\n');
-    const std::string_view line = rest.substr(0, end);
-    rest = end == rest.npos ? std::string_view() : rest.substr(end + 1);
-    ++number;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+  const auto take = [this](std::string_view line) -> Result<std::string> {
     const Result<KeyLine> read = ReadKey(line);
-    const std::string where = path + ":" + std::to_string(number) + ": ";
-    if (!read.ok()) throw StartError(where + read.error().message);
+    if (!read.ok()) return read.error();
     const PublicKey raw = FromHex(read->public_key);
     Owned<EVP_PKEY> key(
         EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, raw.data(), raw.size()));
     ENSURE(key);
-    const auto made = std::make_shared<const Key>(Key{read->tenant, std::move(key)});
-    if (!keys_.emplace(read->id, made).second) {
-      throw StartError(where + "the id " + Quoted(read->id) + " is given twice");
-    }
-  }
-  if (keys_.empty()) {
-    throw StartError("commands.keys_file: " + path + ": no key in it: make one by nudge key pair");
-  }
+    keys_.emplace(read->id, std::make_shared<const Key>(Key{read->tenant, std::move(key)}));
+    return read->id;
+  };
+  ReadKeysFile("commands.keys_file", path, "make one by nudge key pair", take);
 }
 
 std::optional<Error> CommandKeys::Check(std::string_view bytes, const Event& event,

@@ -13,6 +13,7 @@
 
 #include "connectors/json_reader.h"
 #include "connectors/json_writer.h"
+#include "connectors/keys_file.h"
 #include "connectors/rights_reader.h"
 #include "stages/files.h"
 
@@ -24,7 +25,6 @@ constexpr size_t kIdDigits = 16;
 constexpr size_t kSecretBytes = 32;
 constexpr size_t kSaltBytes = 16;
 constexpr size_t kHashBytes = 32;
-constexpr uint64_t kFileBytesMax = 16 << 20;
 constexpr size_t kDepth = 8;
 
 // scrypt's cost; memory is 128 * n * r bytes.
@@ -173,26 +173,14 @@ std::string RandomHex(size_t bytes) {
 }
 
 KeyRing::KeyRing(const std::string& path) {
-  const Result<std::string> bytes = ReadFile(path, kFileBytesMax);
-  if (!bytes.ok()) throw StartError("http.keys_file: " + path + ": " + bytes.error().message);
-  size_t number = 0;
-  for (std::string_view rest = *bytes; !rest.empty();) {
-    const size_t end = rest.find('\n');
-    const std::string_view line = rest.substr(0, end);
-    rest = end == rest.npos ? std::string_view() : rest.substr(end + 1);
-    ++number;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+  const auto take = [this](std::string_view line) -> Result<std::string> {
     Result<KeyLine> key = ReadKey(line);
-    const std::string where = path + ":" + std::to_string(number) + ": ";
-    if (!key.ok()) throw StartError(where + key.error().message);
-    const std::string id = key->caller.key_id;
-    if (!keys_.emplace(id, Key{std::move(key->caller), std::move(key->hash)}).second) {
-      throw StartError(where + "the id " + Quoted(id) + " is given twice");
-    }
-  }
-  if (keys_.empty()) {
-    throw StartError("http.keys_file: " + path + ": no key in it: make one by nudge key add");
-  }
+    if (!key.ok()) return key.error();
+    std::string id = key->caller.key_id;
+    keys_.emplace(id, Key{std::move(key->caller), std::move(key->hash)});
+    return id;
+  };
+  ReadKeysFile("http.keys_file", path, "make one by nudge key add", take);
 }
 
 std::optional<Caller> KeyRing::Find(std::string_view key) const {
