@@ -55,6 +55,9 @@ async function readBoth(folder) {
           damaged: all.filter(([, saved]) => saved?.damaged).length};
 }
 
+const noRoom = () =>
+    new NudgeError('the browser gives no room to save; free some. What was saved before stays');
+
 // One tab at a time.
 async function alone(name, body) {
   return navigator.locks.request(`nudge/${name}`, {ifAvailable: true}, async lock => {
@@ -63,7 +66,7 @@ async function alone(name, body) {
       return await body();
     } catch (error) {
       if (error.name === 'QuotaExceededError') {
-        throw new NudgeError('the browser gives no room to save; free some. What was saved before stays');
+        throw noRoom();
       }
       if (error.name === 'NoModificationAllowedError') {
         throw new NudgeError(`another tab is at ${name}; try again in a moment`);
@@ -95,8 +98,8 @@ export async function save(name = 'default', base, {lessons, texts}) {
     const handle = await (await folder.getFileHandle(file, {create: true})).createSyncAccessHandle();
     try {
       handle.truncate(0);
-      handle.write(header, {at: 0});
-      handle.write(body, {at: kHeaderBytes});
+      const written = handle.write(header, {at: 0}) + handle.write(body, {at: kHeaderBytes});
+      if (written !== kHeaderBytes + body.length) throw noRoom();
       handle.flush();
     } finally {
       handle.close();
